@@ -1,0 +1,33 @@
+# Thin commands over .venv; tools/setup/install.sh makes it and knows what is done already.
+PYTHON ?= python3.11
+ARGS ?=
+export PYTHON
+
+python := .venv/bin/python
+demo_config := configs/v2m-mini_digits.py
+demo_dir := work_dirs/v2m-mini_digits
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+install:  ## set up .venv with the tested set of packages (Python 3.11; PYTHON=... names another path)
+	@bash tools/setup/install.sh
+
+demo: install  ## train a small V2M on handwritten digits (CPU, minutes), test it, draw its results
+	$(python) tools/train.py $(demo_config)
+	$(python) tools/test.py $(demo_config) "$$(cat $(demo_dir)/last_checkpoint)"
+	@echo 'The loss and accuracy curve and the sheet of predictions:'
+	@find $(demo_dir) -name '*.png' | sort
+
+test: install  ## run the tests (ARGS='-k name' narrows them)
+	$(python) -m pytest -q $(ARGS)
+
+check: install  ## style, formatting and types: what a commit has to pass
+	$(python) -m pre_commit run --all-files
+
+clean:  ## remove what builds and checks leave behind; .venv and work_dirs stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find mmv2m ops tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +

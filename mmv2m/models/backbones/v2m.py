@@ -1,0 +1,284 @@
+"""The V2M backbone."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.model import BaseModule, ModuleList, Sequential
+from mmengine.utils import to_2tuple
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmv2m.registry import MODELS
+
+from ..layers import CORNERS, PositionEmbedding, V2MBlock, build_class_token, plan_routes
+from ..layers.class_token import CLASS_TOKENS
+from .arch import parse_arch
+
+__all__ = ['V2M']
+
+OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
+
+
+@MODELS.register_module()
+class V2M(BaseModule):
+    """Visual 2-Dimensional Mamba (https://arxiv.org/abs/2410.10382).
+
+    Four stages of blocks whose state space model runs over the image in two dimensions, from four
+    corners. The plain models keep one resolution throughout. Any image size and aspect ratio goes
+    in: sides that the patch size does not divide are padded at the bottom and the right, and
+    positions and class tokens are interpolated, at run time and when a checkpoint of another size
+    is loaded.
+
+    Args:
+        arch: ``'tiny' | 'small'`` (Table 1's V2M-T and V2M-S) or a dict with ``embed_dims`` and
+            ``depths`` (four numbers), and optionally ``expand``, ``state_dims``, ``conv_size``,
+            ``dt_rank``. Defaults to ``'tiny'``.
+        img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
+        patch_size: Side of a patch in pixels. Defaults to 16.
+        in_channels: Channels of the image. Defaults to 3.
+        corners: Where the 2D SSM starts: one to four of ``'UL', 'LR', 'UR', 'LL'``, in the order of
+            Table 4. Defaults to all four.
+        geometry: ``'paper'`` or ``'released'``, which repeats the branches of the authors' released
+            code, for checkpoints trained with it. Defaults to ``'paper'``.
+        class_token: Fig. 4's ``'middle' | 'edge' | 'mean'``; ``'mean'`` adds no tokens and is what
+            dense tasks use. Defaults to ``'middle'``.
+        out_indices: Output after which stages, an int or a sequence; negative ones count from the
+            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_type: ``'cls_token'``, the class token or the mean, (B, D); ``'featmap'``, the patches,
+            (B, D, H, W); ``'avg_featmap'``, their mean, (B, D); ``'raw'``, all tokens row by row,
+            class tokens included, (B, L, D). Defaults to ``'cls_token'``.
+        drop_rate: Dropout after the position embedding. Defaults to 0.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
+        frozen_stages: -1: nothing frozen; 0: patches, positions and class tokens; k: also the first
+            k stages, set to eval mode. Defaults to -1.
+        norm_eval: Keep BatchNorm layers, if ``norm_cfg`` brings any, in eval mode. Defaults to
+            False.
+        with_cp: Recompute each block in the backward pass instead of keeping its activations.
+            Defaults to False.
+        norm_cfg: Norm of the blocks and the outputs. Defaults to ``dict(type='RMSNorm', eps=1e-5)``.
+        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        TypeError: If there is no such setting.
+
+    Example:
+        >>> features = V2M('tiny')(torch.rand(1, 3, 224, 224))
+        >>> features[0].shape
+        torch.Size([1, 192])
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        corners: Sequence[str] = tuple(CORNERS),
+        geometry: str = 'paper',
+        class_token: str = 'middle',
+        out_indices: int | Sequence[int] = -1,
+        out_type: str = 'cls_token',
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        scan_backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.check_settings(
+            arch=arch,
+            img_size=img_size,
+            patch_size=patch_size,
+            corners=corners,
+            geometry=geometry,
+            class_token=class_token,
+            out_indices=out_indices,
+            out_type=out_type,
+            frozen_stages=frozen_stages,
+        )
+        self.arch = parse_arch(arch)
+        self.embed_dims = self.arch.embed_dims
+        self.out_indices = _stage_indices(out_indices)
+        self.out_type = out_type
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        norm_cfg = norm_cfg or dict(type='RMSNorm', eps=1e-5)
+
+        self.patch_embed = PatchEmbed(
+            in_channels, self.embed_dims, kernel_size=patch_size, stride=None, input_size=img_size
+        )
+        nn.init.trunc_normal_(
+            self.patch_embed.projection.weight, std=(in_channels * patch_size**2) ** -0.5
+        )
+        nn.init.zeros_(self.patch_embed.projection.bias)
+        grid_size = self.patch_embed.init_out_size
+        self.pos_embed = PositionEmbedding(self.embed_dims, grid_size)
+        self.class_token = build_class_token(class_token, self.embed_dims, grid_size)
+        self.drop_after_pos = nn.Dropout(drop_rate)
+
+        self.stages = self._build_stages(
+            drop_path_rate,
+            norm_cfg,
+            dict(
+                expand=self.arch.expand,
+                states=self.arch.state_dims,
+                conv_size=self.arch.conv_size,
+                dt_rank=self.arch.dt_rank,
+                corners=corners,
+                geometry=geometry,
+                out_proj_scale=sum(self.arch.depths) ** -0.5,
+                backend=scan_backend,
+            ),
+        )
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.embed_dims)[1])
+        self._register_load_state_dict_pre_hook(self._drop_unused_keys)
+        self._freeze_stages()
+
+    @classmethod
+    def check_settings(cls, **settings: object) -> None:
+        """Check a config's settings without building anything.
+
+        Args:
+            **settings: Arguments of the class.
+
+        Raises:
+            ValueError: If a value is impossible, alone or with the others; says what is possible.
+            TypeError: If there is no such setting.
+        """
+        parameters = inspect.signature(cls).parameters
+        unknown = [key for key in settings if key not in parameters]
+        if unknown:
+            raise TypeError(f'{cls.__name__} has no setting {unknown[0]!r}: {", ".join(parameters)}')
+        values = {name: settings.get(name, p.default) for name, p in parameters.items()}
+        parse_arch(values['arch'])
+        plan_routes(values['corners'], values['geometry'])
+        _check_choice('class_token', values['class_token'], CLASS_TOKENS)
+        _check_choice('out_type', values['out_type'], OUT_TYPES)
+        _check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
+        _stage_indices(values['out_indices'])
+        sides = (*to_2tuple(values['img_size']), values['patch_size'])
+        if not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ValueError(
+                'img_size and patch_size must be positive integers, in pixels; got '
+                f'{values["img_size"]!r} and {values["patch_size"]!r}'
+            )
+        tokens = [-(-side // sides[2]) for side in sides[:2]]
+        if values['geometry'] == 'released' and (
+            tokens[0] != tokens[1] or values['class_token'] != 'mean'
+        ):
+            raise ValueError(
+                "geometry='released' needs square images and class_token='mean': "
+                'the released code knows no others'
+            )
+
+    def _build_stages(self, drop_path_rate: float, norm_cfg: dict, mixer_cfg: dict) -> ModuleList:
+        """The stages up to the last output: later ones would be parameters without a gradient."""
+        depths = self.arch.depths
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        return ModuleList(
+            Sequential(
+                *(V2MBlock(self.embed_dims, next(rates), norm_cfg, mixer_cfg) for _ in range(depth))
+            )
+            for depth in depths[: max(self.out_indices) + 1]
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x: Images, (B, in_channels, H, W), normalised.
+
+        Returns:
+            One tensor for each of ``out_indices``, in ascending order, of the shape that
+            ``out_type`` names.
+
+        Raises:
+            ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
+        """
+        channels = self.patch_embed.projection.in_channels
+        if x.dim() != 4 or x.shape[1] != channels:
+            raise ValueError(
+                f'V2M takes images as (B, {channels}, H, W), but got {tuple(x.shape)}; '
+                'see in_channels'
+            )
+        x, grid_size = self.patch_embed(x)
+        x = self.pos_embed(x.unflatten(1, grid_size))
+        x = self.drop_after_pos(self.class_token(x))
+        outs = []
+        for i, stage in enumerate(self.stages):
+            for block in stage:
+                x = self._run(block, x)
+            if i in self.out_indices:
+                outs.append(self._format(getattr(self, f'norm{i}')(x)))
+        return tuple(outs)
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
+
+    def _format(self, x: Tensor) -> Tensor:
+        """A normalised (B, H, W, D) map, class tokens included, as ``out_type`` asks."""
+        if self.out_type == 'raw':
+            return x.flatten(1, 2)
+        if self.out_type == 'cls_token':
+            return self.class_token.read(x)
+        x = self.class_token.strip(x)
+        return x.mean((1, 2)) if self.out_type == 'avg_featmap' else x.permute(0, 3, 1, 2)
+
+    def train(self, mode: bool = True) -> 'V2M':
+        """Switch between training and evaluation; what is frozen stays as it is."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.patch_embed, self.pos_embed, self.class_token, self.drop_after_pos]
+        for i in range(min(self.frozen_stages, len(self.stages))):
+            frozen.append(self.stages[i])
+            if i in self.out_indices:
+                frozen.append(getattr(self, f'norm{i}'))
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
+        """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""
+        own = self.class_token.state_dict()
+        for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
+            if key.removeprefix(f'{prefix}class_token.') not in own:
+                del state_dict[key]
+
+
+def _stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
+    """``out_indices`` as ascending numbers from 0 to 3."""
+    given = [out_indices] if isinstance(out_indices, int) else out_indices
+    if not isinstance(given, Sequence) or not given or any(i not in range(-4, 4) for i in given):
+        raise ValueError(
+            f'out_indices must be stages from 0 to 3, or from -4 to -1, but got {out_indices!r}'
+        )
+    return tuple(sorted({i % 4 for i in given}))
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise ValueError(
+            f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}'
+        )

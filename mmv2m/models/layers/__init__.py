@@ -1,0 +1,26 @@
+"""Layers that backbones are built of; none of them knows the task."""
+
+from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
+from .directional_ssm import DirectionalConv, DirectionalSSM
+from .position import PositionEmbedding, resize_map
+from .rms_norm import RMSNorm
+from .routes import CORNERS, Route, plan_routes
+from .ss2d import SS2D
+from .v2m_block import V2MBlock
+
+__all__ = [
+    'CLASS_TOKENS',
+    'CORNERS',
+    'CrossToken',
+    'DirectionalConv',
+    'DirectionalSSM',
+    'MeanToken',
+    'PositionEmbedding',
+    'RMSNorm',
+    'Route',
+    'SS2D',
+    'V2MBlock',
+    'build_class_token',
+    'plan_routes',
+    'resize_map',
+]

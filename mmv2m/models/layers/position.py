@@ -1,0 +1,69 @@
+"""Learned absolute positions on a map, for any image size."""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+__all__ = ['PositionEmbedding', 'resize_map', 'resize_on_load']
+
+
+def resize_map(x: Tensor, size: tuple[int, int], mode: str = 'bicubic') -> Tensor:
+    """Interpolate a learned map.
+
+    Args:
+        x: (1, H, W, D).
+        size: The new H and W.
+        mode: As in :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        (1, *size, D) in the dtype of ``x``; ``x`` itself where the size is right already.
+    """
+    if x.shape[1:3] == torch.Size(size):
+        return x
+    resized = F.interpolate(
+        x.float().permute(0, 3, 1, 2), size=size, mode=mode, align_corners=False
+    )
+    return resized.permute(0, 2, 3, 1).to(x.dtype)
+
+
+def resize_on_load(name: str, mode: str) -> object:
+    """A ``load_state_dict`` pre-hook's body for a learned map called ``name``.
+
+    A checkpoint made at another image size then loads as if it had been made at this one.
+    """
+
+    def hook(module: nn.Module, state_dict: dict, prefix: str, *args: object) -> None:
+        loaded, own = state_dict.get(prefix + name), getattr(module, name)
+        if loaded is not None and loaded.dim() == 4 and loaded.shape[-1] == own.shape[-1]:
+            state_dict[prefix + name] = resize_map(loaded, tuple(own.shape[1:3]), mode)
+
+    return hook
+
+
+class PositionEmbedding(BaseModule):
+    """A learned vector for each patch, added to it; interpolated at other sizes.
+
+    Args:
+        embed_dims: Width of the map, D.
+        grid_size: Patches along H and W at the size that the model is made for.
+        mode: How to interpolate.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        grid_size: tuple[int, int],
+        mode: str = 'bicubic',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.mode = mode
+        self.weight = nn.Parameter(torch.empty(1, *grid_size, embed_dims))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        self.register_load_state_dict_pre_hook(resize_on_load('weight', mode))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to (B, H, W, D), any H and W."""
+        return x + resize_map(self.weight, tuple(x.shape[1:3]), self.mode)

@@ -1,0 +1,22 @@
+"""Scan operators on channels-last maps; PyTorch (and Triton) only, no OpenMMLab.
+
+Imported as ``mmv2m.ops``.
+"""
+
+from .backends import BACKENDS, can_run, choose_backend
+from .directional_conv import directional_conv
+from .directional_scan import directional_scan
+from .directions import DIRECTIONS, Direction
+from .reference import directional_conv_reference, directional_scan_reference
+
+__all__ = [
+    'BACKENDS',
+    'DIRECTIONS',
+    'Direction',
+    'can_run',
+    'choose_backend',
+    'directional_conv',
+    'directional_conv_reference',
+    'directional_scan',
+    'directional_scan_reference',
+]

@@ -1,0 +1,93 @@
+"""Argument checks of the public operators: what was wrong, and what would be right."""
+
+import torch
+from torch import Tensor
+
+__all__ = ['check_map', 'check_parameter', 'check_projection', 'check_same_map']
+
+
+def check_map(name: str, x: Tensor) -> None:
+    """Check that ``x`` is a real floating-point (B, H, W, E) map.
+
+    Raises:
+        TypeError: If it is no tensor or not real floating point.
+        ValueError: If it has not four axes.
+    """
+    _check_floating(name, x)
+    if x.dim() != 4:
+        raise ValueError(f'{name} must be a (B, H, W, E) map, but has shape {tuple(x.shape)}')
+
+
+def check_same_map(name: str, value: Tensor | None, x: Tensor) -> None:
+    """Check that an optional map has the shape, dtype and device of ``x``.
+
+    Raises:
+        TypeError: If its dtype is not that of ``x``.
+        ValueError: If its shape or device differs.
+    """
+    if value is None:
+        return
+    _check_floating(name, value)
+    _check_shape(name, value, tuple(x.shape), "x's shape")
+    _check_alike(name, value, x)
+
+
+def check_parameter(name: str, value: Tensor | None, shape: tuple[int, ...], x: Tensor) -> None:
+    """Check that an optional parameter is real, of the given shape and on the device of ``x``.
+
+    Raises:
+        TypeError: If it is no tensor or not real floating point.
+        ValueError: If its shape or device is wrong.
+    """
+    if value is None:
+        return
+    _check_floating(name, value)
+    _check_shape(name, value, shape, f'x with {x.shape[-1]} channels')
+    _check_device(name, value, x)
+
+
+def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) -> None:
+    """Check an input or output projection: None, constant (E, N) or one a token (B, H, W, N).
+
+    Raises:
+        TypeError: If its dtype is wrong.
+        ValueError: If its shape or device is wrong.
+    """
+    if value is None:
+        return
+    _check_floating(name, value)
+    constant, per_token = (x.shape[-1], states), (*x.shape[:3], states)
+    if value.shape == constant:
+        _check_device(name, value, x)
+    elif value.shape == per_token:
+        _check_alike(name, value, x)
+    else:
+        raise ValueError(
+            f'{name} must be None, (E, N) = {constant} or (B, H, W, N) = {per_token}, '
+            f'but has shape {tuple(value.shape)}'
+        )
+
+
+def _check_floating(name: str, value: Tensor) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f'{name} must be a tensor, but is {type(value).__name__}')
+    if not value.dtype.is_floating_point:
+        raise TypeError(f'{name} must be real floating point, but is {value.dtype}')
+    if value.dtype.itemsize < 2:
+        raise TypeError(f'{name} must have at least 16 bits a number, but is {value.dtype}')
+
+
+def _check_shape(name: str, value: Tensor, shape: tuple[int, ...], reason: str) -> None:
+    if value.shape != torch.Size(shape):
+        raise ValueError(f'{name} must have shape {shape} ({reason}), not {tuple(value.shape)}')
+
+
+def _check_device(name: str, value: Tensor, x: Tensor) -> None:
+    if value.device != x.device:
+        raise ValueError(f'{name} is on {value.device} but x is on {x.device}; move one of them')
+
+
+def _check_alike(name: str, value: Tensor, x: Tensor) -> None:
+    _check_device(name, value, x)
+    if value.dtype != x.dtype:
+        raise TypeError(f'{name} is {value.dtype} but x is {x.dtype}; cast one of them')

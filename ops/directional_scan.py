@@ -1,0 +1,81 @@
+"""The public scan operator."""
+
+from torch import Tensor
+
+from .backends import choose_backend
+from .checks import check_map, check_parameter, check_projection, check_same_map
+from .directions import get_direction
+from .library import scan_op
+from .reference import state_dtype
+
+__all__ = ['directional_scan']
+
+
+def directional_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None = None,
+    C: Tensor | None = None,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    direction: str = 'right',
+    backend: str = 'auto',
+) -> Tensor:
+    r"""Selective scan along one axis of a channels-last map (V2M, Eq. 9 and 12).
+
+    Every row (``'right'``, ``'left'``) or column (``'down'``, ``'up'``) is a sequence of its own;
+    for step ``t`` of the walk, channel ``e`` and state ``n``
+
+    .. math::
+        \Delta_t &= \mathrm{softplus}(delta_t + delta\_bias) \\
+        h_t[e, n] &= \exp(\Delta_t[e] A[e, n])\, h_{t-1}[e, n] + \Delta_t[e]\, B_t[n]\, x_t[e] \\
+        y_t[e] &= \Big(\sum_n C_t[n]\, h_t[e, n] + D[e]\, x_t[e]\Big)\, \mathrm{SiLU}(z_t[e])
+
+    with the softplus, the bias, the skip ``D`` and the gate ``z`` left out where they are not
+    given. A 1D sequence is a map of height 1. States and sums are float32 whatever the dtype of
+    ``x`` (float64 for float64), also under autocast; gradients are summed in a fixed order.
+
+    Args:
+        x: Input map, (B, H, W, E); float16, bfloat16, float32 or float64; any strides, any sizes,
+            zero included.
+        delta: Time step before bias and softplus, like ``x``.
+        A: Evolution parameter, (E, N), real; negative for a decaying state.
+        B: Input projection: one a token, (B, H, W, N) in the dtype of ``x``; constant, (E, N);
+            or None for the constant 1 (Eq. 12).
+        C: Output projection, as ``B``; None for the constant 1 (Eq. 11).
+        D: Skip, (E,).
+        z: Gate, like ``x``.
+        delta_bias: Added to ``delta``, (E,).
+        delta_softplus: Whether ``delta`` goes through a softplus.
+        direction: ``'right' | 'left' | 'down' | 'up'``.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+
+    Returns:
+        (B, H, W, E) in the dtype of ``x``, contiguous.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, the direction or the backend's name is wrong.
+        RuntimeError: If the backend asked for cannot run; says why.
+    """
+    check_map('x', x)
+    check_same_map('delta', delta, x)
+    if not isinstance(A, Tensor) or A.dim() != 2:
+        raise ValueError(f'A must be an (E, N) tensor, but is {getattr(A, "shape", A)}')
+    check_parameter('A', A, (x.shape[-1], A.shape[-1]), x)
+    check_projection('B', B, A.shape[-1], x)
+    check_projection('C', C, A.shape[-1], x)
+    check_parameter('D', D, (x.shape[-1],), x)
+    check_same_map('z', z, x)
+    check_parameter('delta_bias', delta_bias, (x.shape[-1],), x)
+    get_direction(direction)
+    backend = choose_backend(backend, x)
+
+    dtype = state_dtype(x)
+    A, B, C, D, delta_bias = (
+        p.to(dtype) if p is not None and p.dim() < 3 else p for p in (A, B, C, D, delta_bias)
+    )
+    return scan_op(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction, backend)

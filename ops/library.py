@@ -1,0 +1,113 @@
+"""The operators as torch.library sees them: one node each for autograd, compile and export.
+
+``mmv2m::directional_scan`` and ``mmv2m::directional_conv`` with their backward operators. Callers
+use the public functions, which check arguments and choose the backend first.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backends import BACKENDS
+
+__all__ = ['conv_op', 'scan_op']
+
+
+def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
+    """The gradients that exist; an operator's schema has no list of optional tensors to return."""
+    return [t for t in tensors if t is not None]
+
+
+def _spread(grads: list[Tensor], inputs: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """Undo :func:`_present`: None again for inputs that were None."""
+    remaining = iter(grads)
+    return [None if p is None else next(remaining) for p in inputs]
+
+
+@torch.library.custom_op('mmv2m::directional_scan', mutates_args=())
+def scan_op(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+    backend: str,
+) -> Tensor:
+    """:func:`mmv2m.ops.directional_scan` with its backend chosen."""
+    return BACKENDS[backend].scan_forward(
+        x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction
+    )
+
+
+@torch.library.custom_op('mmv2m::directional_scan_backward', mutates_args=())
+def _scan_backward_op(
+    grad_y: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+    backend: str,
+) -> list[Tensor]:
+    return _present(
+        BACKENDS[backend].scan_backward(
+            grad_y, x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction
+        )
+    )
+
+
+@torch.library.custom_op('mmv2m::directional_conv', mutates_args=())
+def conv_op(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str) -> Tensor:
+    """:func:`mmv2m.ops.directional_conv` with its backend chosen."""
+    return BACKENDS[backend].conv_forward(x, weight, bias, direction)
+
+
+@torch.library.custom_op('mmv2m::directional_conv_backward', mutates_args=())
+def _conv_backward_op(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str
+) -> list[Tensor]:
+    return _present(BACKENDS[backend].conv_backward(grad_y, x, weight, bias, direction))
+
+
+def _like_x(x: Tensor, *args: Any) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    return [
+        torch.empty(p.shape, dtype=p.dtype, device=p.device) for p in args if isinstance(p, Tensor)
+    ]
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    tensors = [p for p in inputs if p is None or isinstance(p, Tensor)]
+    ctx.save_for_backward(*tensors)
+    ctx.options = inputs[len(tensors) :]
+
+
+def _differentiate(op: Any, backward_op: Any) -> None:
+    """Give ``op`` its fake, its backward operator and that one's fake."""
+
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
+        inputs = ctx.saved_tensors
+        grads = _spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
+        return (*grads, *[None] * len(ctx.options))
+
+    op.register_fake(_like_x)
+    backward_op.register_fake(_like_inputs)
+    op.register_autograd(backward, setup_context=_save_inputs)
+
+
+_differentiate(scan_op, _scan_backward_op)
+_differentiate(conv_op, _conv_backward_op)

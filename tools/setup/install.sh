@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Makes .venv with the tested set of packages and mmv2m itself; this is `make install`.
+#
+# The set-up goes in steps. A finished step leaves a stamp in .venv/.setup with the hash of what it
+# was made from: a second run skips it, a run after an interruption resumes there, and a changed
+# file in requirements/ repeats only the steps made from it.
+#
+# Environment: PYTHON (default python3.11), MAX_JOBS (compilers at once, default one a core), and
+# pip's own variables, such as PIP_FIND_LINKS for a folder with a ready wheel of onedl-mmcv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+readonly base_python=${PYTHON:-python3.11}
+readonly python=.venv/bin/python stamps=.venv/.setup log=.venv/.setup/pip.log
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+main() {
+    exec 9<requirements
+    flock --nonblock 9 || { say 'waiting for another set-up in this folder'; flock 9; }
+    trap 'die "interrupted" "run the same command again: finished steps are kept"' INT TERM
+
+    [ -x $python ] || rm -rf $stamps
+    step environment
+    step build_tools requirements/build.txt
+    step mmcv_wheel requirements/mmcv.txt <(torch_pin)
+    step packages requirements/lock.txt
+    step mmcv requirements/mmcv.txt <(torch_pin)
+    step this_package setup.py pyproject.toml mmv2m/version.py <(pwd)
+    step imports requirements/*.txt
+}
+
+# --- the steps, in order -------------------------------------------------------------------------
+
+environment() {
+    check_system
+    check_python
+    check_space
+    say 'making .venv; with its downloads this takes some 10 minutes, and 6 GB of disk in the end'
+    "$base_python" -m venv .venv ||
+        die "$base_python could not make .venv" 'see its words above; if a .venv is there, remove it'
+    mkdir -p $stamps
+}
+
+build_tools() {
+    pip_install -r requirements/build.txt
+}
+
+# A wheel of onedl-mmcv needs no torch to be installed. So this can come before the big downloads,
+# and a missing compiler stops the set-up before them.
+mmcv_wheel() {
+    $python -m pip --quiet uninstall --yes onedl-mmcv 2>/dev/null
+    if ! $python -m pip --quiet --log $log install --no-deps --only-binary onedl-mmcv \
+        -r requirements/mmcv.txt 2>/dev/null; then
+        check_compiler
+        say 'pip finds no ready wheel of onedl-mmcv for this Python: it will be built from source,'
+        say 'after the other packages. The build takes about 17 minutes on 2 cores.'
+    fi
+}
+
+packages() {
+    pip_install -r requirements/lock.txt
+}
+
+mmcv() {
+    if $python -m pip --quiet show onedl-mmcv >/dev/null 2>&1; then return; fi
+    check_compiler
+    say 'building onedl-mmcv from source: about 17 minutes on 2 cores'
+    # Without CUDA's compiler only the operators for the CPU can be built, even where there is a GPU.
+    command -v nvcc >/dev/null || export CUDA_VISIBLE_DEVICES=
+    # pip's cache does not tell builds for one torch from builds for another.
+    MAX_JOBS=${MAX_JOBS:-$(nproc)} pip_install --no-cache-dir -r requirements/mmcv.txt
+}
+
+this_package() {
+    pip_install --editable .
+}
+
+imports() {
+    $python -c 'import torch, torchvision, cv2, mmcv.ops, mmengine, mmdet, mmseg, mmpretrain, mmv2m' ||
+        die 'the installed packages do not import together' \
+            'see the error above; remove .venv and run the same command again'
+    say 'finished'
+}
+
+# --- what the steps are made of ------------------------------------------------------------------
+
+# step NAME [FILE...]: runs the function NAME unless its stamp says it was done from these files.
+step() {
+    current=$1
+    local name=$1 key
+    shift
+    key=$(cat /dev/null "$@" | sha256sum)
+    [ "$(cat "$stamps/$name" 2>/dev/null)" != "$key" ] || return 0
+    rm -f "$stamps/$name"
+    "$name"
+    echo "$key" >"$stamps/$name"
+}
+
+# pip_install ARG...: exactly what is named, as requirements/ is complete; builds use build.txt.
+pip_install() {
+    forget_half_installed
+    rm -f $log
+    $python -m pip --log $log install --no-deps --no-build-isolation "$@" || explain_pip_failure
+}
+
+# pip writes INSTALLER and RECORD last, and takes a package without them for installed.
+forget_half_installed() {
+    local info
+    for info in .venv/lib/python3.11/site-packages/*.dist-info; do
+        [ -f "$info/INSTALLER" ] && [ -f "$info/RECORD" ] || rm -rf "$info"
+    done
+}
+
+torch_pin() {
+    grep '^torch==' requirements/lock.txt
+}
+
+explain_pip_failure() {
+    local fix="see pip's words above, and all of them in $log"
+    if grep -q 'No space left on device' $log; then
+        fix="the disk is full: free some 10 GB (pip's downloads go to ${TMPDIR:-/tmp})"
+    elif grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError' $log; then
+        fix="the package index was not reached: check the network, or pip's index and proxy settings"
+    fi
+    die "pip failed in the step '$current'" "$fix; then run the same command again"
+}
+
+# --- what this needs of the machine --------------------------------------------------------------
+
+check_system() {
+    [ "$(uname -s)" = Linux ] ||
+        die 'the tested set is pinned for Linux' 'elsewhere, install the OpenMMLab libraries and then: pip install -e .'
+}
+
+check_python() {
+    command -v "$base_python" >/dev/null ||
+        die "there is no $base_python" \
+            'install Python 3.11 (Debian: apt-get install python3.11-venv), or name it: make install PYTHON=/path/to/python3.11'
+    local interpreter
+    for interpreter in "$base_python" $python; do
+        [ "$interpreter" = $python ] && [ ! -x $python ] ||
+            "$interpreter" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+            die "$interpreter is not Python 3.11, which the tested set is pinned for" \
+                'name one with PYTHON=/path/to/python3.11; remove a .venv of another version'
+    done
+    "$base_python" -c 'import ensurepip, venv' 2>/dev/null ||
+        die "$base_python has no venv module" 'Debian: apt-get install python3.11-venv'
+}
+
+check_compiler() {
+    local needed='onedl-mmcv has no ready wheel here and must be built from source'
+    command -v "${CXX:-g++}" >/dev/null ||
+        die "$needed, but there is no C++ compiler" 'Debian: apt-get install g++'
+    [ -f "$($python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+        die "$needed, but Python's headers are missing" 'Debian: apt-get install python3.11-dev'
+}
+
+check_space() {
+    local tmp=${TMPDIR:-/tmp} here=7 there=4
+    [ "$(stat -c %d .)" != "$(stat -c %d "$tmp")" ] || here=$((here + there))
+    check_free . "$here"
+    check_free "$tmp" "$there"
+}
+
+# check_free FOLDER GIGABYTES
+check_free() {
+    [ "$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1e6) }')" -ge "$2" ] ||
+        die "less than $2 GB free in $(realpath "$1")" 'free some, or set TMPDIR to a folder on a larger disk'
+}
+
+say() {
+    echo "set-up: $*"
+}
+
+# die WHAT_FAILED WHAT_TO_DO
+die() {
+    echo "set-up: $1: $2" >&2
+    exit 1
+}
+
+main
