@@ -10,8 +10,8 @@ from .version import __version__
 
 __all__ = ['__version__']
 
-# The operators live in the repository's top-level folder ops/ and become mmv2m/ops on installation.
-# Started inside a clone, Python imports the clone's mmv2m/, which has no ops/ in it: look beside it.
+# The operators live in the repository's top-level folder ops/ and become mmv2m/ops when installed.
+# Inside a clone, Python imports the clone's mmv2m/, which has no ops/ in it: look beside it.
 _package = Path(__file__).parent
 if not (_package / 'ops').exists() and (_package.parent / 'ops' / '__init__.py').exists():
     __path__.append(str(_package.parent))

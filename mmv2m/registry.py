@@ -5,9 +5,19 @@ resolves under the default scope of mmpretrain, mmdet and mmseg alike once
 ``custom_imports = dict(imports=['mmv2m.models'])`` has run. The child registries below carry the
 scope ``mmv2m`` and know where the classes live: with them ``type='mmv2m.V2M'`` resolves without
 any import, because mmengine imports ``mmv2m.registry`` by itself.
+
+Raises:
+    ImportError: If mmengine or mmcv is missing; ``mmv2m.ops`` works without them.
 """
 
-from mmengine.registry import DATASETS, HOOKS, MODELS, Registry
+try:
+    import mmcv  # noqa: F401
+    from mmengine.registry import DATASETS, HOOKS, MODELS, Registry
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f'{error.name} is not installed. Everything in mmv2m except mmv2m.ops needs mmengine and '
+        'mmcv: pip install onedl-mmengine onedl-mmcv (or the original mmengine and mmcv)'
+    ) from error
 
 __all__ = ['DATASETS', 'HOOKS', 'MODELS']
 

@@ -44,7 +44,9 @@ def directional_conv(
     """
     check_map('x', x)
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[-1] == 0:
-        raise ValueError(f'weight must be an (E, K) tensor, but is {getattr(weight, "shape", weight)}')
+        raise ValueError(
+            f'weight must be an (E, K) tensor, but is {getattr(weight, "shape", weight)}'
+        )
     check_parameter('weight', weight, (x.shape[-1], weight.shape[-1]), x)
     check_parameter('bias', bias, (x.shape[-1],), x)
     get_direction(direction)

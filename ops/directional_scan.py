@@ -75,7 +75,8 @@ def directional_scan(
     backend = choose_backend(backend, x)
 
     dtype = state_dtype(x)
-    A, B, C, D, delta_bias = (
-        p.to(dtype) if p is not None and p.dim() < 3 else p for p in (A, B, C, D, delta_bias)
+    B, C, D, delta_bias = (
+        p.to(dtype) if p is not None and p.dim() < 3 else p for p in (B, C, D, delta_bias)
     )
+    A = A.to(dtype)
     return scan_op(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction, backend)

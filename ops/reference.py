@@ -99,11 +99,15 @@ def directional_conv_reference(
 def weight_taps(x: Tensor, weight: Tensor, walk: Direction) -> Tensor:
     """Sum of the taps of a causal depthwise convolution: the last tap sees the token itself."""
     taps = weight.shape[-1]
-    return sum(weight[:, i] * seen for i, seen in enumerate(seen_by_taps(x, taps, walk)))
+    seen = seen_by_taps(x, taps, walk)
+    y = weight[:, 0] * seen[0]
+    for tap in range(1, taps):
+        y = y + weight[:, tap] * seen[tap]
+    return y
 
 
 def seen_by_taps(x: Tensor, taps: int, walk: Direction) -> list[Tensor]:
-    """For each tap the (B, H, W, E) map of what it sees: ``x`` from ``taps - 1 - tap`` steps ago."""
+    """For each tap the (B, H, W, E) map it sees: ``x`` from ``taps - 1 - tap`` steps ago."""
     room = [0, taps - 1] if walk.reverse else [taps - 1, 0]
     padded = F.pad(x, [0, 0] * walk.lanes + room)
     starts = range(taps - 1, -1, -1) if walk.reverse else range(taps)

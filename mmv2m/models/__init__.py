@@ -1,6 +1,8 @@
 """Models, registered on import."""
 
+from mmv2m.registry import MODELS
+
 from .backbones import V2M
 from .layers import SS2D
 
-__all__ = ['SS2D', 'V2M']
+__all__ = ['MODELS', 'SS2D', 'V2M']

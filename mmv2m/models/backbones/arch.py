@@ -3,13 +3,12 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
 
 
 def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)
@@ -88,4 +87,3 @@ def parse_arch(arch: str | dict) -> Arch:
     if missing:
         raise ValueError(f'arch lacks {" and ".join(missing)}: a dict needs embed_dims and depths')
     return Arch(**arch)
-

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -59,7 +60,8 @@ class V2M(BaseModule):
             False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
-        norm_cfg: Norm of the blocks and the outputs. Defaults to ``dict(type='RMSNorm', eps=1e-5)``.
+        norm_cfg: Norm of the blocks and the outputs. Defaults to
+            ``dict(type='RMSNorm', eps=1e-5)``.
         scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
@@ -146,7 +148,7 @@ class V2M(BaseModule):
         self._freeze_stages()
 
     @classmethod
-    def check_settings(cls, **settings: object) -> None:
+    def check_settings(cls, **settings: Any) -> None:
         """Check a config's settings without building anything.
 
         Args:
@@ -159,7 +161,7 @@ class V2M(BaseModule):
         parameters = inspect.signature(cls).parameters
         unknown = [key for key in settings if key not in parameters]
         if unknown:
-            raise TypeError(f'{cls.__name__} has no setting {unknown[0]!r}: {", ".join(parameters)}')
+            raise TypeError(f'no setting {unknown[0]!r}; there are {", ".join(parameters)}')
         values = {name: settings.get(name, p.default) for name, p in parameters.items()}
         parse_arch(values['arch'])
         plan_routes(values['corners'], values['geometry'])
@@ -279,6 +281,4 @@ def _stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
 
 def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
-        raise ValueError(
-            f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}'
-        )
+        raise ValueError(f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}')

@@ -36,7 +36,8 @@ def resize_on_load(name: str, mode: str) -> object:
     def hook(module: nn.Module, state_dict: dict, prefix: str, *args: object) -> None:
         loaded, own = state_dict.get(prefix + name), getattr(module, name)
         if loaded is not None and loaded.dim() == 4 and loaded.shape[-1] == own.shape[-1]:
-            state_dict[prefix + name] = resize_map(loaded, tuple(own.shape[1:3]), mode)
+            size = (own.shape[1], own.shape[2])
+            state_dict[prefix + name] = resize_map(loaded, size, mode)
 
     return hook
 
@@ -66,4 +67,4 @@ class PositionEmbedding(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to (B, H, W, D), any H and W."""
-        return x + resize_map(self.weight, tuple(x.shape[1:3]), self.mode)
+        return x + resize_map(self.weight, (x.shape[1], x.shape[2]), self.mode)

@@ -28,7 +28,7 @@ class SS2D(BaseModule):
         corners: Where the SSM starts: some of ``'UL', 'LR', 'UR', 'LL'``.
         geometry: ``'paper'``, or ``'released'`` for exactly what the authors' released code
             computes: other branches, half their sum, transposed; square maps only.
-        out_proj_scale: Factor on the initial weights of ``out_proj``; 1 / sqrt(depth) in Vim and V2M.
+        out_proj_scale: Factor on the initial weights of ``out_proj``; 1 / sqrt(depth) in V2M.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`. ``out_proj`` and the time steps keep their
             own initialisation whatever is configured here or above.
