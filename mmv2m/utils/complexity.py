@@ -1,0 +1,71 @@
+"""Parameters and FLOPs, under the two counting rules in use for state space models."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import mmv2m.ops  # noqa: F401  defines torch.ops.mmv2m
+
+__all__ = ['COUNTING_RULES', 'Complexity', 'measure_complexity']
+
+COUNTING_RULES = {
+    'matmul+conv': 'multiply-accumulates of matrix products and convolutions; scans count nothing '
+    "(the paper's rule for the plain models)",
+    'matmul+conv+scan': "the same, and 9 * L * E * N for each scan over L tokens (VMamba's rule)",
+}
+
+
+class Complexity(NamedTuple):
+    """What a model costs.
+
+    Attributes:
+        params: Number of parameters.
+        flops: Multiply-accumulates for one image, by a name of :data:`COUNTING_RULES`.
+    """
+
+    params: int
+    flops: dict[str, int]
+
+
+def measure_complexity(
+    model: nn.Module, shape: tuple[int, int], forward: Callable[..., Any] | None = None
+) -> Complexity:
+    """Count a model's parameters and its FLOPs on one image.
+
+    Args:
+        model: The model.
+        shape: H and W of the image, which has three channels.
+        forward: What to run on the (1, 3, H, W) image; the model itself by default.
+    """
+    scans = 0
+
+    def count_scan(x: torch.Size, delta: Any, A: torch.Size, *args: Any, **kwargs: Any) -> int:
+        nonlocal scans
+        scans += 9 * x.numel() * A[-1]
+        return 0
+
+    def count_conv(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
+        return 2 * x.numel() * weight[-1]
+
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.mmv2m.directional_scan: count_scan,
+            torch.ops.mmv2m.directional_conv: count_conv,
+        },
+    )
+    device = next(model.parameters()).device
+    image = torch.zeros(1, 3, *shape, device=device)
+    training = model.training
+    model.eval()
+    with torch.no_grad(), counter:
+        (forward or model)(image)
+    model.train(training)
+    products = counter.get_total_flops() // 2  # the counter takes a multiply-add for two
+    return Complexity(
+        params=sum(p.numel() for p in model.parameters()),
+        flops={'matmul+conv': products, 'matmul+conv+scan': products + scans},
+    )

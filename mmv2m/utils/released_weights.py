@@ -1,0 +1,93 @@
+"""Weights trained with the authors' released code, in mmv2m's names.
+
+The released code is https://github.com/wangck20/V2M; the model it trains is ``V2M`` with
+``geometry='released'`` and ``class_token='mean'``.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+__all__ = ['convert_released_weights']
+
+STAGES = 4
+OUTSIDE_BLOCKS = {
+    'patch_embed.proj.weight': 'backbone.patch_embed.projection.weight',
+    'patch_embed.proj.bias': 'backbone.patch_embed.projection.bias',
+    'pos_embed': 'backbone.pos_embed.weight',
+    'norm_f.weight': f'backbone.norm{STAGES - 1}.weight',
+    'head.weight': 'head.fc.weight',
+    'head.bias': 'head.fc.bias',
+}
+IN_SCAN = {
+    'A_log': 'A_log',
+    'D': 'D',
+    'conv1d.weight': 'conv.weight',
+    'conv1d.bias': 'conv.bias',
+    'x_proj.weight': 'x_proj.weight',
+    'dt_proj.weight': 'dt_proj.weight',
+    'dt_proj.bias': 'dt_proj.bias',
+}
+"""Parameters of one scan; the second scan's have ``_2`` behind the first word of their name."""
+
+
+def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and reshape the weights of a released model for mmpretrain's ImageClassifier.
+
+    Args:
+        state_dict: What the released code saves under ``'model'``.
+
+    Returns:
+        The state dict of an ImageClassifier with a plain V2M and a linear head.
+
+    Raises:
+        KeyError: If a key is not one of the released model's, or one of them is missing.
+        ValueError: If the blocks do not divide into four stages or the position embedding is not
+            square.
+    """
+    blocks = {int(m[1]) for key in state_dict if (m := re.match(r'layers\.(\d+)\.', key))}
+    if not blocks or len(blocks) % STAGES:
+        raise ValueError(
+            f'a released V2M has a number of blocks (layers.<i>) that {STAGES} divides, but this '
+            f'checkpoint has {len(blocks)}'
+        )
+    names = _released_names(len(blocks))
+    unknown, missing = sorted(state_dict.keys() - names), sorted(names.keys() - state_dict)
+    if unknown or missing:
+        raise KeyError(
+            f'not the weights of a released V2M: unknown keys {unknown[:3]}, missing {missing[:3]}'
+        )
+    return {names[key]: _reshape(key, value) for key, value in state_dict.items()}
+
+
+def _released_names(depth: int) -> dict[str, str]:
+    """The released code's key names to mmv2m's."""
+    names = dict(OUTSIDE_BLOCKS)
+    per_stage = depth // STAGES
+    for i in range(depth):
+        old, new = f'layers.{i}', f'backbone.stages.{i // per_stage}.{i % per_stage}'
+        names[f'{old}.norm.weight'] = f'{new}.norm.weight'
+        for projection in ('in_proj.weight', 'out_proj.weight'):
+            names[f'{old}.mixer.{projection}'] = f'{new}.mixer.{projection}'
+        for key, value in IN_SCAN.items():
+            names[f'{old}.mixer.{key}'] = f'{new}.mixer.rows.{value}'
+            names[f'{old}.mixer.{_second(key)}'] = f'{new}.mixer.columns.{value}'
+    return names
+
+
+def _second(key: str) -> str:
+    if key == 'A_log':
+        return 'A_2_log'
+    first, dot, rest = key.partition('.')
+    return f'{first}_2{dot}{rest}'
+
+
+def _reshape(key: str, value: Tensor) -> Tensor:
+    if key == 'pos_embed':
+        side = math.isqrt(value.shape[1])
+        if side * side != value.shape[1]:
+            raise ValueError(f'pos_embed has {value.shape[1]} positions, which is no square')
+        return value.unflatten(1, (side, side))
+    return value.squeeze(1) if key.endswith(('conv1d.weight', 'conv1d_2.weight')) else value

@@ -1,0 +1,41 @@
+"""Print a model's parameters and FLOPs: `python tools/analysis_tools/get_flops.py CONFIG`."""
+
+import argparse
+from functools import partial
+
+from mmengine.registry import MODELS, init_default_scope
+
+from mmv2m.engine.config import load_config
+from mmv2m.engine.errors import exit_on_user_error
+from mmv2m.engine.preflight.model import check_model
+from mmv2m.utils.complexity import COUNTING_RULES, measure_complexity
+
+
+def main() -> None:
+    """Parse the command line, count, print."""
+    parser = argparse.ArgumentParser(description="Print a model's parameters and FLOPs")
+    parser.add_argument('config', help='config file, of mmpretrain, mmdet or mmseg')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        default=[224, 224],
+        help='side of the image, or its height and width; default: 224',
+    )
+    args = parser.parse_args()
+    height, width = (args.shape * 2)[:2] if len(args.shape) < 3 else parser.error('--shape H W')
+    with exit_on_user_error():
+        cfg = load_config(args.config)
+        check_model(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = MODELS.build(cfg.model)
+    cost = measure_complexity(model, (height, width), partial(model, mode='tensor'))
+    print(f'config  {args.config}')
+    print(f'input   3 x {height} x {width}')
+    print(f'params  {cost.params / 1e6:.3f} M')
+    for rule, meaning in COUNTING_RULES.items():
+        print(f'FLOPs   {cost.flops[rule] / 1e9:.3f} G  {rule}: {meaning}')
+
+
+if __name__ == '__main__':
+    main()
