@@ -48,6 +48,7 @@ build_tools() {
 # A wheel of onedl-mmcv needs no torch to be installed. So this can come before the big downloads,
 # and a missing compiler stops the set-up before them.
 mmcv_wheel() {
+    rm -f $stamps/mmcv
     $python -m pip --quiet uninstall --yes onedl-mmcv 2>/dev/null
     if ! $python -m pip --quiet --log $log install --no-deps --only-binary onedl-mmcv \
         -r requirements/mmcv.txt 2>/dev/null; then
@@ -92,13 +93,13 @@ step() {
     key=$(cat /dev/null "$@" | sha256sum)
     [ "$(cat "$stamps/$name" 2>/dev/null)" != "$key" ] || return 0
     rm -f "$stamps/$name"
+    forget_half_installed
     "$name"
     echo "$key" >"$stamps/$name"
 }
 
 # pip_install ARG...: exactly what is named, as requirements/ is complete; builds use build.txt.
 pip_install() {
-    forget_half_installed
     rm -f $log
     $python -m pip --log $log install --no-deps --no-build-isolation "$@" || explain_pip_failure
 }
@@ -139,7 +140,7 @@ check_python() {
     local interpreter
     for interpreter in "$base_python" $python; do
         [ "$interpreter" = $python ] && [ ! -x $python ] ||
-            "$interpreter" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+            "$interpreter" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null ||
             die "$interpreter is not Python 3.11, which the tested set is pinned for" \
                 'name one with PYTHON=/path/to/python3.11; remove a .venv of another version'
     done
@@ -149,7 +150,7 @@ check_python() {
 
 check_compiler() {
     local needed='onedl-mmcv has no ready wheel here and must be built from source'
-    command -v "${CXX:-g++}" >/dev/null ||
+    command -v "${CXX:-c++}" >/dev/null ||
         die "$needed, but there is no C++ compiler" 'Debian: apt-get install g++'
     [ -f "$($python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
         die "$needed, but Python's headers are missing" 'Debian: apt-get install python3.11-dev'

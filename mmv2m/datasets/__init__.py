@@ -1,0 +1,5 @@
+"""Data sets, registered on import."""
+
+from .digits import Digits
+
+__all__ = ['Digits']

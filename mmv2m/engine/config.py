@@ -1,0 +1,136 @@
+"""From a config file and a command line to the config of a run."""
+
+import os.path as osp
+from argparse import Namespace
+
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+
+from .errors import UserError
+from .preflight.files import check_config_file
+from .task_library import TaskLibrary
+
+__all__ = ['apply_test_args', 'apply_train_args', 'load_config']
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Load a config, import what its ``custom_imports`` names, and merge options into it.
+
+    Args:
+        path: Config file.
+        options: Dotted keys and values of ``--cfg-options``.
+
+    Raises:
+        UserError: If the file does not exist or cannot be loaded, an import fails, or an option
+            does not fit.
+    """
+    check_config_file(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ImportError as error:
+        raise UserError(f'{path}: custom_imports fail: {_innermost(error)}') from error
+    except Exception as error:
+        # A config is a program: whatever it raises is the config's mistake.
+        raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f'--cfg-options does not fit {path}: {error}') from error
+    return cfg
+
+
+def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
+    """Merge the command line of tools/train.py into a config, in place.
+
+    Args:
+        cfg: The config, its ``--cfg-options`` merged already.
+        args: From :func:`.cli.parse_train_args`.
+        library: The conventions of the config's task library.
+
+    Raises:
+        UserError: If an argument asks for what the config cannot do.
+    """
+    _apply_common_args(cfg, args)
+    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if cfg.get(name) is None:
+            raise UserError(f'the config has no {name}: there is nothing to train')
+    if args.no_validate:
+        cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
+    if args.amp:
+        _enable_amp(cfg)
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(
+                '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config'
+            )
+        cfg.auto_scale_lr.enable = True
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        _complete_dataloader(cfg, name, args, library)
+
+
+def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
+    """Merge the command line of tools/test.py into a config, in place.
+
+    Args:
+        cfg: The config, its ``--cfg-options`` merged already.
+        args: From :func:`.cli.parse_test_args`.
+        library: The conventions of the config's task library.
+
+    Raises:
+        UserError: If an argument asks for what the config cannot do.
+    """
+    _apply_common_args(cfg, args)
+    cfg.load_from = args.checkpoint
+    for name in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        if cfg.get(name) is None:
+            raise UserError(f'the config has no {name}: there is nothing to test')
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir:
+        library.enable_visualization(cfg, args)
+    if args.tta:
+        library.enable_tta(cfg)
+    if args.out and args.out_item != 'metrics':
+        library.dump_predictions(cfg, args.out)
+    elif args.out and not args.out.endswith(('.json', '.yaml', '.yml', '.pkl')):
+        raise UserError(f'--out {args.out}: metrics go to a .json, .yaml or .pkl file')
+    _complete_dataloader(cfg, 'test_dataloader', args, library)
+
+
+def _apply_common_args(cfg: Config, args: Namespace) -> None:
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+
+
+def _enable_amp(cfg: Config) -> None:
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp works with optim_wrapper.type OptimWrapper, not {wrapper.type}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _complete_dataloader(cfg: Config, name: str, args: Namespace, library: TaskLibrary) -> None:
+    """Add the library's defaults to a dataloader, less what this machine or run cannot use."""
+    if cfg.get(name) is None:
+        return
+    loader = ConfigDict({**library.dataloader_defaults, **cfg[name]})
+    if args.no_pin_memory or get_device() == 'cpu':
+        loader.pin_memory = False
+    # Without workers there is nothing to keep, and PyTorch refuses to.
+    if getattr(args, 'no_persistent_workers', False) or not loader.get('num_workers'):
+        loader.persistent_workers = False
+    cfg[name] = loader
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Where a chain of errors began."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error

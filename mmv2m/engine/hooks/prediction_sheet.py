@@ -1,0 +1,94 @@
+"""A picture of what a classifier said of its test images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmv2m.registry import HOOKS
+
+__all__ = ['PredictionSheetHook']
+
+
+class Prediction(NamedTuple):
+    """One test image: (H, W, 3) uint8 in RGB order, its label, the predicted one and its score."""
+
+    image: np.ndarray
+    truth: int
+    label: int
+    score: float
+
+
+@HOOKS.register_module()
+class PredictionSheetHook(Hook):
+    """Paint a sheet of test images with their predictions, the wrong ones first.
+
+    Args:
+        num_images: Images on the sheet. Defaults to 40.
+        columns: Images in a row. Defaults to 8.
+        filename: Name of the picture in the work dir. Defaults to ``'predictions.png'``.
+    """
+
+    def __init__(
+        self, num_images: int = 40, columns: int = 8, filename: str = 'predictions.png'
+    ) -> None:
+        self.num_images = num_images
+        self.columns = columns
+        self.filename = filename
+        self._wrong: list[Prediction] = []
+        self._right: list[Prediction] = []
+
+    def before_test(self, runner: Runner) -> None:
+        """Forget an earlier test."""
+        self._wrong, self._right = [], []
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
+    ) -> None:
+        """Keep the batch's images as long as the sheet has room for them."""
+        for image, sample in zip(data_batch['inputs'], outputs, strict=True):
+            truth, label = int(sample.gt_label[0]), int(sample.pred_label[0])
+            kept = self._right if truth == label else self._wrong
+            if len(kept) < self.num_images:
+                pixels = image.permute(1, 2, 0).to('cpu').numpy().astype(np.uint8)
+                score = float(sample.pred_score[label])
+                # mmcv loads images in BGR order.
+                kept.append(Prediction(pixels[..., ::-1], truth, label, score))
+
+    @master_only
+    def after_test(self, runner: Runner) -> None:
+        """Paint the sheet."""
+        shown = (self._wrong + self._right)[: self.num_images]
+        if not shown:
+            return
+        classes = runner.test_dataloader.dataset.metainfo.get('classes')
+        path = Path(runner.work_dir, self.filename)
+        draw_sheet(shown, classes, self.columns).savefig(path)
+        runner.logger.info(f'A sheet of predictions, wrong ones first, is in {path}')
+
+
+def draw_sheet(
+    predictions: Sequence[Prediction], classes: Sequence[str] | None, columns: int
+) -> Figure:
+    """Images in rows, each with its predicted label and score; wrong ones in red with the truth."""
+    rows = -(-len(predictions) // columns)
+    figure = Figure(figsize=(1.4 * columns, 1.75 * rows), layout='constrained', dpi=120)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, p in zip(grid, predictions, strict=False):
+        names = classes or [str(i) for i in range(1 + max(p.truth, p.label))]
+        right = p.truth == p.label
+        text = f'{names[p.label]}  {p.score:.0%}'
+        axes.imshow(p.image, interpolation='nearest')
+        axes.set_title(
+            text if right else f'{text}\nis {names[p.truth]}',
+            fontsize=9,
+            color='black' if right else 'crimson',
+        )
+    return figure

@@ -1,0 +1,41 @@
+"""Checks of a run's config before anything is built."""
+
+from mmengine.config import Config
+
+from .data import check_data
+from .environment import check_environment
+from .files import check_checkpoint
+from .model import check_model
+
+__all__ = ['check_test', 'check_train']
+
+
+def check_train(cfg: Config) -> None:
+    """Check what tools/train.py is going to build and read.
+
+    Args:
+        cfg: The config, the command line merged into it.
+
+    Raises:
+        UserError: With the first mistake found.
+    """
+    check_environment(cfg, training=True)
+    check_model(cfg)
+    check_data(cfg, ('train', 'val'))
+    if cfg.get('load_from'):
+        check_checkpoint(cfg.load_from, 'checkpoint')
+
+
+def check_test(cfg: Config) -> None:
+    """Check what tools/test.py is going to build and read.
+
+    Args:
+        cfg: The config, the command line merged into it.
+
+    Raises:
+        UserError: With the first mistake found.
+    """
+    check_checkpoint(cfg.load_from, 'checkpoint')
+    check_environment(cfg, training=False)
+    check_model(cfg)
+    check_data(cfg, ('test',))

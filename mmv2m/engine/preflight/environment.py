@@ -1,0 +1,49 @@
+"""Checks of the machine, the installation and the way a run was started."""
+
+import importlib.util
+import os
+
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.device import get_device
+
+from ..errors import UserError
+
+__all__ = ['check_environment']
+
+LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
+
+
+def check_environment(cfg: Config, training: bool) -> None:
+    """Check that this process can run what the config asks for.
+
+    Args:
+        cfg: The config, the command line merged into it.
+        training: Whether the run trains.
+
+    Raises:
+        UserError: If the task library is missing, mixed-precision training has no accelerator, or
+            the launcher did not start this process or has no usable backend.
+    """
+    scope = cfg.get('default_scope') or 'mmengine'
+    if importlib.util.find_spec(scope) is None:
+        package = MODULE2PACKAGE.get(scope, scope)
+        raise UserError(
+            f'the config is for {scope} (default_scope), which is not installed: '
+            f'pip install {package}'
+        )
+    on_cpu = get_device() == 'cpu'
+    if training and on_cpu and cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
+        raise UserError('training with mixed precision (AmpOptimWrapper, --amp) needs a GPU')
+    variable = LAUNCHER_VARIABLES.get(cfg.launcher)
+    if variable and variable not in os.environ:
+        raise UserError(
+            f'--launcher {cfg.launcher} is for processes that it started, but {variable} is not '
+            'set: use tools/dist_*.sh or tools/slurm_*.sh, or leave --launcher out'
+        )
+    backend = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend', 'nccl')
+    if cfg.launcher == 'pytorch' and on_cpu and backend == 'nccl':
+        raise UserError(
+            'the backend nccl needs GPUs; on the CPU add '
+            '--cfg-options env_cfg.dist_cfg.backend=gloo'
+        )

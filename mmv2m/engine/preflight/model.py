@@ -1,0 +1,66 @@
+"""Checks of the model's config."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from mmv2m.registry import MODELS
+
+from ..errors import UserError
+from .files import check_checkpoint
+from .registered import find_class, require_class
+
+__all__ = ['check_model']
+
+# Settings whose ``type`` is always a model's; others may belong to other registries.
+PARTS = ('model', 'module', 'backbone', 'neck', 'head')
+
+
+def check_model(cfg: Config) -> None:
+    """Check the types, the settings and the pretrained weights that a model's config names.
+
+    A class says which settings it takes by a classmethod ``check_settings(**settings)`` that
+    raises ValueError or TypeError.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserError: If a part is not registered, its class refuses its settings, or the weights that
+            an ``init_cfg`` loads do not exist.
+    """
+    if cfg.get('model') is None:
+        raise UserError('the config has no model')
+    scope = cfg.get('default_scope') or 'mmengine'
+    for where, part, part_scope in _parts(cfg.model, 'model', scope):
+        _check_part(where, part, part_scope)
+
+
+def _check_part(where: str, part: dict, scope: str) -> None:
+    name = part['type']
+    if name == 'Pretrained' and isinstance(part.get('checkpoint'), str):
+        check_checkpoint(part['checkpoint'], f'{where}.checkpoint')
+        return
+    lookup = where.rstrip('[]0123456789').endswith(PARTS)
+    found = require_class(MODELS, scope, name, where) if lookup else find_class(MODELS, scope, name)
+    check_settings = getattr(found, 'check_settings', None)
+    if check_settings is None:
+        return
+    try:
+        check_settings(**{key: part[key] for key in part if key not in ('type', '_scope_')})
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{where} ({found.__name__}): {error}') from error
+
+
+def _parts(node: Any, where: str, scope: str) -> Iterator[tuple[str, dict, str]]:
+    """Every dict with a ``type`` in a config, where it stands, and the scope it is built in."""
+    if isinstance(node, dict):
+        scope = node.get('_scope_', scope)
+        if 'type' in node:
+            yield where, node, scope
+        for key in node:
+            yield from _parts(node[key], f'{where}.{key}', scope)
+    elif isinstance(node, (list, tuple)):
+        for i, item in enumerate(node):
+            yield from _parts(item, f'{where}[{i}]', scope)

@@ -1,0 +1,138 @@
+"""What `pip install` makes of the repository, and what its requirements files promise."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+IMPORT_OPS = 'import mmv2m.ops as ops, mmv2m; print(ops.__file__); print(mmv2m.__file__)'
+
+
+def run(*command, cwd, check=True, **env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith('PYTHON')}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean | env,
+        capture_output=True,
+        text=True,
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def imported_files(python, cwd):
+    return [Path(line) for line in run(python, '-c', IMPORT_OPS, cwd=cwd).stdout.splitlines()]
+
+
+@pytest.fixture(scope='module')
+def clone(tmp_path_factory):
+    """A copy of what the repository holds, so that nothing is built in the repository itself."""
+    left_out = shutil.ignore_patterns(
+        '.*', '__pycache__', '*.egg-info', 'build', 'dist', 'data', 'work_dirs', 'site'
+    )
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp('packaging') / 'clone', ignore=left_out)
+
+
+@pytest.fixture
+def python(tmp_path):
+    """The Python of an environment with everything that ours has, save for mmv2m itself."""
+    venv.create(tmp_path / 'venv', with_pip=False, symlinks=True)
+    executable = tmp_path / 'venv' / 'bin' / 'python'
+    purelib = run(
+        executable, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))', cwd=tmp_path
+    )
+    # A folder that a .pth file names is searched, but its own .pth files (editable installs) are not.
+    Path(purelib.stdout.strip(), 'outer.pth').write_text(sysconfig.get_path('purelib'))
+    return executable
+
+
+def pip_install(python, *arguments, cwd):
+    offline = ('--no-deps', '--no-build-isolation', '--no-index', '--ignore-installed')
+    run(sys.executable, '-m', 'pip', '--python', python, 'install', *offline, *arguments, cwd=cwd)
+
+
+def test_wheel_holds_ops_inside_the_package(clone, tmp_path, python):
+    pip = (sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index')
+    run(*pip, '--wheel-dir', tmp_path, clone, cwd=tmp_path)
+    (wheel,) = tmp_path.glob('mmv2m-*.whl')
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder, prefix in ((ROOT / 'mmv2m', 'mmv2m'), (ROOT / 'ops', 'mmv2m/ops')):
+        sources = {
+            f'{prefix}/{file.relative_to(folder).as_posix()}' for file in folder.rglob('*.py')
+        }
+        assert sources <= names
+    assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'mmv2m'}
+
+    pip_install(python, wheel, cwd=tmp_path)
+    ops, package = imported_files(python, cwd=tmp_path)
+    assert ops.parent.parent == package.parent
+    assert package.is_relative_to(tmp_path / 'venv')
+
+    # Started inside a clone, the clone's package goes before the installed one, with its own ops/.
+    assert imported_files(python, cwd=clone) == [
+        clone / 'ops' / '__init__.py',
+        clone / 'mmv2m' / '__init__.py',
+    ]
+
+
+def test_editable_install_follows_the_clone(clone, tmp_path, python):
+    pip_install(python, '--editable', clone, cwd=tmp_path)
+    expected = [clone / 'ops' / '__init__.py', clone / 'mmv2m' / '__init__.py']
+    assert imported_files(python, cwd=tmp_path) == expected
+    assert imported_files(python, cwd=clone) == expected
+
+
+def test_ops_need_no_openmmlab():
+    families = ('mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmseg')
+    code = f'import sys, mmv2m.ops; print([name for name in {families} if name in sys.modules])'
+    assert run(sys.executable, '-c', code, cwd=ROOT).stdout.strip() == '[]'
+
+
+def test_package_itself_needs_no_torch():
+    code = 'import sys, mmv2m; print(mmv2m.__version__, "torch" in sys.modules)'
+    version = re.search(r"'(.+)'", (ROOT / 'mmv2m' / 'version.py').read_text())[1]
+    assert run(sys.executable, '-c', code, cwd=ROOT).stdout.split() == [version, 'False']
+
+
+def requirements(name):
+    lines = (ROOT / 'requirements' / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+def pins():
+    names = {}
+    for line in [
+        line for file in ('build', 'lock', 'mmcv') for line in requirements(f'{file}.txt')
+    ]:
+        name, version = re.fullmatch(r'([\w.-]+)==([\w.]+)', line).groups()
+        assert name not in names, f'{name} is pinned twice'
+        names[re.sub(r'[-_.]+', '-', name).lower()] = version
+    return names
+
+
+@pytest.mark.parametrize('wanted', requirements('tested.in'))
+def test_lock_pins_what_is_asked_for(wanted):
+    name, version = re.fullmatch(r'([\w-]+)(?:==(.+)|[<>].+)?', wanted).groups()
+    assert pins()[name] == (version or pins()[name])
+
+
+def test_lock_leaves_out_what_breaks_the_set():
+    assert {'opencv-python', 'transformers', 'mmv2m'}.isdisjoint(pins())
+
+
+def test_set_up_says_in_one_line_that_python_is_missing(clone):
+    done = run('bash', 'tools/setup/install.sh', cwd=clone, check=False, PYTHON='no-such-python')
+    assert done.returncode == 1
+    assert done.stdout == ''
+    (line,) = done.stderr.splitlines()
+    assert 'there is no no-such-python' in line
+    assert 'apt-get install' in line

@@ -1,0 +1,52 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _load_main(name):
+    spec = importlib.util.spec_from_file_location(f'tools_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture(scope='session')
+def train():
+    return _load_main('train')
+
+
+@pytest.fixture(scope='session')
+def test():
+    return _load_main('test')
+
+
+@pytest.fixture(autouse=True)
+def fresh_process_state(monkeypatch, tmp_path):
+    """Each test works in a folder of its own and sees no runner of an earlier one."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        manager._instance_dict.clear()
+
+
+@pytest.fixture
+def fails(capsys):
+    """Run a tool that has to stop with one error line; returns the line."""
+
+    def run(main, *argv):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(arg) for arg in argv])
+        assert stop.value.code == 2
+        lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error: ')]
+        assert len(lines) == 1
+        assert not Path('work_dirs').exists()
+        return lines[0]
+
+    return run

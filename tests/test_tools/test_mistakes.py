@@ -1,0 +1,142 @@
+"""What a user gets wrong ends in one line that says so, before anything is built."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.registry import MODELS
+
+import mmv2m.models  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='V2M', arch=dict(embed_dims=16, depths=(1, 0, 0, 0)), img_size=8,
+                  patch_size=4, out_indices=0),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=16))
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+val_cfg = test_cfg = dict()
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
+"""
+IMAGENET = """
+train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=dict(
+    type='ImageNet', data_root='data/imagenet', split='train', pipeline=[])), batch_size=1)
+val_dataloader = test_dataloader = dict(dataset=dict(
+    type='ImageNet', data_root='data/imagenet', split='val', pipeline=[]), batch_size=1)
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / 'v2m-tiny.py'
+    file.write_text(MODEL + IMAGENET)
+    return file
+
+
+def test_config_path(train, fails, config, tmp_path):
+    assert f'did you mean {str(config)!r}' in fails(train, tmp_path / 'v2m-tinny.py')
+    assert 'did you mean' in fails(train, tmp_path / 'v2m-tiny')
+    assert 'no folder' in fails(train, tmp_path / 'nowhere' / 'x.py')
+    assert 'is a folder' in fails(train, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('a = = 1', 'SyntaxError'),
+        ("_base_ = 'missing.py'", 'missing.py'),
+        ("custom_imports = dict(imports=['no_such_module'])", "No module named 'no_such_module'"),
+        ("default_scope = 'no_such_library'", 'has no train_dataloader'),
+    ],
+)
+def test_config_content(train, fails, tmp_path, text, says):
+    file = tmp_path / 'config.py'
+    file.write_text(text)
+    assert says in fails(train, file)
+
+
+@pytest.mark.parametrize(
+    ('option', 'says'),
+    [
+        ('model.backbone.arch=tinny', 'arch must be one of'),
+        ('model.backbone.corners="[UL,XX]"', 'XX'),
+        ('model.backbone.class_token=top', 'class_token must be one of middle, edge, mean'),
+        ('model.backbone.colour=red', "no setting 'colour'"),
+        ('model.backbone.type=ResNett', "did you mean 'ResNet'"),
+        ('model.head.type=LinearClsHed', "did you mean 'LinearClsHead'"),
+        ('val_dataloader.dataset.type=ImageNett', "val_dataloader.dataset: 'ImageNett'"),
+        ('default_scope=no_such_library', 'pip install no_such_library'),
+        ('load_from=missing.pth', 'checkpoint missing.pth does not exist'),
+        ('model.backbone.init_cfg.type=Pretrained', None),
+        ('optim_wrapper.type=AmpOptimWrapper', 'needs a GPU'),
+        ('noequals', 'key=value'),
+    ],
+)
+def test_settings(train, fails, config, monkeypatch, tmp_path, option, says):
+    for split in ('train', 'val'):
+        (tmp_path / 'data' / 'imagenet' / split).mkdir(parents=True)
+    monkeypatch.setattr('mmv2m.engine.preflight.environment.get_device', lambda: 'cpu')
+    options = [option]
+    if says is None:
+        options.append('model.backbone.init_cfg.checkpoint=weights.pth')
+        says = 'model.backbone.init_cfg.checkpoint weights.pth does not exist'
+    assert says in fails(train, config, '--cfg-options', *options)
+
+
+def test_missing_custom_import(train, fails, config, monkeypatch):
+    monkeypatch.delitem(MODELS._module_dict, 'V2M')
+    assert "imports=['mmv2m.models']" in fails(train, config)
+
+
+def test_data(train, test, fails, config, tmp_path):
+    weights = tmp_path / 'weights.pth'
+    weights.touch()
+    line = fails(train, config)
+    where = 'train_dataloader.dataset.dataset.data_root'
+    assert f'{where}: {tmp_path}/data/imagenet does not exist; expected: {{train,val}}/' in line
+    (tmp_path / 'data' / 'imagenet' / 'train').mkdir(parents=True)
+    assert 'val_dataloader.dataset.split' in fails(train, config)
+    assert 'test_dataloader.dataset.split' in fails(test, config, weights)
+    line = fails(train, config, '--cfg-options', 'data_hint=two words')
+    assert line.endswith('expected: two words')
+
+
+def test_checkpoint(test, fails, config, tmp_path):
+    (tmp_path / 'epoch_1.pth').touch()
+    assert "'epoch_1.pth'" in fails(test, config, 'epoch_11.pth')
+
+
+@pytest.mark.parametrize(
+    ('argv', 'says'),
+    [
+        (['--out', 'x.txt'], '.pkl'),
+        (['--out', 'x.txt', '--out-item', 'metrics'], '.json'),
+        (['--out-item', 'pred'], '--out PATH'),
+        (['--show-dir', 'x'], 'visualization hook'),
+    ],
+)
+def test_test_arguments(test, fails, config, tmp_path, argv, says):
+    (tmp_path / 'w.pth').touch()
+    assert says in fails(test, config, 'w.pth', *argv)
+
+
+def test_train_arguments(train, fails, config, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    assert 'RANK is not set' in fails(train, config, '--launcher', 'pytorch')
+    assert 'base_batch_size' in fails(train, config, '--auto-scale-lr')
+
+
+def test_script_from_anywhere(tmp_path):
+    """The real script, in its own process: nothing but the line on stderr."""
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'train.py', 'missing.py'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr == 'error: config missing.py does not exist\n'

@@ -1,0 +1,43 @@
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [options]; --help lists them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import mmengine
+
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmv2m.engine.cli import parse_test_args  # noqa: E402
+from mmv2m.engine.config import apply_test_args, load_config  # noqa: E402
+from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
+from mmv2m.engine.preflight import check_test  # noqa: E402
+from mmv2m.engine.runner import build_runner  # noqa: E402
+from mmv2m.engine.task_library import task_library_of  # noqa: E402
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Test as the command line says.
+
+    Args:
+        argv: The arguments; None for those of the process.
+
+    Returns:
+        The metrics.
+    """
+    with exit_on_user_error():
+        args = parse_test_args(argv)
+        cfg = load_config(args.config, args.cfg_options)
+        library = task_library_of(cfg)
+        apply_test_args(cfg, args, library)
+        check_test(cfg)
+    library.prepare()
+    metrics = build_runner(cfg).test()
+    if args.out and args.out_item == 'metrics':
+        mmengine.dump(metrics, args.out)
+    return metrics
+
+
+if __name__ == '__main__':
+    main()

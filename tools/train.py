@@ -1,0 +1,35 @@
+"""Train a model: python tools/train.py CONFIG [options]; --help lists them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmv2m.engine.cli import parse_train_args  # noqa: E402
+from mmv2m.engine.config import apply_train_args, load_config  # noqa: E402
+from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
+from mmv2m.engine.preflight import check_train  # noqa: E402
+from mmv2m.engine.runner import build_runner  # noqa: E402
+from mmv2m.engine.task_library import task_library_of  # noqa: E402
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train as the command line says.
+
+    Args:
+        argv: The arguments; None for those of the process.
+    """
+    with exit_on_user_error():
+        args = parse_train_args(argv)
+        cfg = load_config(args.config, args.cfg_options)
+        library = task_library_of(cfg)
+        apply_train_args(cfg, args, library)
+        check_train(cfg)
+    library.prepare()
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
