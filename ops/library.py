@@ -15,8 +15,11 @@ __all__ = ['conv_op', 'scan_op']
 
 
 def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
-    """The gradients that exist; an operator's schema has no list of optional tensors to return."""
-    return [t for t in tensors if t is not None]
+    """The gradients that exist; an operator's schema has no list of optional tensors to return.
+
+    Contiguous, as the fakes promise to the compiler.
+    """
+    return [t.contiguous() for t in tensors if t is not None]
 
 
 def _spread(grads: list[Tensor], inputs: tuple[Tensor | None, ...]) -> list[Tensor | None]:
@@ -40,8 +43,10 @@ def scan_op(
     backend: str,
 ) -> Tensor:
     """:func:`mmv2m.ops.directional_scan` with its backend chosen."""
-    return BACKENDS[backend].scan_forward(
-        x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction
+    return (
+        BACKENDS[backend]
+        .scan_forward(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)
+        .contiguous()
     )
 
 
@@ -70,7 +75,7 @@ def _scan_backward_op(
 @torch.library.custom_op('mmv2m::directional_conv', mutates_args=())
 def conv_op(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str) -> Tensor:
     """:func:`mmv2m.ops.directional_conv` with its backend chosen."""
-    return BACKENDS[backend].conv_forward(x, weight, bias, direction)
+    return BACKENDS[backend].conv_forward(x, weight, bias, direction).contiguous()
 
 
 @torch.library.custom_op('mmv2m::directional_conv_backward', mutates_args=())

@@ -76,7 +76,7 @@ def directional_scan_reference(
         B_t, C_t = token_at(B, axis, t), token_at(C, axis, t)
         state = decay * state + (inflow if B_t is None else inflow * B_t)
         outputs[t] = (state if C_t is None else state * C_t).sum(-1)
-    y = torch.stack([outputs[t] for t in range(len(outputs))], axis) if outputs else u
+    y = torch.stack([outputs[t] for t in range(len(outputs))], axis) if outputs else u.clone()
     if D is not None:
         y = y + D * u
     if z is not None:

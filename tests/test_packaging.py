@@ -50,7 +50,7 @@ def python(tmp_path):
     purelib = run(
         executable, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))', cwd=tmp_path
     )
-    # A folder that a .pth file names is searched, but its own .pth files (editable installs) are not.
+    # A folder named in a .pth file is searched, but its own .pth files (editable installs) are not.
     Path(purelib.stdout.strip(), 'outer.pth').write_text(sysconfig.get_path('purelib'))
     return executable
 

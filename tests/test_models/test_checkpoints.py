@@ -1,4 +1,5 @@
 import copy
+import pickle
 import subprocess
 import sys
 
@@ -22,7 +23,7 @@ def test_state_dict_and_copies_round_trip(tmp_path):
     torch.save(model.state_dict(), tmp_path / 'model.pth')
     loaded = make().eval()
     loaded.load_state_dict(torch.load(tmp_path / 'model.pth'))
-    for other in (loaded, copy.deepcopy(model)):
+    for other in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(x)[0], model(x)[0])
 
 
@@ -32,6 +33,18 @@ def test_another_image_size_loads(img_size):
     large.load_state_dict(small.state_dict())
     x = torch.rand(1, 3, *([img_size] * 2 if isinstance(img_size, int) else img_size))
     assert torch.allclose(large(x)[0], small(x)[0], atol=1e-5)
+
+
+def test_loading_is_exact_at_the_same_size_and_leaves_the_checkpoint_alone():
+    checkpoint = make().state_dict()
+    before = {k: v.clone() for k, v in checkpoint.items()}
+    loaded = make()
+    loaded.load_state_dict(checkpoint)
+    make(img_size=48).load_state_dict(checkpoint)
+    make(class_token='mean').load_state_dict(checkpoint)
+    assert checkpoint.keys() == before.keys()
+    assert all(torch.equal(checkpoint[k], v) for k, v in before.items())
+    assert all(torch.equal(v, before[k]) for k, v in loaded.state_dict().items())
 
 
 def test_wrong_width_is_still_an_error():

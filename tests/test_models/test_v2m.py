@@ -117,6 +117,7 @@ def test_other_dtypes(dtype):
     model = make()
     (expected,) = model(x)
     (y,) = model.to(dtype)(x.to(dtype))
+    assert y.dtype == dtype  # what a head of the same dtype takes
     assert torch.allclose(y.float(), expected, atol=0.1)
 
 
@@ -147,6 +148,14 @@ def test_compiled_model_agrees():
         assert torch.equal(compiled[0], model(x)[0])
 
 
+def test_exported_model_takes_any_batch():
+    model = make().eval()
+    batch = torch.export.Dim('batch', min=1, max=8)
+    exported = torch.export.export(model, (torch.rand(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
+    x = torch.rand(5, 3, 32, 32)
+    assert torch.allclose(exported.module()(x)[0], model(x)[0])
+
+
 @pytest.mark.parametrize(
     ('settings', 'error', 'words'),
     [
@@ -163,6 +172,13 @@ def test_compiled_model_agrees():
         (dict(out_indices=(4,)), ValueError, 'out_indices must be stages from 0 to 3'),
         (dict(out_indices=()), ValueError, 'out_indices must be stages from 0 to 3'),
         (dict(frozen_stages=5), ValueError, 'frozen_stages must be one of -1, 0'),
+        (dict(out_indices=(1.0,)), ValueError, 'out_indices must be stages from 0 to 3'),
+        (dict(out_indices='3'), ValueError, 'out_indices must be stages from 0 to 3'),
+        (dict(corners=3), ValueError, 'corners must be a sequence'),
+        (dict(corners=[['UL']]), ValueError, 'corners must be a sequence'),
+        (dict(img_size=(32,)), ValueError, 'img_size one or two'),
+        (dict(img_size=(32, 32, 32)), ValueError, 'img_size one or two'),
+        (dict(img_size='32'), ValueError, 'img_size and patch_size must be positive'),
         (dict(img_size=0), ValueError, 'img_size and patch_size must be positive'),
         (dict(geometry='released'), ValueError, "class_token='mean'"),
         (

@@ -1,3 +1,5 @@
+import itertools
+
 import naive
 import pytest
 import torch
@@ -51,3 +53,40 @@ def test_smallest_sizes(shape, direction):
     y.sum().backward()
     assert y.shape == torch.Size(shape)
     assert all(t.grad.shape == t.shape for t in tensors)
+
+
+@pytest.mark.parametrize('order', itertools.permutations(range(4)))
+@pytest.mark.parametrize('taps', [1, 4])
+def test_output_and_gradients_are_contiguous(order, taps):
+    # A compiler relies on it: the operators' fakes say so.
+    x, weight, _ = make_inputs(taps=taps)
+    expected = directional_conv(x, weight, None, 'up')
+    x = x.permute(order).contiguous().permute(torch.argsort(torch.tensor(order)).tolist())
+    y = directional_conv(x, weight, None, 'up')
+    assert y.is_contiguous()
+    assert naive.relative_error(y, expected) < 1e-14
+    gradients = torch.ops.mmv2m.directional_conv_backward(y, x, weight, None, 'up', 'reference')
+    assert all(gradient.is_contiguous() for gradient in gradients)
+
+
+def test_two_runs_agree_to_the_bit():
+    gradients = []
+    for _ in range(2):
+        leaves = [t.requires_grad_() for t in make_inputs(dtype=torch.float32)]
+        directional_conv(*leaves, 'left').square().sum().backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_autocast_does_not_round_the_sums():
+    inputs = make_inputs(dtype=torch.float32)
+    expected = directional_conv(*inputs)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(directional_conv(*inputs), expected)
+
+
+def test_backward_keeps_inputs_only():
+    leaves, kept = [t.requires_grad_() for t in make_inputs()], []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        directional_conv(*leaves)
+    assert {t.data_ptr() for t in kept} <= {t.data_ptr() for t in leaves}

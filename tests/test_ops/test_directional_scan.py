@@ -1,3 +1,5 @@
+import itertools
+
 import naive
 import pytest
 import torch
@@ -131,6 +133,27 @@ def test_nan_reaches_only_what_comes_after_it_in_its_lane():
     assert torch.equal(y.isnan(), expected)
 
 
+def test_nan_leaves_other_gradients_alone():
+    inputs = make_inputs((1, 3, 4, 2), B='constant', C='constant')
+    inputs['delta'][0, 1, 2, 0] = float('nan')
+    x = inputs['x'].requires_grad_()
+    directional_scan(**inputs, direction='up').sum().backward()
+    expected = torch.zeros(x.shape, dtype=torch.bool)
+    expected[0, 1:, 2, 0] = True  # the walk goes up: what enters at or before the NaN meets it
+    assert torch.equal(x.grad.isnan(), expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_and_gate_keep_a_large_state(dtype):
+    # About 1e5 inside, which a gate near 1e-3 brings back into float16's range.
+    x = torch.full((1, 1, 200, 1), 500.0, dtype=dtype)
+    z = torch.full_like(x, -9.0)
+    with torch.autocast('cpu', dtype):
+        y = directional_scan(x, torch.ones_like(x), torch.full((1, 1), -1e-6), z=z)
+    truth = naive.scan(x, torch.ones_like(x), torch.full((1, 1), -1e-6), z=z)
+    assert naive.relative_error(y, truth) < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize('axis', range(4))
 @pytest.mark.parametrize('size', [0, 1])
 @pytest.mark.parametrize('direction', ['right', 'up'])
@@ -147,6 +170,15 @@ def test_smallest_sizes(axis, size, direction):
         assert naive.relative_error(y, run_naive(inputs, direction)) < 1e-12
 
 
+@pytest.mark.parametrize('shape', [(1, 0, 3, 2), (1, 3, 0, 2), (0, 2, 2, 2), (1, 2, 2, 0)])
+@pytest.mark.parametrize('direction', ['right', 'down'])
+def test_empty_map_without_options(shape, direction):
+    x = torch.zeros(shape, requires_grad=True)
+    y = directional_scan(x, torch.zeros(shape), torch.ones(shape[-1], 2), direction=direction)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == torch.Size(shape)
+
+
 def test_long_sequence():
     inputs = make_inputs((1, 1, 3000, 2), 1)
     y = directional_scan(**inputs)
@@ -161,6 +193,23 @@ def test_any_strides():
     assert y.is_contiguous()
     # The CPU's vector and scalar exponentials differ in the last bit.
     assert naive.relative_error(y, directional_scan(**inputs)) < 1e-14
+
+
+@pytest.mark.parametrize('order', itertools.permutations(range(4)))
+@pytest.mark.parametrize('direction', ['right', 'up'])
+def test_output_and_gradients_are_contiguous(order, direction):
+    # A compiler relies on it: the operators' fakes say so.
+    inputs = make_inputs()
+    there = torch.argsort(torch.tensor(order)).tolist()
+    for name in ('x', 'delta', 'z', 'B', 'C'):
+        inputs[name] = inputs[name].permute(order).contiguous().permute(there)
+    y = directional_scan(**inputs, direction=direction)
+    assert y.is_contiguous()
+    assert naive.relative_error(y, directional_scan(**make_inputs(), direction=direction)) < 1e-14
+    gradients = torch.ops.mmv2m.directional_scan_backward(
+        torch.ones_like(y), *inputs.values(), direction, 'reference'
+    )
+    assert all(gradient.is_contiguous() for gradient in gradients)
 
 
 def test_two_runs_agree_to_the_bit():

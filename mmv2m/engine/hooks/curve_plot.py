@@ -1,18 +1,21 @@
 """A picture of how a training went."""
 
 import json
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmv2m.registry import HOOKS
 
 __all__ = ['CurvePlotHook']
 
+RUNS_KEY = 'curve_plot_runs'
 Points = dict[str, dict[float, float]]
 
 
@@ -27,24 +30,44 @@ class CurvePlotHook(Hook):
     def __init__(self, filename: str = 'curves.png') -> None:
         self.filename = filename
 
+    def before_train(self, runner: Runner) -> None:
+        """Note where this run starts; a checkpoint hands the list on to whoever resumes it."""
+        start = runner.epoch if _by_epoch(runner) else runner.iter
+        run = dict(name=Path(runner.log_dir).name, iteration=runner.iter, position=start)
+        earlier = runner.message_hub.runtime_info.get(RUNS_KEY, [])
+        runner.message_hub.update_info(RUNS_KEY, [*earlier, run])
+
     @master_only
     def after_train(self, runner: Runner) -> None:
-        """Draw the curves from the scalars that the runs in the work dir logged."""
-        epoch_length = len(runner.train_dataloader) if runner.train_loop._max_epochs else 1
-        losses, metrics = read_scalars(Path(runner.work_dir), epoch_length)
+        """Draw the curves from the scalars of this run and of those that it resumed."""
+        by_epoch = _by_epoch(runner)
+        losses, metrics = read_scalars(
+            Path(runner.work_dir),
+            runner.message_hub.get_info(RUNS_KEY),
+            len(runner.train_dataloader) if by_epoch else 1,
+        )
         if not losses and not metrics:
             runner.logger.warning('CurvePlotHook: no scalars were logged, nothing to draw')
             return
         path = Path(runner.work_dir, self.filename)
-        draw_curves(losses, metrics, 'epoch' if epoch_length > 1 else 'iteration').savefig(path)
+        draw_curves(losses, metrics, 'epoch' if by_epoch else 'iteration').savefig(path)
         runner.logger.info(f'The curves of this training are in {path}')
 
 
-def read_scalars(work_dir: Path, epoch_length: int = 1) -> tuple[Points, Points]:
-    """Collect what a LocalVisBackend wrote, over all runs of a work dir; later runs win.
+def _by_epoch(runner: Runner) -> bool:
+    return isinstance(runner.train_loop, EpochBasedTrainLoop)
+
+
+def read_scalars(
+    work_dir: Path, runs: Sequence[dict], epoch_length: int = 1
+) -> tuple[Points, Points]:
+    """Collect what a LocalVisBackend wrote during a training and those that it resumed.
 
     Args:
         work_dir: The work dir.
+        runs: The runs, oldest first: ``name`` of the folder, and ``iteration`` and ``position``
+            (the same as metrics are logged) at the start. What a run logged behind the start of the
+            next one was thrown away by resuming.
         epoch_length: Iterations an epoch; losses, logged by iteration, are placed by epoch.
 
     Returns:
@@ -52,14 +75,18 @@ def read_scalars(work_dir: Path, epoch_length: int = 1) -> tuple[Points, Points]
     """
     losses: Points = defaultdict(dict)
     metrics: Points = defaultdict(dict)
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
+    endless = dict(iteration=math.inf, position=math.inf)
+    for run, following in zip(runs, [*runs[1:], endless], strict=True):
+        file = work_dir / run['name'] / 'vis_data/scalars.json'
+        for line in file.read_text().splitlines() if file.exists() else ():
             entry = json.loads(line)
             # Validation entries have no learning rate.
             training = 'lr' in entry
+            if entry['step'] > following['iteration' if training else 'position']:
+                continue
             for name, value in entry.items():
                 if training and 'loss' in name and 'grad' not in name:
-                    losses[name][entry['iter'] / epoch_length] = value
+                    losses[name][entry['step'] / epoch_length] = value
                 elif not training and name not in ('step', 'time', 'data_time'):
                     metrics[name][entry['step']] = value
     return losses, metrics

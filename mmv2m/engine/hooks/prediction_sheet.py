@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmv2m.registry import HOOKS
@@ -51,14 +52,16 @@ class PredictionSheetHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
     ) -> None:
         """Keep the batch's images as long as the sheet has room for them."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # What the preprocessor turns into RGB comes as BGR; other images are RGB already.
+        step = -1 if getattr(model.data_preprocessor, 'to_rgb', False) else 1
         for image, sample in zip(data_batch['inputs'], outputs, strict=True):
             truth, label = int(sample.gt_label[0]), int(sample.pred_label[0])
             kept = self._right if truth == label else self._wrong
             if len(kept) < self.num_images:
                 pixels = image.permute(1, 2, 0).to('cpu').numpy().astype(np.uint8)
                 score = float(sample.pred_score[label])
-                # mmcv loads images in BGR order.
-                kept.append(Prediction(pixels[..., ::-1], truth, label, score))
+                kept.append(Prediction(pixels[..., ::step], truth, label, score))
 
     @master_only
     def after_test(self, runner: Runner) -> None:

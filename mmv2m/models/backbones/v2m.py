@@ -170,9 +170,9 @@ class V2M(BaseModule):
         _check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
         _stage_indices(values['out_indices'])
         sides = (*to_2tuple(values['img_size']), values['patch_size'])
-        if not all(isinstance(side, int) and side > 0 for side in sides):
+        if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
             raise ValueError(
-                'img_size and patch_size must be positive integers, in pixels; got '
+                'img_size and patch_size must be positive integers, img_size one or two; got '
                 f'{values["img_size"]!r} and {values["patch_size"]!r}'
             )
         tokens = [-(-side // sides[2]) for side in sides[:2]]
@@ -222,7 +222,9 @@ class V2M(BaseModule):
             for block in stage:
                 x = self._run(block, x)
             if i in self.out_indices:
-                outs.append(self._format(getattr(self, f'norm{i}')(x)))
+                # The stream may be wider than the parameters; what follows has their dtype.
+                normed = getattr(self, f'norm{i}')(x.to(self.pos_embed.weight.dtype))
+                outs.append(self._format(normed))
         return tuple(outs)
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
@@ -272,7 +274,8 @@ class V2M(BaseModule):
 def _stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
     """``out_indices`` as ascending numbers from 0 to 3."""
     given = [out_indices] if isinstance(out_indices, int) else out_indices
-    if not isinstance(given, Sequence) or not given or any(i not in range(-4, 4) for i in given):
+    valid = isinstance(given, Sequence) and all(isinstance(i, int) for i in given)
+    if not valid or not given or any(i not in range(-4, 4) for i in given):
         raise ValueError(
             f'out_indices must be stages from 0 to 3, or from -4 to -1, but got {out_indices!r}'
         )

@@ -66,9 +66,9 @@ class CrossToken(BaseModule):
         row = resize_map(self.row, (1, width), 'bilinear')
         column = resize_map(self.column, (height, 1), 'bilinear')
         row = torch.cat((row[:, :, :j], self.crossing, row[:, :, j:]), 2).to(x.dtype)
-        column = column.to(x.dtype).expand(len(x), -1, -1, -1)
+        column = column.to(x.dtype).expand(x.shape[0], -1, -1, -1)
         x = torch.cat((x[:, :, :j], column, x[:, :, j:]), 2)
-        return torch.cat((x[:, :i], row.expand(len(x), -1, -1, -1), x[:, i:]), 1)
+        return torch.cat((x[:, :i], row.expand(x.shape[0], -1, -1, -1), x[:, i:]), 1)
 
     def read(self, x: Tensor) -> Tensor:
         """(B, H + 1, W + 1, D) to the crossing, (B, D)."""

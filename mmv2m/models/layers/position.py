@@ -1,5 +1,8 @@
 """Learned absolute positions on a map, for any image size."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -27,19 +30,21 @@ def resize_map(x: Tensor, size: tuple[int, int], mode: str = 'bicubic') -> Tenso
     return resized.permute(0, 2, 3, 1).to(x.dtype)
 
 
-def resize_on_load(name: str, mode: str) -> object:
-    """A ``load_state_dict`` pre-hook's body for a learned map called ``name``.
+def resize_on_load(name: str, mode: str) -> Callable[..., None]:
+    """A ``load_state_dict`` pre-hook for a learned map called ``name``.
 
     A checkpoint made at another image size then loads as if it had been made at this one.
     """
+    return partial(_resize_loaded, name, mode)  # unlike a closure, a partial can be pickled
 
-    def hook(module: nn.Module, state_dict: dict, prefix: str, *args: object) -> None:
-        loaded, own = state_dict.get(prefix + name), getattr(module, name)
-        if loaded is not None and loaded.dim() == 4 and loaded.shape[-1] == own.shape[-1]:
-            size = (own.shape[1], own.shape[2])
-            state_dict[prefix + name] = resize_map(loaded, size, mode)
 
-    return hook
+def _resize_loaded(
+    name: str, mode: str, module: nn.Module, state_dict: dict, prefix: str, *args: object
+) -> None:
+    loaded, own = state_dict.get(prefix + name), getattr(module, name)
+    if loaded is not None and loaded.dim() == 4 and loaded.shape[-1] == own.shape[-1]:
+        size = (own.shape[1], own.shape[2])
+        state_dict[prefix + name] = resize_map(loaded, size, mode)
 
 
 class PositionEmbedding(BaseModule):

@@ -63,7 +63,8 @@ def plan_routes(corners: Sequence[str], geometry: str) -> tuple[Route, ...]:
             or the released geometry is asked for with fewer than four corners.
     """
     known = ', '.join(CORNERS)
-    if isinstance(corners, str) or not corners or any(c not in CORNERS for c in corners):
+    valid = isinstance(corners, Sequence) and not isinstance(corners, str)
+    if not valid or not corners or any(c not in tuple(CORNERS) for c in corners):
         raise ValueError(f'corners must be a sequence of {known}, but got {corners!r}')
     if len(set(corners)) < len(corners):
         raise ValueError(f'corners must differ from each other, but got {tuple(corners)}')
