@@ -6,6 +6,7 @@ Imported as ``mmv2m.ops``.
 from .backends import BACKENDS, can_run, choose_backend
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
+from .directional_ssm import directional_ssm
 from .directions import DIRECTIONS, Direction
 from .reference import directional_conv_reference, directional_scan_reference
 
@@ -19,4 +20,5 @@ __all__ = [
     'directional_conv_reference',
     'directional_scan',
     'directional_scan_reference',
+    'directional_ssm',
 ]

@@ -4,14 +4,25 @@ To add a backend: write its kernels in a file of their own, describe it by a :cl
 put it into :data:`BACKENDS`, before the slower ones. Nothing else changes.
 """
 
+import importlib
+import importlib.util
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import reference_kernels
 
 __all__ = ['BACKENDS', 'Backend', 'can_run', 'choose_backend']
+
+
+HAS_TRITON = importlib.util.find_spec('triton') is not None
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+"""Triton's own switch, which it reads once too."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +31,15 @@ class Backend:
 
     Attributes:
         refusal: Given the input ``x``, says why this backend cannot run on it, or None if it can.
+        devices: Types of devices on which ``'auto'`` may take it; None for all.
         scan_forward: ``(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction) -> y``.
         scan_backward: ``(grad_y, *the same) -> gradients`` of the tensors among them, None for
             those that are None.
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
+        ssm_forward: ``(x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, directions,
+            out_directions, projects, reduction) -> y``; None for a backend without a fused one.
+        ssm_backward: ``(grad_y, *the same) -> gradients``, likewise.
     """
 
     refusal: Callable[[Tensor], str | None]
@@ -32,9 +47,42 @@ class Backend:
     scan_backward: Callable[..., tuple[Tensor | None, ...]]
     conv_forward: Callable[..., Tensor]
     conv_backward: Callable[..., tuple[Tensor | None, ...]]
+    ssm_forward: Callable[..., Tensor] | None = None
+    ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
+    devices: tuple[str, ...] | None = None
+
+
+def triton_refusal(x: Tensor) -> str | None:
+    """Why the Triton kernels cannot run on ``x``."""
+    if not HAS_TRITON:
+        return 'Triton is not installed: pip install triton'
+    if x.dtype == torch.float64:
+        return 'its kernels have no float64; cast the input, or use the reference'
+    if x.device.type != 'cuda' and not INTERPRETED:
+        return f'the input is on {x.device}, but its kernels need a GPU (or TRITON_INTERPRET=1)'
+    return None
+
+
+def _triton(kind: str, name: str) -> Callable[..., Any]:
+    """A function of ``triton_backend/<kind>.py``, imported when it runs: Triton is optional."""
+
+    def run(*args: Any) -> Any:
+        return getattr(importlib.import_module(f'.triton_backend.{kind}', __package__), name)(*args)
+
+    return run
 
 
 BACKENDS: dict[str, Backend] = {
+    'triton': Backend(
+        refusal=triton_refusal,
+        scan_forward=_triton('scan', 'scan_forward'),
+        scan_backward=_triton('scan', 'scan_backward'),
+        conv_forward=_triton('conv', 'conv_forward'),
+        conv_backward=_triton('conv', 'conv_backward'),
+        ssm_forward=_triton('ssm', 'ssm_forward'),
+        ssm_backward=_triton('ssm', 'ssm_backward'),
+        devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
+    ),
     'reference': Backend(
         refusal=lambda x: None,
         scan_forward=reference_kernels.scan_forward,
@@ -75,11 +123,33 @@ def choose_backend(backend: str, x: Tensor) -> str:
         backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
         x: The operator's input map.
 
+    Passing over a faster backend is logged, once for each reason.
+
     Raises:
         ValueError: If there is no such backend.
         RuntimeError: If the one asked for by name cannot run on ``x``; says why.
     """
-    if backend == 'auto':
-        return next(name for name in BACKENDS if can_run(name, x))
-    can_run(backend, x, raise_error=True)
-    return backend
+    if backend != 'auto':
+        can_run(backend, x, raise_error=True)
+        return backend
+    reasons: list[str] = []
+    for name, candidate in BACKENDS.items():
+        suits = candidate.devices is None or x.device.type in candidate.devices
+        reason = candidate.refusal(x) if suits else f'it is not meant for {x.device.type}'
+        if reason is None:
+            _tell_fallback(name, tuple(reasons))
+            return name
+        reasons.append(f'{name}: {reason}')
+    raise RuntimeError(f'no backend can run here: {"; ".join(reasons)}')
+
+
+def _tell_fallback(backend: str, reasons: tuple[str, ...]) -> None:
+    """Log once that a faster backend was passed over, and why."""
+    if reasons and not torch.compiler.is_compiling() and (backend, reasons) not in _TOLD:
+        _TOLD.add((backend, reasons))
+        logging.getLogger('mmv2m').warning(
+            'the scans run on the slower backend %r (%s)', backend, '; '.join(reasons)
+        )
+
+
+_TOLD: set[tuple[str, tuple[str, ...]]] = set()

@@ -1,7 +1,8 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
-``mmv2m::directional_scan`` and ``mmv2m::directional_conv`` with their backward operators. Callers
-use the public functions, which check arguments and choose the backend first.
+``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
+``mmv2m::directional_ssm``, with their backward operators. Callers use the public functions, which
+check arguments and choose the backend first.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from .backends import BACKENDS
 
-__all__ = ['conv_op', 'scan_op']
+__all__ = ['conv_op', 'scan_op', 'ssm_op']
 
 
 def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
@@ -85,6 +86,69 @@ def _conv_backward_op(
     return _present(BACKENDS[backend].conv_backward(grad_y, x, weight, bias, direction))
 
 
+@torch.library.custom_op('mmv2m::directional_ssm', mutates_args=())
+def ssm_op(
+    x: Tensor,
+    z: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: str,
+    out_directions: str,
+    projects: str,
+    reduction: str,
+    backend: str,
+) -> Tensor:
+    """:func:`mmv2m.ops.directional_ssm` on a backend that fuses it; directions with commas."""
+    forward = BACKENDS[backend].ssm_forward
+    assert forward is not None
+    tensors = (x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    return forward(*tensors, directions.split(','), out_directions.split(','), projects, reduction)
+
+
+@torch.library.custom_op('mmv2m::directional_ssm_backward', mutates_args=())
+def _ssm_backward_op(
+    grad_y: Tensor,
+    x: Tensor,
+    z: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: str,
+    out_directions: str,
+    projects: str,
+    reduction: str,
+    backend: str,
+) -> list[Tensor]:
+    backward = BACKENDS[backend].ssm_backward
+    assert backward is not None
+    tensors = (x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    return _present(
+        backward(
+            grad_y,
+            *tensors,
+            directions.split(','),
+            out_directions.split(','),
+            projects,
+            reduction,
+        )
+    )
+
+
+def _one_map_a_direction(x: Tensor, *args: Any) -> Tensor:
+    directions, _, _, reduction, _ = args[8:]
+    shape = x.shape[-4:] if reduction == 'sum' else (directions.count(',') + 1, *x.shape[-4:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
+
+
 def _like_x(x: Tensor, *args: Any) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
@@ -101,7 +165,7 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.options = inputs[len(tensors) :]
 
 
-def _differentiate(op: Any, backward_op: Any) -> None:
+def _differentiate(op: Any, backward_op: Any, fake: Any = _like_x) -> None:
     """Give ``op`` its fake, its backward operator and that one's fake."""
 
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
@@ -109,10 +173,11 @@ def _differentiate(op: Any, backward_op: Any) -> None:
         grads = _spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
         return (*grads, *[None] * len(ctx.options))
 
-    op.register_fake(_like_x)
+    op.register_fake(fake)
     backward_op.register_fake(_like_inputs)
     op.register_autograd(backward, setup_context=_save_inputs)
 
 
 _differentiate(scan_op, _scan_backward_op)
 _differentiate(conv_op, _conv_backward_op)
+_differentiate(ssm_op, _ssm_backward_op, _one_map_a_direction)

@@ -81,7 +81,7 @@ def conv(x, weight, bias, way):
 def half(parameters, x, z, way, side):
     """One scan of the 2D SSM (design: Eq. 9 and 11 for side B, Eq. 12 for side C)."""
     p = dict(parameters.named_parameters())
-    x = conv(x, p['conv.weight'], p['conv.bias'], way)
+    x = conv(x, p['conv.weight'][:, 0], p['conv.bias'], way)
     rank = p['dt_proj.weight'].shape[1]
     projected = x @ p['x_proj.weight'].T
     dt, projection = projected[..., :rank], projected[..., rank:]

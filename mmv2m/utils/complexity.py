@@ -50,11 +50,20 @@ def measure_complexity(
     def count_conv(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
         return 2 * x.numel() * weight[-1]
 
+    def count_ssm(x: torch.Size, *args: Any, **kwargs: Any) -> int:
+        """Convolution, projections and scan in one operator."""
+        nonlocal scans
+        _, conv_weight, _, x_proj, dt_proj, _, A, _, directions = args[:9]
+        tokens = (directions.count(',') + 1) * x[-4:].numel()
+        scans += 9 * tokens * A[-1]
+        return 2 * tokens * (conv_weight[-1] + x_proj[0] + dt_proj[-1])
+
     counter = FlopCounterMode(
         display=False,
         custom_mapping={
             torch.ops.mmv2m.directional_scan: count_scan,
             torch.ops.mmv2m.directional_conv: count_conv,
+            torch.ops.mmv2m.directional_ssm: count_ssm,
         },
     )
     device = next(model.parameters()).device

@@ -90,4 +90,4 @@ def _reshape(key: str, value: Tensor) -> Tensor:
         if side * side != value.shape[1]:
             raise ValueError(f'pos_embed has {value.shape[1]} positions, which is no square')
         return value.unflatten(1, (side, side))
-    return value.squeeze(1) if key.endswith(('conv1d.weight', 'conv1d_2.weight')) else value
+    return value

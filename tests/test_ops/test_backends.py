@@ -9,19 +9,20 @@ X = torch.zeros(1, 2, 2, 1)
 
 
 @pytest.fixture
-def picky(monkeypatch):
+def picky():
     """A backend in front of the others that runs on float64 only, and doubles its result."""
-    backend = replace(
-        BACKENDS['reference'],
-        refusal=lambda x: None if x.dtype == torch.float64 else 'it takes float64 only',
-        scan_forward=lambda *args: 2 * BACKENDS['reference'].scan_forward(*args),
-    )
     others = dict(BACKENDS)
-    monkeypatch.setitem(BACKENDS, 'picky', backend)
-    for name in others:
-        monkeypatch.delitem(BACKENDS, name)
-    for name, other in others.items():
-        monkeypatch.setitem(BACKENDS, name, other)
+    backend = replace(
+        others['reference'],
+        refusal=lambda x: None if x.dtype == torch.float64 else 'it takes float64 only',
+        scan_forward=lambda *args: 2 * others['reference'].scan_forward(*args),
+    )
+    # The order counts, and the dict is shared.
+    BACKENDS.clear()
+    BACKENDS.update(picky=backend, **others)
+    yield
+    BACKENDS.clear()
+    BACKENDS.update(others)
 
 
 def test_reference_runs_everywhere():
@@ -50,5 +51,31 @@ def test_a_backend_that_cannot_run_says_why():
 
 
 def test_unknown_backend():
-    with pytest.raises(ValueError, match="one of auto, reference, but got 'opencl'"):
+    with pytest.raises(ValueError, match="one of auto, triton, reference, but got 'opencl'"):
         can_run('opencl', X)
+
+
+def test_auto_leaves_the_interpreter_alone_and_says_so_once(caplog, monkeypatch):
+    monkeypatch.setattr('mmv2m.ops.backends._TOLD', set())
+    for _ in range(2):
+        assert choose_backend('auto', X) == 'reference'
+    assert [record.message for record in caplog.records] == [
+        "the scans run on the slower backend 'reference' (triton: it is not meant for cpu)"
+    ]
+
+
+def test_triton_refuses_float64():
+    with pytest.raises(RuntimeError, match="'triton' cannot run here: its kernels have no float64"):
+        choose_backend('triton', X.double())
+
+
+def test_triton_without_triton(monkeypatch):
+    monkeypatch.setattr('mmv2m.ops.backends.HAS_TRITON', False)
+    with pytest.raises(RuntimeError, match='Triton is not installed: pip install triton'):
+        choose_backend('triton', X)
+
+
+def test_triton_without_gpu(monkeypatch):
+    monkeypatch.setattr('mmv2m.ops.backends.INTERPRETED', False)
+    with pytest.raises(RuntimeError, match='the input is on cpu, but its kernels need a GPU'):
+        choose_backend('triton', X)

@@ -3,40 +3,13 @@ import itertools
 import naive
 import pytest
 import torch
+from scan_inputs import make_inputs
 
 from mmv2m.ops import DIRECTIONS, directional_scan, directional_scan_reference
 
 # Rounding of inputs and outputs; states are float32 throughout.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 SHAPES = [(2, 3, 5, 4), (1, 1, 7, 3), (2, 4, 1, 1), (1, 2, 2, 5)]
-
-
-def make_inputs(shape=(2, 3, 5, 4), states=3, dtype=torch.float64, B='token', C='token', seed=0):
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*size, dtype=dtype):
-        return torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
-
-    exact = torch.promote_types(dtype, torch.float32)
-    channels = shape[-1]
-    kinds = {'token': (*shape[:3], states), 'constant': (channels, states)}
-
-    def projection(kind):
-        if kind is None:
-            return None
-        return normal(*kinds[kind], dtype=dtype if kind == 'token' else exact)
-
-    return dict(
-        x=normal(*shape),
-        delta=normal(*shape),
-        A=-normal(channels, states, dtype=exact).exp(),
-        B=projection(B),
-        C=projection(C),
-        D=normal(channels, dtype=exact),
-        z=normal(*shape),
-        delta_bias=normal(channels, dtype=exact),
-        delta_softplus=True,
-    )
 
 
 def run_naive(inputs, direction):

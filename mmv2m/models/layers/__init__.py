@@ -1,7 +1,7 @@
 """Layers that backbones are built of; none of them knows the task."""
 
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
-from .directional_ssm import DirectionalConv, DirectionalSSM
+from .directional_ssm import DirectionalSSM
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .routes import CORNERS, Route, plan_routes
@@ -12,7 +12,6 @@ __all__ = [
     'CLASS_TOKENS',
     'CORNERS',
     'CrossToken',
-    'DirectionalConv',
     'DirectionalSSM',
     'MeanToken',
     'PositionEmbedding',

@@ -1,39 +1,18 @@
-"""One half of the 2D SSM: a selective scan along rows or columns with its own parameters."""
+"""One half of the 2D SSM: the parameters of the scans along rows, or along columns."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmv2m.ops import directional_conv, directional_scan
+from mmv2m.ops import directional_ssm
 
-__all__ = ['DirectionalConv', 'DirectionalSSM']
+__all__ = ['DirectionalSSM']
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
 """Range of the time steps at initialisation (Mamba, section 3.6)."""
-
-
-class DirectionalConv(nn.Module):
-    """Causal depthwise convolution along a direction chosen at each call, then SiLU.
-
-    Args:
-        channels: Channels of the map, E.
-        taps: Width of the convolution, K.
-        backend: Backend of the operator.
-    """
-
-    def __init__(self, channels: int, taps: int = 4, backend: str = 'auto') -> None:
-        super().__init__()
-        self.backend = backend
-        bound = taps**-0.5  # PyTorch's own bound for a convolution with one input channel
-        self.weight = nn.Parameter(torch.empty(channels, taps).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor, direction: str) -> Tensor:
-        """(B, H, W, E) to (B, H, W, E)."""
-        return directional_conv(x, self.weight, self.bias, direction, self.backend)
 
 
 class DirectionalSSM(BaseModule):
@@ -69,8 +48,7 @@ class DirectionalSSM(BaseModule):
             raise ValueError(f"projects must be 'input' or 'output', but got {projects!r}")
         self.projects = projects
         self.backend = backend
-        self.sizes = (dt_rank, states)
-        self.conv = DirectionalConv(channels, conv_size, backend)
+        self.conv = nn.Conv1d(channels, channels, conv_size, groups=channels)
         self.x_proj = nn.Linear(channels, dt_rank + states, bias=False)
         self.dt_proj = nn.Linear(dt_rank, channels)
         self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1))
@@ -93,30 +71,40 @@ class DirectionalSSM(BaseModule):
         if first_time:
             self.reset_time_step()
 
-    def forward(self, x: Tensor, z: Tensor, direction: str) -> Tensor:
-        """Scan a map.
+    def forward(
+        self,
+        x: Tensor,
+        z: Tensor,
+        directions: Sequence[str],
+        out_directions: Sequence[str] | None = None,
+        reduction: str = 'none',
+    ) -> Tensor:
+        """Scan a map in several directions; see :func:`mmv2m.ops.directional_ssm`.
 
         Args:
-            x: (B, H, W, E).
+            x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E).
             z: Gate, (B, H, W, E).
-            direction: Way of the scan.
+            directions: Ways of the scans.
+            out_directions: Where their outputs are put; by default where they were computed.
+            reduction: ``'none'``, or ``'sum'`` over the directions.
 
         Returns:
-            (B, H, W, E) in the dtype of ``x``.
+            (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
         """
-        x = self.conv(x, direction)
-        dt, projection = self.x_proj(x).split(self.sizes, dim=-1)
-        side = 'B' if self.projects == 'input' else 'C'
         A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
-        return directional_scan(
+        return directional_ssm(
             x,
-            F.linear(dt, self.dt_proj.weight),
+            z,
+            self.conv.weight.squeeze(1),
+            self.conv.bias,
+            self.x_proj.weight,
+            self.dt_proj.weight,
+            self.dt_proj.bias,
             -A_log.exp(),
-            D=self.D,
-            z=z,
-            delta_bias=self.dt_proj.bias,
-            delta_softplus=True,
-            direction=direction,
-            backend=self.backend,
-            **{side: projection},
+            self.D,
+            directions,
+            self.projects,
+            reduction,
+            out_directions,
+            self.backend,
         )

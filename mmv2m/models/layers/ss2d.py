@@ -52,7 +52,7 @@ class SS2D(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.geometry = geometry
-        self.routes = plan_routes(corners, geometry)
+        self.first, self.second, self.written = zip(*plan_routes(corners, geometry), strict=True)
         self.out_proj_scale = out_proj_scale
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16) if dt_rank == 'auto' else int(dt_rank)
@@ -93,14 +93,8 @@ class SS2D(BaseModule):
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
         x, z = self.in_proj(x).chunk(2, dim=-1)
-        y = self._from_corner(x, z, 0)
-        for i in range(1, len(self.routes)):
-            y = y + self._from_corner(x, z, i)
+        y = self.rows(x, z, self.first)
+        y = self.columns(y, z, self.second, self.written, reduction='sum')
         if self.geometry == 'released':
             y = y.transpose(1, 2) / 2
         return self.out_proj(y)
-
-    def _from_corner(self, x: Tensor, z: Tensor, index: int) -> Tensor:
-        first, second, flip = self.routes[index]
-        y = self.columns(self.rows(x, z, first), z, second)
-        return y.flip(flip) if flip else y

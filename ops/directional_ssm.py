@@ -1,0 +1,168 @@
+"""The public operator that convolves, projects and scans: one half of the 2D SSM."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .backends import BACKENDS, choose_backend
+from .checks import check_map, check_parameter, check_same_map
+from .directional_conv import directional_conv
+from .directional_scan import directional_scan
+from .directions import get_direction
+from .library import ssm_op
+from .reference import state_dtype
+
+__all__ = ['directional_ssm']
+
+SIDES = dict(input=1, output=1, both=2)
+REDUCTIONS = ('none', 'sum')
+
+
+def directional_ssm(
+    x: Tensor,
+    z: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: Sequence[str] = ('right',),
+    projects: str = 'input',
+    reduction: str = 'none',
+    out_directions: Sequence[str] | None = None,
+    backend: str = 'auto',
+) -> Tensor:
+    r"""Selective state space model along one or several directions of a map (V2M, Eq. 9-12).
+
+    For each direction: :func:`directional_conv`, the projection ``[dt, B, C] = x_proj @ x`` with
+    the parts that ``projects`` names (the others are the constant 1), and :func:`directional_scan`
+    with ``delta = dt_proj @ dt``, ``dt_bias``, softplus, skip ``D`` and gate ``z``. All directions
+    share the parameters. A backend may fuse these; nothing but the inputs is kept for the backward
+    pass then.
+
+    Args:
+        x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E), one each.
+        z: Gate, (B, H, W, E), or None.
+        conv_weight: (E, taps).
+        conv_bias: (E,), or None.
+        x_proj: (R + N, E), or (R + 2 N, E) if ``projects='both'``; time step first, then B, C.
+        dt_proj: (E, R).
+        dt_bias: (E,).
+        A: (E, N).
+        D: (E,).
+        directions: K directions out of ``'right', 'left', 'down', 'up'``.
+        projects: ``'input'`` (B depends on the token), ``'output'`` (C does) or ``'both'``.
+        reduction: ``'none'``, or ``'sum'`` over the directions.
+        out_directions: Where to put each output: the first one that a scan computes lies at the
+            start of this direction, along the same axis. By default ``directions`` themselves.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+
+    Returns:
+        (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, a direction or an option is wrong.
+        RuntimeError: If the backend asked for cannot run; says why.
+    """
+    out_directions = directions if out_directions is None else out_directions
+    _check_options(x, directions, out_directions, projects, reduction)
+    one_map = x if x.dim() == 4 else x[0]
+    check_map('x', one_map)
+    check_same_map('z', z, one_map)
+    channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
+    for name, value, shape in (
+        ('conv_weight', conv_weight, (channels, conv_weight.shape[-1])),
+        ('conv_bias', conv_bias, (channels,)),
+        ('x_proj', x_proj, (rank + SIDES[projects] * states, channels)),
+        ('dt_proj', dt_proj, (channels, rank)),
+        ('dt_bias', dt_bias, (channels,)),
+        ('A', A, (channels, states)),
+        ('D', D, (channels,)),
+    ):
+        check_parameter(name, value, shape, one_map)
+    backend = choose_backend(backend, x)
+    run = _separately if BACKENDS[backend].ssm_forward is None else _fused
+    return run(
+        x,
+        z,
+        (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
+        (directions, out_directions, projects, reduction, backend),
+    )
+
+
+def _check_options(
+    x: Tensor,
+    directions: Sequence[str],
+    out_directions: Sequence[str],
+    projects: str,
+    reduction: str,
+) -> None:
+    if projects not in SIDES:
+        raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}')
+    if isinstance(directions, str) or not directions:
+        raise ValueError(f'directions must be a sequence of names, but got {directions!r}')
+    axes = [[get_direction(name).axis for name in names] for names in (directions, out_directions)]
+    if axes[0] != axes[1]:
+        raise ValueError(
+            'out_directions must go along the same axes as directions, but got '
+            f'{tuple(out_directions)} for {tuple(directions)}'
+        )
+    if x.dim() == 5 and x.shape[0] != len(directions):
+        raise ValueError(f'x has {x.shape[0]} maps for {len(directions)} directions')
+    if x.dim() not in (4, 5):
+        raise ValueError(
+            f'x must be (B, H, W, E) or (K, B, H, W, E), but has shape {tuple(x.shape)}'
+        )
+
+
+def _fused(x: Tensor, z: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
+    """As one operator of the backend's."""
+    exact = (None if p is None else p.to(state_dtype(x)) for p in parameters)
+    directions, out_directions, projects, reduction, backend = options
+    return ssm_op(
+        x, z, *exact, ','.join(directions), ','.join(out_directions), projects, reduction, backend
+    )
+
+
+def _separately(x: Tensor, z: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
+    """One direction after the other, by the single operators."""
+    directions, out_directions, _, reduction, _ = options
+    outputs = []
+    for k, (read, written) in enumerate(zip(directions, out_directions, strict=True)):
+        y = _one_direction(x if x.dim() == 4 else x[k], z, parameters, options, read)
+        outputs.append(y if read == written else y.flip(get_direction(read).axis))
+    return sum(outputs[1:], outputs[0]) if reduction == 'sum' else torch.stack(outputs)
+
+
+def _one_direction(
+    x: Tensor, z: Tensor | None, parameters: tuple, options: tuple, direction: str
+) -> Tensor:
+    conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
+    _, _, projects, _, backend = options
+    x = directional_conv(x, conv_weight, conv_bias, direction, backend)
+    # The operators take one dtype; an autocast here would bring a second one in.
+    with torch.autocast(x.device.type, enabled=False):
+        dt, *sides = F.linear(x, x_proj.to(x.dtype)).split(
+            [dt_proj.shape[1], *[A.shape[1]] * SIDES[projects]], dim=-1
+        )
+        delta = F.linear(dt, dt_proj.to(x.dtype))
+    return directional_scan(
+        x,
+        delta,
+        A,
+        B=None if projects == 'output' else sides[0],
+        C=None if projects == 'input' else sides[-1],
+        D=D,
+        z=z,
+        delta_bias=dt_bias,
+        delta_softplus=True,
+        direction=direction,
+        backend=backend,
+    )

@@ -1,0 +1,123 @@
+"""Convolution, projections and scan of several directions as one operator on the Triton kernels.
+
+What stays between forward and backward is the operator's inputs; the convolution and the
+projections are computed again, which costs a pass over the map and saves four.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .conv import convs_backward, convs_forward
+from .projection import Sections, project
+from .scan import ScanInputs, scans_backward, scans_forward
+
+__all__ = ['ssm_backward', 'ssm_forward']
+
+
+def ssm_forward(
+    x: Tensor,
+    z: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: Sequence[str],
+    out_directions: Sequence[str],
+    projects: str,
+    reduction: str,
+) -> Tensor:
+    """See :func:`mmv2m.ops.directional_ssm`."""
+    inputs = _scan_inputs(
+        *(x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
+        *(directions, out_directions, projects),
+    )[0]
+    return scans_forward(inputs, sums=reduction == 'sum')
+
+
+def ssm_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    z: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: Sequence[str],
+    out_directions: Sequence[str],
+    projects: str,
+    reduction: str,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the nine tensors."""
+    inputs, dt = _scan_inputs(
+        *(x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
+        *(directions, out_directions, projects),
+    )
+    grads = scans_backward(grad_y, inputs, sums=reduction == 'sum')
+    with torch.autocast(x.device.type, enabled=False):
+        grad_conv, grad_x_proj, grad_dt_proj = _projections_backward(
+            grads, inputs.x, dt, x_proj, dt_proj
+        )
+    grad_x, grad_weight, grad_bias = convs_backward(
+        grad_conv, x, conv_weight, conv_bias, directions
+    )
+    return (
+        *(grad_x, grads['z'], grad_weight, grad_bias),
+        *(grad_x_proj, grad_dt_proj, grads['delta_bias'], grads['A'], grads['D']),
+    )
+
+
+def _scan_inputs(
+    x: Tensor,
+    z: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: Sequence[str],
+    out_directions: Sequence[str],
+    projects: str,
+) -> tuple[ScanInputs, Tensor]:
+    """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
+    sections = Sections(dt_proj.shape[1], A.shape[1], 2 if projects == 'both' else 1)
+    convolved = convs_forward(x, conv_weight, conv_bias, directions)
+    dt, *sides = sections.split(project(convolved, x_proj, sections))
+    dt = dt.to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        delta = F.linear(dt, dt_proj.to(x.dtype))
+    B = None if projects == 'output' else sides[0]
+    C = None if projects == 'input' else sides[-1]
+    inputs = ScanInputs(
+        *(convolved, delta, A, B, C, D, z, dt_bias, True, directions, out_directions)
+    )
+    return inputs, dt
+
+
+def _projections_backward(
+    grads: dict[str, Tensor | None], convolved: Tensor, dt: Tensor, x_proj: Tensor, dt_proj: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the convolved map (what the scan gave, and more), ``x_proj`` and ``dt_proj``."""
+    dtype = convolved.dtype
+    grad_conv, grad_delta = grads['x'], grads['delta']
+    assert grad_conv is not None and grad_delta is not None
+    grad_delta = grad_delta.flatten(0, -2)
+    grad_dt = grad_delta @ dt_proj.to(dtype)
+    sides = [g.flatten(0, -2).to(dtype) for g in (grads['B'], grads['C']) if g is not None]
+    grad_projected = torch.cat((grad_dt, *sides), -1)
+    grad_conv.flatten(0, -2).addmm_(grad_projected, x_proj.to(dtype))
+    return (
+        grad_conv,
+        (grad_projected.t() @ convolved.flatten(0, -2)).to(x_proj.dtype),
+        (grad_delta.t() @ dt.flatten(0, -2)).to(dt_proj.dtype),
+    )

@@ -1,0 +1,55 @@
+"""Random arguments of the operators, which several tests share."""
+
+import torch
+
+
+def make_inputs(shape=(2, 3, 5, 4), states=3, dtype=torch.float64, B='token', C='token', seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size, dtype=dtype):
+        return torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
+
+    exact = torch.promote_types(dtype, torch.float32)
+    channels = shape[-1]
+    kinds = {'token': (*shape[:3], states), 'constant': (channels, states)}
+
+    def projection(kind):
+        if kind is None:
+            return None
+        return normal(*kinds[kind], dtype=dtype if kind == 'token' else exact)
+
+    return dict(
+        x=normal(*shape),
+        delta=normal(*shape),
+        A=-normal(channels, states, dtype=exact).exp(),
+        B=projection(B),
+        C=projection(C),
+        D=normal(channels, dtype=exact),
+        z=normal(*shape),
+        delta_bias=normal(channels, dtype=exact),
+        delta_softplus=True,
+    )
+
+
+def make_ssm_inputs(
+    grid=(2, 3, 5), channels=6, rank=3, states=4, maps=0, projects='input', dtype=torch.float32
+):
+    """Tensors of ``directional_ssm``: x (one map, or ``maps`` of them), z and the parameters."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size, dtype=torch.float32):
+        return torch.randn(*size, generator=generator).to(dtype)
+
+    sides = 2 if projects == 'both' else 1
+    x, z = normal(*grid, 2 * channels, dtype=dtype).chunk(2, -1)
+    return dict(
+        x=normal(maps, *grid, channels, dtype=dtype) if maps else x,
+        z=z,
+        conv_weight=normal(channels, 4) / 2,
+        conv_bias=normal(channels) / 4,
+        x_proj=normal(rank + sides * states, channels) / channels**0.5,
+        dt_proj=normal(channels, rank) / rank**0.5,
+        dt_bias=normal(channels) - 2,
+        A=-normal(channels, states).exp(),
+        D=normal(channels),
+    )

@@ -1,0 +1,92 @@
+import naive
+import pytest
+import torch
+from scan_inputs import make_ssm_inputs
+
+from mmv2m.ops import DIRECTIONS, directional_ssm
+
+OPTIONS = dict(directions=['right', 'up'], backend='reference')
+
+
+def run_naive(inputs, direction, projects):
+    x = naive.conv(inputs['x'], inputs['conv_weight'], inputs['conv_bias'], direction)
+    rank, states = inputs['dt_proj'].shape[1], inputs['A'].shape[1]
+    dt, *sides = (x @ inputs['x_proj'].T).split([rank, *[states] * (1 + (projects == 'both'))], -1)
+    return naive.scan(
+        x,
+        dt @ inputs['dt_proj'].T,
+        inputs['A'],
+        B=None if projects == 'output' else sides[0],
+        C=None if projects == 'input' else sides[-1],
+        D=inputs['D'],
+        z=inputs['z'],
+        bias=inputs['dt_bias'],
+        use_softplus=True,
+        way=direction,
+    )
+
+
+def float64_inputs(**settings):
+    return {k: v.double() for k, v in make_ssm_inputs(**settings).items()}
+
+
+@pytest.mark.parametrize('direction', DIRECTIONS)
+@pytest.mark.parametrize('projects', ['input', 'output', 'both'])
+def test_agrees_with_the_equations(direction, projects):
+    inputs = float64_inputs(projects=projects)
+    y = directional_ssm(**inputs, directions=[direction], projects=projects)
+    assert naive.relative_error(y[0], run_naive(inputs, direction, projects)) < 1e-12
+
+
+def test_each_direction_has_its_own_map():
+    inputs = float64_inputs(maps=2)
+    y = directional_ssm(**inputs, **OPTIONS)
+    for k, direction in enumerate(OPTIONS['directions']):
+        alone = directional_ssm(**inputs | dict(x=inputs['x'][k]), directions=[direction])
+        assert torch.equal(y[k], alone[0])
+
+
+def test_sum_over_directions():
+    inputs = float64_inputs()
+    stacked = directional_ssm(**inputs, **OPTIONS)
+    assert torch.allclose(directional_ssm(**inputs, **OPTIONS, reduction='sum'), stacked.sum(0))
+
+
+def test_an_output_put_elsewhere_is_flipped():
+    inputs = float64_inputs()
+    y = directional_ssm(**inputs, **OPTIONS)
+    flipped = directional_ssm(**inputs, **OPTIONS, out_directions=['left', 'down'])
+    assert torch.equal(flipped[0], y[0].flip(2))
+    assert torch.equal(flipped[1], y[1].flip(1))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_autocast_around_it_changes_nothing(dtype):
+    inputs = make_ssm_inputs(dtype=dtype)
+    expected = directional_ssm(**inputs, **OPTIONS)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(directional_ssm(**inputs, **OPTIONS), expected)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        (dict(projects='all'), ValueError, 'projects must be one of input, output, both'),
+        (dict(reduction='mean'), ValueError, 'reduction must be one of none, sum'),
+        (dict(directions='right'), ValueError, 'directions must be a sequence of names'),
+        (dict(directions=[]), ValueError, 'directions must be a sequence of names'),
+        (dict(directions=['forward', 'up']), ValueError, 'direction must be one of right'),
+        (dict(out_directions=['up', 'up']), ValueError, 'must go along the same axes'),
+        (dict(x=torch.rand(3, 2, 3, 5, 6)), ValueError, 'x has 3 maps for 2 directions'),
+        (dict(x=torch.rand(2, 3, 6)), ValueError, r'x must be \(B, H, W, E\) or \(K, B'),
+        (dict(z=torch.rand(2, 3, 5, 7)), ValueError, 'z must have shape'),
+        (dict(z=torch.rand(2, 3, 5, 6).double()), TypeError, 'z is torch.float64 but x is'),
+        (dict(x_proj=torch.rand(8, 6)), ValueError, r'x_proj must have shape \(7, 6\)'),
+        (dict(D=torch.rand(5)), ValueError, 'D must have shape'),
+        (dict(dt_bias=torch.ones(6, dtype=torch.int64)), TypeError, 'dt_bias must be real'),
+        (dict(backend='opencl'), ValueError, "but got 'opencl'"),
+    ],
+)
+def test_wrong_arguments(changes, error, words):
+    with pytest.raises(error, match=words):
+        directional_ssm(**{**make_ssm_inputs(), **OPTIONS, **changes})

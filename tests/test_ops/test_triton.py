@@ -1,0 +1,192 @@
+"""The Triton kernels against the float64 reference; interpreted where there is no GPU."""
+
+import naive
+import pytest
+import torch
+from scan_inputs import make_inputs, make_ssm_inputs
+
+from mmv2m.ops import DIRECTIONS, directional_conv, directional_scan, directional_ssm
+from mmv2m.ops.directional_ssm import SIDES
+
+pytest.importorskip('triton')
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
+# Relative errors of outputs and gradients: rounding of intermediate maps, and of sums. Triton's
+# interpreter cuts bfloat16 off instead of rounding it, so its errors have one sign and add up.
+TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.bfloat16: 1e-2 if DEVICE == 'cuda' else 3e-2,
+    torch.float16: 2e-3,
+}
+CORNERS = ['right', 'left', 'down', 'up']
+
+
+def compare(function, tensors, tolerance, **options):
+    """Output and every gradient on the kernels, against the float64 reference."""
+    results = []
+    for backend, dtype in (('triton', None), ('reference', torch.float64)):
+        leaves = {
+            name: None if value is None else value.to(DEVICE, dtype).detach().requires_grad_()
+            for name, value in tensors.items()
+        }
+        y = function(**leaves, **options, backend=backend)
+        # A fixed upstream gradient: errors of y itself must not show in those of the inputs.
+        generator = torch.Generator().manual_seed(1)
+        y.backward(torch.randn(y.shape, generator=generator).to(tensors['x'].dtype).to(y))
+        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None}
+        results.append(dict(y=y, **gradients))
+    for name, truth in results[1].items():
+        assert naive.relative_error(results[0][name], truth) < tolerance, name
+    assert results[0]['y'].dtype == tensors['x'].dtype
+    assert results[0]['y'].is_contiguous()
+
+
+def compare_scan(inputs, direction, dtype=torch.float32):
+    softplus = inputs.pop('delta_softplus', False)
+    compare(
+        directional_scan, inputs, TOLERANCE[dtype], delta_softplus=softplus, direction=direction
+    )
+
+
+@pytest.mark.parametrize('direction', DIRECTIONS)
+@pytest.mark.parametrize('shape', [(2, 3, 5, 4), (1, 1, 1, 3), (1, 2, 19, 1), (1, 19, 2, 33)])
+def test_scan_directions_and_shapes(direction, shape):
+    compare_scan(make_inputs(shape, 2, torch.float32), direction)
+
+
+@pytest.mark.parametrize('states', [1, 2, 3, 4, 8, 16, 32])
+def test_scan_states(states):
+    compare_scan(make_inputs((1, 3, 11, 5), states, torch.float32), 'left')
+
+
+@pytest.mark.parametrize('B', [None, 'constant', 'token'])
+@pytest.mark.parametrize('C', [None, 'constant', 'token'])
+def test_scan_forms_of_the_projections(B, C):
+    compare_scan(make_inputs((1, 3, 4, 5), 3, torch.float32, B, C), 'down')
+
+
+@pytest.mark.parametrize('left_out', ['D', 'z', 'delta_bias', 'delta_softplus'])
+def test_scan_optional_arguments(left_out):
+    inputs = make_inputs((1, 3, 4, 5), 3, torch.float32)
+    del inputs[left_out]
+    if left_out == 'delta_softplus':
+        del inputs['delta_bias']
+        inputs['delta'] = inputs['delta'].abs()
+    compare_scan(inputs, 'up')
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('direction', ['left', 'down'])
+def test_scan_dtypes(dtype, direction):
+    compare_scan(make_inputs((1, 6, 7, 5), 16, dtype), direction, dtype)
+
+
+@pytest.mark.parametrize('level', [-20.0, 20.0])
+def test_scan_tiny_and_large_time_steps(level):
+    inputs = make_inputs((1, 2, 5, 3), 2, torch.float32)
+    inputs['delta'] = inputs['delta'] + level
+    compare_scan(inputs, 'right')
+
+
+def test_scan_with_many_chunks():
+    compare_scan(make_inputs((1, 2, 75, 3), 32, torch.float32), 'right')
+
+
+def test_half_precision_state_does_not_overflow():
+    x = torch.full((1, 1, 400, 1), 1000.0, dtype=torch.float16, device=DEVICE)
+    A, C = (torch.full((1, 1), value, device=DEVICE) for value in (-1e-6, 1e-3))
+    y = directional_scan(x, torch.ones_like(x), A, C=C, backend='triton')
+    truth = directional_scan(*(v.double() for v in (x, torch.ones_like(x), A)), C=C.double())
+    assert naive.relative_error(y, truth) < 2e-3
+
+
+@pytest.mark.parametrize('shape', [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)])
+def test_empty_maps(shape):
+    inputs = make_inputs(shape, 2, torch.float32)
+    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items() if torch.is_tensor(v)}
+    y = directional_scan(**leaves, delta_softplus=True, backend='triton')
+    y.sum().backward()
+    assert y.shape == torch.Size(shape)
+    assert all(leaf.grad.shape == leaf.shape for leaf in leaves.values())
+
+
+@pytest.mark.parametrize('taps', [1, 2, 4])
+@pytest.mark.parametrize('direction', DIRECTIONS)
+def test_conv(taps, direction):
+    x = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    tensors = dict(x=x, weight=x[0, 0, :taps].T.contiguous(), bias=x[0, 0, 5] if taps > 1 else None)
+    compare(directional_conv, tensors, TOLERANCE[torch.float32], direction=direction)
+
+
+@pytest.mark.parametrize('projects', SIDES)
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+@pytest.mark.parametrize('maps', [0, 4])
+def test_ssm(projects, reduction, maps):
+    inputs = make_ssm_inputs(maps=maps, projects=projects)
+    options = dict(directions=CORNERS, projects=projects, reduction=reduction)
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
+
+
+@pytest.mark.parametrize('directions', [['up'], ['left', 'right'], ['down', 'right', 'up']])
+def test_ssm_subsets_of_directions(directions):
+    inputs = make_ssm_inputs(grid=(1, 4, 3), channels=40, rank=5, states=3)
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=directions)
+
+
+def test_ssm_outputs_put_elsewhere():
+    options = dict(directions=CORNERS, out_directions=['right', 'right', 'up', 'down'])
+    inputs = make_ssm_inputs(maps=4, projects='output')
+    options |= dict(projects='output', reduction='sum')
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
+
+
+def test_ssm_without_gate_and_conv_bias():
+    inputs = make_ssm_inputs() | dict(z=None, conv_bias=None)
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=CORNERS)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+def test_ssm_dtypes(dtype):
+    inputs = make_ssm_inputs(states=16, dtype=dtype)
+    compare(directional_ssm, inputs, TOLERANCE[dtype], directions=CORNERS, reduction='sum')
+
+
+def test_two_runs_agree_to_the_bit():
+    gradients = []
+    for _ in range(2):
+        leaves = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs().items()}
+        y = directional_ssm(**leaves, directions=CORNERS, reduction='sum', backend='triton')
+        y.square().sum().backward()
+        gradients.append([leaf.grad for leaf in leaves.values()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_ssm_keeps_its_inputs_only():
+    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs().items()}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        directional_ssm(**inputs, directions=CORNERS, backend='triton')
+    assert {t.data_ptr() for t in kept} <= {t.data_ptr() for t in inputs.values()}
+
+
+def test_compile_sees_one_node():
+    nodes = []
+
+    def backend(module, _):
+        nodes.extend(str(n.target) for n in module.graph.nodes if 'mmv2m' in str(n.target))
+        return module.forward
+
+    inputs = {k: v.to(DEVICE) for k, v in make_ssm_inputs().items()}
+
+    def run(**tensors):
+        return directional_ssm(**tensors, directions=CORNERS, backend='triton')
+
+    torch.compile(run, backend=backend, fullgraph=True)(**inputs)
+    assert nodes == ['mmv2m.directional_ssm.default']
+
+
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+def test_opcheck(reduction):
+    tensors = [t.to(DEVICE).requires_grad_() for t in make_ssm_inputs(grid=(1, 2, 2)).values()]
+    arguments = (*tensors, 'right,up', 'right,up', 'input', reduction, 'triton')
+    torch.library.opcheck(torch.ops.mmv2m.directional_ssm.default, arguments)

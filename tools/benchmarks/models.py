@@ -1,0 +1,138 @@
+"""Speed and memory of whole models beside timm's: `python tools/benchmarks/models.py`.
+
+Images a second in inference and in training (forward and backward) and peak memory, under bfloat16
+autocast on one GPU, all in one process. Prints a table and writes it as JSON.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from triton.testing import do_bench
+
+from mmv2m.models import V2M
+
+GIB = 2**30
+
+
+class Classifier(nn.Module):
+    """A backbone with a linear head."""
+
+    def __init__(self, arch: str, size: int | tuple[int, int], **settings: Any) -> None:
+        super().__init__()
+        self.backbone = V2M(arch, img_size=size, **settings)
+        self.head = nn.Linear(self.backbone.embed_dims, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to (B, 1000)."""
+        return self.head(self.backbone(x)[0])
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    'V2M-T': partial(Classifier, 'tiny', class_token='mean'),
+    'V2M-T, class tokens': partial(Classifier, 'tiny'),
+    'V2M-S': partial(Classifier, 'small', class_token='mean'),
+    'V2M-S, class tokens': partial(Classifier, 'small'),
+    'DeiT-T': lambda size: timm.create_model('deit_tiny_patch16_224', img_size=size),
+    'DeiT-S': lambda size: timm.create_model('deit_small_patch16_224', img_size=size),
+    'Swin-T': lambda size: timm.create_model('swin_tiny_patch4_window7_224', img_size=size),
+    'Swin-S': lambda size: timm.create_model('swin_small_patch4_window7_224', img_size=size),
+}
+
+
+def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Inference of a batch."""
+    with torch.inference_mode(), torch.autocast('cuda', torch.bfloat16):
+        return model(images)
+
+
+def train_step(model: nn.Module, images: torch.Tensor) -> None:
+    """Forward and backward of a batch, with fresh gradients."""
+    for parameter in model.parameters():
+        parameter.grad = None
+    with torch.autocast('cuda', torch.bfloat16):
+        loss = model(images).float().logsumexp(-1).mean()
+    loss.backward()
+
+
+def as_graph(step: Callable[[], Any]) -> Callable[[], Any]:
+    """Capture a step into a CUDA graph; returns its replay."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def measure(
+    name: str, size: tuple[int, int], batch: int, mode: str, training: bool
+) -> dict[str, Any]:
+    """Time one model in one way."""
+    torch.manual_seed(0)
+    model = MODELS[name](size=size).cuda().train(training)
+    images = torch.randn(batch, 3, *size, device='cuda')
+    runnable = torch.compile(model) if mode == 'compile' else model
+    step = partial(train_step if training else forward, runnable, images)
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    if mode == 'graph':
+        step = as_graph(step)
+    milliseconds = do_bench(step, warmup=300, rep=800, return_mode='median')
+    return dict(
+        model=name,
+        size=f'{size[0]}x{size[1]}',
+        batch=batch,
+        mode=mode,
+        training=training,
+        milliseconds=milliseconds,
+        images_per_second=batch / milliseconds * 1e3,
+        peak_gib=torch.cuda.max_memory_allocated() / GIB,
+    )
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--models', nargs='+', default=list(MODELS), choices=list(MODELS))
+    parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
+    parser.add_argument('--batch', type=int, default=128)
+    parser.add_argument(
+        '--modes', nargs='+', default=['eager'], choices=['eager', 'compile', 'graph']
+    )
+    parser.add_argument('--skip', choices=['inference', 'training'])
+    parser.add_argument('--out', help='write the results to this JSON file')
+    args = parser.parse_args()
+    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16 autocast')
+    print(f'{"model":22}{"input":>16}{"mode":>9}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
+    results = []
+    for name in args.models:
+        for mode in args.modes:
+            for training in (False, True):
+                if args.skip == ('training' if training else 'inference'):
+                    continue
+                r = measure(name, tuple(args.size), args.batch, mode, training)
+                results.append(r)
+                print(
+                    f'{name:22}{r["batch"]:>6} x {r["size"]:>7}{mode:>9}'
+                    f'{"training" if training else "inference":>11}{r["milliseconds"]:>9.2f}'
+                    f'{r["images_per_second"]:>9.0f}{r["peak_gib"]:>10.2f}',
+                    flush=True,
+                )
+                torch.cuda.empty_cache()
+    if args.out:
+        with open(args.out, 'w') as file:
+            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
+
+
+if __name__ == '__main__':
+    main()
