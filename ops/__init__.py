@@ -8,6 +8,7 @@ from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
 from .directions import DIRECTIONS, Direction
+from .gated_linear import gated_linear
 from .reference import directional_conv_reference, directional_scan_reference
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     'directional_scan',
     'directional_scan_reference',
     'directional_ssm',
+    'gated_linear',
 ]

@@ -37,9 +37,11 @@ class Backend:
             those that are None.
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
-        ssm_forward: ``(x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, directions,
-            out_directions, projects, reduction) -> y``; None for a backend without a fused one.
+        ssm_forward: ``(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D,
+            directions, projects, reduction) -> y``; None for a backend that does not fuse it.
         ssm_backward: ``(grad_y, *the same) -> gradients``, likewise.
+        gate_forward: ``(x, z) -> x * silu(z)``; None as before.
+        gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
     """
 
     refusal: Callable[[Tensor], str | None]
@@ -49,6 +51,8 @@ class Backend:
     conv_backward: Callable[..., tuple[Tensor | None, ...]]
     ssm_forward: Callable[..., Tensor] | None = None
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
+    gate_forward: Callable[..., Tensor] | None = None
+    gate_backward: Callable[..., tuple[Tensor, Tensor]] | None = None
     devices: tuple[str, ...] | None = None
 
 
@@ -63,11 +67,12 @@ def triton_refusal(x: Tensor) -> str | None:
     return None
 
 
-def _triton(kind: str, name: str) -> Callable[..., Any]:
-    """A function of ``triton_backend/<kind>.py``, imported when it runs: Triton is optional."""
+def _triton(module: str, name: str) -> Callable[..., Any]:
+    """A function in ``triton_backend/``, imported when it runs: Triton is optional."""
 
     def run(*args: Any) -> Any:
-        return getattr(importlib.import_module(f'.triton_backend.{kind}', __package__), name)(*args)
+        found = importlib.import_module(f'.triton_backend.{module}', __package__)
+        return getattr(found, name)(*args)
 
     return run
 
@@ -75,12 +80,14 @@ def _triton(kind: str, name: str) -> Callable[..., Any]:
 BACKENDS: dict[str, Backend] = {
     'triton': Backend(
         refusal=triton_refusal,
-        scan_forward=_triton('scan', 'scan_forward'),
-        scan_backward=_triton('scan', 'scan_backward'),
-        conv_forward=_triton('conv', 'conv_forward'),
-        conv_backward=_triton('conv', 'conv_backward'),
+        scan_forward=_triton('single', 'scan_forward'),
+        scan_backward=_triton('single', 'scan_backward'),
+        conv_forward=_triton('single', 'conv_forward'),
+        conv_backward=_triton('single', 'conv_backward'),
         ssm_forward=_triton('ssm', 'ssm_forward'),
         ssm_backward=_triton('ssm', 'ssm_backward'),
+        gate_forward=_triton('gate', 'gate_forward'),
+        gate_backward=_triton('gate', 'gate_backward'),
         devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
     ),
     'reference': Backend(

@@ -22,7 +22,7 @@ REDUCTIONS = ('none', 'sum')
 
 def directional_ssm(
     x: Tensor,
-    z: Tensor | None,
+    gate: Tensor | None,
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     x_proj: Tensor,
@@ -33,20 +33,22 @@ def directional_ssm(
     directions: Sequence[str] = ('right',),
     projects: str = 'input',
     reduction: str = 'none',
-    out_directions: Sequence[str] | None = None,
     backend: str = 'auto',
 ) -> Tensor:
     r"""Selective state space model along one or several directions of a map (V2M, Eq. 9-12).
 
-    For each direction: :func:`directional_conv`, the projection ``[dt, B, C] = x_proj @ x`` with
-    the parts that ``projects`` names (the others are the constant 1), and :func:`directional_scan`
-    with ``delta = dt_proj @ dt``, ``dt_bias``, softplus, skip ``D`` and gate ``z``. All directions
-    share the parameters. A backend may fuse these; nothing but the inputs is kept for the backward
-    pass then.
+    For each direction: the map times ``SiLU(gate)`` where there is a gate, then
+    :func:`directional_conv`, the projection ``[dt, B, C] = x_proj @ x`` with the parts that
+    ``projects`` names (the others are the constant 1), and :func:`directional_scan` with
+    ``delta = dt_proj @ dt``, ``dt_bias``, softplus and skip ``D``. All directions share the
+    parameters. A backend may fuse these; nothing but the inputs is kept for the backward pass then.
+
+    The gate stands before the convolution, as that of a scan can be left to whatever reads its
+    output, and is cheaper there: the second half of the 2D SSM, or :func:`gated_linear`.
 
     Args:
         x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E), one each.
-        z: Gate, (B, H, W, E), or None.
+        gate: (B, H, W, E), or None.
         conv_weight: (E, taps).
         conv_bias: (E,), or None.
         x_proj: (R + N, E), or (R + 2 N, E) if ``projects='both'``; time step first, then B, C.
@@ -57,8 +59,6 @@ def directional_ssm(
         directions: K directions out of ``'right', 'left', 'down', 'up'``.
         projects: ``'input'`` (B depends on the token), ``'output'`` (C does) or ``'both'``.
         reduction: ``'none'``, or ``'sum'`` over the directions.
-        out_directions: Where to put each output: the first one that a scan computes lies at the
-            start of this direction, along the same axis. By default ``directions`` themselves.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
@@ -69,11 +69,10 @@ def directional_ssm(
         ValueError: If a shape, a device, a direction or an option is wrong.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    out_directions = directions if out_directions is None else out_directions
-    _check_options(x, directions, out_directions, projects, reduction)
+    _check_options(x, directions, projects, reduction)
     one_map = x if x.dim() == 4 else x[0]
     check_map('x', one_map)
-    check_same_map('z', z, one_map)
+    check_same_map('gate', gate, one_map)
     channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
     for name, value, shape in (
         ('conv_weight', conv_weight, (channels, conv_weight.shape[-1])),
@@ -89,16 +88,15 @@ def directional_ssm(
     run = _separately if BACKENDS[backend].ssm_forward is None else _fused
     return run(
         x,
-        z,
+        gate,
         (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        (directions, out_directions, projects, reduction, backend),
+        (directions, projects, reduction, backend),
     )
 
 
 def _check_options(
     x: Tensor,
     directions: Sequence[str],
-    out_directions: Sequence[str],
     projects: str,
     reduction: str,
 ) -> None:
@@ -108,12 +106,8 @@ def _check_options(
         raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}')
     if isinstance(directions, str) or not directions:
         raise ValueError(f'directions must be a sequence of names, but got {directions!r}')
-    axes = [[get_direction(name).axis for name in names] for names in (directions, out_directions)]
-    if axes[0] != axes[1]:
-        raise ValueError(
-            'out_directions must go along the same axes as directions, but got '
-            f'{tuple(out_directions)} for {tuple(directions)}'
-        )
+    for name in directions:
+        get_direction(name)
     if x.dim() == 5 and x.shape[0] != len(directions):
         raise ValueError(f'x has {x.shape[0]} maps for {len(directions)} directions')
     if x.dim() not in (4, 5):
@@ -122,30 +116,28 @@ def _check_options(
         )
 
 
-def _fused(x: Tensor, z: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
+def _fused(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
     """As one operator of the backend's."""
     exact = (None if p is None else p.to(state_dtype(x)) for p in parameters)
-    directions, out_directions, projects, reduction, backend = options
-    return ssm_op(
-        x, z, *exact, ','.join(directions), ','.join(out_directions), projects, reduction, backend
-    )
+    directions, projects, reduction, backend = options
+    return ssm_op(x, gate, *exact, ','.join(directions), projects, reduction, backend)
 
 
-def _separately(x: Tensor, z: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
+def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
     """One direction after the other, by the single operators."""
-    directions, out_directions, _, reduction, _ = options
+    directions, _, reduction, _ = options
+    opened = None if gate is None else F.silu(gate.to(state_dtype(gate)))
     outputs = []
-    for k, (read, written) in enumerate(zip(directions, out_directions, strict=True)):
-        y = _one_direction(x if x.dim() == 4 else x[k], z, parameters, options, read)
-        outputs.append(y if read == written else y.flip(get_direction(read).axis))
+    for k, direction in enumerate(directions):
+        one = x if x.dim() == 4 else x[k]
+        one = one if opened is None else (one * opened).to(x.dtype)
+        outputs.append(_one_direction(one, parameters, options, direction))
     return sum(outputs[1:], outputs[0]) if reduction == 'sum' else torch.stack(outputs)
 
 
-def _one_direction(
-    x: Tensor, z: Tensor | None, parameters: tuple, options: tuple, direction: str
-) -> Tensor:
+def _one_direction(x: Tensor, parameters: tuple, options: tuple, direction: str) -> Tensor:
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
-    _, _, projects, _, backend = options
+    _, projects, _, backend = options
     x = directional_conv(x, conv_weight, conv_bias, direction, backend)
     # The operators take one dtype; an autocast here would bring a second one in.
     with torch.autocast(x.device.type, enabled=False):
@@ -160,7 +152,6 @@ def _one_direction(
         B=None if projects == 'output' else sides[0],
         C=None if projects == 'input' else sides[-1],
         D=D,
-        z=z,
         delta_bias=dt_bias,
         delta_softplus=True,
         direction=direction,

@@ -1,18 +1,19 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm``, with their backward operators. Callers use the public functions, which
-check arguments and choose the backend first.
+``mmv2m::directional_ssm`` and ``mmv2m::gated_linear``, with their backward operators. Callers use
+the public functions, which check arguments and choose the backend first.
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS
 
-__all__ = ['conv_op', 'scan_op', 'ssm_op']
+__all__ = ['conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
 
 
 def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
@@ -89,7 +90,7 @@ def _conv_backward_op(
 @torch.library.custom_op('mmv2m::directional_ssm', mutates_args=())
 def ssm_op(
     x: Tensor,
-    z: Tensor | None,
+    gate: Tensor | None,
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     x_proj: Tensor,
@@ -98,7 +99,6 @@ def ssm_op(
     A: Tensor,
     D: Tensor,
     directions: str,
-    out_directions: str,
     projects: str,
     reduction: str,
     backend: str,
@@ -106,15 +106,15 @@ def ssm_op(
     """:func:`mmv2m.ops.directional_ssm` on a backend that fuses it; directions with commas."""
     forward = BACKENDS[backend].ssm_forward
     assert forward is not None
-    tensors = (x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return forward(*tensors, directions.split(','), out_directions.split(','), projects, reduction)
+    tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    return forward(*tensors, directions.split(','), projects, reduction)
 
 
 @torch.library.custom_op('mmv2m::directional_ssm_backward', mutates_args=())
 def _ssm_backward_op(
     grad_y: Tensor,
     x: Tensor,
-    z: Tensor | None,
+    gate: Tensor | None,
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     x_proj: Tensor,
@@ -123,28 +123,43 @@ def _ssm_backward_op(
     A: Tensor,
     D: Tensor,
     directions: str,
-    out_directions: str,
     projects: str,
     reduction: str,
     backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].ssm_backward
     assert backward is not None
-    tensors = (x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return _present(
-        backward(
-            grad_y,
-            *tensors,
-            directions.split(','),
-            out_directions.split(','),
-            projects,
-            reduction,
-        )
-    )
+    tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    return _present(backward(grad_y, *tensors, directions.split(','), projects, reduction))
+
+
+@torch.library.custom_op('mmv2m::gated_linear', mutates_args=())
+def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
+    """:func:`mmv2m.ops.gated_linear` on a backend that fuses the gate."""
+    gate = BACKENDS[backend].gate_forward
+    assert gate is not None
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(gate(x, z), weight)
+
+
+@torch.library.custom_op('mmv2m::gated_linear_backward', mutates_args=())
+def _gated_linear_backward_op(
+    grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
+) -> list[Tensor]:
+    gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
+    assert gate is not None and gate_backward is not None
+    with torch.autocast(x.device.type, enabled=False):
+        flat = grad_y.flatten(0, -2)
+        grad_weight = flat.t() @ gate(x, z).flatten(0, -2)
+        return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
+
+
+def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
 def _one_map_a_direction(x: Tensor, *args: Any) -> Tensor:
-    directions, _, _, reduction, _ = args[8:]
+    directions, _, reduction, _ = args[8:]
     shape = x.shape[-4:] if reduction == 'sum' else (directions.count(',') + 1, *x.shape[-4:])
     return torch.empty(shape, dtype=x.dtype, device=x.device)
 
@@ -181,3 +196,4 @@ def _differentiate(op: Any, backward_op: Any, fake: Any = _like_x) -> None:
 _differentiate(scan_op, _scan_backward_op)
 _differentiate(conv_op, _conv_backward_op)
 _differentiate(ssm_op, _ssm_backward_op, _one_map_a_direction)
+_differentiate(gated_linear_op, _gated_linear_backward_op, _projected)

@@ -34,17 +34,17 @@ def make_inputs(shape=(2, 3, 5, 4), states=3, dtype=torch.float64, B='token', C=
 def make_ssm_inputs(
     grid=(2, 3, 5), channels=6, rank=3, states=4, maps=0, projects='input', dtype=torch.float32
 ):
-    """Tensors of ``directional_ssm``: x (one map, or ``maps`` of them), z and the parameters."""
+    """Tensors of ``directional_ssm``: x (one map, or ``maps`` of them), gate, parameters."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*size, dtype=torch.float32):
         return torch.randn(*size, generator=generator).to(dtype)
 
     sides = 2 if projects == 'both' else 1
-    x, z = normal(*grid, 2 * channels, dtype=dtype).chunk(2, -1)
+    x, gate = normal(*grid, 2 * channels, dtype=dtype).chunk(2, -1)
     return dict(
         x=normal(maps, *grid, channels, dtype=dtype) if maps else x,
-        z=z,
+        gate=gate,
         conv_weight=normal(channels, 4) / 2,
         conv_bias=normal(channels) / 4,
         x_proj=normal(rank + sides * states, channels) / channels**0.5,

@@ -58,12 +58,16 @@ def measure_complexity(
         scans += 9 * tokens * A[-1]
         return 2 * tokens * (conv_weight[-1] + x_proj[0] + dt_proj[-1])
 
+    def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
+        return 2 * x.numel() * weight[0]
+
     counter = FlopCounterMode(
         display=False,
         custom_mapping={
             torch.ops.mmv2m.directional_scan: count_scan,
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_ssm: count_ssm,
+            torch.ops.mmv2m.gated_linear: count_gated_linear,
         },
     )
     device = next(model.parameters()).device

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import triton.language as tl
 from torch import Tensor
+from triton import knobs
 
 from ..directions import get_direction
 
-__all__ = ['DirectionGroup', 'Grid', 'group_directions', 'reverse_bits', 'token_layout']
+__all__ = ['DirectionGroup', 'Grid', 'dot_dtype', 'group_directions', 'token_layout']
 
 
 class Grid(NamedTuple):
@@ -61,14 +63,9 @@ def group_directions(directions: Sequence[str]) -> list[DirectionGroup]:
         members = tuple(k for k, name in enumerate(directions) if get_direction(name).axis == axis)
         if members:
             packed = sum(k << (4 * i) for i, k in enumerate(members))
-            reverse = reverse_bits([directions[k] for k in members])
+            reverse = sum(get_direction(directions[k]).reverse << i for i, k in enumerate(members))
             groups.append(DirectionGroup(axis == 1, members, packed, reverse))
     return groups
-
-
-def reverse_bits(directions: Sequence[str]) -> int:
-    """Bit i says whether direction i starts at its axis' end."""
-    return sum(get_direction(name).reverse << i for i, name in enumerate(directions))
 
 
 def token_layout(x: Tensor) -> tuple[Tensor, int]:
@@ -90,3 +87,10 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
     if regular and distance >= x.shape[-1]:
         return x, distance
     return x.contiguous(), x.shape[-1]
+
+
+def dot_dtype(dtype: torch.dtype) -> tl.dtype:
+    """Operands of matrix products; Triton's interpreter multiplies bfloat16 wrongly."""
+    if dtype == torch.bfloat16 and knobs.runtime.interpret:
+        return tl.float32
+    return {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}.get(dtype, tl.float32)

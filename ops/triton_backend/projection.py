@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
-from triton import knobs
 
 from .kernels.projection import projection_kernel
+from .layout import dot_dtype
 
 __all__ = ['Sections', 'project']
 
@@ -81,15 +80,8 @@ def project(x: Tensor, weight: Tensor, sections: Sections) -> Tensor:
         OUTPUTS=triton.next_power_of_2(sections.width),
         BLOCK_T=BLOCK_TOKENS,
         BLOCK_E=64 if channels > 32 else 32,
-        DOT_DTYPE=_dot_dtype(x.dtype),
+        DOT_DTYPE=dot_dtype(x.dtype),
         PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
         num_warps=4,
     )
     return projected
-
-
-def _dot_dtype(dtype: torch.dtype) -> tl.dtype:
-    """Operands of matrix products; Triton's interpreter multiplies bfloat16 wrongly."""
-    if dtype == torch.bfloat16 and knobs.runtime.interpret:
-        return tl.float32
-    return {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}.get(dtype, tl.float32)

@@ -1,7 +1,7 @@
 """Convolution, projections and scan of several directions as one operator on the Triton kernels.
 
 What stays between forward and backward is the operator's inputs; the convolution and the
-projections are computed again, which costs a pass over the map and saves four.
+projections are computed again, which costs passes over the map and saves keeping three.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,15 @@ from torch import Tensor
 
 from .conv import convs_backward, convs_forward
 from .projection import Sections, project
-from .scan import ScanInputs, scans_backward, scans_forward
+from .scan import ScanInputs, scans_forward
+from .scan_backward import scans_backward
 
 __all__ = ['ssm_backward', 'ssm_forward']
 
 
 def ssm_forward(
     x: Tensor,
-    z: Tensor | None,
+    gate: Tensor | None,
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     x_proj: Tensor,
@@ -28,14 +29,13 @@ def ssm_forward(
     A: Tensor,
     D: Tensor,
     directions: Sequence[str],
-    out_directions: Sequence[str],
     projects: str,
     reduction: str,
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_ssm`."""
     inputs = _scan_inputs(
-        *(x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        *(directions, out_directions, projects),
+        *(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
+        *(directions, projects),
     )[0]
     return scans_forward(inputs, sums=reduction == 'sum')
 
@@ -43,7 +43,7 @@ def ssm_forward(
 def ssm_backward(
     grad_y: Tensor,
     x: Tensor,
-    z: Tensor | None,
+    gate: Tensor | None,
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     x_proj: Tensor,
@@ -52,32 +52,31 @@ def ssm_backward(
     A: Tensor,
     D: Tensor,
     directions: Sequence[str],
-    out_directions: Sequence[str],
     projects: str,
     reduction: str,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the nine tensors."""
     inputs, dt = _scan_inputs(
-        *(x, z, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        *(directions, out_directions, projects),
+        *(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
+        *(directions, projects),
     )
     grads = scans_backward(grad_y, inputs, sums=reduction == 'sum')
     with torch.autocast(x.device.type, enabled=False):
         grad_conv, grad_x_proj, grad_dt_proj = _projections_backward(
             grads, inputs.x, dt, x_proj, dt_proj
         )
-    grad_x, grad_weight, grad_bias = convs_backward(
-        grad_conv, x, conv_weight, conv_bias, directions
+    grad_x, grad_gate, grad_weight, grad_bias = convs_backward(
+        grad_conv, x, gate, conv_weight, conv_bias, directions
     )
     return (
-        *(grad_x, grads['z'], grad_weight, grad_bias),
+        *(grad_x, grad_gate, grad_weight, grad_bias),
         *(grad_x_proj, grad_dt_proj, grads['delta_bias'], grads['A'], grads['D']),
     )
 
 
 def _scan_inputs(
     x: Tensor,
-    z: Tensor | None,
+    gate: Tensor | None,
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     x_proj: Tensor,
@@ -86,21 +85,18 @@ def _scan_inputs(
     A: Tensor,
     D: Tensor,
     directions: Sequence[str],
-    out_directions: Sequence[str],
     projects: str,
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
     sections = Sections(dt_proj.shape[1], A.shape[1], 2 if projects == 'both' else 1)
-    convolved = convs_forward(x, conv_weight, conv_bias, directions)
+    convolved = convs_forward(x, gate, conv_weight, conv_bias, directions)
     dt, *sides = sections.split(project(convolved, x_proj, sections))
     dt = dt.to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
         delta = F.linear(dt, dt_proj.to(x.dtype))
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
-    inputs = ScanInputs(
-        *(convolved, delta, A, B, C, D, z, dt_bias, True, directions, out_directions)
-    )
+    inputs = ScanInputs(*(convolved, delta, A, B, C, D, dt_bias, True, directions))
     return inputs, dt
 
 

@@ -5,7 +5,13 @@ import pytest
 import torch
 from scan_inputs import make_inputs, make_ssm_inputs
 
-from mmv2m.ops import DIRECTIONS, directional_conv, directional_scan, directional_ssm
+from mmv2m.ops import (
+    DIRECTIONS,
+    directional_conv,
+    directional_scan,
+    directional_ssm,
+    gated_linear,
+)
 from mmv2m.ops.directional_ssm import SIDES
 
 pytest.importorskip('triton')
@@ -133,15 +139,8 @@ def test_ssm_subsets_of_directions(directions):
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=directions)
 
 
-def test_ssm_outputs_put_elsewhere():
-    options = dict(directions=CORNERS, out_directions=['right', 'right', 'up', 'down'])
-    inputs = make_ssm_inputs(maps=4, projects='output')
-    options |= dict(projects='output', reduction='sum')
-    compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
-
-
 def test_ssm_without_gate_and_conv_bias():
-    inputs = make_ssm_inputs() | dict(z=None, conv_bias=None)
+    inputs = make_ssm_inputs() | dict(gate=None, conv_bias=None)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=CORNERS)
 
 
@@ -188,5 +187,11 @@ def test_compile_sees_one_node():
 @pytest.mark.parametrize('reduction', ['none', 'sum'])
 def test_opcheck(reduction):
     tensors = [t.to(DEVICE).requires_grad_() for t in make_ssm_inputs(grid=(1, 2, 2)).values()]
-    arguments = (*tensors, 'right,up', 'right,up', 'input', reduction, 'triton')
+    arguments = (*tensors, 'right,up', 'input', reduction, 'triton')
     torch.library.opcheck(torch.ops.mmv2m.directional_ssm.default, arguments)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+def test_gated_linear(dtype):
+    x, z = torch.randn(2, 3, 5, 2, 70, generator=torch.Generator().manual_seed(0)).to(dtype)
+    compare(gated_linear, dict(x=x, z=z, weight=x[0].flatten(0, 1)), TOLERANCE[dtype])

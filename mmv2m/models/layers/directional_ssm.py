@@ -74,18 +74,16 @@ class DirectionalSSM(BaseModule):
     def forward(
         self,
         x: Tensor,
-        z: Tensor,
+        gate: Tensor | None,
         directions: Sequence[str],
-        out_directions: Sequence[str] | None = None,
         reduction: str = 'none',
     ) -> Tensor:
         """Scan a map in several directions; see :func:`mmv2m.ops.directional_ssm`.
 
         Args:
             x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E).
-            z: Gate, (B, H, W, E).
+            gate: (B, H, W, E), whose SiLU multiplies ``x``; or None.
             directions: Ways of the scans.
-            out_directions: Where their outputs are put; by default where they were computed.
             reduction: ``'none'``, or ``'sum'`` over the directions.
 
         Returns:
@@ -94,7 +92,7 @@ class DirectionalSSM(BaseModule):
         A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
         return directional_ssm(
             x,
-            z,
+            gate,
             self.conv.weight.squeeze(1),
             self.conv.bias,
             self.x_proj.weight,
@@ -105,6 +103,5 @@ class DirectionalSSM(BaseModule):
             directions,
             self.projects,
             reduction,
-            out_directions,
             self.backend,
         )

@@ -17,28 +17,28 @@ class Route(NamedTuple):
     Attributes:
         first: Direction of the first scan, which takes the input projection B.
         second: Direction of the second scan, which takes the output projection C.
-        written: Direction in which the second scan's output is put into the sum. In the paper the
-            second direction itself; the opposite one flips the output along that axis.
+        flip: Axes of the gated (B, H, W, E) output that are flipped before summing; none in the
+            paper.
     """
 
     first: str
     second: str
-    written: str
+    flip: tuple[int, ...] = ()
 
 
 CORNERS: dict[str, Route] = {
-    'UL': Route('right', 'down', 'down'),
-    'LR': Route('left', 'up', 'up'),
-    'UR': Route('down', 'left', 'left'),
-    'LL': Route('up', 'right', 'right'),
+    'UL': Route('right', 'down'),
+    'LR': Route('left', 'up'),
+    'UR': Route('down', 'left'),
+    'LL': Route('up', 'right'),
 }
 """The corners in the order in which the paper's Table 4 adds them."""
 
 RELEASED_ROUTES: tuple[Route, ...] = (
-    Route('right', 'down', 'down'),
-    Route('down', 'right', 'right'),
-    Route('left', 'down', 'up'),
-    Route('up', 'right', 'left'),
+    Route('right', 'down'),
+    Route('down', 'right'),
+    Route('left', 'down', flip=(1,)),
+    Route('up', 'right', flip=(2,)),
 )
 """The four branches of the authors' released code, up to one transposition of their sum.
 

@@ -4,8 +4,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+from mmv2m.ops import gated_linear
 
 from .directional_ssm import DirectionalSSM
 from .routes import CORNERS, plan_routes
@@ -16,8 +19,9 @@ __all__ = ['SS2D']
 class SS2D(BaseModule):
     """2D selective SSM over a channels-last map (V2M, Eq. 7-15).
 
-    ``out_proj(sum over corners of columns(rows(x, z), z))`` with ``x, z = in_proj(map)``; all
-    corners share the parameters. The two projections act on single tokens and run once.
+    ``out_proj(sum over corners of gate(columns(gate(rows(x)))))`` with ``x, z = in_proj(map)`` and
+    ``gate(y) = y * SiLU(z)``; all corners share the parameters. The two projections act on single
+    tokens and run once, and so does the second gate, behind the sum.
 
     Args:
         embed_dims: Width of the map, D.
@@ -52,7 +56,7 @@ class SS2D(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.geometry = geometry
-        self.first, self.second, self.written = zip(*plan_routes(corners, geometry), strict=True)
+        self.first, self.second, self.flip = zip(*plan_routes(corners, geometry), strict=True)
         self.out_proj_scale = out_proj_scale
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16) if dt_rank == 'auto' else int(dt_rank)
@@ -93,8 +97,14 @@ class SS2D(BaseModule):
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
         x, z = self.in_proj(x).chunk(2, dim=-1)
-        y = self.rows(x, z, self.first)
-        y = self.columns(y, z, self.second, self.written, reduction='sum')
+        y = self.rows(x, None, self.first)
         if self.geometry == 'released':
-            y = y.transpose(1, 2) / 2
-        return self.out_proj(y)
+            return self.out_proj(self._released_sum(self.columns(y, z, self.second), z))
+        y = self.columns(y, z, self.second, reduction='sum')
+        return gated_linear(y, z, self.out_proj.weight, self.columns.backend)
+
+    def _released_sum(self, y: Tensor, z: Tensor) -> Tensor:
+        """Gate each branch, (K, B, H, W, E), flip it back as the released code does, and sum."""
+        gated = (y * F.silu(z)).unbind()
+        flipped = [one.flip(axes) for one, axes in zip(gated, self.flip, strict=True)]
+        return sum(flipped[1:], flipped[0]).transpose(1, 2) / 2

@@ -1,9 +1,10 @@
-"""Backward pass of the causal depthwise convolution and SiLU, in several directions."""
+"""Backward pass of the gated causal depthwise convolution and SiLU, in several directions."""
 
 import triton
 import triton.language as tl
 
-from .elementary import silu_grad
+from .elementary import sigmoid, silu, silu_grad
+from .lanes import lane_entry
 
 __all__ = ['conv_backward_kernel']
 
@@ -12,9 +13,11 @@ __all__ = ['conv_backward_kernel']
 def conv_backward_kernel(
     grad_y,
     x,
+    gate,
     weight,
     bias,
     grad_x,
+    grad_gate,
     grad_weight,
     grad_bias,
     lanes,
@@ -24,40 +27,41 @@ def conv_backward_kernel(
     tokens,
     channels,
     x_token,
+    gate_token,
     directions,
     reverse,
     ALONG_H: tl.constexpr,
     DIRECTIONS: tl.constexpr,
     SHARED_X: tl.constexpr,
     ADDS: tl.constexpr,
+    HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TAPS: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Gradients of ``y[k] = silu(conv_k(x[k]))`` for the directions along one axis.
+    """Gradients of ``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
     A program owns a block of channels and some lanes (rows, or columns if ALONG_H), and walks along
     each with the last TAPS inputs and the unfinished input gradients in registers.
 
-    Shapes: grad_y (K, tokens, E); x as in the forward kernel; grad_x (K, tokens, E), or (tokens, E)
-    if SHARED_X, where directions add up, to what is there already if ADDS; grad_weight (programs
-    along the lanes, E, TAPS) and grad_bias (programs along the lanes, E), partial sums.
-    Nibble i of ``directions`` is the k of this launch's direction i, bit i of ``reverse`` its
-    sense. Grid: (channel blocks * lane groups,).
+    Shapes: grad_y (K, tokens, E); x, gate, weight and bias as in the forward kernel; grad_x
+    (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); grad_weight (programs along
+    the lanes, E, TAPS) and grad_bias (programs along the lanes, E), partial sums. What directions
+    share adds up over them, to what is there already if ADDS.
+    Grid: (channel blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     group = tl.program_id(0) // blocks
     channel = (tl.program_id(0) % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = channel < channels
-    dtype: tl.constexpr = weight.dtype.element_ty
-    zero = tl.zeros((BLOCK_E,), dtype)
+    zero = tl.zeros((BLOCK_E,), tl.float32)
 
     taps, sums, no_past = (), (), ()
     for tap in tl.static_range(TAPS):
         taps = taps + (tl.load(weight + channel * TAPS + tap, valid, 0),)
         sums = sums + (zero,)
-    for _ in tl.static_range(TAPS - 1):
-        no_past = no_past + (zero,)
+        if tap > 0:
+            no_past = no_past + (zero,)
     offset = zero
     if HAS_BIAS:
         offset = tl.load(bias + channel, valid, 0)
@@ -65,40 +69,43 @@ def conv_backward_kernel(
 
     first_lane = group * lanes_per_program
     for turn in range(min(lanes - first_lane, lanes_per_program)):
-        lane = first_lane + turn
-        if ALONG_H:
-            start = (lane // width).to(tl.int64) * (length * width) + lane % width
-            stride = width
-        else:
-            start = lane.to(tl.int64) * length
-            stride = 1
         for i in range(DIRECTIONS):
             k = ((directions >> (4 * i)) & 15).to(tl.int64)
-            backwards = (reverse >> i) & 1
-            step = tl.where(backwards == 1, -stride, stride)
-            entry = start + backwards * (length - 1) * stride
-            x_first = entry if SHARED_X else entry + k * tokens
-            past, unfinished = no_past, no_past
+            token, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, ALONG_H)
+            x_first = token if SHARED_X else token + k * tokens
             x_row = x + x_first * x_token + channel
-            grad_row = grad_y + (entry + k * tokens) * channels + channel
+            gate_row = x_row
+            if HAS_GATE:
+                gate_row = gate + token * gate_token + channel
+            grad_row = grad_y + (token + k * tokens) * channels + channel
             x_ahead = tl.load(x_row, valid, 0)
             grad_ahead = tl.load(grad_row, valid, 0)
+            gate_ahead = x_ahead
+            if HAS_GATE:
+                gate_ahead = tl.load(gate_row, valid, 0)
+            inputs, gates, past, unfinished = no_past, no_past, no_past, no_past
             for t in range(length + TAPS - 1):
-                current, upstream = x_ahead, grad_ahead
+                current, gating = x_ahead.to(tl.float32), gate_ahead.to(tl.float32)
+                upstream = grad_ahead.to(tl.float32)
                 # What the next step reads is on its way while this one computes.
                 more = valid & (t + 1 < length)
                 x_row += step * x_token
                 grad_row += step * channels
                 x_ahead = tl.load(x_row, more, 0)
                 grad_ahead = tl.load(grad_row, more, 0)
-                window = past + (current.to(dtype),)
+                inputs = inputs + (current,)
+                if HAS_GATE:
+                    gate_row += step * gate_token
+                    gate_ahead = tl.load(gate_row, more, 0)
+                    gates = gates + (gating,)
+                    current *= silu(gating)
+                window = past + (current,)
                 linear = offset
                 for tap in tl.static_range(TAPS):
                     linear += taps[tap] * window[tap]
-                grad = upstream.to(dtype) * silu_grad(linear)
+                grad = upstream * silu_grad(linear)
                 bias_sum += grad
-                new_sums = ()
-                pending = ()
+                new_sums, pending = (), ()
                 for tap in tl.static_range(TAPS):
                     new_sums = new_sums + (sums[tap] + grad * window[tap],)
                     if tap < TAPS - 1:
@@ -106,15 +113,25 @@ def conv_backward_kernel(
                     else:
                         pending = pending + (taps[tap] * grad,)
                 sums = new_sums
+
                 # What entered TAPS - 1 steps ago has been seen by every tap now.
-                where = (x_first + (t - TAPS + 1) * step) * channels + channel
                 done = valid & (t >= TAPS - 1)
+                again = done & ((i > 0) | ADDS)
                 finished = pending[0]
+                back = (t - TAPS + 1) * step
+                if HAS_GATE:
+                    sig = sigmoid(gates[0])
+                    where = grad_gate + (token + back) * channels + channel
+                    through = finished * inputs[0] * (sig + gates[0] * sig * (1 - sig))
+                    through += tl.load(where, again, 0).to(tl.float32)
+                    tl.store(where, through.to(grad_gate.dtype.element_ty), done)
+                    finished *= gates[0] * sig
+                    gates = gates[1:]
+                where = grad_x + (x_first + back) * channels + channel
                 if SHARED_X:
-                    finished += tl.load(grad_x + where, done & ((i > 0) | ADDS), 0).to(dtype)
-                tl.store(grad_x + where, finished.to(grad_x.dtype.element_ty), done)
-                past = window[1:]
-                unfinished = pending[1:]
+                    finished += tl.load(where, again, 0).to(tl.float32)
+                tl.store(where, finished.to(grad_x.dtype.element_ty), done)
+                inputs, past, unfinished = inputs[1:], window[1:], pending[1:]
 
     row = group.to(tl.int64) * channels + channel
     for tap in tl.static_range(TAPS):

@@ -1,9 +1,10 @@
-"""Causal depthwise convolution and SiLU, in several directions."""
+"""Causal depthwise convolution and SiLU, in several directions, on a map that may be gated."""
 
 import triton
 import triton.language as tl
 
 from .elementary import silu
+from .lanes import lane_entry
 
 __all__ = ['conv_forward_kernel']
 
@@ -11,54 +12,77 @@ __all__ = ['conv_forward_kernel']
 @triton.jit
 def conv_forward_kernel(
     x,
+    gate,
     weight,
     bias,
     y,
-    tokens,
-    height,
+    length,
     width,
+    tokens,
     channels,
     x_token,
-    along_h,
+    gate_token,
+    directions,
     reverse,
+    ALONG_H: tl.constexpr,
     SHARED_X: tl.constexpr,
+    HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TAPS: tl.constexpr,
-    BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """``y[k] = silu(conv_k(x[k]))``; a program owns a tile of tokens and channels.
+    """``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
-    Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X, with ``x_token`` elements from token to
-    token; weight (E, TAPS); bias (E,); y (K, tokens, E) in x's dtype. Bit k of ``along_h`` and
-    ``reverse`` is direction k. Grid: (token tiles * channel blocks, K).
+    A program owns a block of channels of one lane (row, or column if ALONG_H) in one direction, and
+    walks along it with the last TAPS inputs in registers.
+
+    Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
+    (E,); y (K, tokens, E). ``*_token`` is the distance between tokens. Nibble i of ``directions``
+    is the k of this launch's direction i, bit i of ``reverse`` its sense.
+    Grid: (channel blocks * lanes, directions).
     """
-    k = tl.program_id(1)
     blocks = tl.cdiv(channels, BLOCK_E)
-    down = (along_h >> k) & 1
-    backwards = (reverse >> k) & 1
-    token = (tl.program_id(0) // blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    i = tl.program_id(1)
+    k = ((directions >> (4 * i)) & 15).to(tl.int64)
     channel = (tl.program_id(0) % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
-    inside, valid = token < tokens, channel < channels
-    coordinate = tl.where(down == 1, (token // width) % height, token % width)
-    length = tl.where(down == 1, height, width)
-    steps_before = tl.where(backwards == 1, length - 1 - coordinate, coordinate)
-    step = tl.where(down == 1, width, 1) * tl.where(backwards == 1, -1, 1)
+    valid = channel < channels
+    lane = tl.program_id(0) // blocks
+    token, step = lane_entry(lane, (reverse >> i) & 1, length, width, ALONG_H)
 
-    first = k.to(tl.int64) * tokens
-    rows = token.to(tl.int64) + (0 if SHARED_X else first)
-    linear = tl.zeros((BLOCK_T, BLOCK_E), tl.float32)
+    offset = tl.zeros((BLOCK_E,), tl.float32)
     if HAS_BIAS:
-        linear += tl.load(bias + channel, valid, 0)[None, :]
-    for lag in tl.static_range(TAPS):
-        seen = tl.load(
-            x + (rows - lag * step)[:, None] * x_token + channel[None, :],
-            (inside & (steps_before >= lag))[:, None] & valid[None, :],
-            0,
-        ).to(tl.float32)
-        linear += tl.load(weight + channel * TAPS + (TAPS - 1 - lag), valid, 0)[None, :] * seen
-    tl.store(
-        y + (token + first)[:, None] * channels + channel[None, :],
-        silu(linear).to(y.dtype.element_ty),
-        inside[:, None] & valid[None, :],
-    )
+        offset = tl.load(bias + channel, valid, 0)
+    taps, past = (), ()
+    for tap in tl.static_range(TAPS):
+        taps = taps + (tl.load(weight + channel * TAPS + tap, valid, 0),)
+        if tap > 0:
+            past = past + (tl.zeros((BLOCK_E,), tl.float32),)
+
+    x_row = x + (token if SHARED_X else token + k * tokens) * x_token + channel
+    y_row = y + (token + k * tokens) * channels + channel
+    gate_row = x_row
+    if HAS_GATE:
+        gate_row = gate + token * gate_token + channel
+    some = valid & (length > 0)
+    x_ahead = tl.load(x_row, some, 0)
+    gate_ahead = x_ahead
+    if HAS_GATE:
+        gate_ahead = tl.load(gate_row, some, 0)
+    for t in range(length):
+        current = x_ahead.to(tl.float32)
+        if HAS_GATE:
+            current *= silu(gate_ahead.to(tl.float32))
+        # What the next step reads is on its way while this one computes.
+        more = valid & (t + 1 < length)
+        x_row += step * x_token
+        x_ahead = tl.load(x_row, more, 0)
+        if HAS_GATE:
+            gate_row += step * gate_token
+            gate_ahead = tl.load(gate_row, more, 0)
+        window = past + (current,)
+        linear = offset
+        for tap in tl.static_range(TAPS):
+            linear += taps[tap] * window[tap]
+        tl.store(y_row, silu(linear).to(y.dtype.element_ty), valid)
+        y_row += step * channels
+        past = window[1:]

@@ -4,7 +4,15 @@ import triton
 import triton.language as tl
 from triton import knobs
 
-__all__ = ['LN2', 'LOG2E', 'sigmoid', 'silu', 'silu_grad', 'softplus', 'softplus_grad']
+__all__ = [
+    'LN2',
+    'LOG2E',
+    'sigmoid',
+    'silu',
+    'silu_grad',
+    'softplus',
+    'softplus_grad',
+]
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)

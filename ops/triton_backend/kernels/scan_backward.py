@@ -3,15 +3,9 @@
 import triton
 import triton.language as tl
 
-from .elementary import LN2, LOG2E, sigmoid, softplus_grad
-from .scan_tiles import (
-    load_matrix,
-    load_projection,
-    scattered,
-    store_matrix,
-    sum_channels,
-    time_step,
-)
+from .elementary import LN2, LOG2E, softplus_grad
+from .lanes import lane_entry
+from .scan_tiles import load_matrix, scattered, store_matrix, time_step, token_vector
 
 __all__ = ['scan_backward_kernel']
 
@@ -26,15 +20,13 @@ def scan_backward_kernel(
     B,
     C,
     D,
-    z,
-    checkpoints,
+    carried,
     grad_x,
     grad_delta,
     grad_A,
     grad_B,
     grad_C,
     grad_D,
-    grad_z,
     grad_bias,
     lanes,
     lanes_per_program,
@@ -45,201 +37,302 @@ def scan_backward_kernel(
     channels,
     states: tl.constexpr,
     x_token,
-    z_token,
     delta_token,
     B_token,
     C_token,
     directions,
     reverse,
-    reverse_out,
     ALONG_H: tl.constexpr,
     DIRECTIONS: tl.constexpr,
     SHARED_Y: tl.constexpr,
-    ADDS: tl.constexpr,
     B_KIND: tl.constexpr,
     C_KIND: tl.constexpr,
     HAS_D: tl.constexpr,
-    HAS_Z: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     STATES: tl.constexpr,
-    FAST_SUMS: tl.constexpr,
+    GROUP: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK_E: tl.constexpr,
+    FAST_SUMS: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
 ):
-    """Walks each lane forwards to recompute the states, then backwards with their gradients.
+    """Recomputes the states of a stretch of a lane, and walks back over it with their gradients.
 
-    A lane is cut into chunks of CHUNK steps, whose states fit into registers. The forward walk
-    keeps the state at the start of each chunk in ``checkpoints``, except the first (zero) and the
-    last (still at hand); the backward walk recomputes one chunk after the other from there.
+    What has to stay in registers is the history of the states. So a lane is cut into chunks of
+    CHUNK steps, and the states into groups of GROUP, handled after each other; what crosses from
+    chunk to chunk goes through ``carried``: the state at the start of each chunk, which a walk
+    ahead over the lane leaves there, and the gradient that comes back. Lanes of one chunk need
+    neither.
 
     Arguments as in the forward kernel; grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; grad_x
-    and grad_delta (K, tokens, E), the latter before bias and softplus; grad_z (tokens, E), added up
-    over directions, to what is there already if ADDS. Partial sums, to be summed over their first
-    axis: grad_A (programs along the lanes, E, states), grad_D and grad_bias (programs along the
-    lanes, E), grad_B and grad_C (channel blocks, K, tokens, states), or like grad_A for constant
-    ones. ``maps`` is K. checkpoints: (programs, chunks, STATES, BLOCK_E).
-    FAST_SUMS: see :func:`sum_channels`. Grid: (channel blocks * lane groups,).
+    and grad_delta (K, tokens, E), the latter before bias and softplus. Partial sums, to be summed
+    over their first axis: grad_A (programs along the lanes, E, states), grad_D and grad_bias
+    (programs along the lanes, E), grad_B and grad_C (channel blocks, K, tokens, states), or like
+    grad_A for constant ones. ``maps`` is K. carried: (programs, chunks, BLOCK_E, STATES), float32.
+    FAST_SUMS: see :func:`sum_of_four`. Grid: (channel blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     group = tl.program_id(0) // blocks
     block = tl.program_id(0) % blocks
-    channel = block * BLOCK_E + scattered(tl.arange(0, BLOCK_E))
+    slot = scattered(tl.arange(0, BLOCK_E))
+    channel = block * BLOCK_E + slot
     valid = channel < channels
-    index = tl.arange(0, STATES)
-    real = index < states
+    index = tl.arange(0, GROUP)
+    chunks = tl.cdiv(length, CHUNK)
+    kept = carried + tl.program_id(0).to(tl.int64) * chunks * (STATES * BLOCK_E)
+    sums_row = group.to(tl.int64) * channels + channel
+    token_sums = block.to(tl.int64) * maps * tokens
 
-    A_log2 = load_matrix(A, channel, valid, states, STATES).to(tl.float32) * LOG2E
-    B_constant = real.to(tl.float32)[:, None]
-    C_constant = B_constant
-    if B_KIND == 'constant':
-        B_constant = load_matrix(B, channel, valid, states, STATES).to(tl.float32)
-    if C_KIND == 'constant':
-        C_constant = load_matrix(C, channel, valid, states, STATES).to(tl.float32)
     bias = tl.zeros((BLOCK_E,), tl.float32)
     if HAS_BIAS:
         bias = tl.load(delta_bias + channel, valid, 0).to(tl.float32)
     skip = tl.zeros((BLOCK_E,), tl.float32)
     if HAS_D:
         skip = tl.load(D + channel, valid, 0).to(tl.float32)
-
-    zero = tl.zeros((STATES, BLOCK_E), tl.float32)
-    A_sum, B_sum, C_sum = zero, zero, zero
     D_sum, bias_sum = tl.zeros((BLOCK_E,), tl.float32), tl.zeros((BLOCK_E,), tl.float32)
-    chunks = tl.cdiv(length, CHUNK)
-    kept = checkpoints + tl.program_id(0).to(tl.int64) * chunks * STATES * BLOCK_E
-    slot = scattered(tl.arange(0, BLOCK_E))
 
     first_lane = group * lanes_per_program
     for turn in range(min(lanes - first_lane, lanes_per_program)):
-        lane = first_lane + turn
-        if ALONG_H:
-            start = (lane // width).to(tl.int64) * (length * width) + lane % width
-            stride = width
-        else:
-            start = lane.to(tl.int64) * length
-            stride = 1
         for i in range(DIRECTIONS):
             first = ((directions >> (4 * i)) & 15).to(tl.int64) * tokens
-            backwards = (reverse >> i) & 1
-            step = tl.where(backwards == 1, -stride, stride)
-            entry = start + backwards * (length - 1) * stride
-            backwards_out = (reverse_out >> i) & 1
-            out_step = tl.where(backwards_out == 1, -stride, stride)
-            out_entry = start + backwards_out * (length - 1) * stride
-            if not SHARED_Y:
-                out_entry += first
+            entry, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, ALONG_H)
+            x_row = x + (first + entry) * x_token + channel
+            delta_row = delta + (first + entry) * delta_token + channel
+            y_row = grad_y + (entry if SHARED_Y else first + entry) * channels + channel
+            row = first + entry
 
-            state = zero
-            u_ahead = tl.load(x + (first + entry) * x_token + channel, valid, 0)
-            delta_ahead = tl.load(delta + (first + entry) * delta_token + channel, valid, 0)
-            for t in range((chunks - 1) * CHUNK):
-                if (t % CHUNK == 0) & (t > 0):
-                    place = kept + t // CHUNK * (STATES * BLOCK_E)
-                    store_matrix(place, state, slot, slot >= 0, STATES, STATES)
-                row = first + entry + t * step
-                u = u_ahead.to(tl.float32)
-                dt = time_step(delta_ahead, bias, HAS_BIAS, SOFTPLUS)
-                # What the next step reads is on its way while this one computes.
-                u_ahead = tl.load(x + (row + step) * x_token + channel, valid, 0)
-                delta_ahead = tl.load(delta + (row + step) * delta_token + channel, valid, 0)
-                B_t = load_projection(B, row, B_token, B_constant, B_KIND, states, STATES)
-                state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
-            tl.debug_barrier()  # the checkpoints may be read by other threads
-
-            grad_state = zero
-            for chunk in range(chunks - 1, -1, -1):
-                between = (chunk > 0) & (chunk < chunks - 1)
-                place = kept + chunk * (STATES * BLOCK_E)
-                loaded = load_matrix(place, slot, (slot >= 0) & between, STATES, STATES)
-                state = tl.where(chunk == chunks - 1, state, loaded)
-                inputs, steps, upstream, gates, sums = (), (), (), (), ()
-                for j in tl.static_range(CHUNK):
-                    t = chunk * CHUNK + j
-                    alive = valid & (t < length)
-                    now = min(t, length - 1)
-                    row = first + entry + now * step
-                    inputs = inputs + (tl.load(x + row * x_token + channel, alive, 0),)
-                    steps = steps + (tl.load(delta + row * delta_token + channel, alive, 0),)
-                    out_row = out_entry + now * out_step
-                    upstream = upstream + (
-                        tl.load(grad_y + out_row * channels + channel, alive, 0),
-                    )
-                    if HAS_Z:
-                        token = entry + now * step
-                        gates = gates + (tl.load(z + token * z_token + channel, alive, 0),)
-                        more = alive & ((i > 0) | ADDS)
-                        sums = sums + (tl.load(grad_z + token * channels + channel, more, 0),)
-                before, dts = (), ()
-                for j in tl.static_range(CHUNK):
-                    row = first + entry + min(chunk * CHUNK + j, length - 1) * step
-                    u = inputs[j].to(tl.float32)
-                    dt = time_step(steps[j], bias, HAS_BIAS, SOFTPLUS)
-                    B_t = load_projection(B, row, B_token, B_constant, B_KIND, states, STATES)
-                    before = before + (state,)
-                    dts = dts + (dt,)
-                    state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
-                after = state
-                for j in tl.static_range(CHUNK - 1, -1, -1):
-                    t = chunk * CHUNK + j
-                    alive = valid & (t < length)
-                    token = entry + min(t, length - 1) * step
-                    row = first + token
-                    u, dt, h = inputs[j].to(tl.float32), dts[j], before[j]
-                    dy = upstream[j].to(tl.float32)
-                    B_t = load_projection(B, row, B_token, B_constant, B_KIND, states, STATES)
-                    C_t = load_projection(C, row, C_token, C_constant, C_KIND, states, STATES)
-                    if HAS_Z:
-                        if C_KIND == 'one':
-                            ungated = tl.sum(after, axis=0)
-                        else:
-                            ungated = tl.sum(after * C_t, axis=0)
-                        if HAS_D:
-                            ungated += skip * u
-                        gate = gates[j].to(tl.float32)
-                        sig = sigmoid(gate)
-                        silu = gate * sig
-                        dz = sums[j].to(tl.float32) + dy * ungated * (sig + silu * (1 - sig))
-                        where = grad_z + token * channels + channel
-                        tl.store(where, dz.to(grad_z.dtype.element_ty), alive)
-                        dy *= silu
-
-                    grad_state += dy[None, :] * C_t
-                    spot = (block.to(tl.int64) * maps * tokens + row) * states + index
-                    if C_KIND == 'token':
-                        dC = sum_channels(dy[None, :] * after, FAST_SUMS)
-                        tl.store(grad_C + spot, dC, real & (t < length))
-                    if C_KIND == 'constant':
-                        C_sum += dy[None, :] * after
-                    if B_KIND == 'token':
-                        dB = sum_channels(grad_state * (dt * u)[None, :], FAST_SUMS)
-                        tl.store(grad_B + spot, dB, real & (t < length))
+            if chunks > 1:
+                for part in range(STATES // GROUP):
+                    offset = part * GROUP
+                    left = states - offset
+                    A_log2 = load_matrix(A + offset, channel, valid, states, left, GROUP) * LOG2E
+                    B_t = (index < left).to(tl.float32)[:, None]
                     if B_KIND == 'constant':
-                        B_sum += grad_state * (dt * u)[None, :]
-                    drive = tl.sum(grad_state * B_t, axis=0)
-                    du = drive * dt
+                        B_t = load_matrix(B + offset, channel, valid, states, left, GROUP)
+                    state = tl.zeros((GROUP, BLOCK_E), tl.float32)
+                    for t in range((chunks - 1) * CHUNK):
+                        u = tl.load(x_row + t * step * x_token, valid, 0).to(tl.float32)
+                        raw = tl.load(delta_row + t * step * delta_token, valid, 0)
+                        dt = time_step(raw, bias, HAS_BIAS, SOFTPLUS)
+                        if B_KIND == 'token':
+                            B_t = token_part(B + (row + t * step) * B_token, offset, states, GROUP)
+                        state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
+                        if (t + 1) % CHUNK == 0:
+                            place = kept + (t + 1) // CHUNK * (STATES * BLOCK_E) + offset
+                            store_matrix(place, state, slot, slot >= 0, STATES, GROUP, GROUP)
+
+            for chunk in range(chunks - 1, -1, -1):
+                tl.debug_barrier()  # what is carried may be read by other threads than wrote it
+                dts, inflows, upstream, drives, decays = (), (), (), (), ()
+                for j in tl.static_range(CHUNK):
+                    t = chunk * CHUNK + j
+                    alive = valid & (t < length)
+                    now = min(t, length - 1) * step
+                    u = tl.load(x_row + now * x_token, alive, 0).to(tl.float32)
+                    raw = tl.load(delta_row + now * delta_token, alive, 0)
+                    dy = tl.load(y_row + now * channels, alive, 0).to(tl.float32)
+                    dt = time_step(raw, bias, HAS_BIAS, SOFTPLUS)
+                    dts = dts + (dt,)
+                    inflows = inflows + (dt * u,)
+                    upstream = upstream + (dy,)
+                    drives = drives + (tl.zeros((BLOCK_E,), tl.float32),)
+                    decays = decays + (tl.zeros((BLOCK_E,), tl.float32),)
+
+                for part in range(STATES // GROUP):
+                    offset = part * GROUP
+                    left = states - offset
+                    A_log2 = load_matrix(A + offset, channel, valid, states, left, GROUP) * LOG2E
+                    real = (index < left).to(tl.float32)[:, None]
+                    B_t, C_t = real, real
+                    if B_KIND == 'constant':
+                        B_t = load_matrix(B + offset, channel, valid, states, left, GROUP)
+                    if C_KIND == 'constant':
+                        C_t = load_matrix(C + offset, channel, valid, states, left, GROUP)
+                    place = kept + chunk * (STATES * BLOCK_E) + offset
+                    state = load_matrix(
+                        place, slot, (slot >= 0) & (chunk > 0), STATES, GROUP, GROUP
+                    )
+                    # The gradient comes back through the next chunk's place.
+                    place += STATES * BLOCK_E
+                    grad = load_matrix(
+                        place, slot, (slot >= 0) & (chunk < chunks - 1), STATES, GROUP, GROUP
+                    )
+                    before = ()
+                    for j in tl.static_range(CHUNK):
+                        before = before + (state,)
+                        spot = row + min(chunk * CHUNK + j, length - 1) * step
+                        if B_KIND == 'token':
+                            B_t = token_part(B + spot * B_token, offset, states, GROUP)
+                        decay = tl.exp2(dts[j][None, :] * A_log2)
+                        state = decay * state + inflows[j][None, :] * B_t
+
+                    # The same, but not to the compiler, which else keeps every decay of this
+                    # walk in registers for the way back: they are scarce, exponentials are not.
+                    A_again = A_log2 + tl.program_id(2).to(tl.float32)
+                    after = state
+                    A_sum = tl.zeros((GROUP, BLOCK_E), tl.float32)
+                    B_sum, C_sum = A_sum, A_sum
+                    new_drives, new_decays, B_products, C_products = (), (), (), ()
+                    for j in tl.static_range(CHUNK - 1, -1, -1):
+                        spot = row + min(chunk * CHUNK + j, length - 1) * step
+                        if B_KIND == 'token':
+                            B_t = token_part(B + spot * B_token, offset, states, GROUP)
+                        if C_KIND == 'token':
+                            C_t = token_part(C + spot * C_token, offset, states, GROUP)
+                        grad += upstream[j][None, :] * C_t
+                        if C_KIND != 'one':
+                            C_product = upstream[j][None, :] * after
+                            C_products = C_products + (C_product,)
+                            if C_KIND == 'constant':
+                                C_sum += C_product
+                        if B_KIND != 'one':
+                            B_product = grad * inflows[j][None, :]
+                            B_products = B_products + (B_product,)
+                            if B_KIND == 'constant':
+                                B_sum += B_product
+                        if ((CHUNK - j) % 4 == 0) | (j == 0):
+                            earliest = chunk * CHUNK + j
+                            if B_KIND == 'token':
+                                store_sums(
+                                    grad_B,
+                                    B_products,
+                                    (CHUNK - 1 - j) % 4 + 1,
+                                    token_sums + row,
+                                    step,
+                                    earliest,
+                                    length,
+                                    offset,
+                                    states,
+                                    GROUP,
+                                    FAST_SUMS,
+                                    DOT_DTYPE,
+                                )
+                            if C_KIND == 'token':
+                                store_sums(
+                                    grad_C,
+                                    C_products,
+                                    (CHUNK - 1 - j) % 4 + 1,
+                                    token_sums + row,
+                                    step,
+                                    earliest,
+                                    length,
+                                    offset,
+                                    states,
+                                    GROUP,
+                                    FAST_SUMS,
+                                    DOT_DTYPE,
+                                )
+                            B_products, C_products = (), ()
+                        new_drives = (drives[j] + tl.sum(grad * B_t, axis=0),) + new_drives
+                        grad *= tl.exp2(dts[j][None, :] * A_again)
+                        exponent = grad * before[j]
+                        A_sum += exponent * dts[j][None, :]
+                        new_decays = (decays[j] + tl.sum(exponent * A_log2, axis=0),) + new_decays
+                        after = before[j]
+                    drives, decays = new_drives, new_decays
+
+                    if chunk > 0:
+                        place = kept + chunk * (STATES * BLOCK_E) + offset
+                        store_matrix(place, grad, slot, slot >= 0, STATES, GROUP, GROUP)
+                    again = valid & ((turn > 0) | (i > 0) | (chunk < chunks - 1))
+                    add_matrix(grad_A + offset, A_sum, sums_row, valid, again, states, left, GROUP)
+                    if B_KIND == 'constant':
+                        add_matrix(
+                            grad_B + offset, B_sum, sums_row, valid, again, states, left, GROUP
+                        )
+                    if C_KIND == 'constant':
+                        add_matrix(
+                            grad_C + offset, C_sum, sums_row, valid, again, states, left, GROUP
+                        )
+
+                for j in tl.static_range(CHUNK):
+                    t = chunk * CHUNK + j
+                    alive = valid & (t < length)
+                    now = min(t, length - 1) * step
+                    u = tl.load(x_row + now * x_token, alive, 0).to(tl.float32)
+                    du = drives[j] * dts[j]
+                    ddt = drives[j] * u + decays[j] * LN2
                     if HAS_D:
-                        du += skip * dy
-                        D_sum += dy * u
-                    grad_state *= tl.exp2(dt[None, :] * A_log2)
-                    exponent = grad_state * h
-                    A_sum += exponent * dt[None, :]
-                    ddt = drive * u + tl.sum(exponent * A_log2, axis=0) * LN2
+                        du += skip * upstream[j]
+                        D_sum += upstream[j] * u
                     if SOFTPLUS:
-                        ddt *= softplus_grad(dt)
+                        ddt *= softplus_grad(dts[j])
                     bias_sum += tl.where(alive, ddt, 0)
-                    where = row * channels + channel
+                    where = (row + now) * channels + channel
                     tl.store(grad_x + where, du.to(grad_x.dtype.element_ty), alive)
                     tl.store(grad_delta + where, ddt.to(grad_delta.dtype.element_ty), alive)
-                    after = h
 
-    row = group.to(tl.int64) * channels + channel
-    store_matrix(grad_A, A_sum, row, valid, states, STATES)
-    if B_KIND == 'constant':
-        store_matrix(grad_B, B_sum, row, valid, states, STATES)
-    if C_KIND == 'constant':
-        store_matrix(grad_C, C_sum, row, valid, states, STATES)
     if HAS_D:
-        tl.store(grad_D + row, D_sum, valid)
+        tl.store(grad_D + sums_row, D_sum, valid)
     if HAS_BIAS:
-        tl.store(grad_bias + row, bias_sum, valid)
+        tl.store(grad_bias + sums_row, bias_sum, valid)
+
+
+@triton.jit
+def token_part(pointer, offset, states: tl.constexpr, GROUP: tl.constexpr):
+    """States from ``offset`` on of one token's projection, as a (GROUP, 1) tile."""
+    if states % GROUP == 0:
+        return token_vector(pointer + offset, GROUP, GROUP)
+    index = tl.arange(0, GROUP)
+    part = tl.load(pointer + offset + index, index < states - offset, 0)
+    return part.to(tl.float32)[:, None]
+
+
+@triton.jit
+def add_matrix(pointer, tile, channel, valid, again, row, size, SIZE: tl.constexpr):
+    """Add a tile to a matrix in memory where ``again``, else put it there."""
+    tile += load_matrix(pointer, channel, again, row, size, SIZE)
+    store_matrix(pointer, tile, channel, valid, row, size, SIZE)
+
+
+@triton.jit
+def store_sums(
+    pointer,
+    products,
+    count: tl.constexpr,
+    row,
+    step,
+    earliest,
+    length,
+    offset,
+    states: tl.constexpr,
+    GROUP: tl.constexpr,
+    FAST: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
+):
+    """Sum ``count`` products, of (GROUP, channels) each, over channels and store them by token.
+
+    The last product belongs to the step ``earliest`` of the walk, the one before it to the next.
+    """
+    index = tl.arange(0, GROUP)
+    if FAST:
+        nothing = tl.zeros_like(products[0])
+        padded = products
+        for _ in tl.static_range(4 - count):
+            padded = padded + (nothing,)
+        sums = sum_of_four(padded[0], padded[1], padded[2], padded[3], DOT_DTYPE)
+        which = tl.arange(0, 4 * GROUP)
+        t = earliest + count - 1 - which % 4
+        state = offset + which // 4
+        used = (which % 4 < count) & (t < length) & (state < states)
+        tl.store(pointer + (row + t * step) * states + state, sums, used)
+    else:
+        for s in tl.static_range(count):
+            t = earliest + count - 1 - s
+            used = (index < states - offset) & (t < length)
+            where = pointer + (row + t * step) * states + offset + index
+            tl.store(where, tl.sum(products[s], axis=1), used)
+
+
+@triton.jit
+def sum_of_four(a, b, c, d, DOT_DTYPE: tl.constexpr):
+    """Sums over the channels of four (states, channels) tiles, (states * 4,), tiles fastest.
+
+    A warp needs ten instructions a number to sum over its lanes. The matrix units do it in fewer,
+    after rounding to DOT_DTYPE, which is what gradients of half-precision inputs end in anyhow.
+    """
+    rows = tl.join(tl.join(a, b), tl.join(c, d)).permute(0, 3, 2, 1)
+    rows = rows.reshape(4 * a.shape[0], a.shape[1]).to(DOT_DTYPE)
+    first_column = (tl.arange(0, 16) == 0).to(DOT_DTYPE)[None, :]
+    return tl.sum(tl.dot(rows, tl.broadcast_to(first_column, (a.shape[1], 16))), axis=1)

@@ -3,8 +3,9 @@
 import triton
 import triton.language as tl
 
-from .elementary import LOG2E, silu
-from .scan_tiles import load_matrix, load_projection, scattered, time_step
+from .elementary import LOG2E
+from .lanes import lane_entry
+from .scan_tiles import load_matrix, scattered, time_step, token_vector
 
 __all__ = ['scan_forward_kernel']
 
@@ -18,22 +19,18 @@ def scan_forward_kernel(
     B,
     C,
     D,
-    z,
     y,
-    lanes,
     length,
     width,
     tokens,
     channels,
     states: tl.constexpr,
     x_token,
-    z_token,
     delta_token,
     B_token,
     C_token,
     directions,
     reverse,
-    reverse_out,
     ALONG_H: tl.constexpr,
     DIRECTIONS: tl.constexpr,
     SUMS: tl.constexpr,
@@ -41,7 +38,6 @@ def scan_forward_kernel(
     B_KIND: tl.constexpr,
     C_KIND: tl.constexpr,
     HAS_D: tl.constexpr,
-    HAS_Z: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     STATES: tl.constexpr,
@@ -53,31 +49,25 @@ def scan_forward_kernel(
     launch's directions after each other, whose outputs it adds up (to what is there if ADDS).
 
     Shapes: x and delta (K, tokens, E); B, C (K, tokens, states) or (E, states); A (E, states); D,
-    delta_bias (E,); z (tokens, E); y (K, tokens, E), or (tokens, E) if SUMS. ``*_token`` is the
-    distance between tokens. Nibble i of ``directions`` is the k of this launch's direction i, bit i
-    of ``reverse`` its sense, bit i of ``reverse_out`` the sense in which y is written. STATES is
-    ``states`` rounded up to a power of two. Grid: (channel blocks * lanes, 1 if SUMS else
-    DIRECTIONS).
+    delta_bias (E,); y (K, tokens, E), or (tokens, E) if SUMS. ``*_token`` is the distance between
+    tokens. B_KIND and C_KIND are ``'one'``, ``'constant'`` or ``'token'``. Nibble i of
+    ``directions`` is the k of this launch's direction i, bit i of ``reverse`` its sense. STATES is
+    ``states`` rounded up to a power of two.
+    Grid: (channel blocks * lanes, 1 if SUMS else DIRECTIONS).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     lane = tl.program_id(0) // blocks
     channel = (tl.program_id(0) % blocks) * BLOCK_E + scattered(tl.arange(0, BLOCK_E))
     valid = channel < channels
-    if ALONG_H:
-        start = (lane // width).to(tl.int64) * (length * width) + lane % width
-        stride = width
-    else:
-        start = lane.to(tl.int64) * length
-        stride = 1
 
-    A_log2 = load_matrix(A, channel, valid, states, STATES).to(tl.float32) * LOG2E
+    A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
     # Padding states must add nothing: their B is zero.
-    B_constant = (tl.arange(0, STATES) < states).to(tl.float32)[:, None]
-    C_constant = B_constant
+    B_t = (tl.arange(0, STATES) < states).to(tl.float32)[:, None]
+    C_t = B_t
     if B_KIND == 'constant':
-        B_constant = load_matrix(B, channel, valid, states, STATES).to(tl.float32)
+        B_t = load_matrix(B, channel, valid, states, states, STATES)
     if C_KIND == 'constant':
-        C_constant = load_matrix(C, channel, valid, states, STATES).to(tl.float32)
+        C_t = load_matrix(C, channel, valid, states, states, STATES)
     bias = tl.zeros((BLOCK_E,), tl.float32)
     if HAS_BIAS:
         bias = tl.load(delta_bias + channel, valid, 0).to(tl.float32)
@@ -88,31 +78,17 @@ def scan_forward_kernel(
     for turn in range(DIRECTIONS if SUMS else 1):
         i = turn if SUMS else tl.program_id(1)
         first = ((directions >> (4 * i)) & 15).to(tl.int64) * tokens
-        backwards = (reverse >> i) & 1
-        step = tl.where(backwards == 1, -stride, stride)
-        token = start + backwards * (length - 1) * stride
-        backwards_out = (reverse_out >> i) & 1
-        out_step = tl.where(backwards_out == 1, -stride, stride) * channels
-        out_token = start + backwards_out * (length - 1) * stride
-        if not SUMS:
-            out_token += first
-        target = y + out_token * channels + channel
-
+        token, step = lane_entry(lane, (reverse >> i) & 1, length, width, ALONG_H)
+        target = y + (token if SUMS else token + first) * channels + channel
         x_row = x + (first + token) * x_token + channel
         delta_row = delta + (first + token) * delta_token + channel
-        z_row = x_row
-        if HAS_Z:
-            z_row = z + token * z_token + channel
         some = valid & (length > 0)
         x_ahead = tl.load(x_row, some, 0)
         delta_ahead = tl.load(delta_row, some, 0)
-        z_ahead = x_ahead
-        if HAS_Z:
-            z_ahead = tl.load(z_row, some, 0)
 
         state = tl.zeros((STATES, BLOCK_E), tl.float32)
         for t in range(length):
-            u, gate = x_ahead.to(tl.float32), z_ahead.to(tl.float32)
+            u = x_ahead.to(tl.float32)
             dt = time_step(delta_ahead, bias, HAS_BIAS, SOFTPLUS)
             # What the next step reads is on its way while this one computes.
             more = valid & (t + 1 < length)
@@ -120,12 +96,11 @@ def scan_forward_kernel(
             delta_row += step * delta_token
             x_ahead = tl.load(x_row, more, 0)
             delta_ahead = tl.load(delta_row, more, 0)
-            if HAS_Z:
-                z_row += step * z_token
-                z_ahead = tl.load(z_row, more, 0)
             row = first + token + t * step
-            B_t = load_projection(B, row, B_token, B_constant, B_KIND, states, STATES)
-            C_t = load_projection(C, row, C_token, C_constant, C_KIND, states, STATES)
+            if B_KIND == 'token':
+                B_t = token_vector(B + row * B_token, states, STATES)
+            if C_KIND == 'token':
+                C_t = token_vector(C + row * C_token, states, STATES)
             state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
             if C_KIND == 'one':
                 out = tl.sum(state, axis=0)
@@ -133,9 +108,7 @@ def scan_forward_kernel(
                 out = tl.sum(state * C_t, axis=0)
             if HAS_D:
                 out += skip * u
-            if HAS_Z:
-                out *= silu(gate)
             if SUMS:
                 out += tl.load(target, valid & ((turn > 0) | ADDS), 0).to(tl.float32)
             tl.store(target, out.to(y.dtype.element_ty), valid)
-            target += out_step
+            target += step * channels

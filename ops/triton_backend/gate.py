@@ -1,0 +1,46 @@
+"""Launching the gate kernels: a map times the SiLU of another."""
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernels.gate import gate_backward_kernel, gate_forward_kernel
+from .layout import Grid, token_layout
+
+__all__ = ['gate_backward', 'gate_forward']
+
+BLOCK_TOKENS, BLOCK_CHANNELS = 8, 128
+
+
+def gate_forward(x: Tensor, z: Tensor) -> Tensor:
+    """``x * silu(z)`` in the dtype of ``z``; both (B, H, W, E)."""
+    grid = Grid.of(x)
+    y = torch.empty(tuple(grid), dtype=z.dtype, device=z.device)
+    if y.numel():
+        (x, x_token), (z, z_token) = token_layout(x), token_layout(z)
+        gate_forward_kernel[_tiles(grid)](
+            *(x, z, y, grid.tokens, grid.channels, x_token, z_token),
+            BLOCK_T=BLOCK_TOKENS,
+            BLOCK_E=BLOCK_CHANNELS,
+        )
+    return y
+
+
+def gate_backward(grad_y: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ``x`` and ``z``, in their dtypes."""
+    grid = Grid.of(x)
+    grad_x = torch.empty(tuple(grid), dtype=x.dtype, device=x.device)
+    grad_z = torch.empty(tuple(grid), dtype=z.dtype, device=z.device)
+    if grad_x.numel():
+        (x, x_token), (z, z_token) = token_layout(x), token_layout(z)
+        gate_backward_kernel[_tiles(grid)](
+            *(grad_y.contiguous(), x, z, grad_x, grad_z),
+            *(grid.tokens, grid.channels, x_token, z_token),
+            BLOCK_T=BLOCK_TOKENS,
+            BLOCK_E=BLOCK_CHANNELS,
+        )
+    return grad_x, grad_z
+
+
+def _tiles(grid: Grid) -> tuple[int, int]:
+    return triton.cdiv(grid.tokens, BLOCK_TOKENS), triton.cdiv(grid.channels, BLOCK_CHANNELS)

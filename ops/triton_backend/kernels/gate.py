@@ -1,0 +1,57 @@
+"""A map times the SiLU of another, forward and backward."""
+
+import triton
+import triton.language as tl
+
+from .elementary import sigmoid, silu
+
+__all__ = ['gate_backward_kernel', 'gate_forward_kernel']
+
+
+@triton.jit
+def gate_forward_kernel(
+    x,
+    z,
+    y,
+    tokens,
+    channels,
+    x_token,
+    z_token,
+    BLOCK_T: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """``y = x * silu(z)``, all (tokens, E). Grid: (token tiles, channel blocks)."""
+    row = (tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)[:, None]
+    channel = (tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E))[None, :]
+    inside = (row < tokens) & (channel < channels)
+    value = tl.load(x + row * x_token + channel, inside, 0).to(tl.float32)
+    value *= silu(tl.load(z + row * z_token + channel, inside, 0).to(tl.float32))
+    tl.store(y + row * channels + channel, value.to(y.dtype.element_ty), inside)
+
+
+@triton.jit
+def gate_backward_kernel(
+    grad_y,
+    x,
+    z,
+    grad_x,
+    grad_z,
+    tokens,
+    channels,
+    x_token,
+    z_token,
+    BLOCK_T: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """Gradients of ``y = x * silu(z)``, all (tokens, E). Grid: (token tiles, channel blocks)."""
+    row = (tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)[:, None]
+    channel = (tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E))[None, :]
+    inside = (row < tokens) & (channel < channels)
+    where = row * channels + channel
+    grad = tl.load(grad_y + where, inside, 0).to(tl.float32)
+    value = tl.load(x + row * x_token + channel, inside, 0).to(tl.float32)
+    gate = tl.load(z + row * z_token + channel, inside, 0).to(tl.float32)
+    sig = sigmoid(gate)
+    tl.store(grad_x + where, (grad * gate * sig).to(grad_x.dtype.element_ty), inside)
+    grad_gate = grad * value * (sig + gate * sig * (1 - sig))
+    tl.store(grad_z + where, grad_gate.to(grad_z.dtype.element_ty), inside)

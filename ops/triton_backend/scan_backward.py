@@ -1,0 +1,154 @@
+"""Launching the backward kernel of the scan, and summing up what its programs leave."""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernels.scan_backward import scan_backward_kernel
+from .layout import DirectionGroup, dot_dtype, group_directions
+from .scan import ScanInputs
+
+__all__ = ['scans_backward']
+
+CHANNELS = 32
+"""Channels of a program: one a thread."""
+
+GROUP = 4
+"""States of which a program holds the history at a time."""
+
+LANES_PER_PROGRAM = 2
+"""Lanes over which a program sums gradients of parameters."""
+
+
+def scans_backward(
+    grad_y: Tensor, inputs: ScanInputs, sums: bool = False
+) -> dict[str, Tensor | None]:
+    """Gradients of :func:`scans_forward`.
+
+    Args:
+        grad_y: Like its result.
+        inputs: Its arguments.
+        sums: As there.
+
+    Returns:
+        Gradients by the names of :class:`ScanInputs`; that of ``delta`` is always
+        (K, B, H, W, E), before bias and softplus, in the dtype of ``x``.
+    """
+    groups = group_directions(inputs.directions)
+    buffers = _BackwardBuffers.make(inputs, [g.lanes(inputs.grid) for g in groups])
+    if grad_y.numel():
+        grad_y = grad_y.contiguous()
+        for turn, group in enumerate(groups):
+            _launch_backward(grad_y, inputs, sums, buffers, group, turn)
+    return buffers.sum_up()
+
+
+@dataclass
+class _BackwardBuffers:
+    """What the backward kernel writes: maps, and partial sums of the parameters' gradients.
+
+    Attributes:
+        maps: Gradients of x and delta.
+        partial: Partial sums over their first axis: A, D and delta_bias with a row for each
+            program along the lanes; B and C likewise if constant, with a row for each block of
+            channels if not.
+        rows: Where each group of directions begins among the rows.
+    """
+
+    maps: dict[str, Tensor]
+    partial: dict[str, Tensor | None]
+    rows: list[int]
+
+    @classmethod
+    def make(cls, inputs: ScanInputs, lanes: list[int]) -> '_BackwardBuffers':
+        grid, x = inputs.grid, inputs.x
+        rows = [0]
+        for n in lanes:
+            rows.append(rows[-1] + triton.cdiv(n, LANES_PER_PROGRAM))
+        count, blocks = len(inputs.directions), triton.cdiv(grid.channels, CHANNELS)
+
+        def empty(*shape: int, dtype: torch.dtype = inputs.A.dtype) -> Tensor:
+            return torch.empty(shape, dtype=dtype, device=x.device)
+
+        matrix = (rows[-1], grid.channels, inputs.states)
+        token = (blocks, count, *grid[:3], inputs.states)
+        partial: dict[str, Tensor | None] = dict(A=empty(*matrix))
+        for name, kind in (('B', inputs.B_kind), ('C', inputs.C_kind)):
+            shape = token if kind == 'token' else matrix
+            partial[name] = None if kind == 'one' else empty(*shape)
+        for name in ('D', 'delta_bias'):
+            absent = getattr(inputs, name) is None
+            partial[name] = None if absent else empty(rows[-1], grid.channels)
+        maps = dict(
+            x=empty(count, *grid, dtype=x.dtype),
+            delta=empty(count, *grid, dtype=x.dtype),
+        )
+        return cls(maps, partial, rows)
+
+    def of_group(self, name: str, turn: int) -> Tensor | None:
+        """The rows that a launch writes; all of a projection's, which has no rows of its own."""
+        value = self.partial[name]
+        if value is None or value.dim() > 3:
+            return value
+        return value[self.rows[turn] : self.rows[turn + 1]]
+
+    def sum_up(self) -> dict[str, Tensor | None]:
+        """All gradients; in fixed order, so two runs agree to the bit."""
+        summed = {name: None if p is None else p.sum(0) for name, p in self.partial.items()}
+        return {**self.maps, **summed}
+
+
+def _launch_backward(
+    grad_y: Tensor,
+    inputs: ScanInputs,
+    sums: bool,
+    buffers: _BackwardBuffers,
+    group: DirectionGroup,
+    turn: int,
+) -> None:
+    grid, dtype = inputs.grid, inputs.x.dtype
+    programs = triton.cdiv(grid.channels, CHANNELS) * (buffers.rows[turn + 1] - buffers.rows[turn])
+    length = group.length(grid)
+    chunk = _chunk_steps(length)
+    chunks = triton.cdiv(length, chunk)
+    options = inputs.options()
+    states = options['STATES']
+    carried = (programs, chunks, CHANNELS, states) if chunks > 1 else (1,)
+    fast = dtype != torch.float32 and states >= GROUP
+    scan_backward_kernel[(programs,)](
+        grad_y,
+        *inputs.tensors(),
+        grad_y.new_empty(carried, dtype=torch.float32),
+        buffers.maps['x'],
+        buffers.maps['delta'],
+        *(buffers.of_group(name, turn) for name in ('A', 'B', 'C', 'D', 'delta_bias')),
+        group.lanes(grid),
+        LANES_PER_PROGRAM,
+        length,
+        grid.width,
+        grid.tokens,
+        len(inputs.directions),
+        grid.channels,
+        inputs.states,
+        *inputs.distances(),
+        group.packed,
+        group.reverse,
+        ALONG_H=group.along_h,
+        DIRECTIONS=len(group.members),
+        SHARED_Y=sums,
+        **options,
+        GROUP=min(GROUP, states),
+        CHUNK=chunk,
+        BLOCK_E=CHANNELS,
+        FAST_SUMS=fast,
+        DOT_DTYPE=dot_dtype(torch.bfloat16) if fast else dot_dtype(torch.float32),
+        num_warps=1,
+        num_stages=1,  # there is nothing to gain from a copy in shared memory
+    )
+
+
+def _chunk_steps(length: int) -> int:
+    """Steps of a chunk: at most 16, and as even as possible."""
+    return triton.cdiv(length, triton.cdiv(length, 16))

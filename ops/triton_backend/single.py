@@ -1,0 +1,91 @@
+"""The operators of one direction on the kernels that serve several."""
+
+import torch
+from torch import Tensor
+
+from .conv import convs_backward, convs_forward
+from .gate import gate_backward, gate_forward
+from .scan import ScanInputs, scans_forward
+from .scan_backward import scans_backward
+
+__all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward']
+
+
+def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str) -> Tensor:
+    """See :func:`mmv2m.ops.directional_conv`."""
+    return convs_forward(x, None, weight, bias, [direction])[0]
+
+
+def conv_backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str
+) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, weight, bias``."""
+    grad_x, _, *others = convs_backward(grad_y[None], x, None, weight, bias, [direction])
+    return grad_x, *others
+
+
+def scan_forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+) -> Tensor:
+    """See :func:`mmv2m.ops.directional_scan`."""
+    inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
+    # What the gate brings back into half precision's range may be outside before.
+    y = scans_forward(inputs, dtype=torch.float32 if z is not None else None)[0]
+    return y if z is None else gate_forward(y, z)
+
+
+def scan_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
+    inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
+    grad_z = None
+    if z is not None:
+        ungated = scans_forward(inputs, dtype=torch.float32)[0]
+        grad_y, grad_z = gate_backward(grad_y, ungated, z)
+    grads = scans_backward(grad_y[None], inputs)
+    grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias = (
+        _like(grads[name], value)
+        for name, value in dict(x=x, delta=delta, A=A, B=B, C=C, D=D, delta_bias=delta_bias).items()
+    )
+    return grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias
+
+
+def _like(grad: Tensor | None, value: Tensor | None) -> Tensor | None:
+    """A gradient in the shape and dtype of what it belongs to."""
+    return None if grad is None or value is None else grad.reshape(value.shape).to(value.dtype)
+
+
+def _inputs(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+) -> ScanInputs:
+    """A scan as the only one of several: everything that has tokens gets a leading axis."""
+    B, C = (p[None] if p is not None and p.dim() == 4 else p for p in (B, C))
+    return ScanInputs(x[None], delta[None], A, B, C, D, delta_bias, delta_softplus, [direction])

@@ -1,0 +1,178 @@
+"""Speed of the operators on one GPU: `python tools/benchmarks/operators.py`.
+
+Each case runs on the Triton kernels, on mamba_ssm's scan with the copies that it needs for the same
+job (where mamba_ssm is installed), and on the reference. Beside the times stands the floor: the
+larger of the bytes that must be moved over the copy bandwidth measured here, and the exponentials
+over the rate of the special function units. Prints a table and writes it as JSON.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from triton.testing import do_bench
+
+from mmv2m.ops import directional_scan
+
+try:
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+except ImportError:
+    selective_scan_fn = None
+
+CORNERS = ('right', 'left', 'down', 'up')
+EXPONENTIALS_PER_CLOCK = 16
+"""Of one multiprocessor's special function units, on NVIDIA GPUs of compute capability 7 to 9."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Scans of one map: its (B, H, W), channels, states a channel, and the directions."""
+
+    grid: tuple[int, int, int]
+    channels: int
+    states: int
+    directions: Sequence[str]
+
+    @property
+    def elements(self) -> int:
+        """Tokens times channels, over all directions."""
+        batch, height, width = self.grid
+        return batch * height * width * self.channels * len(self.directions)
+
+    def floor(self, bytes_per_second: float, exponentials_per_second: float) -> float:
+        """Milliseconds of a forward pass: x, delta and z read, y written, in two bytes each."""
+        return 1e3 * max(
+            4 * 2 * self.elements / bytes_per_second,
+            self.elements * self.states / exponentials_per_second,
+        )
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Random arguments of the scan, as in a trained model's range."""
+        grid, channels, states = self.grid, self.channels, self.states
+
+        def normal(*size: int) -> Tensor:
+            return torch.randn(size, device='cuda', dtype=torch.bfloat16).requires_grad_()
+
+        A = -torch.arange(1.0, states + 1, device='cuda').repeat(channels, 1)
+        bias = torch.full((channels,), -4.0, device='cuda')
+        return dict(
+            x=normal(*grid, channels),
+            delta=normal(*grid, channels),
+            A=A.requires_grad_(),
+            B=normal(*grid, states),
+            D=torch.ones(channels, device='cuda', requires_grad=True),
+            z=normal(*grid, channels),
+            delta_bias=bias.requires_grad_(),
+        )
+
+
+CASES = {
+    'V2M-T, four directions': Case((128, 14, 14), 384, 16, CORNERS),
+    'pyramid stage 1, four directions': Case((128, 56, 56), 96, 1, CORNERS),
+    'sequence of 196': Case((128, 1, 196), 384, 16, CORNERS[:1]),
+    'sequence of 65,536': Case((2, 1, 65536), 384, 1, CORNERS[:1]),
+}
+
+
+def ours(case: Case, inputs: dict[str, Tensor], backend: str) -> Tensor:
+    """The scans of a case, summed."""
+    return sum(
+        directional_scan(**inputs, delta_softplus=True, direction=d, backend=backend)
+        for d in case.directions
+    )
+
+
+def mamba(case: Case, inputs: dict[str, Tensor]) -> Tensor:
+    """The same by mamba_ssm: lanes as batch, channels first, flips and turns as copies."""
+    batch, height, width = case.grid
+    total = 0
+    for direction in case.directions:
+        down, backwards = direction in ('down', 'up'), direction in ('left', 'up')
+
+        def lanes(x: Tensor, down: bool = down, backwards: bool = backwards) -> Tensor:
+            x = (x.transpose(1, 2) if down else x).flatten(0, 1)
+            return (x.flip(1) if backwards else x).transpose(1, 2).contiguous()
+
+        x, delta, B, z = (lanes(inputs[name]) for name in ('x', 'delta', 'B', 'z'))
+        y = selective_scan_fn(
+            x,
+            delta,
+            inputs['A'],
+            B,
+            torch.ones_like(B),
+            inputs['D'],
+            z=z,
+            delta_bias=inputs['delta_bias'],
+            delta_softplus=True,
+        ).transpose(1, 2)
+        y = (y.flip(1) if backwards else y).unflatten(0, (batch, width if down else height))
+        total = total + (y.transpose(1, 2) if down else y)
+    return total
+
+
+def time(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> tuple[float, float]:
+    """Milliseconds of the forward pass, and of the forward and the backward pass."""
+    grad = torch.randn_like(run())
+
+    def step() -> None:
+        run().backward(grad)
+
+    measure = partial(do_bench, warmup=100, rep=300, return_mode='median')
+    with torch.no_grad():
+        forward = measure(run)
+    return forward, measure(step, grad_to_none=list(inputs.values()))
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of a large copy on the device."""
+    source = torch.empty(2**30, dtype=torch.uint8, device='cuda')
+    target = torch.empty_like(source)
+    return 2 * source.numel() / (do_bench(lambda: target.copy_(source)) * 1e-3)
+
+
+def exponentials_per_second() -> float:
+    """Of all special function units at the highest clock."""
+    properties = torch.cuda.get_device_properties(0)
+    return EXPONENTIALS_PER_CLOCK * properties.multi_processor_count * properties.clock_rate * 1e3
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--cases', nargs='+', default=list(CASES), choices=list(CASES))
+    parser.add_argument('--skip-reference', action='store_true', help='which is slow')
+    parser.add_argument('--out', help='write the results to this JSON file')
+    args = parser.parse_args()
+    ceilings = copy_bandwidth(), exponentials_per_second()
+    print(
+        f'{torch.cuda.get_device_name()}: copies {ceilings[0] / 1e12:.2f} TB/s, '
+        f'{ceilings[1] / 1e12:.2f} T exponentials/s'
+    )
+    results = []
+    print(f'{"case":34}{"backend":>12}{"forward ms":>12}{"of floor":>10}{"+ backward":>12}')
+    for name in args.cases:
+        case = CASES[name]
+        inputs, floor = case.inputs(), case.floor(*ceilings)
+        runs: dict[str, Callable[[], Tensor]] = {'triton': partial(ours, case, inputs, 'triton')}
+        if selective_scan_fn is not None:
+            runs['mamba_ssm'] = partial(mamba, case, inputs)
+        # The reference launches several kernels a step.
+        if not args.skip_reference and max(case.grid[1:]) < 1000:
+            runs['reference'] = partial(ours, case, inputs, 'reference')
+        for backend, run in runs.items():
+            forward, both = time(run, inputs)
+            results.append(
+                dict(case=name, backend=backend, forward_ms=forward, both_ms=both, floor_ms=floor)
+            )
+            print(f'{name:34}{backend:>12}{forward:>12.3f}{floor / forward:>10.0%}{both:>12.3f}')
+    if args.out:
+        with open(args.out, 'w') as file:
+            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
+
+
+if __name__ == '__main__':
+    main()
