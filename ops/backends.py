@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import reference_kernels
+from . import mamba_ssm_backend, reference_kernels
 
 __all__ = ['BACKENDS', 'Backend', 'can_run', 'choose_backend']
 
 
 HAS_TRITON = importlib.util.find_spec('triton') is not None
+HAS_MAMBA_SSM = importlib.util.find_spec('mamba_ssm') is not None
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 """Triton's own switch, which it reads once too."""
 
@@ -67,6 +68,19 @@ def triton_refusal(x: Tensor) -> str | None:
     return None
 
 
+def mamba_ssm_refusal(x: Tensor) -> str | None:
+    """Why mamba_ssm's scan cannot run on ``x``."""
+    if not HAS_MAMBA_SSM:
+        return 'mamba_ssm is not installed: pip install mamba-ssm'
+    if x.dtype == torch.float64:
+        return 'its scan has no float64; cast the input, or use the reference'
+    if x.device.type != 'cuda':
+        return f'the input is on {x.device}, but its scan needs a GPU'
+    if x.numel() == 0:
+        return 'its scan takes no empty maps'
+    return None
+
+
 def _triton(module: str, name: str) -> Callable[..., Any]:
     """A function in ``triton_backend/``, imported when it runs: Triton is optional."""
 
@@ -89,6 +103,13 @@ BACKENDS: dict[str, Backend] = {
         gate_forward=_triton('gate', 'gate_forward'),
         gate_backward=_triton('gate', 'gate_backward'),
         devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
+    ),
+    'mamba_ssm': Backend(
+        refusal=mamba_ssm_refusal,
+        scan_forward=mamba_ssm_backend.scan_forward,
+        scan_backward=mamba_ssm_backend.scan_backward,
+        conv_forward=reference_kernels.conv_forward,
+        conv_backward=reference_kernels.conv_backward,
     ),
     'reference': Backend(
         refusal=lambda x: None,

@@ -29,7 +29,8 @@ class ScanInputs:
         C: Likewise.
         D: (E,), float32, or None.
         delta_bias: (E,), float32, or None.
-        delta_softplus: Whether delta goes through a softplus.
+        softplus: ``'none'``, ``'apply'``, or ``'applied'`` if delta has been through bias and
+            softplus already; its gradient is nevertheless that of before.
         directions: K names of directions.
     """
 
@@ -40,7 +41,7 @@ class ScanInputs:
     C: Tensor | None
     D: Tensor | None
     delta_bias: Tensor | None
-    delta_softplus: bool
+    softplus: str
     directions: Sequence[str]
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class ScanInputs:
             C_KIND=self.C_kind,
             HAS_D=self.D is not None,
             HAS_BIAS=self.delta_bias is not None,
-            SOFTPLUS=self.delta_softplus,
+            SOFTPLUS=self.softplus,
             STATES=triton.next_power_of_2(self.states),
         )
 

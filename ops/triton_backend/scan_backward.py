@@ -141,6 +141,7 @@ def _launch_backward(
         **options,
         GROUP=min(GROUP, states),
         CHUNK=chunk,
+        EVEN=length % chunk == 0,
         BLOCK_E=CHANNELS,
         FAST_SUMS=fast,
         DOT_DTYPE=dot_dtype(torch.bfloat16) if fast else dot_dtype(torch.float32),

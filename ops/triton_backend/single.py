@@ -88,4 +88,5 @@ def _inputs(
 ) -> ScanInputs:
     """A scan as the only one of several: everything that has tokens gets a leading axis."""
     B, C = (p[None] if p is not None and p.dim() == 4 else p for p in (B, C))
-    return ScanInputs(x[None], delta[None], A, B, C, D, delta_bias, delta_softplus, [direction])
+    softplus = 'apply' if delta_softplus else 'none'
+    return ScanInputs(x[None], delta[None], A, B, C, D, delta_bias, softplus, [direction])

@@ -7,11 +7,10 @@ projections are computed again, which costs passes over the map and saves keepin
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .conv import convs_backward, convs_forward
-from .projection import Sections, project
+from .projection import project
 from .scan import ScanInputs, scans_forward
 from .scan_backward import scans_backward
 
@@ -33,10 +32,10 @@ def ssm_forward(
     reduction: str,
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_ssm`."""
-    inputs = _scan_inputs(
+    inputs, _ = _scan_inputs(
         *(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
         *(directions, projects),
-    )[0]
+    )
     return scans_forward(inputs, sums=reduction == 'sum')
 
 
@@ -88,16 +87,12 @@ def _scan_inputs(
     projects: str,
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
-    sections = Sections(dt_proj.shape[1], A.shape[1], 2 if projects == 'both' else 1)
     convolved = convs_forward(x, gate, conv_weight, conv_bias, directions)
-    dt, *sides = sections.split(project(convolved, x_proj, sections))
-    dt = dt.to(x.dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        delta = F.linear(dt, dt_proj.to(x.dtype))
+    low_rank, delta, sides = project(convolved, x_proj, dt_proj, dt_bias, A.shape[1])
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
-    inputs = ScanInputs(*(convolved, delta, A, B, C, D, dt_bias, True, directions))
-    return inputs, dt
+    inputs = ScanInputs(convolved, delta, A, B, C, D, dt_bias, 'applied', directions)
+    return inputs, low_rank
 
 
 def _projections_backward(

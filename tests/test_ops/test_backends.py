@@ -51,16 +51,21 @@ def test_a_backend_that_cannot_run_says_why():
 
 
 def test_unknown_backend():
-    with pytest.raises(ValueError, match="one of auto, triton, reference, but got 'opencl'"):
+    with pytest.raises(
+        ValueError, match="one of auto, triton, mamba_ssm, reference, but got 'opencl'"
+    ):
         can_run('opencl', X)
 
 
 def test_auto_leaves_the_interpreter_alone_and_says_so_once(caplog, monkeypatch):
     monkeypatch.setattr('mmv2m.ops.backends._TOLD', set())
+    monkeypatch.setattr('mmv2m.ops.backends.HAS_MAMBA_SSM', False)
     for _ in range(2):
         assert choose_backend('auto', X) == 'reference'
     assert [record.message for record in caplog.records] == [
-        "the scans run on the slower backend 'reference' (triton: it is not meant for cpu)"
+        "the scans run on the slower backend 'reference' "
+        '(triton: it is not meant for cpu; mamba_ssm: mamba_ssm is not installed: '
+        'pip install mamba-ssm)'
     ]
 
 

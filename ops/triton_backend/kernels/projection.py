@@ -1,7 +1,9 @@
-"""Projection of each token to its time step and to the token-dependent side or sides of the SSM."""
+"""What a scan needs of each token: its time steps, and the sides that depend on it."""
 
 import triton
 import triton.language as tl
+
+from .elementary import softplus
 
 __all__ = ['projection_kernel']
 
@@ -10,10 +12,13 @@ __all__ = ['projection_kernel']
 def projection_kernel(
     x,
     weight,
-    projected,
+    dt_weight,
+    dt_bias,
+    low_rank,
+    delta,
+    sides,
     tokens,
     channels,
-    projected_token,
     rank: tl.constexpr,
     RANK: tl.constexpr,
     states: tl.constexpr,
@@ -25,35 +30,52 @@ def projection_kernel(
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """``projected = x @ weight.T`` with the columns spread to powers of two.
+    """``low_rank, sides = x @ weight.T``, ``delta = softplus(low_rank @ dt_weight.T + dt_bias)``.
 
-    Shapes: x (tokens, E); weight (rank + SIDES * states, E); projected (tokens, projected_token) in
-    float32: RANK numbers of the time step, then STATES for each side, padded with zeros, so that
-    the scan kernels load whole powers of two. OUTPUTS is a power of two, at least 16 and at least
-    ``projected_token``. Grid: (token tiles,).
+    A program owns a tile of tokens, walks over the channels to sum up the projection, and again to
+    expand the time step.
+
+    Shapes: x (tokens, E); weight (rank + SIDES * states, E); dt_weight (E, rank); dt_bias (E,);
+    low_rank (tokens, rank) and delta (tokens, E) in x's dtype; sides (tokens, SIDES * STATES) in
+    float32, each side padded with zeros to STATES, so that the scan kernels load whole powers of
+    two. RANK and OUTPUTS are powers of two, at least 16. Grid: (token tiles,).
     """
     token = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
-    inside = token < tokens
-    output = tl.arange(0, OUTPUTS)
-    state = (output - RANK) % STATES
-    side = (output - RANK) // STATES
-    source = tl.where(output < RANK, output, rank + side * states + state)
-    used = tl.where(output < RANK, output < rank, (state < states) & (side < SIDES))
+    inside = (token < tokens)[:, None]
     row = token.to(tl.int64)[:, None]
+    step = tl.arange(0, RANK)
+    output = tl.arange(0, OUTPUTS)
+    state, side = output % STATES, output // STATES
+    used = (state < states) & (side < SIDES)
+    source = rank + side * states + state
 
+    low = tl.zeros((BLOCK_T, RANK), tl.float32)
     sums = tl.zeros((BLOCK_T, OUTPUTS), tl.float32)
     for start in range(0, channels, BLOCK_E):
         channel = start + tl.arange(0, BLOCK_E)
         valid = channel < channels
-        values = tl.load(x + row * channels + channel[None, :], inside[:, None] & valid[None, :], 0)
-        columns = tl.load(
-            weight + source[None, :] * channels + channel[:, None],
-            used[None, :] & valid[:, None],
-            0,
-        ).to(values.dtype)
-        sums = tl.dot(values.to(DOT_DTYPE), columns.to(DOT_DTYPE), sums, input_precision=PRECISION)
-    tl.store(
-        projected + row * projected_token + output[None, :],
-        sums,
-        inside[:, None] & (output < projected_token)[None, :],
-    )
+        values = tl.load(x + row * channels + channel[None, :], inside & valid[None, :], 0)
+        of_step = (step < rank)[None, :] & valid[:, None]
+        columns = tl.load(weight + step[None, :] * channels + channel[:, None], of_step, 0)
+        columns = columns.to(values.dtype).to(DOT_DTYPE)
+        low = tl.dot(values.to(DOT_DTYPE), columns, low, input_precision=PRECISION)
+        of_side = used[None, :] & valid[:, None]
+        columns = tl.load(weight + source[None, :] * channels + channel[:, None], of_side, 0)
+        columns = columns.to(values.dtype).to(DOT_DTYPE)
+        sums = tl.dot(values.to(DOT_DTYPE), columns, sums, input_precision=PRECISION)
+
+    width: tl.constexpr = SIDES * STATES
+    tl.store(sides + row * width + output[None, :], sums, inside & (output < width)[None, :])
+    low = low.to(low_rank.dtype.element_ty)
+    tl.store(low_rank + row * rank + step[None, :], low, inside & (step < rank)[None, :])
+
+    for start in range(0, channels, BLOCK_E):
+        channel = start + tl.arange(0, BLOCK_E)
+        valid = channel < channels
+        of_step = (step < rank)[:, None] & valid[None, :]
+        rows = tl.load(dt_weight + channel[None, :] * rank + step[:, None], of_step, 0)
+        rows = rows.to(low.dtype).to(DOT_DTYPE)
+        raw = tl.dot(low.to(DOT_DTYPE), rows, input_precision=PRECISION)
+        raw += tl.load(dt_bias + channel, valid, 0)[None, :]
+        result = softplus(raw).to(delta.dtype.element_ty)
+        tl.store(delta + row * channels + channel[None, :], result, inside & valid[None, :])

@@ -53,6 +53,7 @@ def scan_backward_kernel(
     STATES: tl.constexpr,
     GROUP: tl.constexpr,
     CHUNK: tl.constexpr,
+    EVEN: tl.constexpr,
     BLOCK_E: tl.constexpr,
     FAST_SUMS: tl.constexpr,
     DOT_DTYPE: tl.constexpr,
@@ -63,7 +64,7 @@ def scan_backward_kernel(
     CHUNK steps, and the states into groups of GROUP, handled after each other; what crosses from
     chunk to chunk goes through ``carried``: the state at the start of each chunk, which a walk
     ahead over the lane leaves there, and the gradient that comes back. Lanes of one chunk need
-    neither.
+    neither. EVEN: whether CHUNK divides the length.
 
     Arguments as in the forward kernel; grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; grad_x
     and grad_delta (K, tokens, E), the latter before bias and softplus. Partial sums, to be summed
@@ -127,8 +128,8 @@ def scan_backward_kernel(
                 dts, inflows, upstream, drives, decays = (), (), (), (), ()
                 for j in tl.static_range(CHUNK):
                     t = chunk * CHUNK + j
-                    alive = valid & (t < length)
-                    now = min(t, length - 1) * step
+                    alive = valid & (EVEN | (t < length))
+                    now = step_of(t, length, EVEN) * step
                     u = tl.load(x_row + now * x_token, alive, 0).to(tl.float32)
                     raw = tl.load(delta_row + now * delta_token, alive, 0)
                     dy = tl.load(y_row + now * channels, alive, 0).to(tl.float32)
@@ -161,7 +162,7 @@ def scan_backward_kernel(
                     before = ()
                     for j in tl.static_range(CHUNK):
                         before = before + (state,)
-                        spot = row + min(chunk * CHUNK + j, length - 1) * step
+                        spot = row + step_of(chunk * CHUNK + j, length, EVEN) * step
                         if B_KIND == 'token':
                             B_t = token_part(B + spot * B_token, offset, states, GROUP)
                         decay = tl.exp2(dts[j][None, :] * A_log2)
@@ -175,7 +176,7 @@ def scan_backward_kernel(
                     B_sum, C_sum = A_sum, A_sum
                     new_drives, new_decays, B_products, C_products = (), (), (), ()
                     for j in tl.static_range(CHUNK - 1, -1, -1):
-                        spot = row + min(chunk * CHUNK + j, length - 1) * step
+                        spot = row + step_of(chunk * CHUNK + j, length, EVEN) * step
                         if B_KIND == 'token':
                             B_t = token_part(B + spot * B_token, offset, states, GROUP)
                         if C_KIND == 'token':
@@ -248,15 +249,15 @@ def scan_backward_kernel(
 
                 for j in tl.static_range(CHUNK):
                     t = chunk * CHUNK + j
-                    alive = valid & (t < length)
-                    now = min(t, length - 1) * step
+                    alive = valid & (EVEN | (t < length))
+                    now = step_of(t, length, EVEN) * step
                     u = tl.load(x_row + now * x_token, alive, 0).to(tl.float32)
                     du = drives[j] * dts[j]
                     ddt = drives[j] * u + decays[j] * LN2
                     if HAS_D:
                         du += skip * upstream[j]
                         D_sum += upstream[j] * u
-                    if SOFTPLUS:
+                    if SOFTPLUS != 'none':
                         ddt *= softplus_grad(dts[j])
                     bias_sum += tl.where(alive, ddt, 0)
                     where = (row + now) * channels + channel
@@ -267,6 +268,14 @@ def scan_backward_kernel(
         tl.store(grad_D + sums_row, D_sum, valid)
     if HAS_BIAS:
         tl.store(grad_bias + sums_row, bias_sum, valid)
+
+
+@triton.jit
+def step_of(t, length, EVEN: tl.constexpr):
+    """Step ``t``, or the last one for those that a chunk has too many."""
+    if EVEN:
+        return t
+    return min(t, length - 1)
 
 
 @triton.jit

@@ -54,10 +54,13 @@ def token_vector(pointer, size: tl.constexpr, SIZE: tl.constexpr):
 
 @triton.jit
 def time_step(delta, bias, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr):
-    """The time step of each channel from what was loaded for it."""
+    """The time step of each channel from what was loaded for it.
+
+    SOFTPLUS is ``'none'``, ``'apply'``, or ``'applied'`` if bias and softplus are in it already.
+    """
     delta = delta.to(tl.float32)
-    if HAS_BIAS:
+    if HAS_BIAS and SOFTPLUS != 'applied':
         delta += bias
-    if SOFTPLUS:
+    if SOFTPLUS == 'apply':
         delta = softplus(delta)
     return delta
