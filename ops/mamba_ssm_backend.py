@@ -28,13 +28,8 @@ def scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     given = [value for value in tensors if value is not None]
     with torch.enable_grad():
         y = _scan(*tensors, *args[8:])
-    # Without a gate or a skip, say, nothing depends on what was not given.
-    found = iter(torch.autograd.grad(y, given, grad_y, allow_unused=True))
-    return tuple(None if value is None else _or_zeros(next(found), value) for value in tensors)
-
-
-def _or_zeros(grad: Tensor | None, value: Tensor) -> Tensor:
-    return torch.zeros_like(value) if grad is None else grad
+    found = iter(torch.autograd.grad(y, given, grad_y))
+    return tuple(None if value is None else next(found) for value in tensors)
 
 
 def _scan(
