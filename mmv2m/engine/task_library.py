@@ -167,7 +167,8 @@ def _innermost_dataset(loader: ConfigDict) -> ConfigDict:
 
 
 def _flip_and_pack(pack: ConfigDict) -> dict:
-    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+    # The image as it is comes first: it is the one that stands for the others in a picture.
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
     return dict(type='TestTimeAug', transforms=[flips, [pack]])
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +14,13 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from mmpretrain.models import AverageClsScoreTTA
 
-from mmv2m.engine.hooks import PredictionSheetHook
+from mmv2m.datasets import Digits
+from mmv2m.engine.hooks import CurvePlotHook, PredictionSheetHook
 from mmv2m.engine.hooks.curve_plot import draw_curves, read_scalars
 from mmv2m.engine.hooks.prediction_sheet import Prediction, draw_sheet
+from mmv2m.engine.task_library import task_library_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +36,7 @@ def no_runner_left_over():
 def runner(tmp_path):
     """Makes the demo's runner on a few images, with one small block."""
 
-    def make(name, max_epochs=1, **settings):
+    def make(name, max_epochs=1, tta=False, **settings):
         cfg = Config.fromfile(ROOT / 'configs/v2m-mini_digits.py')
         train_cfg = settings.pop('train_cfg', dict(by_epoch=True, max_epochs=max_epochs))
         cfg.merge_from_dict(
@@ -54,6 +59,9 @@ def runner(tmp_path):
         )
         cfg.model.head.in_channels = 8
         cfg.train_cfg = train_cfg
+        if tta:
+            cfg.pop('tta_pipeline')  # the library's own views: the image and its mirror image
+            task_library_of(cfg).enable_tta(cfg)
         return Runner.from_cfg(cfg)
 
     return make
@@ -104,6 +112,7 @@ def test_curves_show_each_name_and_the_last_metric():
     assert loss.lines[0].get_xdata().tolist() == [1, 2]
     assert loss.lines[0].get_ydata().tolist() == [2.0, 1.0]
     assert loss.get_xlabel() == metric.get_xlabel() == 'epoch'
+    assert all(tick.is_integer() for axes in figure.axes for tick in axes.get_xticks())
     assert [t.get_text() for t in metric.get_legend().get_texts()] == ['accuracy/top1']
     assert [t.get_text() for t in metric.texts] == ['97.50']
 
@@ -165,13 +174,48 @@ def _batch(truths, labels):
     return dict(inputs=inputs), outputs
 
 
-def test_wrong_ones_come_first_however_late_they_are(tmp_path, monkeypatch):
-    shown = []
-    module = 'mmv2m.engine.hooks.prediction_sheet.draw_sheet'
-    monkeypatch.setattr(
-        module,
-        lambda predictions, *args: shown.extend(predictions) or draw_sheet(predictions, *args),
-    )
+@pytest.fixture
+def shown(monkeypatch):
+    """The predictions on every sheet that was painted."""
+    predictions = []
+
+    def draw(new, *args):
+        predictions.extend(new)
+        return draw_sheet(new, *args)
+
+    monkeypatch.setattr('mmv2m.engine.hooks.prediction_sheet.draw_sheet', draw)
+    return predictions
+
+
+def test_sheet_under_test_time_augmentation(runner, shown, tmp_path):
+    augmented = runner('tta', tta=True)
+    metrics = augmented.test()
+    assert imread(tmp_path / 'predictions.png').std() > 0
+    assert len(shown) == 24
+    held_out = Digits('test')
+    images = {held_out[i]['img'].tobytes(): held_out[i]['gt_label'] for i in range(24)}
+    assert {p.image.tobytes(): p.truth for p in shown} == images  # the images, not their mirrors
+    right = sum(p.truth == p.label for p in shown)
+    assert 100 * right / 24 == pytest.approx(metrics['accuracy/top1'])
+
+
+def test_merged_views_show_the_first_with_the_merged_prediction():
+    classifier = torch.nn.Module()
+    classifier.data_preprocessor = SimpleNamespace(to_rgb=True)
+    classifier.test_step = None  # asked for, but not called here
+    model = AverageClsScoreTTA(classifier)
+    batch, outputs = _batch([1, 2], [1, 3])
+    mirrored = [torch.zeros_like(image) for image in batch['inputs']]
+    batch['inputs'][1][2] = 200
+    outputs[0].pred_label[0] = 7  # what the first view alone said
+    hook = PredictionSheetHook()
+    views = dict(inputs=[batch['inputs'], mirrored])
+    hook.after_test_iter(SimpleNamespace(model=model), 0, views, outputs)
+    assert [(p.truth, p.label) for p in hook._right + hook._wrong] == [(1, 1), (2, 3)]
+    assert hook._wrong[0].image[0, 0].tolist() == [200, 1, 1]
+
+
+def test_wrong_ones_come_first_however_late_they_are(shown, tmp_path):
     runner = SimpleNamespace(
         model=SimpleNamespace(data_preprocessor=SimpleNamespace(to_rgb=False)),
         work_dir=str(tmp_path),
@@ -199,6 +243,18 @@ def test_sheet_marks_the_wrong_ones_and_names_the_truth():
     wrong, right = (axes.title for axes in figure.axes)
     assert wrong.get_text() == 'cat  60%\nis dog' and right.get_text() == 'dog  90%'
     assert wrong.get_color() != right.get_color()
+
+
+@pytest.mark.parametrize('hook', [CurvePlotHook, PredictionSheetHook])
+def test_a_hook_that_cannot_draw_says_so_at_once(hook, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    with pytest.raises(ImportError, match=f'{hook.__name__} draws with .* pip install matplotlib'):
+        hook()
+
+
+def test_configs_without_these_hooks_need_no_matplotlib():
+    code = 'import sys; sys.modules["matplotlib"] = None; import mmv2m.engine'
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize(('to_rgb', 'red'), [(False, 0), (True, 2)])

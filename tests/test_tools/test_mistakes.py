@@ -65,6 +65,8 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('model.backbone.arch=tinny', 'arch must be one of'),
         ('model.backbone.corners="[UL,XX]"', 'XX'),
         ('model.backbone.class_token=top', 'class_token must be one of middle, edge, mean'),
+        ('model.backbone.scan_backend=cuda', 'scan_backend must be one of auto, '),
+        ('model.backbone.drop_path_rate=2', 'drop_path_rate must be a number'),
         ('model.backbone.colour=red', "no setting 'colour'"),
         ('model.backbone.type=ResNett', "did you mean 'ResNet'"),
         ('model.head.type=LinearClsHed', "did you mean 'LinearClsHead'"),
@@ -85,6 +87,14 @@ def test_settings(train, fails, config, monkeypatch, tmp_path, option, says):
         options.append('model.backbone.init_cfg.checkpoint=weights.pth')
         says = 'model.backbone.init_cfg.checkpoint weights.pth does not exist'
     assert says in fails(train, config, '--cfg-options', *options)
+
+
+def test_backend_that_needs_a_gpu(train, fails, config, monkeypatch):
+    monkeypatch.setattr('mmv2m.engine.preflight.backend.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmv2m.ops.backends.INTERPRETED', False)
+    line = fails(train, config, '--cfg-options', 'model.backbone.scan_backend=triton')
+    assert "model.backbone: backend 'triton' cannot run here" in line
+    assert "scan_backend='auto'" in line
 
 
 def test_missing_custom_import(train, fails, config, monkeypatch):

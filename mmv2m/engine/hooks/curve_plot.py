@@ -1,17 +1,24 @@
 """A picture of how a training went."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmv2m.registry import HOOKS
+
+from .figure import require_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ['CurvePlotHook']
 
@@ -25,9 +32,13 @@ class CurvePlotHook(Hook):
 
     Args:
         filename: Name of the picture in the work dir. Defaults to ``'curves.png'``.
+
+    Raises:
+        ImportError: If matplotlib is missing.
     """
 
     def __init__(self, filename: str = 'curves.png') -> None:
+        require_matplotlib('CurvePlotHook')  # now, not when the training is over
         self.filename = filename
 
     def before_train(self, runner: Runner) -> None:
@@ -100,7 +111,7 @@ def draw_curves(losses: Points, metrics: Points, unit: str) -> Figure:
         metrics: The same.
         unit: What positions count.
     """
-    figure = Figure(figsize=(10, 4), layout='constrained', dpi=150)
+    figure = require_matplotlib('CurvePlotHook')(figsize=(10, 4), layout='constrained', dpi=150)
     for axes, title, curves in zip(
         figure.subplots(1, 2), ('Training loss', 'Validation'), (losses, metrics), strict=True
     ):
@@ -108,6 +119,7 @@ def draw_curves(losses: Points, metrics: Points, unit: str) -> Figure:
             positions = sorted(points)
             axes.plot(positions, [points[p] for p in positions], marker='.', label=name)
         axes.set(title=title, xlabel=unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if curves:
             axes.legend()

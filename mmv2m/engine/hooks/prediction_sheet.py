@@ -1,17 +1,23 @@
 """A picture of what a classifier said of its test images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmv2m.registry import HOOKS
+
+from .figure import require_matplotlib
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ['PredictionSheetHook']
 
@@ -29,15 +35,21 @@ class Prediction(NamedTuple):
 class PredictionSheetHook(Hook):
     """Paint a sheet of test images with their predictions, the wrong ones first.
 
+    Under test-time augmentation an image is shown as its first view, with the merged prediction.
+
     Args:
         num_images: Images on the sheet. Defaults to 40.
         columns: Images in a row. Defaults to 8.
         filename: Name of the picture in the work dir. Defaults to ``'predictions.png'``.
+
+    Raises:
+        ImportError: If matplotlib is missing.
     """
 
     def __init__(
         self, num_images: int = 40, columns: int = 8, filename: str = 'predictions.png'
     ) -> None:
+        require_matplotlib('PredictionSheetHook')  # now, not when the test is over
         self.num_images = num_images
         self.columns = columns
         self.filename = filename
@@ -53,10 +65,14 @@ class PredictionSheetHook(Hook):
     ) -> None:
         """Keep the batch's images as long as the sheet has room for them."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        inputs = data_batch['inputs']
+        if isinstance(model, BaseTTAModel):
+            model, inputs = model.module, inputs[0]
         # What the preprocessor turns into RGB comes as BGR; other images are RGB already.
         step = -1 if getattr(model.data_preprocessor, 'to_rgb', False) else 1
-        for image, sample in zip(data_batch['inputs'], outputs, strict=True):
-            truth, label = int(sample.gt_label[0]), int(sample.pred_label[0])
+        for image, sample in zip(inputs, outputs, strict=True):
+            # Merged views have a merged score, but the first view's label.
+            truth, label = int(sample.gt_label[0]), int(sample.pred_score.argmax())
             kept = self._right if truth == label else self._wrong
             if len(kept) < self.num_images:
                 pixels = image.permute(1, 2, 0).to('cpu').numpy().astype(np.uint8)
@@ -80,7 +96,9 @@ def draw_sheet(
 ) -> Figure:
     """Images in rows, each with its predicted label and score; wrong ones in red with the truth."""
     rows = -(-len(predictions) // columns)
-    figure = Figure(figsize=(1.4 * columns, 1.75 * rows), layout='constrained', dpi=120)
+    figure = require_matplotlib('PredictionSheetHook')(
+        figsize=(1.4 * columns, 1.75 * rows), layout='constrained', dpi=120
+    )
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()

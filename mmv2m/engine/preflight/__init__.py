@@ -2,6 +2,7 @@
 
 from mmengine.config import Config
 
+from .backend import check_backend
 from .data import check_data
 from .environment import check_environment
 from .files import check_checkpoint
@@ -21,6 +22,7 @@ def check_train(cfg: Config) -> None:
     """
     check_environment(cfg, training=True)
     check_model(cfg)
+    check_backend(cfg)
     check_data(cfg, ('train', 'val'))
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from, 'checkpoint')
@@ -38,4 +40,5 @@ def check_test(cfg: Config) -> None:
     check_checkpoint(cfg.load_from, 'checkpoint')
     check_environment(cfg, training=False)
     check_model(cfg)
+    check_backend(cfg)
     check_data(cfg, ('test',))

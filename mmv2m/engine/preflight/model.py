@@ -11,7 +11,7 @@ from ..errors import UserError
 from .files import check_checkpoint
 from .registered import find_class, require_class
 
-__all__ = ['check_model']
+__all__ = ['check_model', 'model_parts']
 
 # Settings whose ``type`` is always a model's; others may belong to other registries.
 PARTS = ('model', 'module', 'backbone', 'neck', 'head')
@@ -32,9 +32,13 @@ def check_model(cfg: Config) -> None:
     """
     if cfg.get('model') is None:
         raise UserError('the config has no model')
-    scope = cfg.get('default_scope') or 'mmengine'
-    for where, part, part_scope in _parts(cfg.model, 'model', scope):
-        _check_part(where, part, part_scope)
+    for where, part, scope in model_parts(cfg):
+        _check_part(where, part, scope)
+
+
+def model_parts(cfg: Config) -> Iterator[tuple[str, dict, str]]:
+    """Every dict with a ``type`` in a config's model, where it stands, and its scope."""
+    return _parts(cfg.model, 'model', cfg.get('default_scope') or 'mmengine')
 
 
 def _check_part(where: str, part: dict, scope: str) -> None:
