@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmv2m.models import V2M
+from mmv2m.ops import BACKENDS
 
 ARCH = dict(embed_dims=16, depths=(1, 1, 1, 1), state_dims=2)
 CLASS_TOKENS = ['middle', 'edge', 'mean']
@@ -32,8 +33,11 @@ def test_shapes(class_token, size):
     shapes = dict(
         raw=(2, tokens, 16), cls_token=(2, 16), featmap=(2, 16, rows, columns), avg_featmap=(2, 16)
     )
+    x = torch.rand(2, 3, *size)
+    one_block = dict(arch=dict(ARCH, depths=(1, 0, 0, 0)), out_indices=0, class_token=class_token)
     for out_type, shape in shapes.items():
-        (y,) = make(class_token=class_token, out_type=out_type)(torch.rand(2, 3, *size))
+        with torch.no_grad():
+            (y,) = make(**one_block, out_type=out_type)(x)
         assert y.shape == shape
         assert torch.isfinite(y).all()
 
@@ -187,6 +191,14 @@ def test_exported_model_takes_any_batch():
             'square images',
         ),
         (dict(geometry='round'), ValueError, 'geometry must be one of'),
+        (dict(in_channels=0), ValueError, 'in_channels must be a positive integer, but got 0'),
+        (dict(in_channels=3.0), ValueError, 'in_channels must be a positive integer'),
+        (dict(drop_rate=1.0), ValueError, 'drop_rate must be a number from 0 to below 1, .* 1.0'),
+        (dict(drop_path_rate=-0.1), ValueError, 'drop_path_rate must be a number from 0'),
+        (dict(drop_path_rate='0.1'), ValueError, 'drop_path_rate must be a number from 0'),
+        (dict(scan_backend='cuda'), ValueError, "scan_backend must be one of auto, .*'cuda'"),
+        (dict(norm_cfg='LN'), ValueError, "norm_cfg must be None or a dict with a type.*'LN'"),
+        (dict(norm_cfg=dict(eps=1e-6)), ValueError, 'norm_cfg must be None or a dict with a type'),
     ],
 )
 def test_impossible_settings_are_refused_with_and_without_building(settings, error, words):
@@ -194,6 +206,11 @@ def test_impossible_settings_are_refused_with_and_without_building(settings, err
         with pytest.raises(error, match=words) as caught:
             attempt(**settings)
         assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('backend', ['auto', *BACKENDS])
+def test_every_backend_may_be_asked_for(backend):
+    V2M.check_settings(scan_backend=backend)
 
 
 def test_unknown_setting():

@@ -8,20 +8,17 @@ import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import BaseModule, ModuleList, Sequential
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmv2m.registry import MODELS
 
-from ..layers import CORNERS, PositionEmbedding, V2MBlock, build_class_token, plan_routes
-from ..layers.class_token import CLASS_TOKENS
+from ..layers import CORNERS, PositionEmbedding, V2MBlock, build_class_token
 from .arch import parse_arch
+from .settings import check_values, stage_indices
 
 __all__ = ['V2M']
-
-OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
 
 
 @MODELS.register_module()
@@ -100,16 +97,21 @@ class V2M(BaseModule):
             arch=arch,
             img_size=img_size,
             patch_size=patch_size,
+            in_channels=in_channels,
             corners=corners,
             geometry=geometry,
             class_token=class_token,
             out_indices=out_indices,
             out_type=out_type,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
             frozen_stages=frozen_stages,
+            norm_cfg=norm_cfg,
+            scan_backend=scan_backend,
         )
         self.arch = parse_arch(arch)
         self.embed_dims = self.arch.embed_dims
-        self.out_indices = _stage_indices(out_indices)
+        self.out_indices = stage_indices(out_indices)
         self.out_type = out_type
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -163,26 +165,7 @@ class V2M(BaseModule):
         if unknown:
             raise TypeError(f'no setting {unknown[0]!r}; there are {", ".join(parameters)}')
         values = {name: settings.get(name, p.default) for name, p in parameters.items()}
-        parse_arch(values['arch'])
-        plan_routes(values['corners'], values['geometry'])
-        _check_choice('class_token', values['class_token'], CLASS_TOKENS)
-        _check_choice('out_type', values['out_type'], OUT_TYPES)
-        _check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
-        _stage_indices(values['out_indices'])
-        sides = (*to_2tuple(values['img_size']), values['patch_size'])
-        if len(sides) != 3 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ValueError(
-                'img_size and patch_size must be positive integers, img_size one or two; got '
-                f'{values["img_size"]!r} and {values["patch_size"]!r}'
-            )
-        tokens = [-(-side // sides[2]) for side in sides[:2]]
-        if values['geometry'] == 'released' and (
-            tokens[0] != tokens[1] or values['class_token'] != 'mean'
-        ):
-            raise ValueError(
-                "geometry='released' needs square images and class_token='mean': "
-                'the released code knows no others'
-            )
+        check_values(values)
 
     def _build_stages(self, drop_path_rate: float, norm_cfg: dict, mixer_cfg: dict) -> ModuleList:
         """The stages up to the last output: later ones would be parameters without a gradient."""
@@ -269,19 +252,3 @@ class V2M(BaseModule):
         for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
             if key.removeprefix(f'{prefix}class_token.') not in own:
                 del state_dict[key]
-
-
-def _stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
-    """``out_indices`` as ascending numbers from 0 to 3."""
-    given = [out_indices] if isinstance(out_indices, int) else out_indices
-    valid = isinstance(given, Sequence) and all(isinstance(i, int) for i in given)
-    if not valid or not given or any(i not in range(-4, 4) for i in given):
-        raise ValueError(
-            f'out_indices must be stages from 0 to 3, or from -4 to -1, but got {out_indices!r}'
-        )
-    return tuple(sorted({i % 4 for i in given}))
-
-
-def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
-        raise ValueError(f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}')

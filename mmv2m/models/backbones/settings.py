@@ -1,0 +1,101 @@
+"""What V2M's settings may be, checked without building anything."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.utils import to_2tuple
+
+from mmv2m.ops import BACKENDS
+
+from ..layers import plan_routes
+from ..layers.class_token import CLASS_TOKENS
+from .arch import parse_arch
+
+__all__ = ['check_values', 'stage_indices']
+
+OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
+
+
+def check_values(values: dict[str, Any]) -> None:
+    """Check the values of all of V2M's arguments, alone and with each other.
+
+    Args:
+        values: Every argument's name and value.
+
+    Raises:
+        ValueError: If a value is impossible; says what is possible.
+        TypeError: If ``arch`` is neither a name nor a dict.
+    """
+    parse_arch(values['arch'])
+    plan_routes(values['corners'], values['geometry'])
+    _check_choice('class_token', values['class_token'], CLASS_TOKENS)
+    _check_choice('out_type', values['out_type'], OUT_TYPES)
+    _check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
+    _check_choice('scan_backend', values['scan_backend'], ('auto', *BACKENDS))
+    stage_indices(values['out_indices'])
+    for name in ('drop_rate', 'drop_path_rate'):
+        _check_rate(name, values[name])
+    if not _is_positive_integer(values['in_channels']):
+        raise ValueError(
+            f'in_channels must be a positive integer, but got {values["in_channels"]!r}'
+        )
+    _check_norm(values['norm_cfg'])
+    _check_sizes(values['img_size'], values['patch_size'])
+    if values['geometry'] == 'released':
+        _check_released(values)
+
+
+def stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
+    """``out_indices`` as ascending numbers from 0 to 3.
+
+    Raises:
+        ValueError: If one is no stage, or there is none.
+    """
+    given = [out_indices] if isinstance(out_indices, int) else out_indices
+    valid = isinstance(given, Sequence) and all(isinstance(i, int) for i in given)
+    if not valid or not given or any(i not in range(-4, 4) for i in given):
+        raise ValueError(
+            f'out_indices must be stages from 0 to 3, or from -4 to -1, but got {out_indices!r}'
+        )
+    return tuple(sorted({i % 4 for i in given}))
+
+
+def _is_positive_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}')
+
+
+def _check_rate(name: str, value: object) -> None:
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
+    if not valid:
+        raise ValueError(f'{name} must be a number from 0 to below 1, but got {value!r}')
+
+
+def _check_norm(norm_cfg: object) -> None:
+    if norm_cfg is not None and not (isinstance(norm_cfg, dict) and 'type' in norm_cfg):
+        raise ValueError(
+            "norm_cfg must be None or a dict with a type, such as dict(type='LN'), but got "
+            f'{norm_cfg!r}'
+        )
+
+
+def _check_sizes(img_size: object, patch_size: object) -> None:
+    sides = (*to_2tuple(img_size), patch_size)
+    if len(sides) != 3 or not all(map(_is_positive_integer, sides)):
+        raise ValueError(
+            'img_size and patch_size must be positive integers, img_size one or two; got '
+            f'{img_size!r} and {patch_size!r}'
+        )
+
+
+def _check_released(values: dict[str, Any]) -> None:
+    rows, columns = (-(-side // values['patch_size']) for side in to_2tuple(values['img_size']))
+    if rows != columns or values['class_token'] != 'mean':
+        raise ValueError(
+            "geometry='released' needs square images and class_token='mean': "
+            'the released code knows no others'
+        )
