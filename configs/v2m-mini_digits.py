@@ -1,26 +1,30 @@
-# A small V2M on handwritten digits: minutes on two CPU cores.
+# A small V2M on handwritten digits: about two minutes on two CPU cores.
+#
+# Validation runs on the held-out fifth that is also the test set. So the accuracy to quote is the
+# last epoch's, which `make demo` tests, and never that of the best checkpoint.
 _base_ = ['_base_/datasets/digits.py', '_base_/default_runtime.py']
 
 model = dict(
     type='ImageClassifier',
     backbone=dict(
         type='V2M',
-        arch=dict(embed_dims=48, depths=(1, 1, 1, 1), state_dims=4),
+        arch=dict(embed_dims=64, depths=(1, 1, 1, 1), expand=1, state_dims=4),
         img_size=8,
         patch_size=2,
-        class_token='middle',
+        # 16 tokens instead of the 25 of 'middle': faster, and enough for so small a model.
+        class_token='mean',
     ),
     head=dict(
         type='LinearClsHead',
         num_classes=10,
-        in_channels=48,
+        in_channels=64,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )
 
-max_epochs = 25
+max_epochs = 20
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
@@ -34,9 +38,9 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, end=3, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.01, end=2, convert_to_iter_based=True),
     dict(
-        type='CosineAnnealingLR', eta_min=1e-5, begin=3, end=max_epochs, convert_to_iter_based=True
+        type='CosineAnnealingLR', eta_min=1e-5, begin=2, end=max_epochs, convert_to_iter_based=True
     ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
