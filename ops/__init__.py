@@ -1,4 +1,4 @@
-"""Scan operators on channels-last maps; PyTorch (and Triton) only, no OpenMMLab.
+"""Scan operators on channels-last maps; PyTorch (and Triton, where it is) only, no OpenMMLab.
 
 Imported as ``mmv2m.ops``.
 """

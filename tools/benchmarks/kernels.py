@@ -1,0 +1,105 @@
+"""Time of each kernel of the mixer on one GPU: `python tools/benchmarks/kernels.py`.
+
+The four corners of both halves of V2M's 2D SSM, forward and backward, in bfloat16; V2M-T's by
+default. `--set scan_backward.GROUP=8 conv.CHANNELS=32` tries other launch parameters, which are the
+modules' constants in ops/triton_backend/.
+"""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from triton.testing import do_bench
+
+from mmv2m.ops.triton_backend import conv, gate, projection, scan, scan_backward
+
+DIRECTIONS = (['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right'])
+TAPS = 4
+
+
+def normal(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random numbers on the GPU."""
+    return torch.randn(size, device='cuda', dtype=dtype)
+
+
+class Mixer:
+    """The intermediate maps of one mixer, and its kernels as functions without arguments."""
+
+    def __init__(self, batch: int, height: int, width: int, channels: int, states: int) -> None:
+        bf16 = partial(normal, dtype=torch.bfloat16)
+        grid, rank = (batch, height, width), -(-channels // 32)
+        self.x, self.z = bf16(*grid, 2 * channels).chunk(2, -1)
+        self.maps, self.map = bf16(4, *grid, channels), bf16(*grid, channels)
+        self.conv = (normal(channels, TAPS) / 2, normal(channels) / 8)
+        self.projection = (
+            normal(rank + states, channels) / channels**0.5,
+            normal(channels, rank) / rank**0.5,
+            normal(channels) - 4,
+        )
+        self.A = -torch.arange(1.0, states + 1, device='cuda').repeat(channels, 1)
+        self.D = torch.ones(channels, device='cuda')
+
+    def scan_inputs(self, half: int) -> scan.ScanInputs:
+        """What the scans of one half read."""
+        x, gated = (self.maps, self.z) if half else (self.x, None)
+        convolved = conv.convs_forward(x, gated, *self.conv, DIRECTIONS[half])
+        _, delta, sides = projection.project(convolved, *self.projection, self.A.shape[1])
+        B, C = (None, sides[0]) if half else (sides[0], None)
+        bias = self.projection[-1]
+        return scan.ScanInputs(
+            *(convolved, delta, self.A, B, C, self.D, bias, 'applied', DIRECTIONS[half])
+        )
+
+    def kernels(self) -> dict[str, Callable[[], Any]]:
+        """By name; 1 and 2 are the halves."""
+        inputs = [self.scan_inputs(half) for half in (0, 1)]
+        first, second = (self.x, None, *self.conv), (self.maps, self.z, *self.conv)
+        backward = scan_backward.scans_backward
+        return {
+            'conv forward 1': partial(conv.convs_forward, *first, DIRECTIONS[0]),
+            'conv forward 2': partial(conv.convs_forward, *second, DIRECTIONS[1]),
+            'projection': partial(projection.project, self.maps, *self.projection, self.A.shape[1]),
+            'scan forward 1': partial(scan.scans_forward, inputs[0]),
+            'scan forward 2': partial(scan.scans_forward, inputs[1], sums=True),
+            'gate forward': partial(gate.gate_forward, self.map, self.z),
+            'scan backward 1': partial(backward, self.maps, inputs[0]),
+            'scan backward 2': partial(backward, self.map, inputs[1], sums=True),
+            'conv backward 1': partial(conv.convs_backward, self.maps, *first, DIRECTIONS[0]),
+            'conv backward 2': partial(conv.convs_backward, self.maps, *second, DIRECTIONS[1]),
+            'gate backward': partial(gate.gate_backward, self.map, self.map, self.z),
+        }
+
+
+def set_constants(assignments: list[str]) -> None:
+    """Carry out ``module.NAME=number`` on the modules of the backend."""
+    for assignment in assignments:
+        where, _, value = assignment.partition('=')
+        module, _, name = where.partition('.')
+        setattr(importlib.import_module(f'mmv2m.ops.triton_backend.{module}'), name, int(value))
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--grid', type=int, nargs=3, default=(128, 14, 14), metavar=('B', 'H', 'W'))
+    parser.add_argument('--channels', type=int, default=384)
+    parser.add_argument('--states', type=int, default=16)
+    parser.add_argument('--set', nargs='+', default=[], metavar='MODULE.NAME=NUMBER')
+    args = parser.parse_args()
+    set_constants(args.set)
+    mixer = Mixer(*args.grid, args.channels, args.states)
+    print(f'{torch.cuda.get_device_name()}, {args.grid} tokens, E {args.channels}, N {args.states}')
+    total = 0.0
+    for name, run in mixer.kernels().items():
+        microseconds = 1e3 * do_bench(run, warmup=20, rep=100, return_mode='median')
+        total += microseconds
+        print(f'{name:18}{microseconds:9.0f} us')
+    print(f'{"all":18}{total:9.0f} us')
+
+
+if __name__ == '__main__':
+    main()
