@@ -38,9 +38,9 @@ class Backend:
             those that are None.
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
-        ssm_forward: ``(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D,
+        ssm_forward: ``((x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
             directions, projects, reduction) -> y``; None for a backend that does not fuse it.
-        ssm_backward: ``(grad_y, *the same) -> gradients``, likewise.
+        ssm_backward: ``(grad_y, *the same) -> gradients`` of the nine tensors, likewise.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
     """

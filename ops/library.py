@@ -107,7 +107,7 @@ def ssm_op(
     forward = BACKENDS[backend].ssm_forward
     assert forward is not None
     tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return forward(*tensors, directions.split(','), projects, reduction)
+    return forward(tensors, directions.split(','), projects, reduction)
 
 
 @torch.library.custom_op('mmv2m::directional_ssm_backward', mutates_args=())
@@ -130,7 +130,7 @@ def _ssm_backward_op(
     backward = BACKENDS[backend].ssm_backward
     assert backward is not None
     tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return _present(backward(grad_y, *tensors, directions.split(','), projects, reduction))
+    return _present(backward(grad_y, tensors, directions.split(','), projects, reduction))
 
 
 @torch.library.custom_op('mmv2m::gated_linear', mutates_args=())

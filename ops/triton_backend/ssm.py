@@ -5,6 +5,7 @@ projections are computed again, which costs passes over the map and saves keepin
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,81 +18,66 @@ from .scan_backward import scans_backward
 __all__ = ['ssm_backward', 'ssm_forward']
 
 
+class SSMTensors(NamedTuple):
+    """The tensors among the arguments of :func:`mmv2m.ops.directional_ssm`."""
+
+    x: Tensor
+    gate: Tensor | None
+    conv_weight: Tensor
+    conv_bias: Tensor | None
+    x_proj: Tensor
+    dt_proj: Tensor
+    dt_bias: Tensor
+    A: Tensor
+    D: Tensor
+
+    def conv(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """What the convolution reads."""
+        return self.x, self.gate, self.conv_weight, self.conv_bias
+
+
 def ssm_forward(
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
-    directions: Sequence[str],
-    projects: str,
-    reduction: str,
+    tensors: Sequence[Any], directions: Sequence[str], projects: str, reduction: str
 ) -> Tensor:
-    """See :func:`mmv2m.ops.directional_ssm`."""
-    inputs, _ = _scan_inputs(
-        *(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        *(directions, projects),
-    )
+    """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`."""
+    inputs, _ = _scan_inputs(SSMTensors(*tensors), directions, projects)
     return scans_forward(inputs, sums=reduction == 'sum')
 
 
 def ssm_backward(
     grad_y: Tensor,
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
+    tensors: Sequence[Any],
     directions: Sequence[str],
     projects: str,
     reduction: str,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the nine tensors."""
-    inputs, dt = _scan_inputs(
-        *(x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        *(directions, projects),
-    )
+    given = SSMTensors(*tensors)
+    inputs, low_rank = _scan_inputs(given, directions, projects)
     grads = scans_backward(grad_y, inputs, sums=reduction == 'sum')
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(grad_y.device.type, enabled=False):
         grad_conv, grad_x_proj, grad_dt_proj = _projections_backward(
-            grads, inputs.x, dt, x_proj, dt_proj
+            grads, inputs.x, low_rank, given.x_proj, given.dt_proj
         )
-    grad_x, grad_gate, grad_weight, grad_bias = convs_backward(
-        grad_conv, x, gate, conv_weight, conv_bias, directions
-    )
     return (
-        *(grad_x, grad_gate, grad_weight, grad_bias),
+        *convs_backward(grad_conv, *given.conv(), directions),
         *(grad_x_proj, grad_dt_proj, grads['delta_bias'], grads['A'], grads['D']),
     )
 
 
 def _scan_inputs(
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
-    directions: Sequence[str],
-    projects: str,
+    given: SSMTensors, directions: Sequence[str], projects: str
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
-    convolved = convs_forward(x, gate, conv_weight, conv_bias, directions)
-    low_rank, delta, sides = project(convolved, x_proj, dt_proj, dt_bias, A.shape[1])
+    convolved = convs_forward(*given.conv(), directions)
+    low_rank, delta, sides = project(
+        convolved, given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1]
+    )
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
-    inputs = ScanInputs(convolved, delta, A, B, C, D, dt_bias, 'applied', directions)
+    inputs = ScanInputs(
+        *(convolved, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions)
+    )
     return inputs, low_rank
 
 
