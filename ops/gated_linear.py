@@ -34,6 +34,10 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
     """
     check_map('x', x)
     check_same_map('z', z, x)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ValueError(
+            f'weight must be a (D, E) tensor, but is {getattr(weight, "shape", weight)}'
+        )
     check_parameter('weight', weight, (weight.shape[0], x.shape[-1]), x)
     backend = choose_backend(backend, x)
     weight = weight.to(x.dtype)
