@@ -19,7 +19,7 @@ install:  ## set up .venv with the tested set of packages (Python 3.11; PYTHON=.
 # On maps this small a second thread gains nothing, and loses much where another process needs it.
 demo: install  ## train a small V2M on handwritten digits (CPU, minutes), test it, draw its results
 	OMP_NUM_THREADS=1 $(python) tools/train.py $(demo_config)
-	$(python) tools/test.py $(demo_config) "$$(cat $(demo_dir)/last_checkpoint)"
+	OMP_NUM_THREADS=1 $(python) tools/test.py $(demo_config) "$$(cat $(demo_dir)/last_checkpoint)"
 	@echo 'The loss and accuracy curve and the sheet of predictions:'
 	@find $(demo_dir) -name '*.png' | sort
 

@@ -1,13 +1,15 @@
-# A small V2M on handwritten digits: about two minutes on two CPU cores.
+# A small V2M on handwritten digits: about three minutes on one CPU core.
 #
 # Validation runs on the held-out fifth that is also the test set. So the accuracy to quote is the
-# last epoch's, which `make demo` tests, and never that of the best checkpoint.
+# last epoch's, which `make demo` tests, and never that of the best checkpoint. These settings were
+# chosen by it too: seeds 0, 1 and 2 give 98.1, 99.2 and 98.3%.
 _base_ = ['_base_/datasets/digits.py', '_base_/default_runtime.py']
 
 model = dict(
     type='ImageClassifier',
     backbone=dict(
         type='V2M',
+        # The scans, which take most of the time here, run at embed_dims * expand.
         arch=dict(embed_dims=64, depths=(1, 1, 1, 1), expand=1, state_dims=4),
         img_size=8,
         patch_size=2,
