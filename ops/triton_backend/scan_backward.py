@@ -135,7 +135,7 @@ def _launch_backward(
         *inputs.distances(),
         group.packed,
         group.reverse,
-        ALONG_H=group.along_h,
+        int(group.along_h),
         DIRECTIONS=len(group.members),
         SHARED_Y=sums,
         **options,

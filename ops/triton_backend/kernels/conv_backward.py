@@ -4,12 +4,12 @@ import triton
 import triton.language as tl
 
 from .elementary import sigmoid, silu, silu_grad
-from .lanes import lane_entry
+from .lanes import RUNTIME, lane_entry
 
 __all__ = ['conv_backward_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME)
 def conv_backward_kernel(
     grad_y,
     x,
@@ -30,10 +30,10 @@ def conv_backward_kernel(
     gate_token,
     directions,
     reverse,
-    ALONG_H: tl.constexpr,
+    along_h,
+    adds,
     DIRECTIONS: tl.constexpr,
     SHARED_X: tl.constexpr,
-    ADDS: tl.constexpr,
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TAPS: tl.constexpr,
@@ -41,13 +41,13 @@ def conv_backward_kernel(
 ):
     """Gradients of ``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
-    A program owns a block of channels and some lanes (rows, or columns if ALONG_H), and walks along
+    A program owns a block of channels and some lanes (rows, or columns if along_h), and walks along
     each with the last TAPS inputs and the unfinished input gradients in registers.
 
     Shapes: grad_y (K, tokens, E); x, gate, weight and bias as in the forward kernel; grad_x
     (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); grad_weight (programs along
     the lanes, E, TAPS) and grad_bias (programs along the lanes, E), partial sums. What directions
-    share adds up over them, to what is there already if ADDS.
+    share adds up over them, to what is there already if ``adds``.
     Grid: (channel blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
@@ -71,7 +71,7 @@ def conv_backward_kernel(
     for turn in range(min(lanes - first_lane, lanes_per_program)):
         for i in range(DIRECTIONS):
             k = ((directions >> (4 * i)) & 15).to(tl.int64)
-            token, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, ALONG_H)
+            token, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, along_h)
             x_first = token if SHARED_X else token + k * tokens
             x_row = x + x_first * x_token + channel
             gate_row = x_row
@@ -116,7 +116,7 @@ def conv_backward_kernel(
 
                 # What entered TAPS - 1 steps ago has been seen by every tap now.
                 done = valid & (t >= TAPS - 1)
-                again = done & ((i > 0) | ADDS)
+                again = done & ((i > 0) | (adds == 1))
                 finished = pending[0]
                 back = (t - TAPS + 1) * step
                 if HAS_GATE:

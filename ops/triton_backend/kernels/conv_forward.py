@@ -4,12 +4,12 @@ import triton
 import triton.language as tl
 
 from .elementary import silu
-from .lanes import lane_entry
+from .lanes import RUNTIME, lane_entry
 
 __all__ = ['conv_forward_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME)
 def conv_forward_kernel(
     x,
     gate,
@@ -24,7 +24,7 @@ def conv_forward_kernel(
     gate_token,
     directions,
     reverse,
-    ALONG_H: tl.constexpr,
+    along_h,
     SHARED_X: tl.constexpr,
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -33,7 +33,7 @@ def conv_forward_kernel(
 ):
     """``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
-    A program owns a block of channels of one lane (row, or column if ALONG_H) in one direction, and
+    A program owns a block of channels of one lane (row, or column if along_h) in one direction, and
     walks along it with the last TAPS inputs in registers.
 
     Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
@@ -47,7 +47,7 @@ def conv_forward_kernel(
     channel = (tl.program_id(0) % blocks) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = channel < channels
     lane = tl.program_id(0) // blocks
-    token, step = lane_entry(lane, (reverse >> i) & 1, length, width, ALONG_H)
+    token, step = lane_entry(lane, (reverse >> i) & 1, length, width, along_h)
 
     offset = tl.zeros((BLOCK_E,), tl.float32)
     if HAS_BIAS:

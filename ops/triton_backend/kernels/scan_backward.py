@@ -3,14 +3,15 @@
 import triton
 import triton.language as tl
 
+from .channel_sums import store_sums
 from .elementary import LN2, LOG2E, softplus_grad
-from .lanes import lane_entry
+from .lanes import RUNTIME, lane_entry
 from .scan_tiles import load_matrix, scattered, store_matrix, time_step, token_vector
 
 __all__ = ['scan_backward_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME)
 def scan_backward_kernel(
     grad_y,
     x,
@@ -42,7 +43,7 @@ def scan_backward_kernel(
     C_token,
     directions,
     reverse,
-    ALONG_H: tl.constexpr,
+    along_h,
     DIRECTIONS: tl.constexpr,
     SHARED_Y: tl.constexpr,
     B_KIND: tl.constexpr,
@@ -71,7 +72,7 @@ def scan_backward_kernel(
     over their first axis: grad_A (programs along the lanes, E, states), grad_D and grad_bias
     (programs along the lanes, E), grad_B and grad_C (channel blocks, K, tokens, states), or like
     grad_A for constant ones. ``maps`` is K. carried: (programs, chunks, BLOCK_E, STATES), float32.
-    FAST_SUMS: see :func:`sum_of_four`. Grid: (channel blocks * lane groups,).
+    FAST_SUMS: see :func:`.channel_sums.sum_of_four`. Grid: (channel blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     group = tl.program_id(0) // blocks
@@ -97,7 +98,7 @@ def scan_backward_kernel(
     for turn in range(min(lanes - first_lane, lanes_per_program)):
         for i in range(DIRECTIONS):
             first = ((directions >> (4 * i)) & 15).to(tl.int64) * tokens
-            entry, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, ALONG_H)
+            entry, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, along_h)
             x_row = x + (first + entry) * x_token + channel
             delta_row = delta + (first + entry) * delta_token + channel
             y_row = grad_y + (entry if SHARED_Y else first + entry) * channels + channel
@@ -105,23 +106,32 @@ def scan_backward_kernel(
 
             if chunks > 1:
                 for part in range(STATES // GROUP):
-                    offset = part * GROUP
-                    left = states - offset
-                    A_log2 = load_matrix(A + offset, channel, valid, states, left, GROUP) * LOG2E
-                    B_t = (index < left).to(tl.float32)[:, None]
-                    if B_KIND == 'constant':
-                        B_t = load_matrix(B + offset, channel, valid, states, left, GROUP)
-                    state = tl.zeros((GROUP, BLOCK_E), tl.float32)
-                    for t in range((chunks - 1) * CHUNK):
-                        u = tl.load(x_row + t * step * x_token, valid, 0).to(tl.float32)
-                        raw = tl.load(delta_row + t * step * delta_token, valid, 0)
-                        dt = time_step(raw, bias, HAS_BIAS, SOFTPLUS)
-                        if B_KIND == 'token':
-                            B_t = token_part(B + (row + t * step) * B_token, offset, states, GROUP)
-                        state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
-                        if (t + 1) % CHUNK == 0:
-                            place = kept + (t + 1) // CHUNK * (STATES * BLOCK_E) + offset
-                            store_matrix(place, state, slot, slot >= 0, STATES, GROUP, GROUP)
+                    walk_ahead(
+                        x_row,
+                        delta_row,
+                        bias,
+                        A,
+                        B,
+                        kept,
+                        slot,
+                        channel,
+                        valid,
+                        (chunks - 1) * CHUNK,
+                        row,
+                        step,
+                        x_token,
+                        delta_token,
+                        B_token,
+                        part * GROUP,
+                        states,
+                        B_KIND,
+                        HAS_BIAS,
+                        SOFTPLUS,
+                        STATES,
+                        GROUP,
+                        CHUNK,
+                        BLOCK_E,
+                    )
 
             for chunk in range(chunks - 1, -1, -1):
                 tl.debug_barrier()  # what is carried may be read by other threads than wrote it
@@ -271,6 +281,52 @@ def scan_backward_kernel(
 
 
 @triton.jit
+def walk_ahead(
+    x_row,
+    delta_row,
+    bias,
+    A,
+    B,
+    kept,
+    slot,
+    channel,
+    valid,
+    steps,
+    row,
+    step,
+    x_token,
+    delta_token,
+    B_token,
+    offset,
+    states: tl.constexpr,
+    B_KIND: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    STATES: tl.constexpr,
+    GROUP: tl.constexpr,
+    CHUNK: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """Leave a group's state at the start of every chunk but the first in ``kept``."""
+    left = states - offset
+    A_log2 = load_matrix(A + offset, channel, valid, states, left, GROUP) * LOG2E
+    B_t = (tl.arange(0, GROUP) < left).to(tl.float32)[:, None]
+    if B_KIND == 'constant':
+        B_t = load_matrix(B + offset, channel, valid, states, left, GROUP)
+    state = tl.zeros((GROUP, BLOCK_E), tl.float32)
+    for t in range(steps):
+        u = tl.load(x_row + t * step * x_token, valid, 0).to(tl.float32)
+        raw = tl.load(delta_row + t * step * delta_token, valid, 0)
+        dt = time_step(raw, bias, HAS_BIAS, SOFTPLUS)
+        if B_KIND == 'token':
+            B_t = token_part(B + (row + t * step) * B_token, offset, states, GROUP)
+        state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
+        if (t + 1) % CHUNK == 0:
+            place = kept + (t + 1) // CHUNK * (STATES * BLOCK_E) + offset
+            store_matrix(place, state, slot, slot >= 0, STATES, GROUP, GROUP)
+
+
+@triton.jit
 def step_of(t, length, EVEN: tl.constexpr):
     """Step ``t``, or the last one for those that a chunk has too many."""
     if EVEN:
@@ -293,55 +349,3 @@ def add_matrix(pointer, tile, channel, valid, again, row, size, SIZE: tl.constex
     """Add a tile to a matrix in memory where ``again``, else put it there."""
     tile += load_matrix(pointer, channel, again, row, size, SIZE)
     store_matrix(pointer, tile, channel, valid, row, size, SIZE)
-
-
-@triton.jit
-def store_sums(
-    pointer,
-    products,
-    count: tl.constexpr,
-    row,
-    step,
-    earliest,
-    length,
-    offset,
-    states: tl.constexpr,
-    GROUP: tl.constexpr,
-    FAST: tl.constexpr,
-    DOT_DTYPE: tl.constexpr,
-):
-    """Sum ``count`` products, of (GROUP, channels) each, over channels and store them by token.
-
-    The last product belongs to the step ``earliest`` of the walk, the one before it to the next.
-    """
-    index = tl.arange(0, GROUP)
-    if FAST:
-        nothing = tl.zeros_like(products[0])
-        padded = products
-        for _ in tl.static_range(4 - count):
-            padded = padded + (nothing,)
-        sums = sum_of_four(padded[0], padded[1], padded[2], padded[3], DOT_DTYPE)
-        which = tl.arange(0, 4 * GROUP)
-        t = earliest + count - 1 - which % 4
-        state = offset + which // 4
-        used = (which % 4 < count) & (t < length) & (state < states)
-        tl.store(pointer + (row + t * step) * states + state, sums, used)
-    else:
-        for s in tl.static_range(count):
-            t = earliest + count - 1 - s
-            used = (index < states - offset) & (t < length)
-            where = pointer + (row + t * step) * states + offset + index
-            tl.store(where, tl.sum(products[s], axis=1), used)
-
-
-@triton.jit
-def sum_of_four(a, b, c, d, DOT_DTYPE: tl.constexpr):
-    """Sums over the channels of four (states, channels) tiles, (states * 4,), tiles fastest.
-
-    A warp needs ten instructions a number to sum over its lanes. The matrix units do it in fewer,
-    after rounding to DOT_DTYPE, which is what gradients of half-precision inputs end in anyhow.
-    """
-    rows = tl.join(tl.join(a, b), tl.join(c, d)).permute(0, 3, 2, 1)
-    rows = rows.reshape(4 * a.shape[0], a.shape[1]).to(DOT_DTYPE)
-    first_column = (tl.arange(0, 16) == 0).to(DOT_DTYPE)[None, :]
-    return tl.sum(tl.dot(rows, tl.broadcast_to(first_column, (a.shape[1], 16))), axis=1)

@@ -4,13 +4,13 @@ import triton
 import triton.language as tl
 
 from .elementary import LOG2E
-from .lanes import lane_entry
+from .lanes import RUNTIME, lane_entry
 from .scan_tiles import load_matrix, scattered, time_step, token_vector
 
 __all__ = ['scan_forward_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME)
 def scan_forward_kernel(
     x,
     delta,
@@ -31,10 +31,10 @@ def scan_forward_kernel(
     C_token,
     directions,
     reverse,
-    ALONG_H: tl.constexpr,
+    along_h,
+    adds,
     DIRECTIONS: tl.constexpr,
     SUMS: tl.constexpr,
-    ADDS: tl.constexpr,
     B_KIND: tl.constexpr,
     C_KIND: tl.constexpr,
     HAS_D: tl.constexpr,
@@ -43,10 +43,10 @@ def scan_forward_kernel(
     STATES: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Walks along the lanes (rows, or columns if ALONG_H) with the states in registers.
+    """Walks along the lanes (rows, or columns if along_h) with the states in registers.
 
     A program owns a block of channels of one lane: of one direction, or, if SUMS, of all this
-    launch's directions after each other, whose outputs it adds up (to what is there if ADDS).
+    launch's directions after each other, whose outputs it adds up (to what is there if ``adds``).
 
     Shapes: x and delta (K, tokens, E); B, C (K, tokens, states) or (E, states); A (E, states); D,
     delta_bias (E,); y (K, tokens, E), or (tokens, E) if SUMS. ``*_token`` is the distance between
@@ -78,7 +78,7 @@ def scan_forward_kernel(
     for turn in range(DIRECTIONS if SUMS else 1):
         i = turn if SUMS else tl.program_id(1)
         first = ((directions >> (4 * i)) & 15).to(tl.int64) * tokens
-        token, step = lane_entry(lane, (reverse >> i) & 1, length, width, ALONG_H)
+        token, step = lane_entry(lane, (reverse >> i) & 1, length, width, along_h)
         target = y + (token if SUMS else token + first) * channels + channel
         x_row = x + (first + token) * x_token + channel
         delta_row = delta + (first + token) * delta_token + channel
@@ -109,6 +109,6 @@ def scan_forward_kernel(
             if HAS_D:
                 out += skip * u
             if SUMS:
-                out += tl.load(target, valid & ((turn > 0) | ADDS), 0).to(tl.float32)
+                out += tl.load(target, valid & ((turn > 0) | (adds == 1)), 0).to(tl.float32)
             tl.store(target, out.to(y.dtype.element_ty), valid)
             target += step * channels
