@@ -82,7 +82,7 @@ def convs_backward(
         Gradients of ``x``, ``gate``, ``weight`` and ``bias``; what the directions share is summed.
     """
     grid, shared, taps = Grid.of(x), x.dim() == 4, weight.shape[1]
-    groups = group_directions(directions)
+    groups = group_directions(directions) if grad_y.numel() else []
     programs = [triton.cdiv(group.lanes(grid), LANES_PER_PROGRAM) for group in groups]
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     grad_gate = (
@@ -90,11 +90,10 @@ def convs_backward(
     )
     grad_weight = weight.new_empty((sum(programs), grid.channels, taps))
     grad_bias = weight.new_empty((sum(programs), grid.channels))
-    if grad_y.numel():
-        x, x_token = token_layout(x)
-        gate, gate_token = (None, 0) if gate is None else token_layout(gate)
-        weight, grad_y = weight.contiguous(), grad_y.contiguous()
-    for turn, group in enumerate(groups if grad_y.numel() else ()):
+    x, x_token = token_layout(x)
+    gate, gate_token = (None, 0) if gate is None else token_layout(gate)
+    weight, grad_y = weight.contiguous(), grad_y.contiguous()
+    for turn, group in enumerate(groups):
         rows = slice(sum(programs[:turn]), sum(programs[: turn + 1]))
         conv_backward_kernel[(programs[turn] * triton.cdiv(grid.channels, CHANNELS),)](
             *(grad_y, x, gate, weight, bias, grad_x, grad_gate),

@@ -78,15 +78,12 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
         ``x`` itself where its channels are contiguous and its tokens equally far apart, as in a
         chunk of a projection's output; otherwise a contiguous copy.
     """
-    distance = x.stride(-2)
-    expected = torch.empty(x.shape[:-1], device='meta').stride()
-    regular = x.stride(-1) == 1 and all(
-        size == 1 or stride == distance * steps
-        for size, stride, steps in zip(x.shape, x.stride(), expected, strict=False)
-    )
-    if regular and distance >= x.shape[-1]:
-        return x, distance
-    return x.contiguous(), x.shape[-1]
+    distance, tokens = x.stride(-2), 1
+    regular = x.stride(-1) == 1 and distance >= x.shape[-1]
+    for size, stride in zip(x.shape[-2::-1], x.stride()[-2::-1], strict=True):
+        regular = regular and (size == 1 or stride == distance * tokens)
+        tokens *= size
+    return (x, distance) if regular else (x.contiguous(), x.shape[-1])
 
 
 def dot_dtype(dtype: torch.dtype) -> tl.dtype:

@@ -36,12 +36,11 @@ def scans_backward(
         Gradients by the names of :class:`ScanInputs`; that of ``delta`` is always
         (K, B, H, W, E), before bias and softplus, in the dtype of ``x``.
     """
-    groups = group_directions(inputs.directions)
+    groups = group_directions(inputs.directions) if grad_y.numel() else []
     buffers = _BackwardBuffers.make(inputs, [g.lanes(inputs.grid) for g in groups])
-    if grad_y.numel():
-        grad_y = grad_y.contiguous()
-        for turn, group in enumerate(groups):
-            _launch_backward(grad_y, inputs, sums, buffers, group, turn)
+    grad_y = grad_y.contiguous()
+    for turn, group in enumerate(groups):
+        _launch_backward(grad_y, inputs, sums, buffers, group, turn)
     return buffers.sum_up()
 
 

@@ -107,13 +107,23 @@ def test_half_precision_state_does_not_overflow():
 
 
 @pytest.mark.parametrize('shape', [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)])
-def test_empty_maps(shape):
+@pytest.mark.parametrize('direction', ['left', 'down'])
+def test_empty_maps(shape, direction):
     inputs = make_inputs(shape, 2, torch.float32)
     leaves = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items() if torch.is_tensor(v)}
-    y = directional_scan(**leaves, delta_softplus=True, backend='triton')
+    y = directional_scan(**leaves, delta_softplus=True, direction=direction, backend='triton')
     y.sum().backward()
     assert y.shape == torch.Size(shape)
-    assert all(leaf.grad.shape == leaf.shape for leaf in leaves.values())
+    assert all(torch.equal(leaf.grad, torch.zeros_like(leaf)) for leaf in leaves.values())
+
+
+@pytest.mark.parametrize('shape', [(0, 2, 3), (1, 0, 3), (1, 2, 0)])
+def test_ssm_of_empty_maps(shape):
+    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs(shape).items()}
+    y = directional_ssm(**leaves, directions=CORNERS, reduction='sum', backend='triton')
+    y.sum().backward()
+    assert y.shape == torch.Size((*shape, 6))
+    assert all(torch.equal(leaf.grad, torch.zeros_like(leaf)) for leaf in leaves.values())
 
 
 @pytest.mark.parametrize('taps', [1, 2, 4])
