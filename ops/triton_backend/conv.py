@@ -46,7 +46,7 @@ def convs_forward(
     gate, gate_token = (None, 0) if gate is None else token_layout(gate)
     for group in group_directions(directions):
         programs = group.lanes(grid) * triton.cdiv(grid.channels, CHANNELS)
-        conv_forward_kernel[(programs, len(group.members))](
+        conv_forward_kernel[(programs, group.directions)](
             *(x, gate, weight.contiguous(), bias, y),
             *(group.length(grid), grid.width, grid.tokens, grid.channels),
             *(x_token, gate_token, group.packed, group.reverse, int(group.along_h)),
@@ -101,7 +101,7 @@ def convs_backward(
             *(group.lanes(grid), LANES_PER_PROGRAM, group.length(grid), grid.width),
             *(grid.tokens, grid.channels, x_token, gate_token),
             *(group.packed, group.reverse, int(group.along_h), int(turn > 0)),
-            DIRECTIONS=len(group.members),
+            DIRECTIONS=group.directions,
             SHARED_X=shared,
             HAS_GATE=gate is not None,
             HAS_BIAS=bias is not None,

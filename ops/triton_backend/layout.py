@@ -37,13 +37,13 @@ class DirectionGroup(NamedTuple):
 
     Attributes:
         along_h: Whether the axis is H.
-        members: Their positions among all directions of the call.
-        packed: The same, four bits each.
+        directions: How many they are.
+        packed: Their positions among all directions of the call, four bits each.
         reverse: One bit each: whether the walk starts at the axis' end.
     """
 
     along_h: bool
-    members: tuple[int, ...]
+    directions: int
     packed: int
     reverse: int
 
@@ -60,11 +60,11 @@ def group_directions(directions: Sequence[str]) -> list[DirectionGroup]:
     """Sort directions by the axis they walk along."""
     groups = []
     for axis in (2, 1):
-        members = tuple(k for k, name in enumerate(directions) if get_direction(name).axis == axis)
+        members = [k for k, name in enumerate(directions) if get_direction(name).axis == axis]
         if members:
             packed = sum(k << (4 * i) for i, k in enumerate(members))
             reverse = sum(get_direction(directions[k]).reverse << i for i, k in enumerate(members))
-            groups.append(DirectionGroup(axis == 1, members, packed, reverse))
+            groups.append(DirectionGroup(axis == 1, len(members), packed, reverse))
     return groups
 
 

@@ -105,7 +105,7 @@ def scans_forward(
         return y
     for turn, group in enumerate(group_directions(directions)):
         programs = group.lanes(grid) * triton.cdiv(grid.channels, CHANNELS)
-        scan_forward_kernel[(programs, 1 if sums else len(group.members))](
+        scan_forward_kernel[(programs, 1 if sums else group.directions)](
             *inputs.tensors(),
             y,
             group.length(grid),
@@ -118,7 +118,7 @@ def scans_forward(
             group.reverse,
             int(group.along_h),
             int(turn > 0),
-            DIRECTIONS=len(group.members),
+            DIRECTIONS=group.directions,
             SUMS=sums,
             **inputs.options(),
             BLOCK_E=CHANNELS,

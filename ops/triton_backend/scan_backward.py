@@ -135,7 +135,7 @@ def _launch_backward(
         group.packed,
         group.reverse,
         int(group.along_h),
-        DIRECTIONS=len(group.members),
+        DIRECTIONS=group.directions,
         SHARED_Y=sums,
         **options,
         GROUP=min(GROUP, states),

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .elementary import sigmoid, silu, silu_grad
+from .elementary import silu, silu_grad
 from .lanes import RUNTIME, lane_entry
 
 __all__ = ['conv_backward_kernel']
@@ -120,12 +120,11 @@ def conv_backward_kernel(
                 finished = pending[0]
                 back = (t - TAPS + 1) * step
                 if HAS_GATE:
-                    sig = sigmoid(gates[0])
                     where = grad_gate + (token + back) * channels + channel
-                    through = finished * inputs[0] * (sig + gates[0] * sig * (1 - sig))
+                    through = finished * inputs[0] * silu_grad(gates[0])
                     through += tl.load(where, again, 0).to(tl.float32)
                     tl.store(where, through.to(grad_gate.dtype.element_ty), done)
-                    finished *= gates[0] * sig
+                    finished *= silu(gates[0])
                     gates = gates[1:]
                 where = grad_x + (x_first + back) * channels + channel
                 if SHARED_X:

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .elementary import sigmoid, silu
+from .elementary import silu, silu_grad
 
 __all__ = ['gate_backward_kernel', 'gate_forward_kernel']
 
@@ -51,7 +51,6 @@ def gate_backward_kernel(
     grad = tl.load(grad_y + where, inside, 0).to(tl.float32)
     value = tl.load(x + row * x_token + channel, inside, 0).to(tl.float32)
     gate = tl.load(z + row * z_token + channel, inside, 0).to(tl.float32)
-    sig = sigmoid(gate)
-    tl.store(grad_x + where, (grad * gate * sig).to(grad_x.dtype.element_ty), inside)
-    grad_gate = grad * value * (sig + gate * sig * (1 - sig))
+    tl.store(grad_x + where, (grad * silu(gate)).to(grad_x.dtype.element_ty), inside)
+    grad_gate = grad * value * silu_grad(gate)
     tl.store(grad_z + where, grad_gate.to(grad_z.dtype.element_ty), inside)
