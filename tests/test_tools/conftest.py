@@ -2,9 +2,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+from mmengine.utils import ManagerMixin
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -13,7 +11,23 @@ def _load_main(name):
     spec = importlib.util.spec_from_file_location(f'tools_{name}', ROOT / 'tools' / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main
+
+    def run(argv=None):
+        _forget_runners(ManagerMixin)
+        return module.main(argv)
+
+    return run
+
+
+def _forget_runners(manager):
+    """Drop what mmengine keeps of earlier runs, as a new process would.
+
+    It is kept by time stamp: of two runs that start within one second, the later one would get the
+    earlier one's visualizer.
+    """
+    manager._instance_dict.clear()
+    for subclass in manager.__subclasses__():
+        _forget_runners(subclass)
 
 
 @pytest.fixture(scope='session')
@@ -28,11 +42,10 @@ def test():
 
 @pytest.fixture(autouse=True)
 def fresh_process_state(monkeypatch, tmp_path):
-    """Each test works in a folder of its own and sees no runner of an earlier one."""
+    """Each test works in a folder of its own and leaves nothing of its runners behind."""
     monkeypatch.chdir(tmp_path)
     yield
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        manager._instance_dict.clear()
+    _forget_runners(ManagerMixin)
 
 
 @pytest.fixture
