@@ -1,4 +1,4 @@
-"""What V2M's settings may be, checked without building anything."""
+"""What a backbone's settings may be, checked without building anything."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,35 @@ from ..layers import plan_routes
 from ..layers.class_token import CLASS_TOKENS
 from .arch import parse_arch
 
-__all__ = ['check_values', 'stage_indices']
+__all__ = ['check_choice', 'check_common', 'check_v2m', 'stage_indices']
 
 OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
 
 
-def check_values(values: dict[str, Any]) -> None:
-    """Check the values of all of V2M's arguments, alone and with each other.
+def check_common(values: dict[str, Any]) -> None:
+    """Check the settings that every backbone has, or any of them may have.
+
+    Args:
+        values: Every argument's name and value.
+
+    Raises:
+        ValueError: If a value is impossible; says what is possible.
+    """
+    check_choice('out_type', values['out_type'], OUT_TYPES)
+    check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
+    check_choice('scan_backend', values['scan_backend'], ('auto', *BACKENDS))
+    stage_indices(values['out_indices'])
+    for name in ('drop_rate', 'drop_path_rate'):
+        _check_rate(name, values.get(name, 0.0))
+    if not _is_positive_integer(values['in_channels']):
+        raise ValueError(
+            f'in_channels must be a positive integer, but got {values["in_channels"]!r}'
+        )
+    _check_norm(values.get('norm_cfg'))
+
+
+def check_v2m(values: dict[str, Any]) -> None:
+    """Check the settings that only V2M has, alone and with each other.
 
     Args:
         values: Every argument's name and value.
@@ -28,18 +50,7 @@ def check_values(values: dict[str, Any]) -> None:
     """
     parse_arch(values['arch'])
     plan_routes(values['corners'], values['geometry'])
-    _check_choice('class_token', values['class_token'], CLASS_TOKENS)
-    _check_choice('out_type', values['out_type'], OUT_TYPES)
-    _check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
-    _check_choice('scan_backend', values['scan_backend'], ('auto', *BACKENDS))
-    stage_indices(values['out_indices'])
-    for name in ('drop_rate', 'drop_path_rate'):
-        _check_rate(name, values[name])
-    if not _is_positive_integer(values['in_channels']):
-        raise ValueError(
-            f'in_channels must be a positive integer, but got {values["in_channels"]!r}'
-        )
-    _check_norm(values['norm_cfg'])
+    check_choice('class_token', values['class_token'], CLASS_TOKENS)
     _check_sizes(values['img_size'], values['patch_size'])
     if values['geometry'] == 'released':
         _check_released(values)
@@ -64,7 +75,8 @@ def _is_positive_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise a ValueError that names the choices unless ``value`` is one of them."""
     if value not in choices:
         raise ValueError(f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}')
 

@@ -1,28 +1,25 @@
 """The V2M backbone."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import PatchEmbed
-from mmengine.model import BaseModule, ModuleList, Sequential
+from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from mmv2m.registry import MODELS
 
 from ..layers import CORNERS, PositionEmbedding, V2MBlock, build_class_token
 from .arch import parse_arch
-from .settings import check_values, stage_indices
+from .settings import check_v2m
+from .staged import StagedBackbone
 
 __all__ = ['V2M']
 
 
 @MODELS.register_module()
-class V2M(BaseModule):
+class V2M(StagedBackbone):
     """Visual 2-Dimensional Mamba (https://arxiv.org/abs/2410.10382).
 
     Four stages of blocks whose state space model runs over the image in two dimensions, from four
@@ -92,7 +89,6 @@ class V2M(BaseModule):
         scan_backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
         self.check_settings(
             arch=arch,
             img_size=img_size,
@@ -109,13 +105,11 @@ class V2M(BaseModule):
             norm_cfg=norm_cfg,
             scan_backend=scan_backend,
         )
+        super().__init__(
+            in_channels, out_indices, out_type, frozen_stages, norm_eval, with_cp, init_cfg
+        )
         self.arch = parse_arch(arch)
         self.embed_dims = self.arch.embed_dims
-        self.out_indices = stage_indices(out_indices)
-        self.out_type = out_type
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
         norm_cfg = norm_cfg or dict(type='RMSNorm', eps=1e-5)
 
         self.patch_embed = PatchEmbed(
@@ -144,107 +138,35 @@ class V2M(BaseModule):
                 backend=scan_backend,
             ),
         )
-        for i in self.out_indices:
-            self.add_module(f'norm{i}', build_norm_layer(norm_cfg, self.embed_dims)[1])
+        self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
         self._register_load_state_dict_pre_hook(self._drop_unused_keys)
-        self._freeze_stages()
+        self.freeze_stages()
 
     @classmethod
-    def check_settings(cls, **settings: Any) -> None:
-        """Check a config's settings without building anything.
+    def check_values(cls, values: dict[str, Any]) -> None:
+        """See :meth:`StagedBackbone.check_values`."""
+        check_v2m(values)
 
-        Args:
-            **settings: Arguments of the class.
+    def stem(self) -> Iterator[nn.Module]:
+        """See :meth:`StagedBackbone.stem`."""
+        yield from (self.patch_embed, self.pos_embed, self.class_token, self.drop_after_pos)
 
-        Raises:
-            ValueError: If a value is impossible, alone or with the others; says what is possible.
-            TypeError: If there is no such setting.
-        """
-        parameters = inspect.signature(cls).parameters
-        unknown = [key for key in settings if key not in parameters]
-        if unknown:
-            raise TypeError(f'no setting {unknown[0]!r}; there are {", ".join(parameters)}')
-        values = {name: settings.get(name, p.default) for name, p in parameters.items()}
-        check_values(values)
+    def embed(self, x: Tensor) -> Tensor:
+        """See :meth:`StagedBackbone.embed`."""
+        x, grid_size = self.patch_embed(x)
+        x = self.pos_embed(x.unflatten(1, grid_size))
+        return self.drop_after_pos(self.class_token(x))
 
     def _build_stages(self, drop_path_rate: float, norm_cfg: dict, mixer_cfg: dict) -> ModuleList:
-        """The stages up to the last output: later ones would be parameters without a gradient."""
+        """The stages up to the last output."""
         depths = self.arch.depths
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         return ModuleList(
             Sequential(
                 *(V2MBlock(self.embed_dims, next(rates), norm_cfg, mixer_cfg) for _ in range(depth))
             )
-            for depth in depths[: max(self.out_indices) + 1]
+            for depth in depths[: self.stages_built]
         )
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features.
-
-        Args:
-            x: Images, (B, in_channels, H, W), normalised.
-
-        Returns:
-            One tensor for each of ``out_indices``, in ascending order, of the shape that
-            ``out_type`` names.
-
-        Raises:
-            ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
-        """
-        channels = self.patch_embed.projection.in_channels
-        if x.dim() != 4 or x.shape[1] != channels:
-            raise ValueError(
-                f'V2M takes images as (B, {channels}, H, W), but got {tuple(x.shape)}; '
-                'see in_channels'
-            )
-        x, grid_size = self.patch_embed(x)
-        x = self.pos_embed(x.unflatten(1, grid_size))
-        x = self.drop_after_pos(self.class_token(x))
-        outs = []
-        for i, stage in enumerate(self.stages):
-            for block in stage:
-                x = self._run(block, x)
-            if i in self.out_indices:
-                # The stream may be wider than the parameters; what follows has their dtype.
-                normed = getattr(self, f'norm{i}')(x.to(self.pos_embed.weight.dtype))
-                outs.append(self._format(normed))
-        return tuple(outs)
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.with_cp and x.requires_grad:
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
-
-    def _format(self, x: Tensor) -> Tensor:
-        """A normalised (B, H, W, D) map, class tokens included, as ``out_type`` asks."""
-        if self.out_type == 'raw':
-            return x.flatten(1, 2)
-        if self.out_type == 'cls_token':
-            return self.class_token.read(x)
-        x = self.class_token.strip(x)
-        return x.mean((1, 2)) if self.out_type == 'avg_featmap' else x.permute(0, 3, 1, 2)
-
-    def train(self, mode: bool = True) -> 'V2M':
-        """Switch between training and evaluation; what is frozen stays as it is."""
-        super().train(mode)
-        self._freeze_stages()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _freeze_stages(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        frozen = [self.patch_embed, self.pos_embed, self.class_token, self.drop_after_pos]
-        for i in range(min(self.frozen_stages, len(self.stages))):
-            frozen.append(self.stages[i])
-            if i in self.out_indices:
-                frozen.append(getattr(self, f'norm{i}'))
-        for module in frozen:
-            module.eval()
-            module.requires_grad_(False)
 
     def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
         """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""

@@ -11,6 +11,9 @@ from mmv2m.ops import directional_ssm
 
 __all__ = ['DirectionalSSM']
 
+SIDES = dict(input=1, output=1, both=2)
+"""How many of B and C depend on the token."""
+
 DT_MIN, DT_MAX = 1e-3, 1e-1
 """Range of the time steps at initialisation (Mamba, section 3.6)."""
 
@@ -20,14 +23,14 @@ class DirectionalSSM(BaseModule):
 
     The first scan of a 2D SSM projects its input (``projects='input'``: B depends on the token, C
     is the constant 1, Eq. 9 and 11), the second one its output (``projects='output'``: B is the
-    constant 1, C depends on the token, Eq. 12).
+    constant 1, C depends on the token, Eq. 12). Mamba's SSM projects both.
 
     Args:
         channels: Channels of the map, E.
         states: States a channel, N.
         dt_rank: Rank of the time step's projection, R.
         conv_size: Taps of the convolution.
-        projects: ``'input'`` or ``'output'``.
+        projects: ``'input'``, ``'output'`` or ``'both'``.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`. The time step's projection keeps its own
             initialisation whatever is configured here or above: the model does not train without.
@@ -44,12 +47,12 @@ class DirectionalSSM(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        if projects not in ('input', 'output'):
-            raise ValueError(f"projects must be 'input' or 'output', but got {projects!r}")
+        if projects not in SIDES:
+            raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
         self.projects = projects
         self.backend = backend
         self.conv = nn.Conv1d(channels, channels, conv_size, groups=channels)
-        self.x_proj = nn.Linear(channels, dt_rank + states, bias=False)
+        self.x_proj = nn.Linear(channels, dt_rank + SIDES[projects] * states, bias=False)
         self.dt_proj = nn.Linear(dt_rank, channels)
         self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1))
         self.D = nn.Parameter(torch.ones(channels))

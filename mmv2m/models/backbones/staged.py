@@ -1,0 +1,175 @@
+"""What all backbones here have in common: four stages, their outputs, freezing, checkpointing."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ..layers import CrossToken, MeanToken
+from .settings import check_common, stage_indices
+
+__all__ = ['StagedBackbone']
+
+
+class StagedBackbone(BaseModule, ABC):
+    """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
+
+    A subclass calls ``super().__init__()``, sets its stem's modules, then :attr:`stages` (of
+    ``stages_built`` sequences of blocks; what changes the resolution is the first block of the
+    stage that has the new one), then calls :meth:`add_output_norms`. It implements :meth:`stem`
+    and :meth:`embed`, and :meth:`check_values` for the settings of its own.
+
+    Args:
+        in_channels: Channels of the image.
+        out_indices: Output after which stages; negative ones count from the last.
+        out_type: ``'cls_token' | 'featmap' | 'avg_featmap' | 'raw'``; see :meth:`format_output`.
+        frozen_stages: -1: nothing frozen; 0: the stem; k: also the first k stages.
+        norm_eval: Keep BatchNorm layers in eval mode.
+        with_cp: Recompute each block in the backward pass.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    stages: ModuleList
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_indices: int | Sequence[int],
+        out_type: str,
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: dict | list | None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.in_channels = in_channels
+        self.out_indices = stage_indices(out_indices)
+        self.out_type = out_type
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.class_token: CrossToken | MeanToken = MeanToken()
+
+    @classmethod
+    def check_settings(cls, **settings: Any) -> None:
+        """Check a config's settings without building anything.
+
+        Args:
+            **settings: Arguments of the class.
+
+        Raises:
+            ValueError: If a value is impossible, alone or with the others; says what is possible.
+            TypeError: If there is no such setting.
+        """
+        parameters = inspect.signature(cls).parameters
+        unknown = [key for key in settings if key not in parameters]
+        if unknown:
+            raise TypeError(f'no setting {unknown[0]!r}; there are {", ".join(parameters)}')
+        values = {name: settings.get(name, p.default) for name, p in parameters.items()}
+        check_common(values)
+        cls.check_values(values)
+
+    @classmethod
+    @abstractmethod
+    def check_values(cls, values: dict[str, Any]) -> None:
+        """Check the settings that only this class has, given all of them by name.
+
+        Raises:
+            ValueError: If a value is impossible; says what is possible.
+            TypeError: If one has a type that none could have.
+        """
+
+    @abstractmethod
+    def stem(self) -> Iterator[nn.Module]:
+        """The modules in front of the first stage."""
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Images, (B, in_channels, H, W), to the first stage's map, (B, h, w, D)."""
+
+    @property
+    def stages_built(self) -> int:
+        """How many stages there are: those behind the last output would get no gradients."""
+        return max(self.out_indices) + 1
+
+    def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
+        """Put a norm behind every output; ``widths`` are those of the four stages."""
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', build_norm_layer(norm_cfg, widths[i])[1])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x: Images, (B, in_channels, H, W), normalised.
+
+        Returns:
+            One tensor for each of ``out_indices``, in ascending order, of the shape that
+            ``out_type`` names.
+
+        Raises:
+            ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
+        """
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
+                f'{tuple(x.shape)}; see in_channels'
+            )
+        x = self.embed(x)
+        outs = []
+        for i, stage in enumerate(self.stages):
+            for block in stage:
+                x = self._run(block, x)
+            if i in self.out_indices:
+                norm = getattr(self, f'norm{i}')
+                # The stream may be wider than the parameters; what follows has their dtype.
+                outs.append(self.format_output(norm(x.to(norm.weight.dtype))))
+        return tuple(outs)
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
+
+    def format_output(self, x: Tensor) -> Tensor:
+        """A normalised (B, H, W, D) map, class tokens included, as ``out_type`` asks.
+
+        ``'cls_token'``: the class token or the mean, (B, D); ``'featmap'``: the patches,
+        (B, D, H, W); ``'avg_featmap'``: their mean, (B, D); ``'raw'``: all tokens row by row,
+        class tokens included, (B, L, D).
+        """
+        if self.out_type == 'raw':
+            return x.flatten(1, 2)
+        if self.out_type == 'cls_token':
+            return self.class_token.read(x)
+        x = self.class_token.strip(x)
+        return x.mean((1, 2)) if self.out_type == 'avg_featmap' else x.permute(0, 3, 1, 2)
+
+    def train(self, mode: bool = True) -> 'StagedBackbone':
+        """Switch between training and evaluation; what is frozen stays as it is."""
+        super().train(mode)
+        self.freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def freeze_stages(self) -> None:
+        """Freeze what ``frozen_stages`` names; call it at the end of ``__init__``."""
+        if self.frozen_stages < 0:
+            return
+        frozen = list(self.stem())
+        for i in range(min(self.frozen_stages, len(self.stages))):
+            frozen.append(self.stages[i])
+            if i in self.out_indices:
+                frozen.append(getattr(self, f'norm{i}'))
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
