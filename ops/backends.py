@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from . import mamba_ssm_backend, reference_kernels
 __all__ = ['BACKENDS', 'Backend', 'can_run', 'choose_backend']
 
 
+HAS_NVRTC = importlib.util.find_spec('cuda') is not None and (
+    importlib.util.find_spec('cuda.bindings') is not None
+)
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 HAS_MAMBA_SSM = importlib.util.find_spec('mamba_ssm') is not None
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -57,6 +60,20 @@ class Backend:
     devices: tuple[str, ...] | None = None
 
 
+def cuda_refusal(x: Tensor) -> str | None:
+    """Why the CUDA C++ kernels, and the Triton kernels beside them, cannot run on ``x``."""
+    reason = triton_refusal(x)
+    if reason is not None:
+        return reason
+    if INTERPRETED or x.device.type != 'cuda' or torch.version.hip is not None:
+        return f'the input is on {x.device}, but its kernels need an NVIDIA GPU'
+    if not HAS_NVRTC:
+        return 'cuda-bindings is not installed: pip install cuda-bindings'
+    if torch.cuda.get_device_capability(x.device) < (8, 0):
+        return 'its kernels need compute capability 8.0'
+    return None
+
+
 def triton_refusal(x: Tensor) -> str | None:
     """Why the Triton kernels cannot run on ``x``."""
     if not HAS_TRITON:
@@ -81,29 +98,38 @@ def mamba_ssm_refusal(x: Tensor) -> str | None:
     return None
 
 
-def _triton(module: str, name: str) -> Callable[..., Any]:
-    """A function in ``triton_backend/``, imported when it runs: Triton is optional."""
+def _late(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module here, imported when it runs: what it needs is optional."""
 
     def run(*args: Any) -> Any:
-        found = importlib.import_module(f'.triton_backend.{module}', __package__)
+        found = importlib.import_module(f'.{module}', __package__)
         return getattr(found, name)(*args)
 
     return run
 
 
+TRITON = Backend(
+    refusal=triton_refusal,
+    scan_forward=_late('triton_backend.single', 'scan_forward'),
+    scan_backward=_late('triton_backend.single', 'scan_backward'),
+    conv_forward=_late('triton_backend.single', 'conv_forward'),
+    conv_backward=_late('triton_backend.single', 'conv_backward'),
+    ssm_forward=_late('triton_backend.ssm', 'ssm_forward'),
+    ssm_backward=_late('triton_backend.ssm', 'ssm_backward'),
+    gate_forward=_late('triton_backend.gate', 'gate_forward'),
+    gate_backward=_late('triton_backend.gate', 'gate_backward'),
+    devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
+)
+
+
 BACKENDS: dict[str, Backend] = {
-    'triton': Backend(
-        refusal=triton_refusal,
-        scan_forward=_triton('single', 'scan_forward'),
-        scan_backward=_triton('single', 'scan_backward'),
-        conv_forward=_triton('single', 'conv_forward'),
-        conv_backward=_triton('single', 'conv_backward'),
-        ssm_forward=_triton('ssm', 'ssm_forward'),
-        ssm_backward=_triton('ssm', 'ssm_backward'),
-        gate_forward=_triton('gate', 'gate_forward'),
-        gate_backward=_triton('gate', 'gate_backward'),
-        devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
+    'cuda': replace(
+        TRITON,
+        refusal=cuda_refusal,
+        scan_backward=_late('cuda_backend.operators', 'scan_backward'),
+        ssm_backward=_late('cuda_backend.operators', 'ssm_backward'),
     ),
+    'triton': TRITON,
     'mamba_ssm': Backend(
         refusal=mamba_ssm_refusal,
         scan_forward=mamba_ssm_backend.scan_forward,

@@ -67,7 +67,9 @@ def test_wheel_holds_ops_inside_the_package(clone, tmp_path, python):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, prefix in ((ROOT / 'mmv2m', 'mmv2m'), (ROOT / 'ops', 'mmv2m/ops')):
         sources = {
-            f'{prefix}/{file.relative_to(folder).as_posix()}' for file in folder.rglob('*.py')
+            f'{prefix}/{file.relative_to(folder).as_posix()}'
+            for file in folder.rglob('*.*')
+            if file.suffix in ('.py', '.cu', '.cuh')
         }
         assert sources <= names
     assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'mmv2m'}

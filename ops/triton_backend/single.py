@@ -6,7 +6,7 @@ from torch import Tensor
 from .conv import convs_backward, convs_forward
 from .gate import gate_backward, gate_forward
 from .scan import ScanInputs, scans_forward
-from .scan_backward import scans_backward
+from .scan_backward import ScansBackward, scans_backward
 
 __all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward']
 
@@ -55,14 +55,15 @@ def scan_backward(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     direction: str,
+    scans_backward: ScansBackward = scans_backward,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``; by which kernel can be chosen."""
     inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
     grad_z = None
     if z is not None:
         ungated = scans_forward(inputs, dtype=torch.float32)[0]
         grad_y, grad_z = gate_backward(grad_y, ungated, z)
-    grads = scans_backward(grad_y[None], inputs)
+    grads = scans_backward(grad_y[None], inputs, False)
     grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias = (
         _like(grads[name], value)
         for name, value in dict(x=x, delta=delta, A=A, B=B, C=C, D=D, delta_bias=delta_bias).items()

@@ -13,7 +13,7 @@ from torch import Tensor
 from .conv import convs_backward, convs_forward
 from .projection import project
 from .scan import ScanInputs, scans_forward
-from .scan_backward import scans_backward
+from .scan_backward import ScansBackward, scans_backward
 
 __all__ = ['ssm_backward', 'ssm_forward']
 
@@ -50,11 +50,12 @@ def ssm_backward(
     directions: Sequence[str],
     projects: str,
     reduction: str,
+    scans_backward: ScansBackward = scans_backward,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the nine tensors."""
+    """Gradients of the nine tensors; by which kernel of the scan can be chosen."""
     given = SSMTensors(*tensors)
     inputs, low_rank = _scan_inputs(given, directions, projects)
-    grads = scans_backward(grad_y, inputs, sums=reduction == 'sum')
+    grads = scans_backward(grad_y, inputs, reduction == 'sum')
     with torch.autocast(grad_y.device.type, enabled=False):
         grad_conv, grad_x_proj, grad_dt_proj = _projections_backward(
             grads, inputs.x, low_rank, given.x_proj, given.dt_proj

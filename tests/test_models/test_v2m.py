@@ -196,7 +196,7 @@ def test_exported_model_takes_any_batch():
         (dict(drop_rate=1.0), ValueError, 'drop_rate must be a number from 0 to below 1, .* 1.0'),
         (dict(drop_path_rate=-0.1), ValueError, 'drop_path_rate must be a number from 0'),
         (dict(drop_path_rate='0.1'), ValueError, 'drop_path_rate must be a number from 0'),
-        (dict(scan_backend='cuda'), ValueError, "scan_backend must be one of auto, .*'cuda'"),
+        (dict(scan_backend='opencl'), ValueError, "scan_backend must be one of auto, .*'opencl'"),
         (dict(norm_cfg='LN'), ValueError, "norm_cfg must be None or a dict with a type.*'LN'"),
         (dict(norm_cfg=dict(eps=1e-6)), ValueError, 'norm_cfg must be None or a dict with a type'),
     ],

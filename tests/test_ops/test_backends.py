@@ -52,7 +52,7 @@ def test_a_backend_that_cannot_run_says_why():
 
 def test_unknown_backend():
     with pytest.raises(
-        ValueError, match="one of auto, triton, mamba_ssm, reference, but got 'opencl'"
+        ValueError, match="one of auto, cuda, triton, mamba_ssm, reference, but got 'opencl'"
     ):
         can_run('opencl', X)
 
@@ -64,8 +64,8 @@ def test_auto_leaves_the_interpreter_alone_and_says_so_once(caplog, monkeypatch)
         assert choose_backend('auto', X) == 'reference'
     assert [record.message for record in caplog.records] == [
         "the scans run on the slower backend 'reference' "
-        '(triton: it is not meant for cpu; mamba_ssm: mamba_ssm is not installed: '
-        'pip install mamba-ssm)'
+        '(cuda: it is not meant for cpu; triton: it is not meant for cpu; '
+        'mamba_ssm: mamba_ssm is not installed: pip install mamba-ssm)'
     ]
 
 
@@ -78,6 +78,11 @@ def test_triton_without_triton(monkeypatch):
     monkeypatch.setattr('mmv2m.ops.backends.HAS_TRITON', False)
     with pytest.raises(RuntimeError, match='Triton is not installed: pip install triton'):
         choose_backend('triton', X)
+
+
+def test_cuda_without_nvidia_gpu():
+    with pytest.raises(RuntimeError, match='the input is on cpu, but its kernels need an NVIDIA'):
+        choose_backend('cuda', X)
 
 
 def test_triton_without_gpu(monkeypatch):

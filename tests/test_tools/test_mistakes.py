@@ -65,7 +65,7 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('model.backbone.arch=tinny', 'arch must be one of'),
         ('model.backbone.corners="[UL,XX]"', 'XX'),
         ('model.backbone.class_token=top', 'class_token must be one of middle, edge, mean'),
-        ('model.backbone.scan_backend=cuda', 'scan_backend must be one of auto, '),
+        ('model.backbone.scan_backend=opencl', 'scan_backend must be one of auto, '),
         ('model.backbone.drop_path_rate=2', 'drop_path_rate must be a number'),
         ('model.backbone.colour=red', "no setting 'colour'"),
         ('model.backbone.type=ResNett', "did you mean 'ResNet'"),

@@ -1,0 +1,1 @@
+"""CUDA C++ sources; see ``compile.py``."""

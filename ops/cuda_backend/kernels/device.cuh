@@ -1,0 +1,156 @@
+// What the kernels need of the hardware: number formats, exponentials, exchange between threads.
+//
+// Nothing here or in the kernels includes CUDA's own headers, so that NVRTC, which PyTorch brings,
+// is all that compiling them takes. MMV2M_HOST stands for the tests' emulation on the CPU.
+#pragma once
+
+struct bfloat16 {
+  unsigned short bits;
+};
+struct float16 {
+  unsigned short bits;
+};
+
+#ifdef MMV2M_HOST
+#include "host_device.h"
+#else
+
+#define DEVICE __device__ __forceinline__
+#define SHARED(type, name) extern __shared__ type name[]
+
+DEVICE float from_bits(unsigned bits) { return __uint_as_float(bits); }
+DEVICE float to_float(bfloat16 x) { return from_bits((unsigned)x.bits << 16); }
+DEVICE float to_float(float16 x) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+  return y;
+}
+DEVICE bfloat16 to_bfloat16(float x) {
+  bfloat16 y;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+  return y;
+}
+DEVICE float16 to_float16(float x) {
+  float16 y;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+  return y;
+}
+DEVICE float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+DEVICE float log2_approx(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// condition ? a : b, by selection: the compiler may make branches of the operator, which keep the
+// threads of a warp apart where they have to meet.
+DEVICE float select(bool condition, float a, float b) {
+  float y;
+  asm("{.reg .pred p; setp.ne.s32 p, %3, 0; selp.f32 %0, %1, %2, p;}"
+      : "=f"(y) : "f"(a), "f"(b), "r"((int)condition));
+  return y;
+}
+DEVICE float exchange(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+#endif
+
+DEVICE float to_float(float x) { return x; }
+
+template <typename T>
+DEVICE T from_float(float x);
+template <>
+DEVICE float from_float<float>(float x) { return x; }
+template <>
+DEVICE bfloat16 from_float<bfloat16>(float x) { return to_bfloat16(x); }
+template <>
+DEVICE float16 from_float<float16>(float x) { return to_float16(x); }
+
+constexpr float LOG2E = 1.4426950408889634f;
+constexpr float LN2 = 0.6931471805599453f;
+
+// log(1 + exp(x)), without overflow and exact for very negative x.
+DEVICE float softplus(float x) {
+  float small = exp2_approx(-fabsf(x) * LOG2E);
+  // log(1 + s) rounds 1 + s: below 1/32 its series is more exact, up to s^5 / 5.
+  float series = small * (1 - small * (1 / 2.f - small * (1 / 3.f - small * (1 / 4.f))));
+  float tail = small < 0.03125f ? series : log2_approx(1 + small) * LN2;
+  return fmaxf(x, 0.f) + tail;
+}
+
+// Derivative of softplus, from its value: 1 - exp(-y).
+DEVICE float softplus_grad(float y) {
+  float series = y * (1 - y * (1 / 2.f - y * (1 / 6.f - y * (1 / 24.f))));
+  return y < 0.0625f ? series : 1 - exp2_approx(-y * LOG2E);
+}
+
+// COUNT numbers that lie together and are loaded at once.
+template <typename T, int COUNT>
+struct alignas(sizeof(T) * COUNT) Pack {
+  T at[COUNT];
+};
+
+template <typename T, int COUNT>
+struct Unpack {
+  static DEVICE void load(float (&out)[COUNT], const T* from) {
+    Pack<T, COUNT> pack = *reinterpret_cast<const Pack<T, COUNT>*>(from);
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) out[i] = to_float(pack.at[i]);
+  }
+};
+
+// Taken from 32-bit words, a bfloat16 costs one instruction; taken alone, two.
+template <int COUNT>
+struct Unpack<bfloat16, COUNT> {
+  static DEVICE void load(float (&out)[COUNT], const bfloat16* from) {
+    Pack<unsigned, COUNT / 2> pack = *reinterpret_cast<const Pack<unsigned, COUNT / 2>*>(from);
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 2) {
+      out[i] = from_bits(pack.at[i / 2] << 16);
+      out[i + 1] = from_bits(pack.at[i / 2] & 0xffff0000u);
+    }
+  }
+};
+template <>
+struct Unpack<bfloat16, 1> {
+  static DEVICE void load(float (&out)[1], const bfloat16* from) { out[0] = to_float(*from); }
+};
+
+// Sums each of COUNT numbers over the WIDTH threads whose lane differs in the bits of WIDTH - 1
+// times FIRST. The threads exchange halves, so that in the end each keeps the sums of COUNT / WIDTH
+// numbers (at least one) at the front, those from owned_sum() on: 3 exchanges for 4 numbers over
+// 4 threads instead of 8.
+template <int COUNT, int WIDTH, int FIRST>
+DEVICE void spread_sum(float (&x)[COUNT], int lane) {
+  int count = COUNT;
+#pragma unroll
+  for (int mask = FIRST; mask < WIDTH * FIRST; mask *= 2) {
+    if (count > 1) {
+      count /= 2;
+      bool upper = lane & mask;
+#pragma unroll
+      for (int i = 0; i < COUNT / 2; ++i) {
+        if (i < count) {
+          float kept = select(upper, x[i + count], x[i]);
+          float sent = select(upper, x[i], x[i + count]);
+          x[i] = kept + exchange(sent, mask);
+        }
+      }
+    } else {
+      x[0] += exchange(x[0], mask);
+    }
+  }
+}
+
+// Which of its numbers spread_sum() leaves at the front in this thread.
+template <int COUNT, int WIDTH, int FIRST>
+DEVICE int owned_sum(int lane) {
+  int first = 0;
+#pragma unroll
+  for (int mask = FIRST, count = COUNT / 2; mask < WIDTH * FIRST; mask *= 2, count /= 2) {
+    if (lane & mask) first += count;
+  }
+  return first;
+}

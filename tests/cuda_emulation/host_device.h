@@ -1,0 +1,156 @@
+// CUDA on the CPU, for tests: the threads of a block are fibers, which take turns at barriers.
+//
+// Slow, and faithful in what the kernels rely on: every thread has registers and a stack of its
+// own, shuffles exchange within a warp, shared memory is filled with NaN before each block, and a
+// thread that misses a barrier stops the program.
+#pragma once
+
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#define DEVICE inline
+#define __global__
+#define __launch_bounds__(...)
+#define SHARED(type, name) type* name = reinterpret_cast<type*>(emulation::shared.data())
+
+using std::max;
+using std::min;
+
+struct Index {
+  int x = 0, y = 0;
+};
+inline Index threadIdx, blockIdx, gridDim;
+
+namespace emulation {
+
+constexpr int STACK_BYTES = 1 << 18;
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
+  bool done = false;
+};
+
+struct Barrier {
+  int arrived = 0, passed = 0;
+};
+
+inline std::vector<Fiber> fibers;
+inline std::vector<Barrier> warp_barriers;
+inline std::vector<float> exchanged, shared;
+inline Barrier block_barrier;
+inline ucontext_t scheduler;
+inline int current = 0;
+inline void (*body)() = nullptr;
+
+inline void yield() { swapcontext(&fibers[current].context, &scheduler); }
+
+inline void wait(Barrier& barrier, int threads) {
+  int turn = barrier.passed;
+  if (++barrier.arrived == threads) {
+    barrier.arrived = 0;
+    ++barrier.passed;
+  }
+  while (barrier.passed == turn) yield();
+}
+
+inline void run_fiber() {
+  body();
+  fibers[current].done = true;
+  yield();
+}
+
+inline void run_block(int threads) {
+  warp_barriers.assign(threads / 32, Barrier());
+  block_barrier = Barrier();
+  for (int i = 0; i < threads; ++i) {
+    Fiber& fiber = fibers[i];
+    fiber.done = false;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fiber.context, run_fiber, 0);
+  }
+  int done = 0;
+  for (long turns = 0; done < threads; ++turns) {
+    if (turns > 100000000) {
+      std::fprintf(stderr, "a barrier was missed\n");
+      std::abort();
+    }
+    for (current = 0; current < threads; ++current) {
+      if (fibers[current].done) continue;
+      threadIdx.x = current;
+      swapcontext(&scheduler, &fibers[current].context);
+      done += fibers[current].done;
+    }
+  }
+}
+
+inline void launch(Index grid, int threads, int shared_bytes, void (*kernel)()) {
+  body = kernel;
+  gridDim = grid;
+  fibers = std::vector<Fiber>(threads);
+  exchanged.assign(threads, 0.f);
+  for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y) {
+    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
+      shared.assign(shared_bytes / sizeof(float), std::numeric_limits<float>::quiet_NaN());
+      run_block(threads);
+    }
+  }
+}
+
+}  // namespace emulation
+
+inline void __syncthreads() {
+  emulation::wait(emulation::block_barrier, (int)emulation::fibers.size());
+}
+inline void __syncwarp() { emulation::wait(emulation::warp_barriers[threadIdx.x / 32], 32); }
+
+inline float exchange(float x, int mask) {
+  int me = threadIdx.x;
+  emulation::exchanged[me] = x;
+  __syncwarp();
+  float other = emulation::exchanged[me ^ mask];
+  __syncwarp();
+  return other;
+}
+
+inline float select(bool condition, float a, float b) { return condition ? a : b; }
+
+inline float from_bits(unsigned bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+inline unsigned to_bits(float x) {
+  unsigned bits;
+  std::memcpy(&bits, &x, sizeof x);
+  return bits;
+}
+
+inline float to_float(bfloat16 x) { return from_bits((unsigned)x.bits << 16); }
+inline bfloat16 to_bfloat16(float x) {
+  unsigned bits = to_bits(x);
+  return {(unsigned short)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+inline float to_float(float16 x) {
+  _Float16 y;
+  std::memcpy(&y, &x, sizeof y);
+  return y;
+}
+inline float16 to_float16(float x) {
+  _Float16 y = (_Float16)x;
+  float16 bits;
+  std::memcpy(&bits, &y, sizeof y);
+  return bits;
+}
+inline float exp2_approx(float x) { return std::exp2(x); }
+inline float log2_approx(float x) { return std::log2(x); }

@@ -1,0 +1,122 @@
+"""The CUDA C++ kernels against the float64 reference; emulated where there is no GPU."""
+
+import importlib.util
+
+import naive
+import pytest
+import torch
+from cuda_emulation import HAS_COMPILER, emulate
+from scan_inputs import make_inputs
+
+from mmv2m.ops.cuda_backend.compile import compile_kernel
+from mmv2m.ops.cuda_backend.launch import launch
+from mmv2m.ops.reference import directional_scan_reference
+
+pytest.importorskip('triton')
+from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
+from mmv2m.ops.triton_backend.scan import ScanInputs  # noqa: E402
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = 'cuda' if ON_GPU else 'cpu'
+CORNERS = ['right', 'left', 'down', 'up']
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
+
+
+def run(scan):
+    launch(scan.call(), torch.device(DEVICE)) if ON_GPU else emulate(scan.call())
+    return scan.sum_up()
+
+
+def make_scan(shape, states, directions, sums=False, dtype=torch.float32, most_steps=None, **kinds):
+    """Inputs of the kernel, its call, and the gradients of the reference."""
+    each = [make_inputs(shape, states, dtype, **kinds, seed=k) for k in range(len(directions))]
+
+    def stacked(name):
+        return None if each[0][name] is None else torch.stack([e[name] for e in each])
+
+    tensors = {name: stacked(name) for name in ('x', 'delta', 'B', 'C')}
+    tensors.update({name: each[0][name] for name in ('A', 'D', 'delta_bias')})
+    generator = torch.Generator().manual_seed(1)
+    grad_y = torch.randn((() if sums else (len(directions),)) + shape, generator=generator)
+    grad_y = grad_y.to(dtype)
+    order = ('x', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
+    given = [None if tensors[n] is None else tensors[n].to(DEVICE) for n in order]
+    inputs = ScanInputs(*given, 'apply', directions)
+    scan = BackwardScan(grad_y.to(DEVICE), inputs, sums, multiprocessors=1)
+    if most_steps is not None:
+        scan.cut(most_steps)
+    return scan, reference_gradients(tensors, grad_y, directions, sums)
+
+
+def reference_gradients(tensors, grad_y, directions, sums):
+    leaves = {n: t.double().requires_grad_() for n, t in tensors.items() if t is not None}
+    shared = {n: leaves[n] for n in ('A', 'D', 'delta_bias')}
+    ys = [
+        directional_scan_reference(
+            **{n: leaves[n][k] for n in ('x', 'delta', 'B', 'C') if n in leaves},
+            **shared,
+            delta_softplus=True,
+            direction=direction,
+        )
+        for k, direction in enumerate(directions)
+    ]
+    (sum(ys) if sums else torch.stack(ys)).backward(grad_y.double())
+    return {name: leaf.grad for name, leaf in leaves.items()}
+
+
+def compare(scan, truth, dtype=torch.float32):
+    gradients = run(scan)
+    for name, expected in truth.items():
+        assert naive.relative_error(gradients[name], expected) < TOLERANCE[dtype], name
+
+
+@needs_a_device
+@pytest.mark.parametrize('shape', [(2, 3, 4, 40), (1, 1, 1, 3), (1, 5, 2, 128)])
+@pytest.mark.parametrize(('B', 'C', 'sums'), [('token', None, False), (None, 'token', True)])
+def test_four_corners(shape, B, C, sums):
+    compare(*make_scan(shape, 16, CORNERS, sums, B=B, C=C))
+
+
+@needs_a_device
+@pytest.mark.parametrize('states', [1, 2, 3, 4, 8, 16, 32])
+def test_states_and_chunks(states):
+    """Eleven steps, cut into chunks of four: whole pairs, and a chunk with a single step."""
+    compare(*make_scan((1, 2, 11, 6), states, ['left'], most_steps=4))
+
+
+@needs_a_device
+@pytest.mark.parametrize('dtype', TOLERANCE)
+def test_dtypes(dtype):
+    compare(*make_scan((1, 2, 7, 36), 16, ['right', 'up'], dtype=dtype, B='token', C=None), dtype)
+
+
+@needs_a_device
+def test_maps_at_odd_addresses():
+    scan, truth = make_scan((1, 2, 5, 32), 16, ['right'], B='token', C=None)
+    storage = torch.empty(scan.x.numel() + 1, device=DEVICE)
+    scan.x = storage[1:].copy_(scan.x.flatten()).view_as(scan.x)
+    assert not dict(scan.call().definitions)['VECTORS']
+    compare(scan, truth)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('cuda') is None, reason='cuda-bindings is not installed'
+)
+@pytest.mark.parametrize('architecture', ['sm_80', 'sm_90'])
+def test_compiles_for(architecture, tmp_path, monkeypatch):
+    monkeypatch.setenv('MMV2M_CACHE_DIR', str(tmp_path))
+    scan, _ = make_scan((1, 2, 3, 384), 16, CORNERS, dtype=torch.bfloat16, B='token', C=None)
+    definitions = scan.call().definitions
+    cubin = compile_kernel('scan_backward.cu', definitions, architecture)
+    assert cubin[:4] == b'\x7fELF'
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [cubin]
+    assert compile_kernel('scan_backward.cu', definitions, architecture) == cubin
+
+
+def test_the_compilers_words_are_passed_on(tmp_path, monkeypatch):
+    pytest.importorskip('cuda.bindings')
+    monkeypatch.setenv('MMV2M_CACHE_DIR', str(tmp_path))
+    with pytest.raises(RuntimeError, match=r'scan_backward.cu does not compile(.|\n)*NUMBER'):
+        compile_kernel('scan_backward.cu', (('STATES', 16),), 'sm_90')
