@@ -8,12 +8,15 @@ from torch import Tensor
 
 from .kernels.conv_backward import conv_backward_kernel
 from .kernels.conv_forward import conv_forward_kernel
-from .layout import Grid, group_directions, token_layout
+from .layout import Grid, even_parts, group_directions, token_layout
 
 __all__ = ['convs_backward', 'convs_forward']
 
 CHANNELS = 64
 """Channels of a program, a warp: two a thread, so that it loads 32 bits at a time."""
+
+STEPS, STEPS_BACKWARD = 16, 9
+"""Tokens whose loads a program has under way together, at most."""
 
 LANES_PER_PROGRAM = 1
 """Lanes over which a program of the backward kernel sums gradients of parameters."""
@@ -54,6 +57,7 @@ def convs_forward(
             HAS_GATE=gate is not None,
             HAS_BIAS=bias is not None,
             TAPS=weight.shape[1],
+            STEPS=even_parts(group.length(grid), STEPS),
             BLOCK_E=CHANNELS,
             num_warps=1,
         )
@@ -106,6 +110,7 @@ def convs_backward(
             HAS_GATE=gate is not None,
             HAS_BIAS=bias is not None,
             TAPS=taps,
+            STEPS=even_parts(group.length(grid) + taps - 1, STEPS_BACKWARD),
             BLOCK_E=CHANNELS,
             num_warps=1,
         )

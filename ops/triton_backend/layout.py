@@ -4,13 +4,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
 from ..directions import get_direction
 
-__all__ = ['DirectionGroup', 'Grid', 'dot_dtype', 'group_directions', 'token_layout']
+__all__ = [
+    'DirectionGroup',
+    'Grid',
+    'dot_dtype',
+    'even_parts',
+    'group_directions',
+    'token_layout',
+]
 
 
 class Grid(NamedTuple):
@@ -84,6 +92,11 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
         regular = regular and (size == 1 or stride == distance * tokens)
         tokens *= size
     return (x, distance) if regular else (x.contiguous(), x.shape[-1])
+
+
+def even_parts(length: int, most: int) -> int:
+    """Steps of the parts, of at most ``most`` steps each, into which a walk is best cut."""
+    return triton.cdiv(length, triton.cdiv(length, most))
 
 
 def dot_dtype(dtype: torch.dtype) -> tl.dtype:

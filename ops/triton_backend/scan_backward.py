@@ -8,7 +8,7 @@ import triton
 from torch import Tensor
 
 from .kernels.scan_backward import scan_backward_kernel
-from .layout import DirectionGroup, dot_dtype, group_directions
+from .layout import DirectionGroup, dot_dtype, even_parts, group_directions
 from .scan import ScanInputs
 
 __all__ = ['ScansBackward', 'scans_backward']
@@ -21,6 +21,9 @@ CHANNELS = 32
 
 GROUP = 4
 """States of which a program holds the history at a time."""
+
+MOST_STEPS = 16
+"""Steps whose history a program holds."""
 
 LANES_PER_PROGRAM = 2
 """Lanes over which a program sums gradients of parameters."""
@@ -114,7 +117,7 @@ def _launch_backward(
     grid, dtype = inputs.grid, inputs.x.dtype
     programs = triton.cdiv(grid.channels, CHANNELS) * (buffers.rows[turn + 1] - buffers.rows[turn])
     length = group.length(grid)
-    chunk = _chunk_steps(length)
+    chunk = even_parts(length, MOST_STEPS)
     chunks = triton.cdiv(length, chunk)
     options = inputs.options()
     states = options['STATES']
@@ -151,8 +154,3 @@ def _launch_backward(
         num_warps=1,
         num_stages=1,  # there is nothing to gain from a copy in shared memory
     )
-
-
-def _chunk_steps(length: int) -> int:
-    """Steps of a chunk: at most 16, and as even as possible."""
-    return triton.cdiv(length, triton.cdiv(length, 16))

@@ -37,12 +37,14 @@ def conv_backward_kernel(
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TAPS: tl.constexpr,
+    STEPS: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
     """Gradients of ``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
     A program owns a block of channels and some lanes (rows, or columns if along_h), and walks along
-    each with the last TAPS inputs and the unfinished input gradients in registers.
+    each with the last TAPS inputs and the unfinished input gradients in registers, STEPS tokens at
+    a time: their loads are under way together.
 
     Shapes: grad_y (K, tokens, E); x, gate, weight and bias as in the forward kernel; grad_x
     (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); grad_weight (programs along
@@ -78,59 +80,53 @@ def conv_backward_kernel(
             if HAS_GATE:
                 gate_row = gate + token * gate_token + channel
             grad_row = grad_y + (token + k * tokens) * channels + channel
-            x_ahead = tl.load(x_row, valid, 0)
-            grad_ahead = tl.load(grad_row, valid, 0)
-            gate_ahead = x_ahead
-            if HAS_GATE:
-                gate_ahead = tl.load(gate_row, valid, 0)
             inputs, gates, past, unfinished = no_past, no_past, no_past, no_past
-            for t in range(length + TAPS - 1):
-                current, gating = x_ahead.to(tl.float32), gate_ahead.to(tl.float32)
-                upstream = grad_ahead.to(tl.float32)
-                # What the next step reads is on its way while this one computes.
-                more = valid & (t + 1 < length)
-                x_row += step * x_token
-                grad_row += step * channels
-                x_ahead = tl.load(x_row, more, 0)
-                grad_ahead = tl.load(grad_row, more, 0)
-                inputs = inputs + (current,)
-                if HAS_GATE:
-                    gate_row += step * gate_token
-                    gate_ahead = tl.load(gate_row, more, 0)
-                    gates = gates + (gating,)
-                    current *= silu(gating)
-                window = past + (current,)
-                linear = offset
-                for tap in tl.static_range(TAPS):
-                    linear += taps[tap] * window[tap]
-                grad = upstream * silu_grad(linear)
-                bias_sum += grad
-                new_sums, pending = (), ()
-                for tap in tl.static_range(TAPS):
-                    new_sums = new_sums + (sums[tap] + grad * window[tap],)
-                    if tap < TAPS - 1:
-                        pending = pending + (unfinished[tap] + taps[tap] * grad,)
-                    else:
-                        pending = pending + (taps[tap] * grad,)
-                sums = new_sums
+            for start in range(0, length + TAPS - 1, STEPS):
+                xs, gatings, upstream = (), (), ()
+                for j in tl.static_range(STEPS):
+                    there, at = valid & (start + j < length), (start + j) * step
+                    xs = xs + (tl.load(x_row + at * x_token, there, 0),)
+                    upstream = upstream + (tl.load(grad_row + at * channels, there, 0),)
+                    if HAS_GATE:
+                        gatings = gatings + (tl.load(gate_row + at * gate_token, there, 0),)
+                for j in tl.static_range(STEPS):
+                    current = xs[j].to(tl.float32)
+                    inputs = inputs + (current,)
+                    if HAS_GATE:
+                        gates = gates + (gatings[j].to(tl.float32),)
+                        current *= silu(gates[TAPS - 1])
+                    window = past + (current,)
+                    linear = offset
+                    for tap in tl.static_range(TAPS):
+                        linear += taps[tap] * window[tap]
+                    grad = upstream[j].to(tl.float32) * silu_grad(linear)
+                    bias_sum += grad
+                    new_sums, pending = (), ()
+                    for tap in tl.static_range(TAPS):
+                        new_sums = new_sums + (sums[tap] + grad * window[tap],)
+                        if tap < TAPS - 1:
+                            pending = pending + (unfinished[tap] + taps[tap] * grad,)
+                        else:
+                            pending = pending + (taps[tap] * grad,)
+                    sums = new_sums
 
-                # What entered TAPS - 1 steps ago has been seen by every tap now.
-                done = valid & (t >= TAPS - 1)
-                again = done & ((i > 0) | (adds == 1))
-                finished = pending[0]
-                back = (t - TAPS + 1) * step
-                if HAS_GATE:
-                    where = grad_gate + (token + back) * channels + channel
-                    through = finished * inputs[0] * silu_grad(gates[0])
-                    through += tl.load(where, again, 0).to(tl.float32)
-                    tl.store(where, through.to(grad_gate.dtype.element_ty), done)
-                    finished *= silu(gates[0])
-                    gates = gates[1:]
-                where = grad_x + (x_first + back) * channels + channel
-                if SHARED_X:
-                    finished += tl.load(where, again, 0).to(tl.float32)
-                tl.store(where, finished.to(grad_x.dtype.element_ty), done)
-                inputs, past, unfinished = inputs[1:], window[1:], pending[1:]
+                    # What entered TAPS - 1 steps ago has been seen by every tap now.
+                    t = start + j - (TAPS - 1)
+                    done = valid & (t >= 0) & (t < length)
+                    again = done & ((i > 0) | (adds == 1))
+                    finished = pending[0]
+                    if HAS_GATE:
+                        where = grad_gate + (token + t * step) * channels + channel
+                        through = finished * inputs[0] * silu_grad(gates[0])
+                        through += tl.load(where, again, 0).to(tl.float32)
+                        tl.store(where, through.to(grad_gate.dtype.element_ty), done)
+                        finished *= silu(gates[0])
+                        gates = gates[1:]
+                    where = grad_x + (x_first + t * step) * channels + channel
+                    if SHARED_X:
+                        finished += tl.load(where, again, 0).to(tl.float32)
+                    tl.store(where, finished.to(grad_x.dtype.element_ty), done)
+                    inputs, past, unfinished = inputs[1:], window[1:], pending[1:]
 
     row = group.to(tl.int64) * channels + channel
     for tap in tl.static_range(TAPS):

@@ -29,12 +29,14 @@ def conv_forward_kernel(
     HAS_GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TAPS: tl.constexpr,
+    STEPS: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
     """``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
     A program owns a block of channels of one lane (row, or column if along_h) in one direction, and
-    walks along it with the last TAPS inputs in registers.
+    walks along it with the last TAPS inputs in registers, STEPS tokens at a time: their loads are
+    under way together.
 
     Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
     (E,); y (K, tokens, E). ``*_token`` is the distance between tokens. Nibble i of ``directions``
@@ -63,26 +65,21 @@ def conv_forward_kernel(
     gate_row = x_row
     if HAS_GATE:
         gate_row = gate + token * gate_token + channel
-    some = valid & (length > 0)
-    x_ahead = tl.load(x_row, some, 0)
-    gate_ahead = x_ahead
-    if HAS_GATE:
-        gate_ahead = tl.load(gate_row, some, 0)
-    for t in range(length):
-        current = x_ahead.to(tl.float32)
-        if HAS_GATE:
-            current *= silu(gate_ahead.to(tl.float32))
-        # What the next step reads is on its way while this one computes.
-        more = valid & (t + 1 < length)
-        x_row += step * x_token
-        x_ahead = tl.load(x_row, more, 0)
-        if HAS_GATE:
-            gate_row += step * gate_token
-            gate_ahead = tl.load(gate_row, more, 0)
-        window = past + (current,)
-        linear = offset
-        for tap in tl.static_range(TAPS):
-            linear += taps[tap] * window[tap]
-        tl.store(y_row, silu(linear).to(y.dtype.element_ty), valid)
-        y_row += step * channels
-        past = window[1:]
+    for start in range(0, length, STEPS):
+        inputs, gates = (), ()
+        for j in tl.static_range(STEPS):
+            there = valid & (start + j < length)
+            inputs = inputs + (tl.load(x_row + (start + j) * step * x_token, there, 0),)
+            if HAS_GATE:
+                gates = gates + (tl.load(gate_row + (start + j) * step * gate_token, there, 0),)
+        for j in tl.static_range(STEPS):
+            current = inputs[j].to(tl.float32)
+            if HAS_GATE:
+                current *= silu(gates[j].to(tl.float32))
+            window = past + (current,)
+            linear = offset
+            for tap in tl.static_range(TAPS):
+                linear += taps[tap] * window[tap]
+            where = y_row + (start + j) * step * channels
+            tl.store(where, silu(linear).to(y.dtype.element_ty), valid & (start + j < length))
+            past = window[1:]
