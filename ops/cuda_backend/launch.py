@@ -1,7 +1,7 @@
 """Launching compiled kernels on PyTorch's current stream."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .compile import Definitions, compile_kernel
 
-__all__ = ['Launch', 'address', 'launch', 'multiprocessors']
+__all__ = ['Launch', 'Launcher', 'address', 'launch', 'multiprocessors']
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Launch:
     arguments: Sequence[Any]
 
 
+Launcher = Callable[[Launch, torch.device], None]
+"""A function like :func:`launch`; tests have one that emulates a GPU."""
+
+
 def address(tensor: Tensor | None) -> int | None:
     """What a pointer argument takes."""
     return None if tensor is None else tensor.data_ptr()
@@ -42,7 +46,9 @@ def address(tensor: Tensor | None) -> int | None:
 
 @cache
 def multiprocessors(device: torch.device) -> int:
-    """Of a GPU."""
+    """Of a GPU; of anything else, which only an emulation runs on, one."""
+    if device.type != 'cuda':
+        return 1
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 

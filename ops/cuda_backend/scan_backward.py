@@ -9,11 +9,11 @@ from torch import Tensor
 from ..directions import get_direction
 from ..triton_backend import scan_backward as triton_scan_backward
 from ..triton_backend.scan import ScanInputs
+from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
 from .launch import Launch, address, launch, multiprocessors
 
 __all__ = ['BackwardScan', 'scans_backward']
 
-TYPES = {torch.float32: 'float', torch.bfloat16: 'bfloat16', torch.float16: 'float16'}
 SOFTPLUS = dict(none=0, apply=1, applied=2)
 MOST_STATES = 32
 WARPS_AT_ONCE = {1: 28, 2: 24, 4: 16, 8: 12, 16: 12, 32: 12}
@@ -21,7 +21,6 @@ WARPS_AT_ONCE = {1: 28, 2: 24, 4: 16, 8: 12, 16: 12, 32: 12}
 for a single state shared memory enough to hold the history of 60 steps."""
 SHARED_BYTES = 216 * 1024
 """Shared memory of a multiprocessor that its blocks may have together."""
-INT_MAX = 2**31 - 1
 
 
 class Tensors(ctypes.Structure):
@@ -38,15 +37,6 @@ class Gradients(ctypes.Structure):
     """``Gradients`` of the kernel."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', 'A', 'B', 'C', 'D', 'bias')]
-
-
-class Map(ctypes.Structure):
-    """``Map`` of the kernel."""
-
-    _fields_ = [
-        *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels', 'directions')),
-        *((name, ctypes.c_uint) for name in ('reverse', 'along_h')),
-    ]
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,7 @@ def _serves(inputs: ScanInputs) -> bool:
     return (
         'constant' not in (inputs.B_kind, inputs.C_kind)
         and inputs.states <= MOST_STATES
-        and grid.height * grid.width * widest <= INT_MAX
+        and within_reach(grid, widest)
     )
 
 
@@ -113,7 +103,7 @@ class BackwardScan:
         self.tile = Tile.of(self.states)
         self.walks = [get_direction(name) for name in inputs.directions]
         column_blocks = -(-self.grid.channels // self.tile.channels)
-        self.warps = min((4, 3, 2, 1), key=lambda w: -(-column_blocks // w) * w)
+        self.warps = choose_warps(column_blocks)
         self.groups = -(-column_blocks // self.warps)
         self.blocks = WARPS_AT_ONCE[self.states] // self.warps
         lanes = sum(self.grid.tokens // self._length(walk.axis) for walk in self.walks)
@@ -165,7 +155,7 @@ class BackwardScan:
         arguments = (
             self._tensors(),
             self._gradients(),
-            self._map(),
+            make_map(self.grid, self.walks),
             ctypes.c_void_p(address(self.carried)),
             *map(ctypes.c_int, (self.inputs.states, self.chunk, self.chunks)),
         )
@@ -190,27 +180,20 @@ class BackwardScan:
         partial = (self.partial[name] for name in ('A', 'B', 'C', 'D', 'delta_bias'))
         return Gradients(*map(address, (*self.maps.values(), *partial)))
 
-    def _map(self) -> Map:
-        return Map(
-            *(*self.grid, len(self.walks)),
-            sum(walk.reverse << k for k, walk in enumerate(self.walks)),
-            sum((walk.axis == 1) << k for k, walk in enumerate(self.walks)),
-        )
-
     def _definitions(self) -> tuple[tuple[str, object], ...]:
         """What the kernel is compiled for; see its source."""
         given, grid = self.inputs, self.grid
-        vectors = grid.channels % Tile.channels_held(self.states) == 0 and all(
-            t.data_ptr() % 16 == 0 for t in (self.x, self.delta, self.grad_y)
-        )
-        sides = [side for side in (given.B, given.C) if side is not None]
-        aligned = all(s.data_ptr() % 16 == 0 for s in sides)
-        strides = all(n % self.tile.states == 0 for n in (given.B_token, given.C_token))
+        held, states = Tile.channels_held(self.states), self.tile.states
+        maps = ((t, grid.channels) for t in (self.x, self.delta, self.grad_y))
+        sides = ((given.B, given.B_token), (given.C, given.C_token))
+        vectors = loads_at_once(held, maps)
+        types = [NUMBERS[side.dtype] for side, _ in sides if side is not None]
         values = dict(
-            NUMBER=TYPES[self.x.dtype],
-            SIDE=TYPES[sides[0].dtype] if sides else 'float',
+            NUMBER=NUMBERS[self.x.dtype],
+            SIDE=types[0] if types else 'float',
             STATES=self.states,
-            WHOLE_STATES=given.states == self.states and aligned and strides,
+            CHANNELS_HELD=held,
+            WHOLE_STATES=given.states == self.states and loads_at_once(states, sides),
             WHOLE_CHANNELS=vectors and grid.channels % (self.warps * self.tile.channels) == 0,
             VECTORS=vectors,
             B_TOKEN=int(given.B_kind == 'token'),

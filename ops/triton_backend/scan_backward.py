@@ -1,6 +1,5 @@
 """Launching the backward kernel of the scan, and summing up what its programs leave."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,7 @@ from .kernels.scan_backward import scan_backward_kernel
 from .layout import DirectionGroup, dot_dtype, even_parts, group_directions
 from .scan import ScanInputs
 
-__all__ = ['ScansBackward', 'scans_backward']
-
-ScansBackward = Callable[[Tensor, ScanInputs, bool], dict[str, Tensor | None]]
-"""A function like :func:`scans_backward`."""
+__all__ = ['scans_backward']
 
 CHANNELS = 32
 """Channels of a program: one a thread."""

@@ -3,24 +3,30 @@
 import torch
 from torch import Tensor
 
-from .conv import convs_backward, convs_forward
 from .gate import gate_backward, gate_forward
-from .scan import ScanInputs, scans_forward
-from .scan_backward import ScansBackward, scans_backward
+from .kernel_set import TRITON, KernelSet
+from .scan import ScanInputs
 
 __all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward']
 
 
-def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str) -> Tensor:
+def conv_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, kernels: KernelSet = TRITON
+) -> Tensor:
     """See :func:`mmv2m.ops.directional_conv`."""
-    return convs_forward(x, None, weight, bias, [direction])[0]
+    return kernels.convs_forward(x, None, weight, bias, [direction])[0]
 
 
 def conv_backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    direction: str,
+    kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, weight, bias``."""
-    grad_x, _, *others = convs_backward(grad_y[None], x, None, weight, bias, [direction])
+    grad_x, _, *others = kernels.convs_backward(grad_y[None], x, None, weight, bias, [direction])
     return grad_x, *others
 
 
@@ -35,11 +41,12 @@ def scan_forward(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     direction: str,
+    kernels: KernelSet = TRITON,
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_scan`."""
     inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
     # What the gate brings back into half precision's range may be outside before.
-    y = scans_forward(inputs, dtype=torch.float32 if z is not None else None)[0]
+    y = kernels.scans_forward(inputs, dtype=torch.float32 if z is not None else None)[0]
     return y if z is None else gate_forward(y, z)
 
 
@@ -55,15 +62,15 @@ def scan_backward(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     direction: str,
-    scans_backward: ScansBackward = scans_backward,
+    kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``; by which kernel can be chosen."""
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
     inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
     grad_z = None
     if z is not None:
-        ungated = scans_forward(inputs, dtype=torch.float32)[0]
+        ungated = kernels.scans_forward(inputs, dtype=torch.float32)[0]
         grad_y, grad_z = gate_backward(grad_y, ungated, z)
-    grads = scans_backward(grad_y[None], inputs, False)
+    grads = kernels.scans_backward(grad_y[None], inputs)
     grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias = (
         _like(grads[name], value)
         for name, value in dict(x=x, delta=delta, A=A, B=B, C=C, D=D, delta_bias=delta_bias).items()

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .conv import convs_backward, convs_forward
+from .kernel_set import TRITON, KernelSet
 from .projection import project
-from .scan import ScanInputs, scans_forward
-from .scan_backward import ScansBackward, scans_backward
+from .scan import ScanInputs
 
 __all__ = ['ssm_backward', 'ssm_forward']
 
@@ -37,11 +36,15 @@ class SSMTensors(NamedTuple):
 
 
 def ssm_forward(
-    tensors: Sequence[Any], directions: Sequence[str], projects: str, reduction: str
+    tensors: Sequence[Any],
+    directions: Sequence[str],
+    projects: str,
+    reduction: str,
+    kernels: KernelSet = TRITON,
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`."""
-    inputs, _ = _scan_inputs(SSMTensors(*tensors), directions, projects)
-    return scans_forward(inputs, sums=reduction == 'sum')
+    inputs, _ = _scan_inputs(SSMTensors(*tensors), directions, projects, kernels)
+    return kernels.scans_forward(inputs, sums=reduction == 'sum')
 
 
 def ssm_backward(
@@ -50,27 +53,27 @@ def ssm_backward(
     directions: Sequence[str],
     projects: str,
     reduction: str,
-    scans_backward: ScansBackward = scans_backward,
+    kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the nine tensors; by which kernel of the scan can be chosen."""
+    """Gradients of the nine tensors."""
     given = SSMTensors(*tensors)
-    inputs, low_rank = _scan_inputs(given, directions, projects)
-    grads = scans_backward(grad_y, inputs, reduction == 'sum')
+    inputs, low_rank = _scan_inputs(given, directions, projects, kernels)
+    grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
     with torch.autocast(grad_y.device.type, enabled=False):
         grad_conv, grad_x_proj, grad_dt_proj = _projections_backward(
             grads, inputs.x, low_rank, given.x_proj, given.dt_proj
         )
     return (
-        *convs_backward(grad_conv, *given.conv(), directions),
+        *kernels.convs_backward(grad_conv, *given.conv(), directions),
         *(grad_x_proj, grad_dt_proj, grads['delta_bias'], grads['A'], grads['D']),
     )
 
 
 def _scan_inputs(
-    given: SSMTensors, directions: Sequence[str], projects: str
+    given: SSMTensors, directions: Sequence[str], projects: str, kernels: KernelSet
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
-    convolved = convs_forward(*given.conv(), directions)
+    convolved = kernels.convs_forward(*given.conv(), directions)
     low_rank, delta, sides = project(
         convolved, given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1]
     )

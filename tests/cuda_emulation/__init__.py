@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import torch
+
 from mmv2m.ops.cuda_backend.compile import KERNELS
 from mmv2m.ops.cuda_backend.launch import Launch
 
@@ -16,10 +18,12 @@ HERE = Path(__file__).parent
 HAS_COMPILER = shutil.which('g++') is not None
 
 
-def emulate(call: Launch) -> None:
+def emulate(call: Launch, device: torch.device) -> None:
     """Run a kernel's call whose pointers are those of tensors in main memory."""
+    assert device.type == 'cpu'
     run = _compile(call.source, call.definitions)
-    run(*call.grid, call.threads, call.shared_bytes, *map(ctypes.byref, call.arguments))
+    pointers = (ctypes.c_void_p * len(call.arguments))(*map(ctypes.addressof, call.arguments))
+    run(*call.grid, call.threads, call.shared_bytes, pointers)
 
 
 @cache
@@ -28,6 +32,7 @@ def _compile(source: str, definitions: tuple) -> ctypes._CFuncPtr:
     library = Path(mkdtemp()) / f'{name}.so'
     spelled = [f'-D{k}={str(v).lower() if isinstance(v, bool) else v}' for k, v in definitions]
     command = ['g++', '-std=c++17', '-O1', '-shared', '-fPIC', '-DMMV2M_HOST', *spelled]
-    command += [f'-I{KERNELS}', f'-I{HERE}', str(HERE / f'{name}.cpp'), '-o', str(library)]
+    command += [f'-DSOURCE="{source}"', f'-DKERNEL={name}', f'-I{KERNELS}', f'-I{HERE}']
+    command += [str(HERE / 'run.cpp'), '-o', str(library)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library)).run

@@ -12,8 +12,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #define DEVICE inline
@@ -49,7 +51,7 @@ inline std::vector<float> exchanged, shared;
 inline Barrier block_barrier;
 inline ucontext_t scheduler;
 inline int current = 0;
-inline void (*body)() = nullptr;
+inline std::function<void()> body;
 
 inline void yield() { swapcontext(&fibers[current].context, &scheduler); }
 
@@ -94,8 +96,7 @@ inline void run_block(int threads) {
   }
 }
 
-inline void launch(Index grid, int threads, int shared_bytes, void (*kernel)()) {
-  body = kernel;
+inline void run_grid(Index grid, int threads, int shared_bytes) {
   gridDim = grid;
   fibers = std::vector<Fiber>(threads);
   exchanged.assign(threads, 0.f);
@@ -105,6 +106,18 @@ inline void launch(Index grid, int threads, int shared_bytes, void (*kernel)()) 
       run_block(threads);
     }
   }
+}
+
+template <typename... Arguments, size_t... I>
+void set_body(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
+  body = [=] { kernel(*static_cast<Arguments*>(arguments[I])...); };
+}
+
+template <typename... Arguments>
+void launch(Index grid, int threads, int shared_bytes, void (*kernel)(Arguments...),
+            void** arguments) {
+  set_body(kernel, arguments, std::index_sequence_for<Arguments...>());
+  run_grid(grid, threads, shared_bytes);
 }
 
 }  // namespace emulation
@@ -152,5 +165,6 @@ inline float16 to_float16(float x) {
   std::memcpy(&bits, &y, sizeof y);
   return bits;
 }
+inline float reciprocal(float x) { return 1 / x; }
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float log2_approx(float x) { return std::log2(x); }

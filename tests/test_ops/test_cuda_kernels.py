@@ -5,14 +5,16 @@ import importlib.util
 import naive
 import pytest
 import torch
+import torch.nn.functional as F
 from cuda_emulation import HAS_COMPILER, emulate
 from scan_inputs import make_inputs
 
 from mmv2m.ops.cuda_backend.compile import compile_kernel
 from mmv2m.ops.cuda_backend.launch import launch
-from mmv2m.ops.reference import directional_scan_reference
+from mmv2m.ops.reference import directional_conv_reference, directional_scan_reference
 
 pytest.importorskip('triton')
+from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
 from mmv2m.ops.triton_backend.scan import ScanInputs  # noqa: E402
 
@@ -24,8 +26,11 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
 
 
+LAUNCH = launch if ON_GPU else emulate
+
+
 def run(scan):
-    launch(scan.call(), torch.device(DEVICE)) if ON_GPU else emulate(scan.call())
+    LAUNCH(scan.call(), torch.device(DEVICE))
     return scan.sum_up()
 
 
@@ -99,6 +104,58 @@ def test_maps_at_odd_addresses():
     scan.x = storage[1:].copy_(scan.x.flatten()).view_as(scan.x)
     assert not dict(scan.call().definitions)['VECTORS']
     compare(scan, truth)
+
+
+@needs_a_device
+@pytest.mark.parametrize('channels', [3, 40, 96])
+@pytest.mark.parametrize('gated', [False, True])
+@pytest.mark.parametrize('maps', [0, 4])
+def test_conv(channels, gated, maps):
+    compare_conv((2, 3, 9), channels, gated, maps, CORNERS)
+
+
+@needs_a_device
+@pytest.mark.parametrize('grid', [(1, 1, 1), (1, 17, 2)])
+@pytest.mark.parametrize('taps', [1, 3])
+def test_conv_sizes(grid, taps):
+    compare_conv(grid, 8, True, 3, ['up', 'right', 'down'], taps=taps)
+
+
+@needs_a_device
+@pytest.mark.parametrize('dtype', TOLERANCE)
+def test_conv_dtypes(dtype):
+    compare_conv((1, 4, 6), 16, True, 0, ['left', 'down'], dtype)
+
+
+def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, taps=4):
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator)
+
+    both = normal(*grid, 2 * channels).to(dtype)
+    x, gate = both.chunk(2, -1)
+    x = normal(maps, *grid, channels).to(dtype) if maps else x
+    tensors = [x, gate if gated else None, normal(channels, taps) / 2, normal(channels)]
+    given = [None if t is None else t.to(DEVICE) for t in tensors]
+    grad_y = normal(len(directions), *grid, channels).to(dtype)
+    y = convs_forward(*given, directions, launch=LAUNCH)
+    gradients = convs_backward(grad_y.to(DEVICE), *given, directions, launch=LAUNCH)
+
+    leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
+    x, gate, weight, bias = leaves
+    opened = torch.ones_like(both[..., :channels]) if gate is None else F.silu(gate)
+    truth = torch.stack(
+        [
+            directional_conv_reference((x[k] if maps else x) * opened, weight, bias, direction)
+            for k, direction in enumerate(directions)
+        ]
+    )
+    truth.backward(grad_y.double())
+    assert naive.relative_error(y, truth) < TOLERANCE[dtype]
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        if leaf is not None:
+            assert naive.relative_error(gradient, leaf.grad) < TOLERANCE[dtype]
 
 
 @pytest.mark.skipif(

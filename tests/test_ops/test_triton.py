@@ -1,4 +1,4 @@
-"""The Triton kernels against the float64 reference; interpreted where there is no GPU."""
+"""The kernels as operators against the float64 reference; Triton's interpreted without a GPU."""
 
 import naive
 import pytest
@@ -24,13 +24,20 @@ TOLERANCE = {
     torch.bfloat16: 1e-2 if DEVICE == 'cuda' else 3e-2,
     torch.float16: 2e-3,
 }
+# Those in CUDA C++ are emulated without a GPU too, in test_cuda_kernels.py.
+KERNELS = ['triton', 'cuda'] if DEVICE == 'cuda' else ['triton']
 CORNERS = ['right', 'left', 'down', 'up']
 
 
 def compare(function, tensors, tolerance, **options):
     """Output and every gradient on the kernels, against the float64 reference."""
+    for backend in KERNELS:
+        compare_backend(function, tensors, tolerance, backend, **options)
+
+
+def compare_backend(function, tensors, tolerance, backend, **options):
     results = []
-    for backend, dtype in (('triton', None), ('reference', torch.float64)):
+    for backend, dtype in ((backend, None), ('reference', torch.float64)):
         leaves = {
             name: None if value is None else value.to(DEVICE, dtype).detach().requires_grad_()
             for name, value in tensors.items()

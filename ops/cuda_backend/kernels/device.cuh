@@ -35,6 +35,11 @@ DEVICE float16 to_float16(float x) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
   return y;
 }
+DEVICE float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 DEVICE float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -71,6 +76,12 @@ DEVICE float16 from_float<float16>(float x) { return to_float16(x); }
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LN2 = 0.6931471805599453f;
 
+// 1 / (1 + exp(-x)), times x SiLU.
+DEVICE float sigmoid(float x) { return reciprocal(1 + exp2_approx(-x * LOG2E)); }
+
+// Derivative of SiLU at x, from the sigmoid there.
+DEVICE float silu_grad(float x, float sigmoid) { return sigmoid * (1 + x * (1 - sigmoid)); }
+
 // log(1 + exp(x)), without overflow and exact for very negative x.
 DEVICE float softplus(float x) {
   float small = exp2_approx(-fabsf(x) * LOG2E);
@@ -86,36 +97,57 @@ DEVICE float softplus_grad(float y) {
   return y < 0.0625f ? series : 1 - exp2_approx(-y * LOG2E);
 }
 
-// COUNT numbers that lie together and are loaded at once.
+// COUNT numbers that lie together and are loaded and stored at once.
 template <typename T, int COUNT>
 struct alignas(sizeof(T) * COUNT) Pack {
   T at[COUNT];
 };
 
+// As loaded, and as floats when they are needed: half-precision numbers take half the registers.
 template <typename T, int COUNT>
-struct Unpack {
-  static DEVICE void load(float (&out)[COUNT], const T* from) {
-    Pack<T, COUNT> pack = *reinterpret_cast<const Pack<T, COUNT>*>(from);
+struct Numbers {
+  Pack<T, COUNT> raw;
+
+  DEVICE void load(const T* from) { raw = *reinterpret_cast<const Pack<T, COUNT>*>(from); }
+  DEVICE void clear() {
 #pragma unroll
-    for (int i = 0; i < COUNT; ++i) out[i] = to_float(pack.at[i]);
+    for (int i = 0; i < COUNT; ++i) raw.at[i] = from_float<T>(0.f);
+  }
+  DEVICE void set(int i, T value) { raw.at[i] = value; }
+  DEVICE void get(float (&out)[COUNT]) const {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) out[i] = to_float(raw.at[i]);
   }
 };
 
 // Taken from 32-bit words, a bfloat16 costs one instruction; taken alone, two.
 template <int COUNT>
-struct Unpack<bfloat16, COUNT> {
-  static DEVICE void load(float (&out)[COUNT], const bfloat16* from) {
-    Pack<unsigned, COUNT / 2> pack = *reinterpret_cast<const Pack<unsigned, COUNT / 2>*>(from);
-#pragma unroll
-    for (int i = 0; i < COUNT; i += 2) {
-      out[i] = from_bits(pack.at[i / 2] << 16);
-      out[i + 1] = from_bits(pack.at[i / 2] & 0xffff0000u);
+struct Numbers<bfloat16, COUNT> {
+  static constexpr int WORDS = (COUNT + 1) / 2;
+  Pack<unsigned, WORDS> raw;
+
+  DEVICE void load(const bfloat16* from) {
+    if (COUNT == 1) {
+      raw.at[0] = from->bits;
+    } else {
+      raw = *reinterpret_cast<const Pack<unsigned, WORDS>*>(from);
     }
   }
-};
-template <>
-struct Unpack<bfloat16, 1> {
-  static DEVICE void load(float (&out)[1], const bfloat16* from) { out[0] = to_float(*from); }
+  DEVICE void clear() {
+#pragma unroll
+    for (int i = 0; i < WORDS; ++i) raw.at[i] = 0;
+  }
+  DEVICE void set(int i, bfloat16 value) {
+    unsigned others = raw.at[i / 2] & (i % 2 ? 0xffffu : 0xffff0000u);
+    raw.at[i / 2] = others | (unsigned)value.bits << i % 2 * 16;
+  }
+  DEVICE void get(float (&out)[COUNT]) const {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      unsigned word = raw.at[i / 2];
+      out[i] = from_bits(i % 2 ? word & 0xffff0000u : word << 16);
+    }
+  }
 };
 
 // Sums each of COUNT numbers over the WIDTH threads whose lane differs in the bits of WIDTH - 1

@@ -94,8 +94,8 @@ DEVICE float times_side(float value, float side) {
 
 DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Channels& bias,
                       int t) {
-  load_channels(out.x, walk.x + t * walk.map_step, place);
-  load_channels(out.dt, walk.delta + t * walk.map_step, place);
+  place.load(out.x, walk.x + t * walk.map_step);
+  place.load(out.dt, walk.delta + t * walk.map_step);
   if (B_TOKEN) {
     load_states(out.B, walk.B + t * walk.B_step, place);
   } else {
@@ -110,7 +110,7 @@ DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Cha
 }
 
 DEVICE void load_step_back(StepBack& out, const Walk& walk, const Place& place, int t) {
-  load_channels(out.dy, walk.grad_y + t * walk.map_step, place);
+  place.load(out.dy, walk.grad_y + t * walk.map_step);
   if (C_TOKEN) {
     load_states(out.C, walk.C + t * walk.C_step, place);
   } else {

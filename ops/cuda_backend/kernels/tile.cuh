@@ -4,37 +4,32 @@
 // registers. Sums over states and sums over channels are thus half done before threads have to
 // exchange anything.
 //
-// Given to the compiler: STATES, the number of states a channel rounded up to a power of two;
-// WHOLE_STATES, whether that changed nothing; WHOLE_CHANNELS, whether the last warp's tile is full
-// too; VECTORS, whether a thread's channels, which then exist all or none, may be loaded at once.
+// Given to the compiler, beside what channels.cuh needs: STATES, the number of states a channel
+// rounded up to a power of two; WHOLE_STATES, whether that changed nothing.
 #pragma once
 
-#include "device.cuh"
+#include "channels.cuh"
 
 constexpr int STATES_HELD = STATES < 4 ? STATES : 4;
 constexpr int STATE_LANES = STATES / STATES_HELD;
 constexpr int CHANNEL_LANES = 32 / STATE_LANES;
-constexpr int CHANNELS_HELD = STATE_LANES == 1 ? 2 : 4;
 constexpr int WARP_CHANNELS = CHANNEL_LANES * CHANNELS_HELD;
 // What a thread keeps of its channels once they are summed over the states.
 constexpr int CHANNELS_OWNED = CHANNELS_HELD > STATE_LANES ? CHANNELS_HELD / STATE_LANES : 1;
 
-typedef float Channels[CHANNELS_HELD];
 typedef float States[STATES_HELD];
 typedef float Tile[CHANNELS_HELD][STATES_HELD];
 
 // A thread's place in its warp's tile.
-struct Place {
-  int lane, channel, state, channels, states;
+struct Place : ChannelPlace {
+  int lane, state, states;
 
   DEVICE Place(int warp_channel, int channels, int states)
-      : lane(threadIdx.x % 32),
-        channel(warp_channel + lane / STATE_LANES * CHANNELS_HELD),
-        state(lane % STATE_LANES * STATES_HELD),
-        channels(channels),
-        states(states) {}
+      : lane(threadIdx.x % 32), state(lane % STATE_LANES * STATES_HELD), states(states) {
+    this->channel = warp_channel + lane / STATE_LANES * CHANNELS_HELD;
+    this->channels = channels;
+  }
 
-  DEVICE bool has_channel(int c) const { return WHOLE_CHANNELS || channel + c < channels; }
   DEVICE bool has_state(int n) const { return WHOLE_STATES || state + n < states; }
 
   // Of the sums over states: the first channel that this thread is left with, and whether other
@@ -45,30 +40,13 @@ struct Place {
   }
 };
 
-// The thread's channels of one token, from its first one on; those that do not exist are zero.
-template <typename T>
-DEVICE void load_channels(Channels& out, const T* from, const Place& place) {
-  if (WHOLE_CHANNELS) {
-    Unpack<T, CHANNELS_HELD>::load(out, from);
-    return;
-  }
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) out[c] = 0.f;
-  if (VECTORS) {
-    if (place.has_channel(0)) Unpack<T, CHANNELS_HELD>::load(out, from);
-  } else {
-#pragma unroll
-    for (int c = 0; c < CHANNELS_HELD; ++c) {
-      if (place.has_channel(c)) out[c] = to_float(from[c]);
-    }
-  }
-}
-
-// The thread's states of one token's projection, likewise.
+// The thread's states of one token's projection; those that do not exist are zero.
 template <typename T>
 DEVICE void load_states(States& out, const T* from, const Place& place) {
   if (WHOLE_STATES) {
-    Unpack<T, STATES_HELD>::load(out, from);
+    Numbers<T, STATES_HELD> numbers;
+    numbers.load(from);
+    numbers.get(out);
   } else {
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) out[n] = place.has_state(n) ? to_float(from[n]) : 0.f;

@@ -1,0 +1,54 @@
+"""What the kernels' arguments have in common."""
+
+import ctypes
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..directions import Direction
+from ..triton_backend.layout import Grid
+
+__all__ = ['NUMBERS', 'Map', 'choose_warps', 'loads_at_once', 'make_map', 'within_reach']
+
+NUMBERS = {torch.float32: 'float', torch.bfloat16: 'bfloat16', torch.float16: 'float16'}
+"""What the kernels call dtypes."""
+
+
+class Map(ctypes.Structure):
+    """``Map`` in lanes.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels', 'directions')),
+        *((name, ctypes.c_uint) for name in ('reverse', 'along_h')),
+    ]
+
+
+def make_map(grid: Grid, walks: Sequence[Direction]) -> Map:
+    """The maps of a launch in several directions."""
+    reverse = sum(walk.reverse << k for k, walk in enumerate(walks))
+    along_h = sum((walk.axis == 1) << k for k, walk in enumerate(walks))
+    return Map(*grid, len(walks), reverse, along_h)
+
+
+def choose_warps(columns: int) -> int:
+    """Warps of a block, so that few are idle where ``columns`` are needed side by side."""
+    return min((4, 3, 2, 1), key=lambda warps: -(-columns // warps) * warps)
+
+
+def loads_at_once(count: int, tensors: Iterable[tuple[Tensor | None, int]]) -> bool:
+    """Whether ``count`` neighbouring numbers may be loaded at once from each token.
+
+    Args:
+        count: Of numbers.
+        tensors: Each with the elements between its tokens; None for one that is not there.
+    """
+    return all(
+        t is None or (t.data_ptr() % (count * t.element_size()) == 0 and token % count == 0)
+        for t, token in tensors
+    )
+
+
+def within_reach(grid: Grid, token: int) -> bool:
+    """Whether the kernels' 32-bit steps reach across an image whose tokens are so far apart."""
+    return grid.height * grid.width * token < 2**31

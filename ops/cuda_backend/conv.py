@@ -1,0 +1,175 @@
+"""The convolutions in CUDA C++: their arguments, and their launches."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..directions import get_direction
+from ..triton_backend import conv as triton_conv
+from ..triton_backend.layout import Grid, even_parts, token_layout
+from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
+from .launch import Launch, Launcher, address, launch, multiprocessors
+
+__all__ = ['convs_backward', 'convs_forward']
+
+STEPS, STEPS_BACKWARD = 7, 4
+"""Tokens whose loads a thread has under way together, at most."""
+
+WARPS_AT_ONCE = 12
+"""Warps of a multiprocessor in the backward kernel: 168 registers a thread."""
+
+INSTRUCTIONS_ASIDE = 0.75
+"""What a step costs beside its channels, in channels: decides on how many a thread holds."""
+
+
+class Conv(ctypes.Structure):
+    """``Conv`` in conv.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
+        *((name, ctypes.c_int) for name in ('x_token', 'gate_token')),
+    ]
+
+
+class ConvGradients(ctypes.Structure):
+    """``ConvGradients`` of the backward kernel."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')]
+
+
+class _Call:
+    """What both passes hand to their kernels."""
+
+    def __init__(self, x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
+        self.grid, self.shared = Grid.of(x), x.dim() == 4
+        self.x, self.x_token = token_layout(x)
+        self.gate: Tensor | None = None
+        self.gate_token = 0
+        if gate is not None:
+            self.gate, self.gate_token = token_layout(gate)
+        self.weight, self.bias = weight.contiguous(), bias
+        self.taps = weight.shape[1]
+        channels = self.grid.channels
+        self.held = min(
+            (4, 2, 1), key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
+        )
+        columns = -(-channels // (32 * self.held))
+        self.warps = choose_warps(columns)
+        self.groups = -(-columns // self.warps)
+
+    def arguments(self) -> Conv:
+        pointers = map(address, (self.x, self.gate, self.weight, self.bias))
+        return Conv(*pointers, self.x_token, self.gate_token)
+
+    def definitions(self, steps: int, *others: Tensor, **more: Any) -> tuple[tuple[str, Any], ...]:
+        """What a kernel is compiled for; ``others`` are further contiguous maps that it uses."""
+        channels = self.grid.channels
+        maps = [(self.x, self.x_token), (self.gate, self.gate_token)]
+        vectors = loads_at_once(self.held, [*maps, *((t, channels) for t in others)])
+        values = dict(
+            NUMBER=NUMBERS[self.x.dtype],
+            CHANNELS_HELD=self.held,
+            WHOLE_CHANNELS=vectors and channels % (32 * self.held * self.warps) == 0,
+            VECTORS=vectors and channels % self.held == 0,
+            TAPS=self.taps,
+            STEPS=steps,
+            SHARED_X=self.shared,
+            HAS_GATE=self.gate is not None,
+            HAS_BIAS=self.bias is not None,
+            WARPS=self.warps,
+            **more,
+        )
+        return tuple(values.items())
+
+    def length(self, axis: int) -> int:
+        return self.grid.height if axis == 1 else self.grid.width
+
+    def lanes(self, axis: int) -> int:
+        return self.grid.tokens // self.length(axis)
+
+
+def _serves(x: Tensor) -> bool:
+    return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
+
+
+def convs_forward(
+    x: Tensor,
+    gate: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    directions: Sequence[str],
+    launch: Launcher = launch,
+) -> Tensor:
+    """See :func:`mmv2m.ops.triton_backend.conv.convs_forward`; huge images are its own."""
+    if not _serves(x):
+        return triton_conv.convs_forward(x, gate, weight, bias, directions)
+    walks = [get_direction(name) for name in directions]
+    y = torch.empty((len(walks), *x.shape[-4:]), dtype=x.dtype, device=x.device)
+    if not y.numel():
+        return y
+    call = _Call(x, gate, weight, bias)
+    longest = max(call.length(walk.axis) for walk in walks)
+    launch(
+        Launch(
+            'conv_forward.cu',
+            call.definitions(even_parts(longest, STEPS), y),
+            (sum(call.lanes(walk.axis) for walk in walks), call.groups),
+            32 * call.warps,
+            0,
+            (call.arguments(), ctypes.c_void_p(address(y)), make_map(call.grid, walks)),
+        ),
+        x.device,
+    )
+    return y
+
+
+def convs_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    gate: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    directions: Sequence[str],
+    launch: Launcher = launch,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own."""
+    if not _serves(x):
+        return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
+    call = _Call(x, gate, weight, bias)
+    walks = [get_direction(name) for name in directions] if grad_y.numel() else []
+    axes = [axis for axis in (2, 1) if any(walk.axis == axis for walk in walks)]
+    blocks = WARPS_AT_ONCE // call.warps
+    most = max(1, multiprocessors(x.device) * blocks // call.groups)
+    rows = [min(call.lanes(axis), most) for axis in axes]
+    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    grad_gate = None if gate is None else torch.empty(gate.shape, dtype=x.dtype, device=x.device)
+    grad_weight = weight.new_empty((sum(rows), *weight.shape))
+    grad_bias = weight.new_empty((sum(rows), weight.shape[0]))
+    grad_y = grad_y.contiguous()
+    for turn, axis in enumerate(axes):
+        first, last = sum(rows[:turn]), sum(rows[: turn + 1])
+        members = [k for k, walk in enumerate(walks) if walk.axis == axis]
+        steps = even_parts(call.length(axis) + call.taps - 1, STEPS_BACKWARD)
+        parts = (grad_weight[first:last], grad_bias[first:last])
+        launch(
+            Launch(
+                'conv_backward.cu',
+                call.definitions(steps, grad_y, grad_x, grad_x, BLOCKS=blocks),
+                (rows[turn], call.groups),
+                32 * call.warps,
+                0,
+                (
+                    call.arguments(),
+                    ctypes.c_void_p(address(grad_y)),
+                    ConvGradients(*map(address, (grad_x, grad_gate, *parts))),
+                    make_map(call.grid, [walks[k] for k in members]),
+                    ctypes.c_uint(sum(k << 4 * i for i, k in enumerate(members))),
+                    ctypes.c_int(turn > 0),
+                ),
+            ),
+            x.device,
+        )
+    return grad_x, grad_gate, grad_weight.sum(0), None if bias is None else grad_bias.sum(0)

@@ -1,0 +1,50 @@
+// What both passes of the convolution share: taps, gates, and walks by stretches of STEPS tokens,
+// whose loads are under way together.
+//
+// Given to the compiler, beside what channels.cuh needs: NUMBER, the type of maps; TAPS; STEPS;
+// SHARED_X, whether one input serves all directions; HAS_GATE; HAS_BIAS; WARPS of a block.
+#pragma once
+
+#include "channels.cuh"
+#include "lanes.cuh"
+
+typedef Numbers<NUMBER, CHANNELS_HELD> Held;
+typedef float Taps[TAPS][CHANNELS_HELD];
+
+struct Conv {
+  const NUMBER *x, *gate;
+  const float *weight, *bias;
+  int x_token, gate_token;
+};
+
+// A warp's place: the group of channels that it works on, of which a block has WARPS.
+DEVICE ChannelPlace find_place(const Map& map) {
+  int warp = blockIdx.y * WARPS + threadIdx.x / 32;
+  return {(warp * 32 + (int)(threadIdx.x % 32)) * CHANNELS_HELD, map.channels};
+}
+
+DEVICE void load_taps(Taps& taps, Channels& bias, const Conv& conv, const ChannelPlace& place) {
+#pragma unroll
+  for (int c = 0; c < CHANNELS_HELD; ++c) {
+    bool there = place.has_channel(c);
+    bias[c] = HAS_BIAS && there ? conv.bias[place.channel + c] : 0.f;
+#pragma unroll
+    for (int tap = 0; tap < TAPS; ++tap) {
+      taps[tap][c] = there ? conv.weight[(place.channel + c) * TAPS + tap] : 0.f;
+    }
+  }
+}
+
+// Where a thread finds a lane's input, and how far its tokens are apart.
+struct InputWalk {
+  const NUMBER *x, *gate;
+  int x_step, gate_step;
+
+  DEVICE InputWalk(const Conv& conv, const Map& map, const Lane& lane, const ChannelPlace& place) {
+    long long first = SHARED_X ? lane.entry : lane.k * map.tokens() + lane.entry;
+    x = conv.x + first * conv.x_token + place.channel;
+    x_step = lane.step * conv.x_token;
+    gate = HAS_GATE ? conv.gate + lane.entry * conv.gate_token + place.channel : nullptr;
+    gate_step = lane.step * conv.gate_token;
+  }
+};

@@ -1,0 +1,58 @@
+// Causal depthwise convolution and SiLU, in several directions, on a map that may be gated:
+// y[k] = silu(conv_k(x[k] * silu(gate))) (V2M, Eq. 7-12).
+#include "conv.cuh"
+
+// What a lane's last TAPS - 1 inputs, and the current one behind them, make of the output.
+DEVICE void convolve(Channels& out, const float (&window)[TAPS][CHANNELS_HELD], const Taps& taps,
+                     const Channels& bias) {
+#pragma unroll
+  for (int c = 0; c < CHANNELS_HELD; ++c) {
+    float linear = bias[c];
+#pragma unroll
+    for (int tap = 0; tap < TAPS; ++tap) linear += taps[tap][c] * window[tap][c];
+    out[c] = linear * sigmoid(linear);
+  }
+}
+
+// Grid: (lanes of all directions, groups of WARPS warps along the channels).
+//
+// Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
+// (E,); y (K, tokens, E). `*_token` is the distance between tokens.
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+    conv_forward(Conv conv, NUMBER* y, Map map) {
+  ChannelPlace place = find_place(map);
+  Lane lane = find_lane(map, blockIdx.x);
+  InputWalk walk(conv, map, lane, place);
+  NUMBER* out = y + (lane.k * map.tokens() + lane.entry) * map.channels + place.channel;
+  int out_step = lane.step * map.channels;
+  Taps taps, window = {};
+  Channels bias;
+  load_taps(taps, bias, conv, place);
+
+  for (int start = 0; start < lane.length; start += STEPS) {
+    Held inputs[STEPS], gates[STEPS];
+#pragma unroll
+    for (int j = 0; j < STEPS; ++j) {
+      bool there = start + j < lane.length;
+      place.load(inputs[j], walk.x + (start + j) * walk.x_step, there);
+      if (HAS_GATE) place.load(gates[j], walk.gate + (start + j) * walk.gate_step, there);
+    }
+#pragma unroll
+    for (int j = 0; j < STEPS; ++j) {
+      Channels gate, result;
+      inputs[j].get(window[TAPS - 1]);
+      if (HAS_GATE) {
+        gates[j].get(gate);
+#pragma unroll
+        for (int c = 0; c < CHANNELS_HELD; ++c) window[TAPS - 1][c] *= gate[c] * sigmoid(gate[c]);
+      }
+      convolve(result, window, taps, bias);
+      place.store(out + (start + j) * out_step, result, start + j < lane.length);
+#pragma unroll
+      for (int i = 0; i + 1 < TAPS; ++i) {
+#pragma unroll
+        for (int c = 0; c < CHANNELS_HELD; ++c) window[i][c] = window[i + 1][c];
+      }
+    }
+  }
+}
