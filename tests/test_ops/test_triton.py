@@ -35,9 +35,9 @@ def compare(function, tensors, tolerance, **options):
         compare_backend(function, tensors, tolerance, backend, **options)
 
 
-def compare_backend(function, tensors, tolerance, backend, **options):
+def compare_backend(function, tensors, tolerance, kernels, **options):
     results = []
-    for backend, dtype in ((backend, None), ('reference', torch.float64)):
+    for backend, dtype in ((kernels, None), ('reference', torch.float64)):
         leaves = {
             name: None if value is None else value.to(DEVICE, dtype).detach().requires_grad_()
             for name, value in tensors.items()
