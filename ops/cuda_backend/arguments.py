@@ -21,14 +21,17 @@ class Map(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels', 'directions')),
         *((name, ctypes.c_uint) for name in ('reverse', 'along_h')),
+        *((name, ctypes.c_int) for name in ('segments', 'segment_steps')),
     ]
 
 
-def make_map(grid: Grid, walks: Sequence[Direction]) -> Map:
-    """The maps of a launch in several directions."""
+def make_map(
+    grid: Grid, walks: Sequence[Direction], segments: int = 1, segment_steps: int = 2**31 - 1
+) -> Map:
+    """The maps of a launch in several directions, lanes in segments or whole."""
     reverse = sum(walk.reverse << k for k, walk in enumerate(walks))
     along_h = sum((walk.axis == 1) << k for k, walk in enumerate(walks))
-    return Map(*grid, len(walks), reverse, along_h)
+    return Map(*grid, len(walks), reverse, along_h, segments, segment_steps)
 
 
 def choose_warps(columns: int) -> int:

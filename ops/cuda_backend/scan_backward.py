@@ -9,7 +9,8 @@ from torch import Tensor
 from ..directions import get_direction
 from ..triton_backend import scan_backward as triton_scan_backward
 from ..triton_backend.scan import ScanInputs
-from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
+from ..triton_backend.segments import SegmentEdges
+from .arguments import NUMBERS, Map, choose_warps, loads_at_once, make_map, within_reach
 from .launch import Launch, address, launch, multiprocessors
 
 __all__ = ['BackwardScan', 'scans_backward']
@@ -28,7 +29,7 @@ class Tensors(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('grad_y', 'x', 'delta', 'delta_bias', 'A')),
-        *((name, ctypes.c_void_p) for name in ('B', 'C', 'D')),
+        *((name, ctypes.c_void_p) for name in ('B', 'C', 'D', 'start', 'incoming')),
         *((name, ctypes.c_int) for name in ('B_token', 'C_token')),
     ]
 
@@ -106,7 +107,9 @@ class BackwardScan:
         self.warps = choose_warps(column_blocks)
         self.groups = -(-column_blocks // self.warps)
         self.blocks = WARPS_AT_ONCE[self.states] // self.warps
+        self.edges = SegmentEdges.of(grad_y, inputs, sums)
         lanes = sum(self.grid.tokens // self._length(walk.axis) for walk in self.walks)
+        lanes *= self.edges.number
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
         self._allocate()
         self.cut(2 * (SHARED_BYTES // self.blocks // self._slot_bytes()))
@@ -137,7 +140,7 @@ class BackwardScan:
 
     def cut(self, most_steps: int) -> None:
         """Cut lanes into chunks of at most so many steps, as even as possible."""
-        longest = max(self._length(walk.axis) for walk in self.walks)
+        longest = self.edges.steps or max(self._length(walk.axis) for walk in self.walks)
         self.chunks = -(-longest // most_steps)
         self.chunk = -(-longest // self.chunks)
         # What is carried from chunk to chunk: a tile for each warp.
@@ -155,7 +158,7 @@ class BackwardScan:
         arguments = (
             self._tensors(),
             self._gradients(),
-            make_map(self.grid, self.walks),
+            self._map(),
             ctypes.c_void_p(address(self.carried)),
             *map(ctypes.c_int, (self.inputs.states, self.chunk, self.chunks)),
         )
@@ -173,12 +176,18 @@ class BackwardScan:
         return Tensors(
             *map(address, (self.grad_y, self.x, self.delta, given.delta_bias, given.A)),
             *map(address, (given.B, given.C, given.D)),
+            *map(address, (self.edges.states, self.edges.gradients)),
             *(given.B_token, given.C_token),
         )
 
     def _gradients(self) -> Gradients:
         partial = (self.partial[name] for name in ('A', 'B', 'C', 'D', 'delta_bias'))
         return Gradients(*map(address, (*self.maps.values(), *partial)))
+
+    def _map(self) -> Map:
+        if self.edges.states is None:
+            return make_map(self.grid, self.walks)
+        return make_map(self.grid, self.walks, self.edges.number, self.edges.steps)
 
     def _definitions(self) -> tuple[tuple[str, object], ...]:
         """What the kernel is compiled for; see its source."""

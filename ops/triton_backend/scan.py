@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .kernels.scan_forward import scan_forward_kernel
 from .layout import Grid, group_directions, token_layout
+from .segments import plan_segments, segment_states
 
 __all__ = ['ScanInputs', 'scans_forward']
 
@@ -103,10 +104,14 @@ def scans_forward(
     y = torch.empty(shape, dtype=dtype or inputs.x.dtype, device=inputs.x.device)
     if not y.numel():
         return y
+    segments = plan_segments(inputs)
+    start = None if segments is None else segment_states(inputs, segments)
     for turn, group in enumerate(group_directions(directions)):
-        programs = group.lanes(grid) * triton.cdiv(grid.channels, CHANNELS)
+        number, steps = segments or (1, group.length(grid))
+        programs = group.lanes(grid) * number * triton.cdiv(grid.channels, CHANNELS)
         scan_forward_kernel[(programs, 1 if sums else group.directions)](
             *inputs.tensors(),
+            start,
             y,
             group.length(grid),
             grid.width,
@@ -118,6 +123,8 @@ def scans_forward(
             group.reverse,
             int(group.along_h),
             int(turn > 0),
+            number,
+            steps,
             DIRECTIONS=group.directions,
             SUMS=sums,
             **inputs.options(),

@@ -9,6 +9,7 @@ from torch import Tensor
 from .kernels.scan_backward import scan_backward_kernel
 from .layout import DirectionGroup, dot_dtype, even_parts, group_directions
 from .scan import ScanInputs
+from .segments import SegmentEdges
 
 __all__ = ['scans_backward']
 
@@ -40,10 +41,12 @@ def scans_backward(
         (K, B, H, W, E), before bias and softplus, in the dtype of ``x``.
     """
     groups = group_directions(inputs.directions) if grad_y.numel() else []
-    buffers = _BackwardBuffers.make(inputs, [g.lanes(inputs.grid) for g in groups])
+    edges = SegmentEdges.of(grad_y, inputs, sums)
+    lanes = [group.lanes(inputs.grid) * edges.number for group in groups]
+    buffers = _BackwardBuffers.make(inputs, lanes)
     grad_y = grad_y.contiguous()
     for turn, group in enumerate(groups):
-        _launch_backward(grad_y, inputs, sums, buffers, group, turn)
+        _launch_backward(grad_y, inputs, sums, buffers, group, turn, edges)
     return buffers.sum_up()
 
 
@@ -109,12 +112,14 @@ def _launch_backward(
     buffers: _BackwardBuffers,
     group: DirectionGroup,
     turn: int,
+    edges: SegmentEdges,
 ) -> None:
     grid, dtype = inputs.grid, inputs.x.dtype
     programs = triton.cdiv(grid.channels, CHANNELS) * (buffers.rows[turn + 1] - buffers.rows[turn])
     length = group.length(grid)
-    chunk = even_parts(length, MOST_STEPS)
-    chunks = triton.cdiv(length, chunk)
+    steps = edges.steps or length
+    chunk = even_parts(steps, MOST_STEPS)
+    chunks = triton.cdiv(steps, chunk)
     options = inputs.options()
     states = options['STATES']
     carried = (programs, chunks, CHANNELS, states) if chunks > 1 else (1,)
@@ -122,11 +127,12 @@ def _launch_backward(
     scan_backward_kernel[(programs,)](
         grad_y,
         *inputs.tensors(),
+        *(edges.states, edges.gradients),
         grad_y.new_empty(carried, dtype=torch.float32),
         buffers.maps['x'],
         buffers.maps['delta'],
         *(buffers.of_group(name, turn) for name in ('A', 'B', 'C', 'D', 'delta_bias')),
-        group.lanes(grid),
+        group.lanes(grid) * edges.number,
         LANES_PER_PROGRAM,
         length,
         grid.width,
@@ -138,12 +144,13 @@ def _launch_backward(
         group.packed,
         group.reverse,
         int(group.along_h),
+        *(edges.number, steps),
         DIRECTIONS=group.directions,
         SHARED_Y=sums,
         **options,
         GROUP=min(GROUP, states),
         CHUNK=chunk,
-        EVEN=length % chunk == 0,
+        EVEN=steps % chunk == 0 and length % steps == 0,
         BLOCK_E=CHANNELS,
         FAST_SUMS=fast,
         DOT_DTYPE=dot_dtype(torch.bfloat16) if fast else dot_dtype(torch.float32),

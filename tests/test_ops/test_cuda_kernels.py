@@ -92,6 +92,16 @@ def test_states_and_chunks(states):
 
 
 @needs_a_device
+@pytest.mark.parametrize('direction', ['right', 'left'])
+def test_segments_of_long_lanes(direction, monkeypatch):
+    """Nineteen steps in segments of seven, seven and five, and those in chunks of four."""
+    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 6)
+    scan, truth = make_scan((2, 1, 19, 6), 3, [direction], most_steps=4)
+    assert scan.edges.number == 3
+    compare(scan, truth)
+
+
+@needs_a_device
 @pytest.mark.parametrize('dtype', TOLERANCE)
 def test_dtypes(dtype):
     compare(*make_scan((1, 2, 7, 36), 16, ['right', 'up'], dtype=dtype, B='token', C=None), dtype)

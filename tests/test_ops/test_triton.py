@@ -105,6 +105,14 @@ def test_scan_with_many_chunks():
     compare_scan(make_inputs((1, 2, 75, 3), 32, torch.float32), 'right')
 
 
+@pytest.mark.parametrize(('B', 'C'), [('token', 'token'), ('constant', None), (None, 'token')])
+@pytest.mark.parametrize('direction', ['right', 'left'])
+def test_scan_of_long_lanes_in_segments(B, C, direction, monkeypatch):
+    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 5)
+    monkeypatch.setattr('mmv2m.ops.triton_backend.scan_backward.MOST_STEPS', 3)
+    compare_scan(make_inputs((2, 1, 19, 5), 3, torch.float32, B, C), direction)
+
+
 def test_half_precision_state_does_not_overflow():
     x = torch.full((1, 1, 400, 1), 1000.0, dtype=torch.float16, device=DEVICE)
     A, C = (torch.full((1, 1), value, device=DEVICE) for value in (-1e-6, 1e-3))

@@ -27,7 +27,7 @@ struct Tensors {
   const NUMBER *grad_y, *x, *delta;
   const float *delta_bias, *A;
   const SIDE *B, *C;
-  const float* D;
+  const float *D, *start, *incoming;
   int B_token, C_token;
 };
 
@@ -252,7 +252,7 @@ struct Warp {
 
   DEVICE Warp(const Tensors& given, int channel, int channels, int states)
       : place(channel, channels, states) {
-    load_tile(A_log2, given.A, place, LOG2E);
+    load_tile(A_log2, given.A, states, place, LOG2E);
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) {
       bool there = place.has_channel(c);
@@ -261,9 +261,15 @@ struct Warp {
     }
   }
 
-  // Leave the states at the start of every chunk but the first in `kept`.
-  DEVICE void walk_ahead(const Walk& walk, float* kept, int chunk, int chunks) const {
-    Tile state = {};
+  // What crosses the edge of a lane: the states or the gradients that enter a segment, or nothing.
+  DEVICE void load_edge(Tile& out, const float* edges, int unit) const {
+    if (edges == nullptr) return;
+    load_tile(out, edges + (long long)unit * place.channels * STATES, STATES, place);
+  }
+
+  // Leave the states at the start of every chunk in `kept`, from those at the start of the lane.
+  DEVICE void walk_ahead(const Walk& walk, Tile& state, float* kept, int chunk, int chunks) const {
+    keep(kept, state, place.lane);
     for (int c = 1; c < chunks; ++c) {
       for (int t = (c - 1) * chunk; t < c * chunk; ++t) {
         Step now;
@@ -343,7 +349,9 @@ struct Warp {
 // SHARED_Y; B and C (K, tokens, states), whose tokens are `*_token` apart; A (E, states); D and
 // delta_bias (E,). Partial sums, to be summed over their first axis: grad_A (grid.x, E, states),
 // grad_D and grad_bias (grid.x, E), grad_B and grad_C (grid.y, K, tokens, states).
-// carried: (grid.y, grid.x, WARPS, most_chunks, TILE_FLOATS), unless lanes are single chunks.
+// carried: (grid.y, grid.x, WARPS, most_chunks, TILE_FLOATS), unless lanes are single chunks. start
+// and incoming: (lanes, E, STATES), the states that enter each lane and the gradients of those that
+// leave it; or null for zero.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_backward(Tensors given, Gradients grads, Map map, float* carried, int states, int chunk,
                   int most_chunks) {
@@ -361,12 +369,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     Lane lane = find_lane(map, unit);
     Walk walk(given, grads, map, lane, warp.place);
     int chunks = (lane.length + chunk - 1) / chunk;
-    warp.walk_ahead(walk, kept, chunk, chunks);
-    Tile grad = {};
+    Tile state = {}, grad = {};
+    warp.load_edge(state, given.start, unit);
+    warp.load_edge(grad, given.incoming, unit);
+    if (chunks > 1) warp.walk_ahead(walk, state, kept, chunk, chunks);
     for (int c = chunks - 1; c >= 0; --c) {
       int first = c * chunk, steps = min(chunk, lane.length - first);
-      Tile state = {};
-      if (c > 0) restore(state, kept + c * TILE_FLOATS, warp.place.lane);
+      if (chunks > 1) restore(state, kept + c * TILE_FLOATS, warp.place.lane);
       warp.fill_history(history, walk, state, first, (steps + 1) / 2);
       warp.walk_back(history, walk, grad, sums, first, steps);
       __syncthreads();

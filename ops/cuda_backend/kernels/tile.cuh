@@ -53,14 +53,16 @@ DEVICE void load_states(States& out, const T* from, const Place& place) {
   }
 }
 
-// The thread's part of a (channels, states) matrix, times `factor`.
-DEVICE void load_tile(Tile& out, const float* matrix, const Place& place, float factor) {
+// The thread's part of a (channels, columns) matrix, of which its states are some of the columns,
+// times `factor`.
+DEVICE void load_tile(Tile& out, const float* matrix, int columns, const Place& place,
+                      float factor = 1.f) {
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) {
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
       bool there = place.has_channel(c) && place.has_state(n);
-      const float* from = matrix + (long long)(place.channel + c) * place.states + place.state + n;
+      const float* from = matrix + (long long)(place.channel + c) * columns + place.state + n;
       out[c][n] = there ? *from * factor : 0.f;
     }
   }

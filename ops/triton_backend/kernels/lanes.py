@@ -3,11 +3,11 @@
 import triton
 import triton.language as tl
 
-__all__ = ['RUNTIME', 'lane_entry']
+__all__ = ['RUNTIME', 'lane_entry', 'segment_entry']
 
 RUNTIME = [
     *('lanes', 'lanes_per_program', 'length', 'width', 'tokens', 'maps'),
-    *('directions', 'reverse', 'along_h', 'adds'),
+    *('directions', 'reverse', 'along_h', 'adds', 'segments', 'segment_steps'),
 ]
 """Arguments on whose values no kernel is specialised: each would be compiled several times."""
 
@@ -23,3 +23,17 @@ def lane_entry(lane, backwards, length, width, along_h):
     start = tl.where(along_h == 1, column, lane.to(tl.int64) * length)
     stride = tl.where(along_h == 1, width, 1)
     return start + backwards * (length - 1) * stride, tl.where(backwards == 1, -stride, stride)
+
+
+@triton.jit
+def segment_entry(lane, backwards, length, width, along_h, segments, segment_steps):
+    """The first token of a walk along a segment, the distance to the next, and their number.
+
+    Every lane is cut into ``segments``, the same for both senses, of ``segment_steps`` tokens each;
+    the last one may be shorter. They are counted from the start of the map, lane by lane.
+    """
+    whole, step = lane_entry(lane // segments, 0, length, width, along_h)
+    first = lane % segments * segment_steps
+    steps = min(segment_steps, length - first)
+    token = whole + (first + backwards * (steps - 1)).to(tl.int64) * step
+    return token, tl.where(backwards == 1, -step, step), steps

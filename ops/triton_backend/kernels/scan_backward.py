@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .channel_sums import store_sums
 from .elementary import LN2, LOG2E, softplus_grad
-from .lanes import RUNTIME, lane_entry
+from .lanes import RUNTIME, segment_entry
 from .scan_tiles import load_matrix, scattered, store_matrix, time_step, token_vector
 
 __all__ = ['scan_backward_kernel']
@@ -21,6 +21,8 @@ def scan_backward_kernel(
     B,
     C,
     D,
+    start,
+    incoming,
     carried,
     grad_x,
     grad_delta,
@@ -44,6 +46,8 @@ def scan_backward_kernel(
     directions,
     reverse,
     along_h,
+    segments,
+    segment_steps,
     DIRECTIONS: tl.constexpr,
     SHARED_Y: tl.constexpr,
     B_KIND: tl.constexpr,
@@ -65,14 +69,17 @@ def scan_backward_kernel(
     CHUNK steps, and the states into groups of GROUP, handled after each other; what crosses from
     chunk to chunk goes through ``carried``: the state at the start of each chunk, which a walk
     ahead over the lane leaves there, and the gradient that comes back. Lanes of one chunk need
-    neither. EVEN: whether CHUNK divides the length.
+    neither. EVEN: whether CHUNK divides the length. Lanes may come in segments, as in the forward
+    kernel; ``lanes`` counts those then, and ``start`` and ``incoming``, both
+    (K, lanes, E, STATES), are the states that enter them and the gradients of those that leave.
 
     Arguments as in the forward kernel; grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; grad_x
     and grad_delta (K, tokens, E), the latter before bias and softplus. Partial sums, to be summed
     over their first axis: grad_A (programs along the lanes, E, states), grad_D and grad_bias
     (programs along the lanes, E), grad_B and grad_C (channel blocks, K, tokens, states), or like
-    grad_A for constant ones. ``maps`` is K. carried: (programs, chunks, BLOCK_E, STATES), float32.
-    FAST_SUMS: see :func:`.channel_sums.sum_of_four`. Grid: (channel blocks * lane groups,).
+    grad_A for constant ones. ``maps`` is K. carried: (programs, most chunks, BLOCK_E, STATES),
+    float32. FAST_SUMS: see :func:`.channel_sums.sum_of_four`.
+    Grid: (channel blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     group = tl.program_id(0) // blocks
@@ -81,8 +88,8 @@ def scan_backward_kernel(
     channel = block * BLOCK_E + slot
     valid = channel < channels
     index = tl.arange(0, GROUP)
-    chunks = tl.cdiv(length, CHUNK)
-    kept = carried + tl.program_id(0).to(tl.int64) * chunks * (STATES * BLOCK_E)
+    most_chunks = tl.cdiv(segment_steps, CHUNK)
+    kept = carried + tl.program_id(0).to(tl.int64) * most_chunks * (STATES * BLOCK_E)
     sums_row = group.to(tl.int64) * channels + channel
     token_sums = block.to(tl.int64) * maps * tokens
 
@@ -97,8 +104,19 @@ def scan_backward_kernel(
     first_lane = group * lanes_per_program
     for turn in range(min(lanes - first_lane, lanes_per_program)):
         for i in range(DIRECTIONS):
-            first = ((directions >> (4 * i)) & 15).to(tl.int64) * tokens
-            entry, step = lane_entry(first_lane + turn, (reverse >> i) & 1, length, width, along_h)
+            k = ((directions >> (4 * i)) & 15).to(tl.int64)
+            first = k * tokens
+            entry, step, steps = segment_entry(
+                first_lane + turn,
+                (reverse >> i) & 1,
+                length,
+                width,
+                along_h,
+                segments,
+                segment_steps,
+            )
+            chunks = tl.cdiv(steps, CHUNK)
+            edge = (k * lanes + first_lane + turn) * channels + channel
             x_row = x + (first + entry) * x_token + channel
             delta_row = delta + (first + entry) * delta_token + channel
             y_row = grad_y + (entry if SHARED_Y else first + entry) * channels + channel
@@ -112,6 +130,8 @@ def scan_backward_kernel(
                         bias,
                         A,
                         B,
+                        start,
+                        edge,
                         kept,
                         slot,
                         channel,
@@ -138,12 +158,14 @@ def scan_backward_kernel(
                 dts, inflows, upstream, drives, decays = (), (), (), (), ()
                 for j in tl.static_range(CHUNK):
                     t = chunk * CHUNK + j
-                    alive = valid & (EVEN | (t < length))
-                    now = step_of(t, length, EVEN) * step
+                    alive = valid & (EVEN | (t < steps))
+                    now = step_of(t, steps, EVEN) * step
                     u = tl.load(x_row + now * x_token, alive, 0).to(tl.float32)
                     raw = tl.load(delta_row + now * delta_token, alive, 0)
                     dy = tl.load(y_row + now * channels, alive, 0).to(tl.float32)
                     dt = time_step(raw, bias, HAS_BIAS, SOFTPLUS)
+                    if not EVEN:  # steps too many must leave an incoming gradient as it is
+                        dt = tl.where(alive, dt, 0)
                     dts = dts + (dt,)
                     inflows = inflows + (dt * u,)
                     upstream = upstream + (dy,)
@@ -164,15 +186,22 @@ def scan_backward_kernel(
                     state = load_matrix(
                         place, slot, (slot >= 0) & (chunk > 0), STATES, GROUP, GROUP
                     )
+                    if start is not None:
+                        state += load_matrix(
+                            start + offset, edge, valid & (chunk == 0), STATES, GROUP, GROUP
+                        )
                     # The gradient comes back through the next chunk's place.
                     place += STATES * BLOCK_E
                     grad = load_matrix(
                         place, slot, (slot >= 0) & (chunk < chunks - 1), STATES, GROUP, GROUP
                     )
+                    if incoming is not None:
+                        last = valid & (chunk == chunks - 1)
+                        grad += load_matrix(incoming + offset, edge, last, STATES, GROUP, GROUP)
                     before = ()
                     for j in tl.static_range(CHUNK):
                         before = before + (state,)
-                        spot = row + step_of(chunk * CHUNK + j, length, EVEN) * step
+                        spot = row + step_of(chunk * CHUNK + j, steps, EVEN) * step
                         if B_KIND == 'token':
                             B_t = token_part(B + spot * B_token, offset, states, GROUP)
                         decay = tl.exp2(dts[j][None, :] * A_log2)
@@ -186,7 +215,7 @@ def scan_backward_kernel(
                     B_sum, C_sum = A_sum, A_sum
                     new_drives, new_decays, B_products, C_products = (), (), (), ()
                     for j in tl.static_range(CHUNK - 1, -1, -1):
-                        spot = row + step_of(chunk * CHUNK + j, length, EVEN) * step
+                        spot = row + step_of(chunk * CHUNK + j, steps, EVEN) * step
                         if B_KIND == 'token':
                             B_t = token_part(B + spot * B_token, offset, states, GROUP)
                         if C_KIND == 'token':
@@ -212,7 +241,7 @@ def scan_backward_kernel(
                                     token_sums + row,
                                     step,
                                     earliest,
-                                    length,
+                                    steps,
                                     offset,
                                     states,
                                     GROUP,
@@ -227,7 +256,7 @@ def scan_backward_kernel(
                                     token_sums + row,
                                     step,
                                     earliest,
-                                    length,
+                                    steps,
                                     offset,
                                     states,
                                     GROUP,
@@ -259,8 +288,8 @@ def scan_backward_kernel(
 
                 for j in tl.static_range(CHUNK):
                     t = chunk * CHUNK + j
-                    alive = valid & (EVEN | (t < length))
-                    now = step_of(t, length, EVEN) * step
+                    alive = valid & (EVEN | (t < steps))
+                    now = step_of(t, steps, EVEN) * step
                     u = tl.load(x_row + now * x_token, alive, 0).to(tl.float32)
                     du = drives[j] * dts[j]
                     ddt = drives[j] * u + decays[j] * LN2
@@ -287,6 +316,8 @@ def walk_ahead(
     bias,
     A,
     B,
+    start,
+    edge,
     kept,
     slot,
     channel,
@@ -314,6 +345,8 @@ def walk_ahead(
     if B_KIND == 'constant':
         B_t = load_matrix(B + offset, channel, valid, states, left, GROUP)
     state = tl.zeros((GROUP, BLOCK_E), tl.float32)
+    if start is not None:
+        state = load_matrix(start + offset, edge, valid, STATES, GROUP, GROUP)
     for t in range(steps):
         u = tl.load(x_row + t * step * x_token, valid, 0).to(tl.float32)
         raw = tl.load(delta_row + t * step * delta_token, valid, 0)
@@ -327,11 +360,11 @@ def walk_ahead(
 
 
 @triton.jit
-def step_of(t, length, EVEN: tl.constexpr):
+def step_of(t, steps, EVEN: tl.constexpr):
     """Step ``t``, or the last one for those that a chunk has too many."""
     if EVEN:
         return t
-    return min(t, length - 1)
+    return min(t, steps - 1)
 
 
 @triton.jit

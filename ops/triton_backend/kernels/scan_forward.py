@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .elementary import LOG2E
-from .lanes import RUNTIME, lane_entry
+from .lanes import RUNTIME, segment_entry
 from .scan_tiles import load_matrix, scattered, time_step, token_vector
 
 __all__ = ['scan_forward_kernel']
@@ -19,6 +19,7 @@ def scan_forward_kernel(
     B,
     C,
     D,
+    start,
     y,
     length,
     width,
@@ -33,6 +34,8 @@ def scan_forward_kernel(
     reverse,
     along_h,
     adds,
+    segments,
+    segment_steps,
     DIRECTIONS: tl.constexpr,
     SUMS: tl.constexpr,
     B_KIND: tl.constexpr,
@@ -45,15 +48,17 @@ def scan_forward_kernel(
 ):
     """Walks along the lanes (rows, or columns if along_h) with the states in registers.
 
-    A program owns a block of channels of one lane: of one direction, or, if SUMS, of all this
-    launch's directions after each other, whose outputs it adds up (to what is there if ``adds``).
+    A program owns a block of channels of one lane, or of one segment of a lane: of one direction,
+    or, if SUMS, of all this launch's directions after each other, whose outputs it adds up (to what
+    is there if ``adds``).
 
     Shapes: x and delta (K, tokens, E); B, C (K, tokens, states) or (E, states); A (E, states); D,
-    delta_bias (E,); y (K, tokens, E), or (tokens, E) if SUMS. ``*_token`` is the distance between
-    tokens. B_KIND and C_KIND are ``'one'``, ``'constant'`` or ``'token'``. Nibble i of
-    ``directions`` is the k of this launch's direction i, bit i of ``reverse`` its sense. STATES is
-    ``states`` rounded up to a power of two.
-    Grid: (channel blocks * lanes, 1 if SUMS else DIRECTIONS).
+    delta_bias (E,); start (K, lanes * segments, E, STATES), float32, or None for zero; y
+    (K, tokens, E), or (tokens, E) if SUMS. ``*_token`` is the distance between tokens. B_KIND and
+    C_KIND are ``'one'``, ``'constant'`` or ``'token'``. Nibble i of ``directions`` is the k of this
+    launch's direction i, bit i of ``reverse`` its sense. STATES is ``states`` rounded up to a power
+    of two. How lanes are cut: :func:`.lanes.segment_entry`.
+    Grid: (channel blocks * lanes * segments, 1 if SUMS else DIRECTIONS).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     lane = tl.program_id(0) // blocks
@@ -77,21 +82,26 @@ def scan_forward_kernel(
 
     for turn in range(DIRECTIONS if SUMS else 1):
         i = turn if SUMS else tl.program_id(1)
-        first = ((directions >> (4 * i)) & 15).to(tl.int64) * tokens
-        token, step = lane_entry(lane, (reverse >> i) & 1, length, width, along_h)
+        k = ((directions >> (4 * i)) & 15).to(tl.int64)
+        first = k * tokens
+        token, step, steps = segment_entry(
+            lane, (reverse >> i) & 1, length, width, along_h, segments, segment_steps
+        )
         target = y + (token if SUMS else token + first) * channels + channel
         x_row = x + (first + token) * x_token + channel
         delta_row = delta + (first + token) * delta_token + channel
-        some = valid & (length > 0)
-        x_ahead = tl.load(x_row, some, 0)
-        delta_ahead = tl.load(delta_row, some, 0)
+        x_ahead = tl.load(x_row, valid, 0)
+        delta_ahead = tl.load(delta_row, valid, 0)
 
         state = tl.zeros((STATES, BLOCK_E), tl.float32)
-        for t in range(length):
+        if start is not None:
+            edge = (k * (tl.num_programs(0) // blocks) + lane) * channels + channel
+            state = load_matrix(start, edge, valid, STATES, STATES, STATES)
+        for t in range(steps):
             u = x_ahead.to(tl.float32)
             dt = time_step(delta_ahead, bias, HAS_BIAS, SOFTPLUS)
             # What the next step reads is on its way while this one computes.
-            more = valid & (t + 1 < length)
+            more = valid & (t + 1 < steps)
             x_row += step * x_token
             delta_row += step * delta_token
             x_ahead = tl.load(x_row, more, 0)

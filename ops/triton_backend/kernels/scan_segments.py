@@ -1,0 +1,137 @@
+"""What goes into each segment of a long lane, so that all segments can be scanned at once."""
+
+import triton
+import triton.language as tl
+
+from .elementary import LOG2E
+from .lanes import RUNTIME, segment_entry
+from .scan_tiles import load_matrix, scattered, store_matrix, time_step, token_vector
+
+__all__ = ['chain_segments_kernel', 'sum_segments_kernel']
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def sum_segments_kernel(
+    values,
+    delta,
+    delta_bias,
+    A,
+    side,
+    edges,
+    total_steps,
+    length,
+    width,
+    tokens,
+    channels,
+    states: tl.constexpr,
+    value_token,
+    delta_token,
+    side_token,
+    directions,
+    reverse,
+    along_h,
+    segments,
+    segment_steps,
+    ADJOINT: tl.constexpr,
+    SHARED: tl.constexpr,
+    SIDE_KIND: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    STATES: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """What a segment adds to the state that leaves it, and the sum of its time steps.
+
+    ``values`` and ``side`` are the scan's x and B. If ADJOINT, they are the gradient of its output
+    (one for all directions if SHARED) and C, the walk goes against the scan's, and what leaves the
+    segment is the gradient of the state that entered it.
+
+    Shapes as in the forward kernel; edges (K, lanes * segments, E, STATES) and total_steps
+    (K, lanes * segments, E), float32. Grid: (channel blocks * lanes * segments, directions).
+    """
+    blocks = tl.cdiv(channels, BLOCK_E)
+    lane = tl.program_id(0) // blocks
+    i = tl.program_id(1)
+    k = ((directions >> (4 * i)) & 15).to(tl.int64)
+    channel = (tl.program_id(0) % blocks) * BLOCK_E + scattered(tl.arange(0, BLOCK_E))
+    valid = channel < channels
+    backwards = ((reverse >> i) & 1) ^ (1 if ADJOINT else 0)
+    token, step, steps = segment_entry(
+        lane, backwards, length, width, along_h, segments, segment_steps
+    )
+
+    A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
+    side_t = (tl.arange(0, STATES) < states).to(tl.float32)[:, None]
+    if SIDE_KIND == 'constant':
+        side_t = load_matrix(side, channel, valid, states, states, STATES)
+    bias = tl.zeros((BLOCK_E,), tl.float32)
+    if HAS_BIAS:
+        bias = tl.load(delta_bias + channel, valid, 0).to(tl.float32)
+
+    state = tl.zeros((STATES, BLOCK_E), tl.float32)
+    total = tl.zeros((BLOCK_E,), tl.float32)
+    value_row = values + (token if SHARED else token + k * tokens) * value_token + channel
+    delta_row = delta + (token + k * tokens) * delta_token + channel
+    value_ahead = tl.load(value_row, valid, 0)
+    delta_ahead = tl.load(delta_row, valid, 0)
+    for t in range(steps):
+        value = value_ahead.to(tl.float32)
+        dt = time_step(delta_ahead, bias, HAS_BIAS, SOFTPLUS)
+        # What the next step reads is on its way while this one computes.
+        more = valid & (t + 1 < steps)
+        value_row += step * value_token
+        delta_row += step * delta_token
+        value_ahead = tl.load(value_row, more, 0)
+        delta_ahead = tl.load(delta_row, more, 0)
+        if SIDE_KIND == 'token':
+            row = k * tokens + token + t * step
+            side_t = token_vector(side + row * side_token, states, STATES)
+        total += dt
+        decay = tl.exp2(dt[None, :] * A_log2)
+        if ADJOINT:
+            state = decay * (state + value[None, :] * side_t)
+        else:
+            state = decay * state + (dt * value)[None, :] * side_t
+
+    lanes = tl.num_programs(0) // blocks
+    row = (k * lanes + lane) * channels + channel
+    store_matrix(edges, state, row, valid, STATES, STATES, STATES)
+    tl.store(total_steps + row, total, valid)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def chain_segments_kernel(
+    edges,
+    total_steps,
+    A,
+    channels,
+    states: tl.constexpr,
+    directions,
+    reverse,
+    segments,
+    ADJOINT: tl.constexpr,
+    STATES: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """Turn what leaves each segment into what enters it, in the order of the walk.
+
+    Arguments as above. Grid: (channel blocks * lanes, directions).
+    """
+    blocks = tl.cdiv(channels, BLOCK_E)
+    lane = tl.program_id(0) // blocks
+    lanes = tl.num_programs(0) // blocks
+    i = tl.program_id(1)
+    k = ((directions >> (4 * i)) & 15).to(tl.int64)
+    channel = (tl.program_id(0) % blocks) * BLOCK_E + scattered(tl.arange(0, BLOCK_E))
+    valid = channel < channels
+    backwards = ((reverse >> i) & 1) ^ (1 if ADJOINT else 0)
+
+    A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
+    state = tl.zeros((STATES, BLOCK_E), tl.float32)
+    for turn in range(segments):
+        segment = tl.where(backwards == 1, segments - 1 - turn, turn)
+        row = ((k * lanes + lane) * segments + segment) * channels + channel
+        left = load_matrix(edges, row, valid, STATES, STATES, STATES)
+        total = tl.load(total_steps + row, valid, 0)
+        store_matrix(edges, state, row, valid, STATES, STATES, STATES)
+        state = tl.exp2(total[None, :] * A_log2) * state + left

@@ -1,0 +1,134 @@
+"""Cutting long lanes into segments that are scanned at once, where lanes are few.
+
+The state that enters a segment is linear in what entered the one before: a first pass finds what
+each segment adds and how far it lets the past decay, a second one chains the segments, and the
+scan itself starts each of them from the right state. That costs another pass over the input, and
+keeps a GPU busy that a few long sequences would leave idle.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernels.scan_segments import chain_segments_kernel, sum_segments_kernel
+from .layout import group_directions
+
+if TYPE_CHECKING:
+    from .scan import ScanInputs
+
+__all__ = ['SegmentEdges', 'Segments', 'plan_segments', 'segment_states']
+
+CHANNELS = 64
+"""Channels of a program, a warp."""
+
+ENOUGH_WARPS = 2048
+"""Warps that keep a large GPU busy: 16 for each of some 130 multiprocessors."""
+
+LEAST_STEPS = 128
+"""Shorter segments are not worth the extra pass."""
+
+
+class Segments(NamedTuple):
+    """How lanes are cut.
+
+    Attributes:
+        number: Segments of a lane.
+        steps: Tokens of each; the last one may have fewer.
+    """
+
+    number: int
+    steps: int
+
+
+def plan_segments(inputs: 'ScanInputs') -> Segments | None:
+    """How to cut the lanes of a scan, or None if they are better left whole."""
+    groups = group_directions(inputs.directions)
+    if len(groups) != 1 or not inputs.x.numel():
+        return None
+    (group,), grid = groups, inputs.grid
+    warps = group.lanes(grid) * group.directions * triton.cdiv(grid.channels, CHANNELS)
+    length = group.length(grid)
+    number = min(triton.cdiv(ENOUGH_WARPS, warps), length // LEAST_STEPS)
+    if number < 2:
+        return None
+    steps = triton.cdiv(length, number)
+    return Segments(triton.cdiv(length, steps), steps)
+
+
+def segment_states(inputs: 'ScanInputs', segments: Segments) -> Tensor:
+    """The state that enters each segment.
+
+    Returns:
+        (K, lanes * segments, E, N rounded up to a power of two), float32.
+    """
+    side = (inputs.B, inputs.B_token, inputs.B_kind)
+    return _edges(inputs, segments, (inputs.x, inputs.x_token, False), side, adjoint=False)
+
+
+class SegmentEdges(NamedTuple):
+    """What a backward pass needs at the edges of segments.
+
+    Attributes:
+        number: Segments of a lane; 1 where lanes are left whole.
+        steps: Tokens of a segment; 0 where lanes are left whole.
+        states: As :func:`segment_states` gives them; None where lanes are left whole.
+        gradients: Those of the states that leave each segment, likewise.
+    """
+
+    number: int = 1
+    steps: int = 0
+    states: Tensor | None = None
+    gradients: Tensor | None = None
+
+    @classmethod
+    def of(cls, grad_y: Tensor, inputs: 'ScanInputs', shared: bool) -> 'SegmentEdges':
+        """Compute them, if the lanes are better cut.
+
+        Args:
+            grad_y: (K, B, H, W, E), or (B, H, W, E) if ``shared``.
+            inputs: Of the scan.
+            shared: Whether one output gradient serves all directions.
+        """
+        segments = plan_segments(inputs)
+        if segments is None:
+            return cls()
+        side = (inputs.C, inputs.C_token, inputs.C_kind)
+        values = (grad_y.contiguous(), inputs.grid.channels, shared)
+        gradients = _edges(inputs, segments, values, side, adjoint=True)
+        return cls(*segments, segment_states(inputs, segments), gradients)
+
+
+def _edges(
+    inputs: 'ScanInputs',
+    segments: Segments,
+    values: tuple[Tensor, int, bool],
+    side: tuple[Tensor | None, int, str],
+    adjoint: bool,
+) -> Tensor:
+    (group,), grid = group_directions(inputs.directions), inputs.grid
+    lanes, padded = group.lanes(grid) * segments.number, triton.next_power_of_2(inputs.states)
+    shape = (len(inputs.directions), lanes, grid.channels)
+    edges = torch.empty((*shape, padded), dtype=torch.float32, device=inputs.x.device)
+    totals = torch.empty(shape, dtype=torch.float32, device=inputs.x.device)
+    blocks = triton.cdiv(grid.channels, CHANNELS)
+    options = dict(ADJOINT=adjoint, STATES=padded, BLOCK_E=CHANNELS, num_warps=1)
+    (first, first_token, shared), (second, second_token, kind) = values, side
+    sum_segments_kernel[(blocks * lanes, group.directions)](
+        *(first, inputs.delta, inputs.delta_bias, inputs.A, second, edges, totals),
+        *(group.length(grid), grid.width, grid.tokens, grid.channels, inputs.states),
+        *(first_token, inputs.delta_token, second_token),
+        *(group.packed, group.reverse, int(group.along_h), *segments),
+        SHARED=shared,
+        SIDE_KIND=kind,
+        HAS_BIAS=inputs.delta_bias is not None,
+        SOFTPLUS=inputs.softplus,
+        **options,
+    )
+    chain_segments_kernel[(blocks * group.lanes(grid), group.directions)](
+        *(edges, totals, inputs.A, grid.channels, inputs.states),
+        *(group.packed, group.reverse, segments.number),
+        **options,
+    )
+    return edges
