@@ -95,8 +95,12 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
 
 
 def even_parts(length: int, most: int) -> int:
-    """Steps of the parts, of at most ``most`` steps each, into which a walk is best cut."""
-    return triton.cdiv(length, triton.cdiv(length, most))
+    """Steps of the parts, of at most ``most`` steps each, into which a walk is best cut.
+
+    As few steps too many as possible, then as few parts.
+    """
+    candidates = range(min(length, most), max(0, min(length, most) // 2), -1)
+    return min(candidates, key=lambda steps: -length % steps)
 
 
 def dot_dtype(dtype: torch.dtype) -> tl.dtype:

@@ -9,13 +9,16 @@ import triton
 from torch import Tensor
 
 from .kernels.scan_forward import scan_forward_kernel
-from .layout import Grid, group_directions, token_layout
+from .layout import Grid, even_parts, group_directions, token_layout
 from .segments import plan_segments, segment_states
 
 __all__ = ['ScanInputs', 'scans_forward']
 
 CHANNELS = 64
 """Channels of a program, a warp: two a thread, which share what it loads of a token."""
+
+STRETCH = 8
+"""Tokens whose loads a program has under way together, at most."""
 
 
 @dataclass
@@ -128,6 +131,7 @@ def scans_forward(
             DIRECTIONS=group.directions,
             SUMS=sums,
             **inputs.options(),
+            STRETCH=even_parts(steps, STRETCH),
             BLOCK_E=CHANNELS,
             num_warps=1,
         )

@@ -23,6 +23,9 @@ __all__ = ['SegmentEdges', 'Segments', 'plan_segments', 'segment_states']
 CHANNELS = 64
 """Channels of a program, a warp."""
 
+STRETCH = 8
+"""Tokens, or segments, whose loads a program has under way together."""
+
 ENOUGH_WARPS = 2048
 """Warps that keep a large GPU busy: 16 for each of some 130 multiprocessors."""
 
@@ -113,7 +116,9 @@ def _edges(
     edges = torch.empty((*shape, padded), dtype=torch.float32, device=inputs.x.device)
     totals = torch.empty(shape, dtype=torch.float32, device=inputs.x.device)
     blocks = triton.cdiv(grid.channels, CHANNELS)
-    options = dict(ADJOINT=adjoint, STATES=padded, BLOCK_E=CHANNELS, num_warps=1)
+    options = dict(
+        ADJOINT=adjoint, STATES=padded, STRETCH=STRETCH // max(1, padded // 4), BLOCK_E=CHANNELS
+    )
     (first, first_token, shared), (second, second_token, kind) = values, side
     sum_segments_kernel[(blocks * lanes, group.directions)](
         *(first, inputs.delta, inputs.delta_bias, inputs.A, second, edges, totals),
@@ -125,10 +130,12 @@ def _edges(
         HAS_BIAS=inputs.delta_bias is not None,
         SOFTPLUS=inputs.softplus,
         **options,
+        num_warps=1,
     )
     chain_segments_kernel[(blocks * group.lanes(grid), group.directions)](
         *(edges, totals, inputs.A, grid.channels, inputs.states),
         *(group.packed, group.reverse, segments.number),
         **options,
+        num_warps=1,
     )
     return edges

@@ -44,9 +44,12 @@ def scan_forward_kernel(
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     STATES: tl.constexpr,
+    STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
     """Walks along the lanes (rows, or columns if along_h) with the states in registers.
+
+    STRETCH tokens at a time: their loads are under way together.
 
     A program owns a block of channels of one lane, or of one segment of a lane: of one direction,
     or, if SUMS, of all this launch's directions after each other, whose outputs it adds up (to what
@@ -90,35 +93,36 @@ def scan_forward_kernel(
         target = y + (token if SUMS else token + first) * channels + channel
         x_row = x + (first + token) * x_token + channel
         delta_row = delta + (first + token) * delta_token + channel
-        x_ahead = tl.load(x_row, valid, 0)
-        delta_ahead = tl.load(delta_row, valid, 0)
 
         state = tl.zeros((STATES, BLOCK_E), tl.float32)
         if start is not None:
             edge = (k * (tl.num_programs(0) // blocks) + lane) * channels + channel
             state = load_matrix(start, edge, valid, STATES, STATES, STATES)
-        for t in range(steps):
-            u = x_ahead.to(tl.float32)
-            dt = time_step(delta_ahead, bias, HAS_BIAS, SOFTPLUS)
-            # What the next step reads is on its way while this one computes.
-            more = valid & (t + 1 < steps)
-            x_row += step * x_token
-            delta_row += step * delta_token
-            x_ahead = tl.load(x_row, more, 0)
-            delta_ahead = tl.load(delta_row, more, 0)
-            row = first + token + t * step
-            if B_KIND == 'token':
-                B_t = token_vector(B + row * B_token, states, STATES)
-            if C_KIND == 'token':
-                C_t = token_vector(C + row * C_token, states, STATES)
-            state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
-            if C_KIND == 'one':
-                out = tl.sum(state, axis=0)
-            else:
-                out = tl.sum(state * C_t, axis=0)
-            if HAS_D:
-                out += skip * u
-            if SUMS:
-                out += tl.load(target, valid & ((turn > 0) | (adds == 1)), 0).to(tl.float32)
-            tl.store(target, out.to(y.dtype.element_ty), valid)
-            target += step * channels
+        for t in range(0, steps, STRETCH):
+            xs, deltas, before = (), (), ()
+            for j in tl.static_range(STRETCH):
+                there, at = valid & (t + j < steps), (t + j) * step
+                xs = xs + (tl.load(x_row + at * x_token, there, 0),)
+                deltas = deltas + (tl.load(delta_row + at * delta_token, there, 0),)
+                if SUMS:
+                    again = there & ((turn > 0) | (adds == 1))
+                    before = before + (tl.load(target + at * channels, again, 0),)
+            for j in tl.static_range(STRETCH):
+                u = xs[j].to(tl.float32)
+                dt = time_step(deltas[j], bias, HAS_BIAS, SOFTPLUS)
+                there, at = t + j < steps, (t + j) * step
+                row = first + token + tl.where(there, at, 0)
+                if B_KIND == 'token':
+                    B_t = token_vector(B + row * B_token, states, STATES)
+                if C_KIND == 'token':
+                    C_t = token_vector(C + row * C_token, states, STATES)
+                state = tl.exp2(dt[None, :] * A_log2) * state + (dt * u)[None, :] * B_t
+                if C_KIND == 'one':
+                    out = tl.sum(state, axis=0)
+                else:
+                    out = tl.sum(state * C_t, axis=0)
+                if HAS_D:
+                    out += skip * u
+                if SUMS:
+                    out += before[j].to(tl.float32)
+                tl.store(target + at * channels, out.to(y.dtype.element_ty), valid & there)

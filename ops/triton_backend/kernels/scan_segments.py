@@ -38,6 +38,7 @@ def sum_segments_kernel(
     HAS_BIAS: tl.constexpr,
     SOFTPLUS: tl.constexpr,
     STATES: tl.constexpr,
+    STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
     """What a segment adds to the state that leaves it, and the sum of its time steps.
@@ -47,7 +48,8 @@ def sum_segments_kernel(
     segment is the gradient of the state that entered it.
 
     Shapes as in the forward kernel; edges (K, lanes * segments, E, STATES) and total_steps
-    (K, lanes * segments, E), float32. Grid: (channel blocks * lanes * segments, directions).
+    (K, lanes * segments, E), float32. STRETCH: tokens whose loads are under way together.
+    Grid: (channel blocks * lanes * segments, directions).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     lane = tl.program_id(0) // blocks
@@ -72,26 +74,25 @@ def sum_segments_kernel(
     total = tl.zeros((BLOCK_E,), tl.float32)
     value_row = values + (token if SHARED else token + k * tokens) * value_token + channel
     delta_row = delta + (token + k * tokens) * delta_token + channel
-    value_ahead = tl.load(value_row, valid, 0)
-    delta_ahead = tl.load(delta_row, valid, 0)
-    for t in range(steps):
-        value = value_ahead.to(tl.float32)
-        dt = time_step(delta_ahead, bias, HAS_BIAS, SOFTPLUS)
-        # What the next step reads is on its way while this one computes.
-        more = valid & (t + 1 < steps)
-        value_row += step * value_token
-        delta_row += step * delta_token
-        value_ahead = tl.load(value_row, more, 0)
-        delta_ahead = tl.load(delta_row, more, 0)
-        if SIDE_KIND == 'token':
-            row = k * tokens + token + t * step
-            side_t = token_vector(side + row * side_token, states, STATES)
-        total += dt
-        decay = tl.exp2(dt[None, :] * A_log2)
-        if ADJOINT:
-            state = decay * (state + value[None, :] * side_t)
-        else:
-            state = decay * state + (dt * value)[None, :] * side_t
+    for start in range(0, steps, STRETCH):
+        loaded, deltas = (), ()
+        for j in tl.static_range(STRETCH):
+            there, at = valid & (start + j < steps), (start + j) * step
+            loaded = loaded + (tl.load(value_row + at * value_token, there, 0),)
+            deltas = deltas + (tl.load(delta_row + at * delta_token, there, 0),)
+        for j in tl.static_range(STRETCH):
+            there, at = start + j < steps, (start + j) * step
+            value = loaded[j].to(tl.float32)
+            dt = tl.where(there, time_step(deltas[j], bias, HAS_BIAS, SOFTPLUS), 0)
+            if SIDE_KIND == 'token':
+                row = k * tokens + token + tl.where(there, at, 0)
+                side_t = token_vector(side + row * side_token, states, STATES)
+            total += dt
+            decay = tl.exp2(dt[None, :] * A_log2)
+            if ADJOINT:
+                state = decay * (state + value[None, :] * side_t)
+            else:
+                state = decay * state + (dt * value)[None, :] * side_t
 
     lanes = tl.num_programs(0) // blocks
     row = (k * lanes + lane) * channels + channel
@@ -111,11 +112,12 @@ def chain_segments_kernel(
     segments,
     ADJOINT: tl.constexpr,
     STATES: tl.constexpr,
+    STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
     """Turn what leaves each segment into what enters it, in the order of the walk.
 
-    Arguments as above. Grid: (channel blocks * lanes, directions).
+    Arguments as above, STRETCH segments at a time. Grid: (channel blocks * lanes, directions).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     lane = tl.program_id(0) // blocks
@@ -128,10 +130,15 @@ def chain_segments_kernel(
 
     A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
     state = tl.zeros((STATES, BLOCK_E), tl.float32)
-    for turn in range(segments):
-        segment = tl.where(backwards == 1, segments - 1 - turn, turn)
-        row = ((k * lanes + lane) * segments + segment) * channels + channel
-        left = load_matrix(edges, row, valid, STATES, STATES, STATES)
-        total = tl.load(total_steps + row, valid, 0)
-        store_matrix(edges, state, row, valid, STATES, STATES, STATES)
-        state = tl.exp2(total[None, :] * A_log2) * state + left
+    for turn in range(0, segments, STRETCH):
+        rows, left, totals = (), (), ()
+        for j in tl.static_range(STRETCH):
+            there = valid & (turn + j < segments)
+            segment = tl.where(backwards == 1, segments - 1 - (turn + j), turn + j)
+            rows = rows + (((k * lanes + lane) * segments + segment) * channels + channel,)
+            left = left + (load_matrix(edges, rows[j], there, STATES, STATES, STATES),)
+            totals = totals + (tl.load(total_steps + rows[j], there, 0),)
+        for j in tl.static_range(STRETCH):
+            there = valid & (turn + j < segments)
+            store_matrix(edges, state, rows[j], there, STATES, STATES, STATES)
+            state = tl.exp2(totals[j][None, :] * A_log2) * state + left[j]
