@@ -3,6 +3,7 @@
 Imported as ``mmv2m.ops``.
 """
 
+from .add_norm import add_norm
 from .backends import BACKENDS, can_run, choose_backend
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
@@ -15,6 +16,7 @@ __all__ = [
     'BACKENDS',
     'DIRECTIONS',
     'Direction',
+    'add_norm',
     'can_run',
     'choose_backend',
     'directional_conv',

@@ -46,6 +46,10 @@ class Backend:
         ssm_backward: ``(grad_y, *the same) -> gradients`` of the nine tensors, likewise.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
+        add_norm_forward: ``(branch, residual, weight, bias, eps) -> (normed, sum)``; None as
+            before.
+        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps) -> gradients`` of
+            branch, residual, weight and bias, likewise.
     """
 
     refusal: Callable[[Tensor], str | None]
@@ -57,6 +61,8 @@ class Backend:
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     gate_forward: Callable[..., Tensor] | None = None
     gate_backward: Callable[..., tuple[Tensor, Tensor]] | None = None
+    add_norm_forward: Callable[..., tuple[Tensor, Tensor]] | None = None
+    add_norm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     devices: tuple[str, ...] | None = None
 
 
@@ -118,6 +124,8 @@ TRITON = Backend(
     ssm_backward=_late('triton_backend.ssm', 'ssm_backward'),
     gate_forward=_late('triton_backend.gate', 'gate_forward'),
     gate_backward=_late('triton_backend.gate', 'gate_backward'),
+    add_norm_forward=_late('triton_backend.add_norm', 'add_norm_forward'),
+    add_norm_backward=_late('triton_backend.add_norm', 'add_norm_backward'),
     devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
 )
 

@@ -1,8 +1,8 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm`` and ``mmv2m::gated_linear``, with their backward operators. Callers use
-the public functions, which check arguments and choose the backend first.
+``mmv2m::directional_ssm``, ``mmv2m::gated_linear`` and ``mmv2m::add_norm``, with their backward
+operators. Callers use the public functions, which check arguments and choose the backend first.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .backends import BACKENDS
 
-__all__ = ['conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
+__all__ = ['add_norm_op', 'conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
 
 
 def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
@@ -154,6 +154,31 @@ def _gated_linear_backward_op(
         return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
 
 
+@torch.library.custom_op('mmv2m::add_norm', mutates_args=())
+def add_norm_op(
+    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+) -> tuple[Tensor, Tensor]:
+    """:func:`mmv2m.ops.add_norm` on a backend that fuses it."""
+    forward = BACKENDS[backend].add_norm_forward
+    assert forward is not None
+    return forward(branch, residual, weight, bias, eps)
+
+
+@torch.library.custom_op('mmv2m::add_norm_backward', mutates_args=())
+def _add_norm_backward_op(
+    grad_normed: Tensor,
+    grad_total: Tensor,
+    total: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    backend: str,
+) -> list[Tensor]:
+    backward = BACKENDS[backend].add_norm_backward
+    assert backward is not None
+    return _present(backward(grad_normed, grad_total, total, weight, bias, eps))
+
+
 def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
@@ -197,3 +222,31 @@ _differentiate(scan_op, _scan_backward_op)
 _differentiate(conv_op, _conv_backward_op)
 _differentiate(ssm_op, _ssm_backward_op, _one_map_a_direction)
 _differentiate(gated_linear_op, _gated_linear_backward_op, _projected)
+
+
+@add_norm_op.register_fake
+def _(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    contiguous = torch.contiguous_format
+    return (
+        torch.empty_like(branch, memory_format=contiguous),
+        torch.empty_like(residual, memory_format=contiguous),
+    )
+
+
+@_add_norm_backward_op.register_fake
+def _(grad_normed: Tensor, grad_total: Tensor, total: Tensor, *parameters: Any) -> list[Tensor]:
+    return _like_inputs(total, grad_normed, total, *parameters)
+
+
+def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, _, weight, bias, *ctx.options = inputs
+    ctx.save_for_backward(output[1], weight, bias)
+
+
+def _add_norm_backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tuple[Any, ...]:
+    total, weight, bias = ctx.saved_tensors
+    grads = _add_norm_backward_op(grad_normed, grad_total, total, weight, bias, *ctx.options)
+    return (*_spread(grads, (total, total, weight, bias)), None, None)
+
+
+add_norm_op.register_autograd(_add_norm_backward, setup_context=_save_total)

@@ -7,6 +7,7 @@ from scan_inputs import make_inputs, make_ssm_inputs
 
 from mmv2m.ops import (
     DIRECTIONS,
+    add_norm,
     directional_conv,
     directional_scan,
     directional_ssm,
@@ -220,3 +221,20 @@ def test_opcheck(reduction):
 def test_gated_linear(dtype):
     x, z = torch.randn(2, 3, 5, 2, 70, generator=torch.Generator().manual_seed(0)).to(dtype)
     compare(gated_linear, dict(x=x, z=z, weight=x[0].flatten(0, 1)), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 5, 7, 300)])
+def test_add_norm(shape, bias, dtype):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, *shape, generator=generator)
+    weight, shift = torch.randn(2, shape[-1], generator=generator)
+    tensors = dict(branch=maps[0].to(dtype), residual=maps[1], weight=weight)
+    tensors['bias'] = shift if bias else None
+
+    def both(x, **others):
+        normed, total = add_norm(x, **others)
+        return (normed + 2 * total).to(x.dtype)
+
+    compare(both, dict(x=tensors.pop('branch'), **tensors), TOLERANCE[dtype])

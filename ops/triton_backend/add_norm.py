@@ -1,0 +1,67 @@
+"""Launching the kernels that add a branch to the residual stream and normalise the sum."""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernels.add_norm import add_norm_backward_kernel, add_norm_forward_kernel
+
+__all__ = ['add_norm_backward', 'add_norm_forward']
+
+TILE = 1024
+"""Numbers of a program's tile, at least one row."""
+
+PROGRAMS = 1024
+"""Programs that share out the tiles of the backward pass, at most."""
+
+
+def add_norm_forward(
+    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`mmv2m.ops.add_norm`."""
+    branch, residual = branch.contiguous(), residual.contiguous()
+    normed, total = torch.empty_like(branch), torch.empty_like(residual)
+    options = _options(branch, bias)
+    if branch.numel():
+        rows = branch.numel() // branch.shape[-1]
+        add_norm_forward_kernel[(triton.cdiv(rows, options['BLOCK_R']),)](
+            *(branch, residual, weight, bias, normed, total, rows, branch.shape[-1], eps),
+            **options,
+        )
+    return normed, total
+
+
+def add_norm_backward(
+    grad_normed: Tensor,
+    grad_total: Tensor,
+    total: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output."""
+    grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
+    grad_branch, grad_residual = torch.empty_like(grad_normed), torch.empty_like(total)
+    options = _options(total, bias)
+    channels = total.shape[-1]
+    tiles = triton.cdiv(total.numel() // max(1, channels), options['BLOCK_R'])
+    programs = min(tiles, PROGRAMS)
+    grad_weight = weight.new_empty((programs, channels))
+    grad_bias = None if bias is None else torch.empty_like(grad_weight)
+    if total.numel():
+        add_norm_backward_kernel[(programs,)](
+            *(grad_normed, grad_total, total, weight),
+            *(grad_branch, grad_residual, grad_weight, grad_bias),
+            *(total.numel() // channels, channels, eps, tiles),
+            **options,
+        )
+    bias_sum = None if grad_bias is None else grad_bias.sum(0)
+    return grad_branch, grad_residual, grad_weight.sum(0), bias_sum
+
+
+def _options(x: Tensor, bias: Tensor | None) -> dict[str, Any]:
+    width = triton.next_power_of_2(max(1, x.shape[-1]))
+    rows = max(1, TILE // width)
+    return dict(CENTERED=bias is not None, BLOCK_R=rows, BLOCK_D=width, num_warps=4)

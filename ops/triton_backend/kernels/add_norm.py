@@ -1,0 +1,105 @@
+"""A sum of two maps and its norm over the channels, forward and backward."""
+
+import triton
+import triton.language as tl
+
+__all__ = ['add_norm_backward_kernel', 'add_norm_forward_kernel']
+
+
+@triton.jit
+def load_rows(pointer, where, inside):
+    """A tile of a map as float32."""
+    return tl.load(pointer + where, inside, 0).to(tl.float32)
+
+
+@triton.jit
+def normalise(x, inside, channels, eps, CENTERED: tl.constexpr):
+    """A (rows, channels) tile less its mean if CENTERED, over its deviation; and one over that."""
+    if CENTERED:
+        x = tl.where(inside, x - tl.sum(x, axis=1)[:, None] / channels, 0)
+    scale = tl.rsqrt(tl.sum(x * x, axis=1) / channels + eps)[:, None]
+    return x * scale, scale
+
+
+@triton.jit
+def add_norm_forward_kernel(
+    branch,
+    residual,
+    weight,
+    bias,
+    normed,
+    total,
+    rows,
+    channels,
+    eps,
+    CENTERED: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """``total = residual + branch``, ``normed = norm(total) * weight + bias``.
+
+    Shapes: (rows, D) all but weight and bias, (D,), of which bias may be None. CENTERED: LayerNorm,
+    else RMSNorm. Grid: (row tiles,).
+    """
+    row = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
+    channel = tl.arange(0, BLOCK_D)
+    valid = channel < channels
+    inside = (row < rows) & valid[None, :]
+    where = row * channels + channel[None, :]
+    x = load_rows(residual, where, inside) + load_rows(branch, where, inside)
+    tl.store(total + where, x, inside)
+    y, _ = normalise(x, inside, channels, eps, CENTERED)
+    y *= tl.load(weight + channel, valid, 0)[None, :]
+    if bias is not None:
+        y += tl.load(bias + channel, valid, 0)[None, :]
+    tl.store(normed + where, y.to(normed.dtype.element_ty), inside)
+
+
+@triton.jit
+def add_norm_backward_kernel(
+    grad_normed,
+    grad_total,
+    total,
+    weight,
+    grad_branch,
+    grad_residual,
+    grad_weight,
+    grad_bias,
+    rows,
+    channels,
+    eps,
+    tiles,
+    CENTERED: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Gradients of both summands, the same in two dtypes, and of weight and bias.
+
+    Shapes as in the forward kernel; grad_weight and grad_bias (programs, D) are partial sums, the
+    latter None without a bias. A program works on every so many-th of the ``tiles`` of rows.
+    Grid: (programs,).
+    """
+    channel = tl.arange(0, BLOCK_D)
+    valid = channel < channels
+    scale = tl.load(weight + channel, valid, 0)[None, :]
+    weight_sum = tl.zeros((BLOCK_D,), tl.float32)
+    bias_sum = weight_sum
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        row = (tile * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
+        inside = (row < rows) & valid[None, :]
+        where = row * channels + channel[None, :]
+        y, deviation = normalise(load_rows(total, where, inside), inside, channels, eps, CENTERED)
+        upstream = load_rows(grad_normed, where, inside)
+        weight_sum += tl.sum(upstream * y, axis=0)
+        grad = upstream * scale
+        inner = grad - y * (tl.sum(grad * y, axis=1)[:, None] / channels)
+        if CENTERED:
+            bias_sum += tl.sum(upstream, axis=0)
+            inner -= tl.sum(grad, axis=1)[:, None] / channels
+        inner = inner * deviation + load_rows(grad_total, where, inside)
+        tl.store(grad_residual + where, inner, inside)
+        tl.store(grad_branch + where, inner.to(grad_branch.dtype.element_ty), inside)
+    at = tl.program_id(0) * channels + channel
+    tl.store(grad_weight + at, weight_sum, valid)
+    if grad_bias is not None:
+        tl.store(grad_bias + at, bias_sum, valid)

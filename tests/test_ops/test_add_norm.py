@@ -1,0 +1,57 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmv2m.ops import add_norm
+
+
+def tensors(dtype=torch.float64, bias=True):
+    generator = torch.Generator().manual_seed(0)
+    branch, residual = torch.randn(2, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    weight, shift = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    exact = torch.promote_types(dtype, torch.float32)
+    given = (branch.to(dtype), residual.to(exact), weight.to(exact), shift.to(exact))
+    return given if bias else given[:3]
+
+
+def test_agrees_with_the_formulas():
+    branch, residual, weight, bias = tensors()
+    total = residual + branch
+    deviation = (total - total.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
+    expected = (total - total.mean(-1, keepdim=True)) / (deviation + 1e-3).sqrt() * weight + bias
+    normed, stream = add_norm(branch, residual, weight, bias, eps=1e-3)
+    assert torch.allclose(normed, expected)
+    assert torch.equal(stream, total)
+    expected = total / (total.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
+    assert torch.allclose(add_norm(branch, residual, weight, eps=1e-3)[0], expected)
+
+
+@pytest.mark.parametrize('bias', [False, True])
+def test_gradients(bias):
+    assert torch.autograd.gradcheck(add_norm, [t.requires_grad_() for t in tensors(bias=bias)])
+
+
+def test_half_precision_branch_beside_a_float32_stream():
+    branch, residual, weight, bias = tensors(torch.bfloat16)
+    with torch.autocast('cpu', torch.float16):
+        normed, total = add_norm(branch, residual, weight, bias)
+    assert (normed.dtype, total.dtype) == (torch.bfloat16, torch.float32)
+    exact = F.layer_norm(residual + branch, (5,), weight, bias)
+    assert torch.allclose(normed.float(), exact, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ('position', 'value', 'error', 'words'),
+    [
+        (0, torch.rand(2, 5), ValueError, r'branch must be a \(B, H, W, E\) map'),
+        (1, torch.rand(2, 3, 4, 5), TypeError, 'residual must be torch.float64 beside a'),
+        (1, torch.rand(2, 3, 4, 6), ValueError, 'residual must have shape'),
+        (2, torch.rand(6), ValueError, 'weight must have shape'),
+        (3, torch.rand(6), ValueError, 'bias must have shape'),
+    ],
+)
+def test_wrong_arguments(position, value, error, words):
+    arguments = list(tensors())
+    arguments[position] = value
+    with pytest.raises(error, match=words):
+        add_norm(*arguments)
