@@ -2,7 +2,8 @@
 
 The four corners of both halves of V2M's 2D SSM, forward and backward, in bfloat16; V2M-T's by
 default. `--set scan_backward.GROUP=8 conv.CHANNELS=32` tries other launch parameters, which are the
-modules' constants in ops/triton_backend/.
+modules' constants in ops/triton_backend/; `--set cuda_backend.conv.STEPS=14` those in
+ops/cuda_backend/.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
+from mmv2m.ops.cuda_backend import conv as cuda_conv
+from mmv2m.ops.cuda_backend import scan_backward as cuda_scan_backward
 from mmv2m.ops.triton_backend import conv, gate, projection, scan, scan_backward
 
 DIRECTIONS = (['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right'])
@@ -58,7 +61,7 @@ class Mixer:
         """By name; 1 and 2 are the halves."""
         inputs = [self.scan_inputs(half) for half in (0, 1)]
         first, second = (self.x, None, *self.conv), (self.maps, self.z, *self.conv)
-        backward = scan_backward.scans_backward
+        triton_back, cuda_back = scan_backward.scans_backward, cuda_scan_backward.scans_backward
         return {
             'conv forward 1': partial(conv.convs_forward, *first, DIRECTIONS[0]),
             'conv forward 2': partial(conv.convs_forward, *second, DIRECTIONS[1]),
@@ -66,10 +69,20 @@ class Mixer:
             'scan forward 1': partial(scan.scans_forward, inputs[0]),
             'scan forward 2': partial(scan.scans_forward, inputs[1], sums=True),
             'gate forward': partial(gate.gate_forward, self.map, self.z),
-            'scan backward 1': partial(backward, self.maps, inputs[0]),
-            'scan backward 2': partial(backward, self.map, inputs[1], sums=True),
+            'scan backward 1': partial(triton_back, self.maps, inputs[0]),
+            'scan backward 2': partial(triton_back, self.map, inputs[1], sums=True),
             'conv backward 1': partial(conv.convs_backward, self.maps, *first, DIRECTIONS[0]),
             'conv backward 2': partial(conv.convs_backward, self.maps, *second, DIRECTIONS[1]),
+            'CUDA conv forward 1': partial(cuda_conv.convs_forward, *first, DIRECTIONS[0]),
+            'CUDA conv forward 2': partial(cuda_conv.convs_forward, *second, DIRECTIONS[1]),
+            'CUDA conv backward 1': partial(
+                cuda_conv.convs_backward, self.maps, *first, DIRECTIONS[0]
+            ),
+            'CUDA conv backward 2': partial(
+                cuda_conv.convs_backward, self.maps, *second, DIRECTIONS[1]
+            ),
+            'CUDA scan backward 1': partial(cuda_back, self.maps, inputs[0]),
+            'CUDA scan backward 2': partial(cuda_back, self.map, inputs[1], sums=True),
             'gate backward': partial(gate.gate_backward, self.map, self.map, self.z),
         }
 
@@ -78,8 +91,10 @@ def set_constants(assignments: list[str]) -> None:
     """Carry out ``module.NAME=number`` on the modules of the backend."""
     for assignment in assignments:
         where, _, value = assignment.partition('=')
-        module, _, name = where.partition('.')
-        setattr(importlib.import_module(f'mmv2m.ops.triton_backend.{module}'), name, int(value))
+        module, _, name = where.rpartition('.')
+        if '.' not in module:
+            module = f'triton_backend.{module}'
+        setattr(importlib.import_module(f'mmv2m.ops.{module}'), name, int(value))
 
 
 def main() -> None:
@@ -93,12 +108,9 @@ def main() -> None:
     set_constants(args.set)
     mixer = Mixer(*args.grid, args.channels, args.states)
     print(f'{torch.cuda.get_device_name()}, {args.grid} tokens, E {args.channels}, N {args.states}')
-    total = 0.0
     for name, run in mixer.kernels().items():
         microseconds = 1e3 * do_bench(run, warmup=20, rep=100, return_mode='median')
-        total += microseconds
-        print(f'{name:18}{microseconds:9.0f} us')
-    print(f'{"all":18}{total:9.0f} us')
+        print(f'{name:22}{microseconds:9.0f} us', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Speed of the operators on one GPU: `python tools/benchmarks/operators.py`.
 
-Each case runs on the Triton kernels, on mamba_ssm's scan with the copies that it needs for the same
+Each case runs on our kernels (CUDA C++ and Triton, and Triton alone), on mamba_ssm's scan with the copies that it needs for the same
 job (where mamba_ssm is installed), and on the reference. Beside the times stands the floor: the
 larger of the bytes that must be moved over the copy bandwidth measured here, and the exponentials
 over the rate of the special function units. Prints a table and writes it as JSON.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from triton.testing import do_bench
 
-from mmv2m.ops import directional_scan
+from mmv2m.ops import can_run, directional_scan
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
@@ -157,7 +157,11 @@ def main() -> None:
     for name in args.cases:
         case = CASES[name]
         inputs, floor = case.inputs(), case.floor(*ceilings)
-        runs: dict[str, Callable[[], Tensor]] = {'triton': partial(ours, case, inputs, 'triton')}
+        runs: dict[str, Callable[[], Tensor]] = {
+            backend: partial(ours, case, inputs, backend)
+            for backend in ('cuda', 'triton')
+            if can_run(backend, inputs['x'])
+        }
         if selective_scan_fn is not None:
             runs['mamba_ssm'] = partial(mamba, case, inputs)
         # The reference launches several kernels a step.

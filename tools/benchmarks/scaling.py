@@ -1,0 +1,90 @@
+"""How time and memory grow with the image: `python tools/benchmarks/scaling.py`.
+
+V2M-T, whose cost should grow with the number of tokens, beside DeiT-T, whose attention makes it
+grow faster. Square images of one batch size; inference and training under bfloat16 autocast on one
+GPU. Prints a table, writes it as JSON and draws it.
+"""
+
+import argparse
+import json
+from typing import Any
+
+import torch
+from models import measure
+
+SIZES = (224, 448, 672, 896, 1120, 1344, 1568, 1792)
+
+
+def sweep(models: list[str], sizes: list[int], batch: int) -> list[dict[str, Any]]:
+    """Measure every model at every size, printing as it goes; what does not fit is left out."""
+    results = []
+    print(f'{"model":10}{"pixels":>8}{"":>11}{"ms":>10}{"us/token":>10}{"peak MiB":>10}')
+    for name in models:
+        for training in (False, True):
+            for size in sizes:
+                try:
+                    r = measure(name, (size, size), batch, 'eager', training)
+                except torch.cuda.OutOfMemoryError:
+                    print(f'{name:10}{size:>8}  does not fit into memory')
+                    break
+                finally:
+                    torch.cuda.empty_cache()
+                r['pixels'], r['tokens'] = size, batch * (size // 16) ** 2
+                results.append(r)
+                print(
+                    f'{name:10}{size:>8}{"training" if training else "inference":>11}'
+                    f'{r["milliseconds"]:>10.2f}{1e3 * r["milliseconds"] / r["tokens"]:>10.3f}'
+                    f'{1024 * r["peak_gib"]:>10.0f}',
+                    flush=True,
+                )
+    return results
+
+
+def draw(results: list[dict[str, Any]], path: str) -> None:
+    """Time and memory over the number of tokens, inference and training."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout='constrained')
+    for axis, key, label in (
+        (axes[0], 'milliseconds', 'milliseconds a batch'),
+        (axes[1], 'peak_gib', 'peak memory, GiB'),
+    ):
+        for name in dict.fromkeys(r['model'] for r in results):
+            for training, style in ((False, '--'), (True, '-')):
+                rows = [r for r in results if (r['model'], r['training']) == (name, training)]
+                axis.plot(
+                    [r['tokens'] / r['batch'] for r in rows],
+                    [r[key] for r in rows],
+                    style,
+                    marker='.',
+                    label=f'{name}, {"training" if training else "inference"}',
+                )
+        axis.set(xlabel='tokens an image', ylabel=label, ylim=(0, None), xlim=(0, None))
+    axes[0].legend()
+    figure.suptitle(f'Images of {SIZES[0]} to {SIZES[-1]} pixels a side')
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Parse the command line, measure, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--models', nargs='+', default=['V2M-T', 'DeiT-T'])
+    parser.add_argument('--sizes', type=int, nargs='+', default=SIZES)
+    parser.add_argument('--batch', type=int, default=8)
+    parser.add_argument('--out', help='write the results to this JSON file')
+    parser.add_argument('--plot', help='draw the results into this image file')
+    args = parser.parse_args()
+    print(f'{torch.cuda.get_device_name()}, batch {args.batch}, bf16 autocast')
+    results = sweep(args.models, args.sizes, args.batch)
+    if args.out:
+        with open(args.out, 'w') as file:
+            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
+    if args.plot:
+        draw(results, args.plot)
+
+
+if __name__ == '__main__':
+    main()
