@@ -1,9 +1,10 @@
 """Speed of the operators on one GPU: `python tools/benchmarks/operators.py`.
 
-Each case runs on our kernels (CUDA C++ and Triton, and Triton alone), on mamba_ssm's scan with the copies that it needs for the same
-job (where mamba_ssm is installed), and on the reference. Beside the times stands the floor: the
-larger of the bytes that must be moved over the copy bandwidth measured here, and the exponentials
-over the rate of the special function units. Prints a table and writes it as JSON.
+Each case runs on our kernels (CUDA C++ and Triton, and Triton alone), on mamba_ssm's scan with the
+copies that it needs for the same job (where mamba_ssm is installed), and on the reference. Beside
+the times stands the floor: the larger of the bytes that must be moved over the copy bandwidth
+measured here, and the exponentials over the rate of the special function units. Prints a table and
+writes it as JSON.
 """
 
 import argparse
