@@ -94,8 +94,8 @@ class StagedBackbone(BaseModule, ABC):
         """The modules in front of the first stage."""
 
     @abstractmethod
-    def embed(self, x: Tensor) -> Tensor:
-        """Images, (B, in_channels, H, W), to the first stage's map, (B, h, w, D)."""
+    def embed(self, x: Tensor) -> Any:
+        """Images, (B, in_channels, H, W), to what the first block takes: a (B, h, w, D) map."""
 
     @property
     def stages_built(self) -> int:
@@ -130,14 +130,19 @@ class StagedBackbone(BaseModule, ABC):
         outs = []
         for i, stage in enumerate(self.stages):
             for block in stage:
-                x = self._run(block, x)
+                x = self.run_block(block, x)
             if i in self.out_indices:
-                norm = getattr(self, f'norm{i}')
-                # The stream may be wider than the parameters; what follows has their dtype.
-                outs.append(self.format_output(norm(x.to(norm.weight.dtype))))
+                outs.append(self.format_output(self.normed_output(i, x)))
         return tuple(outs)
 
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+    def normed_output(self, i: int, x: Any) -> Tensor:
+        """What stage ``i`` hands to the next, (B, H, W, D), behind its output's norm."""
+        norm = getattr(self, f'norm{i}')
+        # The stream may be wider than the parameters; what follows has their dtype.
+        return norm(x.to(norm.weight.dtype))
+
+    def run_block(self, block: nn.Module, x: Any) -> Any:
+        """Run one of the stages' blocks on the residual stream."""
         if self.with_cp and x.requires_grad:
             return checkpoint(block, x, use_reentrant=False)
         return block(x)

@@ -15,6 +15,7 @@ from ..layers import (
     Downsample,
     PatchMap,
     PositionEmbedding,
+    Stream,
     V2MBlock,
     build_class_token,
 )
@@ -159,9 +160,19 @@ class V2M(StagedBackbone):
         """See :meth:`StagedBackbone.stem`."""
         yield from (self.patch_embed, self.pos_embed, self.class_token, self.drop_after_pos)
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Stream:
         """See :meth:`StagedBackbone.embed`."""
-        return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
+        return Stream(self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x)))))
+
+    def run_block(self, block: nn.Module, x: Stream) -> Stream:
+        """See :meth:`StagedBackbone.run_block`."""
+        if isinstance(block, Downsample):
+            return Stream(super().run_block(block, x.sum()))
+        return super().run_block(block, x)
+
+    def normed_output(self, i: int, x: Stream) -> Tensor:
+        """See :meth:`StagedBackbone.normed_output`."""
+        return super().normed_output(i, x.sum())
 
     def _build_patches(
         self,

@@ -11,6 +11,7 @@ from .routes import CORNERS, Route, RouteGroup, plan_groups, plan_local_groups, 
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 from .ss2d import SS2D
+from .stream import Stream
 from .v2m_block import V2MBlock
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     'SS2D',
     'SameDtypeLayerNorm',
     'ScanAttention',
+    'Stream',
     'V2MBlock',
     'WindowSSM',
     'build_class_token',

@@ -1,19 +1,18 @@
 """V2M's block: a normalised 2D SSM, and perhaps an MLP, on a residual stream."""
 
-import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import DropPath
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
-from torch import Tensor, nn
 
 from .ss2d import SS2D
+from .stream import Stream
 
 __all__ = ['V2MBlock']
 
 
 class V2MBlock(BaseModule):
-    """``x + drop_path(mixer(norm(x)))``, likewise with an MLP; ``x`` is kept in at least float32.
+    """``x + drop_path(mixer(norm(x)))``, likewise with an MLP; the sums wait in the stream.
 
     Args:
         embed_dims: Width of the map, D.
@@ -46,15 +45,14 @@ class V2MBlock(BaseModule):
                 int(ffn_ratio * embed_dims),
                 act_cfg=dict(type='GELU'),
                 dropout_layer=dict(type='DropPath', drop_prob=drop_path),
+                add_identity=False,
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D), float32 or float64."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        x = x + self.drop_path(self.mixer(_normed(x, self.norm)))
-        return x if self.ffn is None else self.ffn(_normed(x, self.ffn_norm), identity=x)
-
-
-def _normed(x: Tensor, norm: nn.Module) -> Tensor:
-    # A model cast to half precision as a whole keeps its residual stream in float32.
-    return norm(x.to(next(norm.parameters()).dtype))
+    def forward(self, stream: Stream) -> Stream:
+        """A stream of (B, H, W, D) maps, to the same."""
+        normed, total = stream.normed(self.norm, self.mixer.backend)
+        stream = Stream(total, self.drop_path(self.mixer(normed)))
+        if self.ffn is None:
+            return stream
+        normed, total = stream.normed(self.ffn_norm, self.mixer.backend)
+        return Stream(total, self.ffn(normed))
