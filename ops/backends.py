@@ -134,6 +134,7 @@ BACKENDS: dict[str, Backend] = {
     'cuda': replace(
         TRITON,
         refusal=cuda_refusal,
+        scan_forward=_late('cuda_backend.operators', 'scan_forward'),
         scan_backward=_late('cuda_backend.operators', 'scan_backward'),
         conv_forward=_late('cuda_backend.operators', 'conv_forward'),
         conv_backward=_late('cuda_backend.operators', 'conv_backward'),

@@ -16,6 +16,7 @@ from mmv2m.ops.reference import directional_conv_reference, directional_scan_ref
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
+from mmv2m.ops.cuda_backend.scan_forward import scans_forward  # noqa: E402
 from mmv2m.ops.triton_backend.scan import ScanInputs  # noqa: E402
 
 ON_GPU = torch.cuda.is_available()
@@ -31,11 +32,11 @@ LAUNCH = launch if ON_GPU else emulate
 
 def run(scan):
     LAUNCH(scan.call(), torch.device(DEVICE))
-    return scan.sum_up()
+    return dict(scan.sum_up(), y=scans_forward(scan.inputs, scan.sums, launch=LAUNCH))
 
 
 def make_scan(shape, states, directions, sums=False, dtype=torch.float32, most_steps=None, **kinds):
-    """Inputs of the kernel, its call, and the gradients of the reference."""
+    """The backward kernel's call, and output and gradients of the reference."""
     each = [make_inputs(shape, states, dtype, **kinds, seed=k) for k in range(len(directions))]
 
     def stacked(name):
@@ -52,10 +53,10 @@ def make_scan(shape, states, directions, sums=False, dtype=torch.float32, most_s
     scan = BackwardScan(grad_y.to(DEVICE), inputs, sums, multiprocessors=1)
     if most_steps is not None:
         scan.cut(most_steps)
-    return scan, reference_gradients(tensors, grad_y, directions, sums)
+    return scan, reference_results(tensors, grad_y, directions, sums)
 
 
-def reference_gradients(tensors, grad_y, directions, sums):
+def reference_results(tensors, grad_y, directions, sums):
     leaves = {n: t.double().requires_grad_() for n, t in tensors.items() if t is not None}
     shared = {n: leaves[n] for n in ('A', 'D', 'delta_bias')}
     ys = [
@@ -67,14 +68,15 @@ def reference_gradients(tensors, grad_y, directions, sums):
         )
         for k, direction in enumerate(directions)
     ]
-    (sum(ys) if sums else torch.stack(ys)).backward(grad_y.double())
-    return {name: leaf.grad for name, leaf in leaves.items()}
+    y = sum(ys) if sums else torch.stack(ys)
+    y.backward(grad_y.double())
+    return dict(y=y, **{name: leaf.grad for name, leaf in leaves.items()})
 
 
 def compare(scan, truth, dtype=torch.float32):
-    gradients = run(scan)
+    results = run(scan)
     for name, expected in truth.items():
-        assert naive.relative_error(gradients[name], expected) < TOLERANCE[dtype], name
+        assert naive.relative_error(results[name], expected) < TOLERANCE[dtype], name
 
 
 @needs_a_device
@@ -111,7 +113,7 @@ def test_dtypes(dtype):
 def test_maps_at_odd_addresses():
     scan, truth = make_scan((1, 2, 5, 32), 16, ['right'], B='token', C=None)
     storage = torch.empty(scan.x.numel() + 1, device=DEVICE)
-    scan.x = storage[1:].copy_(scan.x.flatten()).view_as(scan.x)
+    scan.x = scan.inputs.x = storage[1:].copy_(scan.x.flatten()).view_as(scan.x)
     assert not dict(scan.call().definitions)['VECTORS']
     compare(scan, truth)
 

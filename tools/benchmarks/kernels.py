@@ -18,6 +18,7 @@ from triton.testing import do_bench
 
 from mmv2m.ops.cuda_backend import conv as cuda_conv
 from mmv2m.ops.cuda_backend import scan_backward as cuda_scan_backward
+from mmv2m.ops.cuda_backend import scan_forward as cuda_scan_forward
 from mmv2m.ops.triton_backend import conv, gate, projection, scan, scan_backward
 
 DIRECTIONS = (['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right'])
@@ -62,6 +63,7 @@ class Mixer:
         inputs = [self.scan_inputs(half) for half in (0, 1)]
         first, second = (self.x, None, *self.conv), (self.maps, self.z, *self.conv)
         triton_back, cuda_back = scan_backward.scans_backward, cuda_scan_backward.scans_backward
+        cuda_ahead = cuda_scan_forward.scans_forward
         return {
             'conv forward 1': partial(conv.convs_forward, *first, DIRECTIONS[0]),
             'conv forward 2': partial(conv.convs_forward, *second, DIRECTIONS[1]),
@@ -81,6 +83,8 @@ class Mixer:
             'CUDA conv backward 2': partial(
                 cuda_conv.convs_backward, self.maps, *second, DIRECTIONS[1]
             ),
+            'CUDA scan forward 1': partial(cuda_ahead, inputs[0]),
+            'CUDA scan forward 2': partial(cuda_ahead, inputs[1], sums=True),
             'CUDA scan backward 1': partial(cuda_back, self.maps, inputs[0]),
             'CUDA scan backward 2': partial(cuda_back, self.map, inputs[1], sums=True),
             'gate backward': partial(gate.gate_backward, self.map, self.map, self.z),

@@ -4,14 +4,10 @@
 // 1 or one vector a token. Two things make it faster, which Triton cannot express: a thread owns a
 // patch of channels times states (tile.cuh), and the states' history lies in shared memory.
 //
-// Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps; SIDE, that of B and
-// C; B_TOKEN and C_TOKEN, whether they are vectors; HAS_D; HAS_BIAS; SOFTPLUS, one of the values
-// below; SHARED_Y, whether one output gradient serves all directions; WARPS of a block; BLOCKS that
-// a multiprocessor has to have room for.
-#include "lanes.cuh"
-#include "tile.cuh"
+// Given to the compiler, beside what scan.cuh needs: SHARED_Y, whether one output gradient serves
+// all directions.
+#include "scan.cuh"
 
-constexpr int SOFTPLUS_NONE = 0, SOFTPLUS_APPLY = 1, SOFTPLUS_APPLIED = 2;
 constexpr int SIDES = B_TOKEN + C_TOKEN;
 constexpr int TILE_FLOATS = CHANNELS_HELD * STATES_HELD * 32;
 
@@ -23,53 +19,27 @@ struct alignas(4 * STATES_HELD) HeldStates {
 // each channel that its threads hold.
 constexpr int PATCH = CHANNELS_HELD * 32, SLOT = WARPS * PATCH;
 
-struct Tensors {
-  const NUMBER *grad_y, *x, *delta;
-  const float *delta_bias, *A;
-  const SIDE *B, *C;
-  const float *D, *start, *incoming;
-  int B_token, C_token;
-};
-
 struct Gradients {
   NUMBER *x, *delta;
   float *A, *B, *C, *D, *bias;
 };
 
-// A thread's walk along a lane: where it finds its channels and states of the first token, and how
-// far they are from token to token.
-struct Walk {
-  const NUMBER *grad_y, *x, *delta;
-  const SIDE *B, *C;
+// Where a thread finds what a walk back needs besides, and leaves.
+struct WalkBack {
+  const NUMBER* grad_y;
   NUMBER *grad_x, *grad_delta;
-  long long entry;
-  int step, map_step, B_step, C_step;
 
-  DEVICE Walk(const Tensors& given, const Gradients& grads, const Map& map, const Lane& lane,
-              const Place& place) {
-    entry = lane.k * map.tokens() + lane.entry;
-    step = lane.step;
-    map_step = step * map.channels;
-    long long first = entry * map.channels + place.channel;
-    x = given.x + first;
-    delta = given.delta + first;
-    grad_y = given.grad_y + (SHARED_Y ? lane.entry * map.channels + place.channel : first);
-    grad_x = grads.x + first + place.owned();
-    grad_delta = grads.delta + first + place.owned();
-    B_step = step * given.B_token;
-    C_step = step * given.C_token;
-    B = B_TOKEN ? given.B + entry * given.B_token + place.state : nullptr;
-    C = C_TOKEN ? given.C + entry * given.C_token + place.state : nullptr;
+  DEVICE WalkBack(const NUMBER* grad_outputs, const Gradients& grads, const Map& map,
+                  const Lane& lane, const Place& place) {
+    long long shared = lane.entry * map.channels + place.channel;
+    long long own = lane.k * map.tokens() * map.channels + shared;
+    grad_y = grad_outputs + (SHARED_Y ? shared : own);
+    grad_x = grads.x + own + place.owned();
+    grad_delta = grads.delta + own + place.owned();
   }
 };
 
-// What one step reads.
-struct Step {
-  Channels x, dt, u;
-  States B;
-};
-
-// What its way back reads besides, and the sums that it leaves.
+// What a step's way back reads besides, and the sums that it leaves.
 struct StepBack {
   Channels dy, du, decay;
   States C, grad_B, grad_C;
@@ -81,36 +51,9 @@ struct Sums {
   float D[CHANNELS_OWNED], bias[CHANNELS_OWNED];
 };
 
-DEVICE void load_ones(States& out, const Place& place) {
-#pragma unroll
-  for (int n = 0; n < STATES_HELD; ++n) out[n] = WHOLE_STATES || place.has_state(n) ? 1.f : 0.f;
-}
-
-// value * side, where the side may be known to be 1.
-template <bool TOKEN>
-DEVICE float times_side(float value, float side) {
-  return TOKEN || !WHOLE_STATES ? value * side : value;
-}
-
-DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Channels& bias,
-                      int t) {
-  place.load(out.x, walk.x + t * walk.map_step);
-  place.load(out.dt, walk.delta + t * walk.map_step);
-  if (B_TOKEN) {
-    load_states(out.B, walk.B + t * walk.B_step, place);
-  } else {
-    load_ones(out.B, place);
-  }
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) {
-    if (HAS_BIAS && SOFTPLUS != SOFTPLUS_APPLIED) out.dt[c] += bias[c];
-    if (SOFTPLUS == SOFTPLUS_APPLY) out.dt[c] = softplus(out.dt[c]);
-    out.u[c] = out.dt[c] * out.x[c];
-  }
-}
-
-DEVICE void load_step_back(StepBack& out, const Walk& walk, const Place& place, int t) {
-  place.load(out.dy, walk.grad_y + t * walk.map_step);
+DEVICE void load_step_back(StepBack& out, const Walk& walk, const WalkBack& ends,
+                           const Place& place, int t) {
+  place.load(out.dy, ends.grad_y + t * walk.map_step);
   if (C_TOKEN) {
     load_states(out.C, walk.C + t * walk.C_step, place);
   } else {
@@ -126,18 +69,6 @@ DEVICE void load_step_back(StepBack& out, const Walk& walk, const Place& place, 
 DEVICE void skip_step(Step& now, StepBack& back) {
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) now.dt[c] = now.u[c] = back.dy[c] = 0.f;
-}
-
-// h = exp(dt A) h + dt x B
-DEVICE void advance(Tile& state, const Tile& A_log2, const Step& now) {
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) {
-#pragma unroll
-    for (int n = 0; n < STATES_HELD; ++n) {
-      float decay = exp2_approx(now.dt[c] * A_log2[c][n]);
-      state[c][n] = decay * state[c][n] + times_side<B_TOKEN>(now.u[c], now.B[n]);
-    }
-  }
 }
 
 // One state's way back over one step: `grad` is the gradient of `after`, and becomes `before`'s.
@@ -171,17 +102,9 @@ DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldSta
   }
 }
 
-// The one of a thread's channels whose sums it is left with.
-DEVICE float pick(const Channels& values, int which) {
-  float value = values[0];
-#pragma unroll
-  for (int c = 1; c < CHANNELS_HELD; ++c) value = which == c ? values[c] : value;
-  return value;
-}
-
 // Sum a step's gradients over the states, and store those of its x and its time step.
-DEVICE void store_step(const Walk& walk, const Place& place, const Step& now, StepBack& back,
-                       const Channels& skip, Sums& sums, int t, bool there) {
+DEVICE void store_step(const WalkBack& ends, int at, const Place& place, const Step& now,
+                       StepBack& back, const Channels& skip, Sums& sums, bool there) {
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.du, place.lane);
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.decay, place.lane);
   int owned = place.owned();
@@ -197,8 +120,8 @@ DEVICE void store_step(const Walk& walk, const Place& place, const Step& now, St
     if (SOFTPLUS != SOFTPLUS_NONE) grad_delta *= softplus_grad(dt);
     if (HAS_BIAS && there) sums.bias[i] += grad_delta;
     if (there && place.has_channel(owned + i) && place.speaks()) {
-      walk.grad_x[t * walk.map_step + i] = from_float<NUMBER>(grad_x);
-      walk.grad_delta[t * walk.map_step + i] = from_float<NUMBER>(grad_delta);
+      ends.grad_x[at + i] = from_float<NUMBER>(grad_x);
+      ends.grad_delta[at + i] = from_float<NUMBER>(grad_delta);
     }
   }
 }
@@ -244,28 +167,14 @@ DEVICE void restore(Tile& state, const float* kept, int lane) {
   }
 }
 
-// What a warp's walks need, whichever lane they are on.
+// A warp's walks.
 struct Warp {
   Place place;
-  Tile A_log2;
-  Channels bias, skip;
+  Parameters given;
 
-  DEVICE Warp(const Tensors& given, int channel, int channels, int states)
-      : place(channel, channels, states) {
-    load_tile(A_log2, given.A, states, place, LOG2E);
-#pragma unroll
-    for (int c = 0; c < CHANNELS_HELD; ++c) {
-      bool there = place.has_channel(c);
-      bias[c] = HAS_BIAS && there ? given.delta_bias[place.channel + c] : 0.f;
-      skip[c] = HAS_D && there ? given.D[place.channel + c] : 0.f;
-    }
-  }
-
-  // What crosses the edge of a lane: the states or the gradients that enter a segment, or nothing.
-  DEVICE void load_edge(Tile& out, const float* edges, int unit) const {
-    if (edges == nullptr) return;
-    load_tile(out, edges + (long long)unit * place.channels * STATES, STATES, place);
-  }
+  DEVICE Warp(const Scan& scan, const Map& map, int states)
+      : place((blockIdx.y * WARPS + threadIdx.x / 32) * WARP_CHANNELS, map.channels, states),
+        given(scan, place) {}
 
   // Leave the states at the start of every chunk in `kept`, from those at the start of the lane.
   DEVICE void walk_ahead(const Walk& walk, Tile& state, float* kept, int chunk, int chunks) const {
@@ -273,8 +182,8 @@ struct Warp {
     for (int c = 1; c < chunks; ++c) {
       for (int t = (c - 1) * chunk; t < c * chunk; ++t) {
         Step now;
-        load_step(now, walk, place, bias, t);
-        advance(state, A_log2, now);
+        load_step(now, walk, place, given.bias, t);
+        advance(state, given.A_log2, now);
       }
       keep(kept + c * TILE_FLOATS, state, place.lane);
     }
@@ -293,16 +202,16 @@ struct Warp {
       }
       if (p == pairs - 1) return;
       Step now[2];
-      load_step(now[0], walk, place, bias, first + 2 * p);
-      load_step(now[1], walk, place, bias, first + 2 * p + 1);
-      advance(state, A_log2, now[0]);
-      advance(state, A_log2, now[1]);
+      load_step(now[0], walk, place, given.bias, first + 2 * p);
+      load_step(now[1], walk, place, given.bias, first + 2 * p + 1);
+      advance(state, given.A_log2, now[0]);
+      advance(state, given.A_log2, now[1]);
     }
   }
 
   // The way back over a chunk. Its sums over channels stay in the slots, which are free by then.
-  DEVICE void walk_back(HeldStates* history, const Walk& walk, Tile& grad, Sums& sums, int first,
-                        int steps) const {
+  DEVICE void walk_back(HeldStates* history, const Walk& walk, const WalkBack& ends, Tile& grad,
+                        Sums& sums, int first, int steps) const {
     for (int p = (steps - 1) / 2; p >= 0; --p) {
       HeldStates* slot = history + p * SLOT;
       bool paired = 2 * p + 1 < steps;
@@ -311,18 +220,19 @@ struct Warp {
       StepBack back[2];
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        load_step(now[j], walk, place, bias, t[j]);
-        load_step_back(back[j], walk, place, t[j]);
+        load_step(now[j], walk, place, given.bias, t[j]);
+        load_step_back(back[j], walk, ends, place, t[j]);
       }
       if (!paired) skip_step(now[1], back[1]);
-      pair_back(grad, sums.A, A_log2, slot + place.lane, now, back);
+      pair_back(grad, sums.A, given.A_log2, slot + place.lane, now, back);
       __syncwarp();
       float* stage = reinterpret_cast<float*>(slot);
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         if (B_TOKEN) stage_sums(stage + j * SIDES * STATES, place, back[j].grad_B);
         if (C_TOKEN) stage_sums(stage + (j * SIDES + B_TOKEN) * STATES, place, back[j].grad_C);
-        store_step(walk, place, now[j], back[j], skip, sums, t[j], j == 0 || paired);
+        int at = t[j] * walk.map_step;
+        store_step(ends, at, place, now[j], back[j], given.skip, sums, j == 0 || paired);
       }
     }
   }
@@ -345,20 +255,18 @@ struct Warp {
 // channels). A lane is cut into chunks of at most `chunk` steps, for whose history the shared
 // memory has (chunk + 1) / 2 slots.
 //
-// Shapes: x, delta, grad_x, grad_delta and grad_y (K, tokens, E), or (tokens, E) for the last if
-// SHARED_Y; B and C (K, tokens, states), whose tokens are `*_token` apart; A (E, states); D and
-// delta_bias (E,). Partial sums, to be summed over their first axis: grad_A (grid.x, E, states),
-// grad_D and grad_bias (grid.x, E), grad_B and grad_C (grid.y, K, tokens, states).
-// carried: (grid.y, grid.x, WARPS, most_chunks, TILE_FLOATS), unless lanes are single chunks. start
-// and incoming: (lanes, E, STATES), the states that enter each lane and the gradients of those that
-// leave it; or null for zero.
+// Shapes: grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; incoming, the gradients of the states
+// that leave each lane, like scan.start; gradients of maps like the maps. Partial sums, to be summed
+// over their first axis: grads.A (grid.x, E, states), grads.D and grads.bias (grid.x, E), grads.B and
+// grads.C (grid.y, K, tokens, states). carried: (grid.y, grid.x, WARPS, most_chunks, TILE_FLOATS),
+// unless lanes are single chunks.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
-    scan_backward(Tensors given, Gradients grads, Map map, float* carried, int states, int chunk,
-                  int most_chunks) {
+    scan_backward(Scan scan, const NUMBER* grad_y, const float* incoming, Gradients grads, Map map,
+                  float* carried, int states, int chunk, int most_chunks) {
   SHARED(HeldStates, shared_history);
   int number = threadIdx.x / 32;
-  Warp warp(given, (blockIdx.y * WARPS + number) * WARP_CHANNELS, map.channels, states);
   HeldStates* history = shared_history + number * PATCH;
+  Warp warp(scan, map, states);
   long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
   float* kept = carried + (block * WARPS + number) * most_chunks * TILE_FLOATS;
   Sums sums = {};
@@ -367,17 +275,18 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
     Lane lane = find_lane(map, unit);
-    Walk walk(given, grads, map, lane, warp.place);
+    Walk walk(scan, map, lane, warp.place);
+    WalkBack ends(grad_y, grads, map, lane, warp.place);
     int chunks = (lane.length + chunk - 1) / chunk;
     Tile state = {}, grad = {};
-    warp.load_edge(state, given.start, unit);
-    warp.load_edge(grad, given.incoming, unit);
+    load_edge(state, scan.start, unit, warp.place);
+    load_edge(grad, incoming, unit, warp.place);
     if (chunks > 1) warp.walk_ahead(walk, state, kept, chunk, chunks);
     for (int c = chunks - 1; c >= 0; --c) {
       int first = c * chunk, steps = min(chunk, lane.length - first);
       if (chunks > 1) restore(state, kept + c * TILE_FLOATS, warp.place.lane);
       warp.fill_history(history, walk, state, first, (steps + 1) / 2);
-      warp.walk_back(history, walk, grad, sums, first, steps);
+      warp.walk_back(history, walk, ends, grad, sums, first, steps);
       __syncthreads();
       store_staged(grads, shared_history, map, walk, states, first, steps);
       __syncthreads();

@@ -5,12 +5,11 @@
 // exchange anything.
 //
 // Given to the compiler, beside what channels.cuh needs: STATES, the number of states a channel
-// rounded up to a power of two; WHOLE_STATES, whether that changed nothing.
+// rounded up to a power of two; STATES_HELD; WHOLE_STATES, whether the rounding changed nothing.
 #pragma once
 
 #include "channels.cuh"
 
-constexpr int STATES_HELD = STATES < 4 ? STATES : 4;
 constexpr int STATE_LANES = STATES / STATES_HELD;
 constexpr int CHANNEL_LANES = 32 / STATE_LANES;
 constexpr int WARP_CHANNELS = CHANNEL_LANES * CHANNELS_HELD;

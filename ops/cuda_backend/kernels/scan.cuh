@@ -1,0 +1,126 @@
+// What both passes of the selective scan share: its arguments, and a step ahead.
+//
+// Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps; SIDE, that of B and
+// C; B_TOKEN and C_TOKEN, whether they are vectors (one a token) or the constant 1; HAS_D; HAS_BIAS;
+// SOFTPLUS, one of the values below; WARPS of a block; BLOCKS that a multiprocessor has to have room
+// for.
+#pragma once
+
+#include "lanes.cuh"
+#include "tile.cuh"
+
+constexpr int SOFTPLUS_NONE = 0, SOFTPLUS_APPLY = 1, SOFTPLUS_APPLIED = 2;
+
+// Shapes: x and delta (K, tokens, E); delta_bias and D (E,); A (E, states); B and C (K, tokens,
+// states), whose tokens are `*_token` apart; start (lanes, E, STATES), the states that enter each
+// lane, or null for zero.
+struct Scan {
+  const NUMBER *x, *delta;
+  const float *delta_bias, *A;
+  const SIDE *B, *C;
+  const float *D, *start;
+  int B_token, C_token;
+};
+
+// A thread's walk along a lane: where it finds its channels and states of the first token, and how
+// far they are from token to token.
+struct Walk {
+  const NUMBER *x, *delta;
+  const SIDE *B, *C;
+  long long entry;
+  int step, map_step, B_step, C_step;
+
+  DEVICE Walk(const Scan& scan, const Map& map, const Lane& lane, const Place& place) {
+    entry = lane.k * map.tokens() + lane.entry;
+    step = lane.step;
+    map_step = step * map.channels;
+    x = scan.x + entry * map.channels + place.channel;
+    delta = scan.delta + entry * map.channels + place.channel;
+    B_step = step * scan.B_token;
+    C_step = step * scan.C_token;
+    B = B_TOKEN ? scan.B + entry * scan.B_token + place.state : nullptr;
+    C = C_TOKEN ? scan.C + entry * scan.C_token + place.state : nullptr;
+  }
+};
+
+// What a thread needs of the parameters, whichever lane it is on.
+struct Parameters {
+  Tile A_log2;
+  Channels bias, skip;
+
+  DEVICE Parameters(const Scan& scan, const Place& place) {
+    load_tile(A_log2, scan.A, place.states, place, LOG2E);
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+      bool there = place.has_channel(c);
+      bias[c] = HAS_BIAS && there ? scan.delta_bias[place.channel + c] : 0.f;
+      skip[c] = HAS_D && there ? scan.D[place.channel + c] : 0.f;
+    }
+  }
+};
+
+// What crosses the edge of a lane: the states or the gradients that enter it, or nothing.
+DEVICE void load_edge(Tile& out, const float* edges, int unit, const Place& place) {
+  if (edges == nullptr) return;
+  load_tile(out, edges + (long long)unit * place.channels * STATES, STATES, place);
+}
+
+// What one step reads, and dt x.
+struct Step {
+  Channels x, dt, u;
+  States B;
+};
+
+DEVICE void load_ones(States& out, const Place& place) {
+#pragma unroll
+  for (int n = 0; n < STATES_HELD; ++n) out[n] = WHOLE_STATES || place.has_state(n) ? 1.f : 0.f;
+}
+
+// value * side, where the side may be known to be 1.
+template <bool TOKEN>
+DEVICE float times_side(float value, float side) {
+  return TOKEN || !WHOLE_STATES ? value * side : value;
+}
+
+// The time step of what has been loaded, and the rest of what the step reads.
+DEVICE void finish_step(Step& now, const Walk& walk, const Place& place, const Channels& bias,
+                        int t) {
+  if (B_TOKEN) {
+    load_states(now.B, walk.B + t * walk.B_step, place);
+  } else {
+    load_ones(now.B, place);
+  }
+#pragma unroll
+  for (int c = 0; c < CHANNELS_HELD; ++c) {
+    if (HAS_BIAS && SOFTPLUS != SOFTPLUS_APPLIED) now.dt[c] += bias[c];
+    if (SOFTPLUS == SOFTPLUS_APPLY) now.dt[c] = softplus(now.dt[c]);
+    now.u[c] = now.dt[c] * now.x[c];
+  }
+}
+
+DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Channels& bias,
+                      int t) {
+  place.load(out.x, walk.x + t * walk.map_step);
+  place.load(out.dt, walk.delta + t * walk.map_step);
+  finish_step(out, walk, place, bias, t);
+}
+
+// h = exp(dt A) h + dt x B
+DEVICE void advance(Tile& state, const Tile& A_log2, const Step& now) {
+#pragma unroll
+  for (int c = 0; c < CHANNELS_HELD; ++c) {
+#pragma unroll
+    for (int n = 0; n < STATES_HELD; ++n) {
+      float decay = exp2_approx(now.dt[c] * A_log2[c][n]);
+      state[c][n] = decay * state[c][n] + times_side<B_TOKEN>(now.u[c], now.B[n]);
+    }
+  }
+}
+
+// The one of a thread's channels whose sums it is left with.
+DEVICE float pick(const Channels& values, int which) {
+  float value = values[0];
+#pragma unroll
+  for (int c = 1; c < CHANNELS_HELD; ++c) value = which == c ? values[c] : value;
+  return value;
+}

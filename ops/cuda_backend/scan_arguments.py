@@ -1,0 +1,112 @@
+"""What both passes of the scan hand to their kernels."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..triton_backend.scan import ScanInputs
+from .arguments import NUMBERS, loads_at_once, within_reach
+from .launch import address
+
+__all__ = ['Scan', 'Tile', 'pack_scan', 'scan_definitions', 'serves', 'whole_states']
+
+SOFTPLUS = dict(none=0, apply=1, applied=2)
+MOST_STATES = 32
+
+
+class Scan(ctypes.Structure):
+    """``Scan`` in scan.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'delta', 'delta_bias', 'A')),
+        *((name, ctypes.c_void_p) for name in ('B', 'C', 'D', 'start')),
+        *((name, ctypes.c_int) for name in ('B_token', 'C_token')),
+    ]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What the threads of a warp hold; see tile.cuh.
+
+    Attributes:
+        states: Of a channel, a power of two.
+        states_held: By a thread, likewise.
+        channels_held: By a thread, likewise.
+    """
+
+    states: int
+    states_held: int
+    channels_held: int
+
+    @property
+    def channels(self) -> int:
+        """Of a warp."""
+        return 32 // (self.states // self.states_held) * self.channels_held
+
+
+def whole_states(inputs: ScanInputs) -> int:
+    """The states of a channel, rounded up to a power of two."""
+    return 1 << (inputs.states - 1).bit_length()
+
+
+def serves(inputs: ScanInputs) -> bool:
+    """Whether these kernels serve a scan.
+
+    They do not where B or C is constant, there are more than 32 states, or not every number within
+    an image has a 32-bit index.
+    """
+    widest = max(inputs.grid.channels, inputs.B_token, inputs.C_token)
+    return (
+        'constant' not in (inputs.B_kind, inputs.C_kind)
+        and inputs.states <= MOST_STATES
+        and within_reach(inputs.grid, widest)
+    )
+
+
+def pack_scan(inputs: ScanInputs, x: Tensor, delta: Tensor, start: Tensor | None) -> Scan:
+    """The structure, of contiguous maps and the states that enter each segment, if any."""
+    return Scan(
+        *map(address, (x, delta, inputs.delta_bias, inputs.A)),
+        *map(address, (inputs.B, inputs.C, inputs.D, start)),
+        *(inputs.B_token, inputs.C_token),
+    )
+
+
+def scan_definitions(
+    inputs: ScanInputs, tile: Tile, warps: int, blocks: int, maps: Sequence[Tensor]
+) -> dict[str, Any]:
+    """What scan.cuh is compiled for.
+
+    Args:
+        inputs: Of the scan.
+        tile: What a warp holds.
+        warps: Of a block.
+        blocks: That a multiprocessor has room for.
+        maps: All contiguous maps that the kernel loads or stores as channels.
+    """
+    channels = inputs.grid.channels
+    vectors = channels % tile.channels_held == 0 and loads_at_once(
+        tile.channels_held, ((t, channels) for t in maps)
+    )
+    sides = ((inputs.B, inputs.B_token), (inputs.C, inputs.C_token))
+    types = [NUMBERS[side.dtype] for side, _ in sides if side is not None]
+    return dict(
+        NUMBER=NUMBERS[inputs.x.dtype],
+        SIDE=types[0] if types else 'float',
+        STATES=tile.states,
+        STATES_HELD=tile.states_held,
+        CHANNELS_HELD=tile.channels_held,
+        WHOLE_STATES=inputs.states == tile.states and loads_at_once(tile.states_held, sides),
+        WHOLE_CHANNELS=vectors and channels % (warps * tile.channels) == 0,
+        VECTORS=vectors,
+        B_TOKEN=int(inputs.B_kind == 'token'),
+        C_TOKEN=int(inputs.C_kind == 'token'),
+        HAS_D=inputs.D is not None,
+        HAS_BIAS=inputs.delta_bias is not None,
+        SOFTPLUS=SOFTPLUS[inputs.softplus],
+        WARPS=warps,
+        BLOCKS=blocks,
+    )

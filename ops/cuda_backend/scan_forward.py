@@ -1,0 +1,107 @@
+"""The scan in CUDA C++: its arguments, and its launches."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..directions import get_direction
+from ..triton_backend import scan as triton_scan
+from ..triton_backend.layout import even_parts
+from ..triton_backend.scan import ScanInputs
+from ..triton_backend.segments import plan_segments, segment_states
+from .arguments import NUMBERS, choose_warps, make_map
+from .compile import Definitions
+from .launch import Launch, Launcher, address, launch, multiprocessors
+from .scan_arguments import Tile, pack_scan, scan_definitions, serves, whole_states
+
+__all__ = ['scans_forward']
+
+WARPS_AT_ONCE = {1: 32, 2: 32, 4: 24, 8: 16, 16: 16, 32: 16}
+"""Warps of a multiprocessor, by states: as many as have registers enough."""
+
+STEPS = 8
+"""Tokens whose loads a thread has under way together, at most."""
+
+
+def forward_tile(states: int) -> Tile:
+    """A thread holds whole channels up to 16 states, whose sums need no exchange then."""
+    return Tile(states, min(states, 16), 2)
+
+
+def scans_forward(
+    inputs: ScanInputs,
+    sums: bool = False,
+    dtype: torch.dtype | None = None,
+    launch: Launcher = launch,
+) -> Tensor:
+    """See :func:`mmv2m.ops.triton_backend.scan.scans_forward`, which serves what this does not."""
+    if not serves(inputs):
+        return triton_scan.scans_forward(inputs, sums, dtype)
+    shape = tuple(inputs.grid) if sums else (len(inputs.directions), *inputs.grid)
+    y = torch.empty(shape, dtype=dtype or inputs.x.dtype, device=inputs.x.device)
+    if y.numel():
+        for call in _ForwardScan(inputs, sums, y).calls():
+            launch(call, y.device)
+    return y
+
+
+class _ForwardScan:
+    """The calls of the kernel that fill ``y``."""
+
+    def __init__(self, inputs: ScanInputs, sums: bool, y: Tensor) -> None:
+        self.inputs, self.sums, self.y, self.grid = inputs, sums, y, inputs.grid
+        self.x, self.delta = inputs.x.contiguous(), inputs.delta.contiguous()
+        self.walks = [get_direction(name) for name in inputs.directions]
+        segments = plan_segments(inputs)
+        self.number, self.steps = segments or (1, 2**31 - 1)
+        self.start = None if segments is None else segment_states(inputs, segments)
+        self.tile = forward_tile(whole_states(inputs))
+        columns = -(-self.grid.channels // self.tile.channels)
+        self.warps = choose_warps(columns)
+        self.groups = -(-columns // self.warps)
+        self.blocks = WARPS_AT_ONCE[self.tile.states] // self.warps
+
+    def calls(self) -> Iterator[Launch]:
+        """One call; or, as sums have to be in order, one for each axis."""
+        if not self.sums:
+            yield self._call(range(len(self.walks)), adds=False)
+            return
+        adds = False
+        for axis in (2, 1):
+            members = [k for k, walk in enumerate(self.walks) if walk.axis == axis]
+            if members:
+                yield self._call(members, adds)
+                adds = True
+
+    def _length(self, k: int) -> int:
+        return self.grid.height if self.walks[k].axis == 1 else self.grid.width
+
+    def _call(self, members: Sequence[int], adds: bool) -> Launch:
+        # Where outputs are summed, a warp walks along its lanes in all directions of the axis.
+        counted = members[:1] if self.sums else members
+        lanes = sum(self.number * self.grid.tokens // self._length(k) for k in counted)
+        most = multiprocessors(self.x.device) * self.blocks // self.groups
+        arguments = (
+            pack_scan(self.inputs, self.x, self.delta, self.start),
+            ctypes.c_void_p(address(self.y)),
+            make_map(self.grid, [self.walks[k] for k in members], self.number, self.steps),
+            ctypes.c_uint(sum(k << 4 * i for i, k in enumerate(members))),
+            *map(ctypes.c_int, (adds, self.inputs.states)),
+        )
+        return Launch(
+            'scan_forward.cu',
+            self._definitions(min(self.steps, max(map(self._length, members)))),
+            (max(1, min(lanes, most)), self.groups),
+            32 * self.warps,
+            0,
+            arguments,
+        )
+
+    def _definitions(self, length: int) -> Definitions:
+        maps = (self.x, self.delta)
+        common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, maps)
+        steps = even_parts(length, STEPS)
+        more = dict(OUTPUT=NUMBERS[self.y.dtype], SUMS=self.sums, STEPS=steps)
+        return tuple({**common, **more}.items())
