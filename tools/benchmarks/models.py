@@ -26,7 +26,7 @@ class Classifier(nn.Module):
     def __init__(self, arch: str, size: int | tuple[int, int], **settings: Any) -> None:
         super().__init__()
         self.backbone = V2M(arch, img_size=size, **settings)
-        self.head = nn.Linear(self.backbone.embed_dims, 1000)
+        self.head = nn.Linear(self.backbone.out_channels[-1], 1000)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) to (B, 1000)."""
@@ -38,6 +38,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     'V2M-T, class tokens': partial(Classifier, 'tiny'),
     'V2M-S': partial(Classifier, 'small', class_token='mean'),
     'V2M-S, class tokens': partial(Classifier, 'small'),
+    'V2M-T, local window': partial(Classifier, 'local-tiny'),
+    'V2M-S, local window': partial(Classifier, 'local-small'),
+    'V2M-S*': partial(Classifier, 'pyramid-small'),
+    'V2M-B*': partial(Classifier, 'pyramid-base'),
     'DeiT-T': lambda size: timm.create_model('deit_tiny_patch16_224', img_size=size),
     'DeiT-S': lambda size: timm.create_model('deit_small_patch16_224', img_size=size),
     'Swin-T': lambda size: timm.create_model('swin_tiny_patch4_window7_224', img_size=size),

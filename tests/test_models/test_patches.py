@@ -1,0 +1,58 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmv2m.models.layers import ConvStem, Downsample, PatchMap, SameDtypeLayerNorm
+
+NORM = dict(type='SameDtypeLN')
+
+
+@pytest.mark.parametrize('size', [(32, 32), (30, 41), (7, 9), (1, 2)])
+def test_stem_makes_tokens_of_4_pixels(size):
+    y = ConvStem(3, 8, NORM)(torch.rand(2, 3, *size))
+    assert y.shape == (2, -(-size[0] // 4), -(-size[1] // 4), 8)
+    assert y.is_contiguous()
+
+
+def test_downsampling_is_a_convolution_and_a_norm_of_the_same_map():
+    layer, x = Downsample(4, 6, NORM), torch.randn(2, 5, 8, 4)
+    y = layer(x)
+    convolved = F.conv2d(x.permute(0, 3, 1, 2), layer.conv.weight, layer.conv.bias, 2, 1)
+    assert torch.allclose(y, F.layer_norm(convolved.permute(0, 2, 3, 1), (6,)), atol=1e-5)
+    assert y.is_contiguous()
+
+
+def test_the_convolution_reads_the_map_itself():
+    seen = []
+    layer, x = Downsample(4, 6, NORM), torch.randn(2, 5, 8, 4)
+    layer.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0].data_ptr()))
+    layer(x)
+    assert seen == [x.data_ptr()]
+
+
+@pytest.mark.parametrize('size', [(16, 24), (15, 17)])
+def test_patches_are_contiguous_rows(size):
+    layer, x = PatchMap(3, 5, 8, 16), torch.randn(2, 3, *size)
+    y = layer(x)
+    padded = F.pad(x, (0, -size[1] % 8, 0, -size[0] % 8))
+    expected = F.conv2d(padded, layer.projection.weight, layer.projection.bias, 8)
+    assert torch.allclose(y, expected.permute(0, 2, 3, 1), atol=1e-5)
+    assert y.is_contiguous()
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_norm_keeps_the_dtype(dtype):
+    norm, reference = SameDtypeLayerNorm(6), nn.LayerNorm(6)
+    for a, b in zip(norm.parameters(), reference.parameters(), strict=True):
+        a.data = b.data = torch.randn(6)
+    x = torch.randn(3, 6).to(dtype).requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        y = norm(x)
+    assert y.dtype == dtype
+    exact = reference.double()(x.double())
+    tolerance = {torch.bfloat16: 3e-2, torch.float16: 4e-3}.get(dtype, 1e-5)
+    assert torch.allclose(y.double(), exact, atol=tolerance, rtol=tolerance)
+    y.sum().backward()
+    assert x.grad.dtype == dtype
+    assert norm.weight.grad.dtype == torch.float32
