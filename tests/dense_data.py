@@ -10,10 +10,9 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
+from small_models import ARCHS, WIDTHS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-PLAIN = dict(embed_dims=16, depths=(1, 1, 1, 1), state_dims=2)
-PYRAMID = dict(embed_dims=8, depths=(1, 1, 1, 1), state_dims=1)
 SIZES = ((48, 80), (64, 56), (80, 64))
 """Heights and widths of the images: not square, no multiples of 32."""
 SMALLER = dict(scale=(128, 64), crop_size=(64, 96))
@@ -55,13 +54,13 @@ def make_camvid(folder='data/camvid'):
 def tiny_mask_rcnn():
     """Path of the nuclei config with everything made small, for the CPU; trains 20 iterations."""
     cfg = Config.fromfile(CONFIGS / 'mask-rcnn_v2m-s_1xb8-36e_nuclei.py')
-    cfg.model.backbone.update(arch=PYRAMID, drop_path_rate=0.0)
+    cfg.model.backbone.update(arch=ARCHS['pyramid'], drop_path_rate=0.0)
     head = 'model.roi_head'
     return _finish(
         cfg,
         'tiny_nuclei.py',
         {
-            'model.neck': dict(in_channels=[8, 8, 8, 8], out_channels=16),
+            'model.neck': dict(in_channels=list(WIDTHS['pyramid']), out_channels=16),
             'model.rpn_head': dict(in_channels=16, feat_channels=16),
             f'{head}.bbox_roi_extractor.out_channels': 16,
             f'{head}.bbox_head': dict(in_channels=16, fc_out_channels=32),
@@ -79,12 +78,12 @@ def tiny_mask_rcnn():
 def tiny_upernet(name):
     """Path of a CamVid config with everything made small, for the CPU; trains 20 iterations."""
     cfg = Config.fromfile(CONFIGS / f'{name}_1xb16-2k_camvid.py')
-    pyramid = cfg.model.backbone.arch.startswith('pyramid')
-    cfg.model.backbone.update(arch=PYRAMID if pyramid else PLAIN, drop_path_rate=0.0)
-    widths = [8, 8, 8, 8] if pyramid else [16] * 4
-    if not pyramid:
+    kind = 'pyramid' if cfg.model.backbone.arch.startswith('pyramid') else 'plain'
+    cfg.model.backbone.update(arch=ARCHS[kind], drop_path_rate=0.0)
+    widths = list(WIDTHS[kind])
+    if kind == 'plain':
         cfg.model.backbone.img_size = SMALLER['crop_size']
-        cfg.model.neck.embed_dim = 16
+        cfg.model.neck.embed_dim = widths[0]
     return _finish(
         cfg,
         f'tiny_{name}.py',

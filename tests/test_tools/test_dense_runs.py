@@ -63,7 +63,7 @@ def test_mask_rcnn(train, test, fails):
     assert 'merges boxes only' in fails(test, *argv, '--tta')
 
 
-@pytest.mark.parametrize('name', ['upernet_v2m-t', 'upernet_v2m-pyramid-s'])
+@pytest.mark.parametrize('name', ['upernet_v2m-t', 'upernet_v2m-s-star'])
 def test_upernet(train, test, name):
     make_camvid()
     config = tiny_upernet(name)

@@ -21,20 +21,21 @@ from mmv2m.engine.config import load_config
 from mmv2m.engine.preflight.model import check_model
 from mmv2m.engine.preflight.registered import require_class
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = sorted(
     str(path.relative_to(CONFIGS).with_suffix(''))
     for path in CONFIGS.rglob('*.py')
     if '_base_' not in path.parts
 )
 LIGHT = ('v2m-mini_digits', 'baselines/resnet18_8xb32_in1k', 'baselines/deit-t_4xb256_in1k')
-ROW = re.compile(r'# Table (\d), (.+?): (\d+) M parameters\b')
+ROW = re.compile(r'# Table (\d), (.+?)(?: \(.+?\))?: (\d+) M parameters\b')
 # Printed figures that count position embeddings for a larger image; the config says why.
 COUNTED_AT = {'upernet_v2m-s_8xb2-160k_ade20k-512x512': 1024}
 
 ROWS = {
     1: 'ResNet-18, ResNet-50, ResNet-101, ResNet-152, RegNetY-4G, RegNetY-8G, RegNetY-16G, DeiT-T, '
-    'DeiT-S, DeiT-B, ViT-B/16, Swin-T, Swin-S, Swin-B, V2M-T, V2M-S',
+    'DeiT-S, DeiT-B, ViT-B/16, Swin-T, Swin-S, Swin-B, V2M-T, V2M-S, V2M-T + local window, '
+    'V2M-S + local window, V2M-S*, V2M-B*',
     2: 'ResNet-50@1x, ResNet-101@1x, ConvNeXt-T@1x, ConvNeXt-S@1x, ConvNeXt-T@3x, ConvNeXt-S@3x, '
     'Swin-T@1x, Swin-S@1x, Swin-T@3x, Swin-S@3x, V2M-S*@1x, V2M-B*@1x, V2M-S*@3x, V2M-B*@3x',
     3: 'Swin-T, Swin-S, V2M-T, V2M-S, V2M-T + local window, V2M-S + local window, V2M-S*, V2M-B*',
