@@ -4,6 +4,7 @@ Both lie in the current folder, where the tests of the tools work.
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,15 @@ def tiny_upernet(name):
             'default_hooks.checkpoint.interval': 20,
         },
     )
+
+
+def assert_learned(work_dir):
+    """The 20 iterations of a small config had finite losses, and the last ones smaller losses."""
+    (file,) = Path(work_dir).glob('*/vis_data/scalars.json')
+    losses = [entry['loss'] for entry in map(json.loads, file.open()) if 'loss' in entry]
+    assert len(losses) == 20
+    assert all(map(math.isfinite, losses))
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 def _finish(cfg, path, changes):
