@@ -12,6 +12,7 @@ from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directions import get_direction
 from .library import ssm_op
+from .precision import without_autocast
 from .reference import state_dtype
 
 __all__ = ['directional_ssm']
@@ -140,7 +141,7 @@ def _one_direction(x: Tensor, parameters: tuple, options: tuple, direction: str)
     _, projects, _, backend = options
     x = directional_conv(x, conv_weight, conv_bias, direction, backend)
     # The operators take one dtype; an autocast here would bring a second one in.
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         dt, *sides = F.linear(x, x_proj.to(x.dtype)).split(
             [dt_proj.shape[1], *[A.shape[1]] * SIDES[projects]], dim=-1
         )

@@ -1,12 +1,12 @@
 """The public operator that gates a map and projects it: the end of a mixer."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
 from .checks import check_map, check_parameter, check_same_map
 from .library import gated_linear_op
+from .precision import without_autocast
 from .reference import state_dtype
 
 __all__ = ['gated_linear']
@@ -43,6 +43,6 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
     weight = weight.to(x.dtype)
     if BACKENDS[backend].gate_forward is not None:
         return gated_linear_op(x, z, weight, backend)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         exact = state_dtype(x)
         return F.linear((x.to(exact) * F.silu(z.to(exact))).to(x.dtype), weight)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .directions import get_direction
+from .precision import without_autocast
 from .reference import (
     directional_conv_reference,
     directional_scan_reference,
@@ -25,20 +26,15 @@ from .reference import (
 __all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward']
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
-    """Keep a surrounding autocast from rounding the states."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
 def scan_forward(x: Tensor, *args: Any) -> Tensor:
     """See :func:`mmv2m.ops.directional_scan`."""
-    with _full_precision(x):
+    with without_autocast(x):
         return directional_scan_reference(x, *args)
 
 
 def conv_forward(x: Tensor, *args: Any) -> Tensor:
     """See :func:`mmv2m.ops.directional_conv`."""
-    with _full_precision(x):
+    with without_autocast(x):
         return directional_conv_reference(x, *args)
 
 
@@ -67,7 +63,7 @@ def scan_backward(
     ``h[t] = a[t] * h[t-1] + u[t] * B[t]``; their gradients run against the walk:
     ``g[t] = grad_s[t] * C[t] + a[t+1] * g[t+1]``.
     """
-    with _full_precision(x):
+    with without_autocast(x):
         dtype = state_dtype(x)
         raw = delta.to(dtype) if delta_bias is None else delta.to(dtype) + delta_bias
         step = F.softplus(raw) if delta_softplus else raw
@@ -172,7 +168,7 @@ def conv_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the convolution for ``x, weight, bias``."""
     walk = get_direction(direction)
-    with _full_precision(x):
+    with without_autocast(x):
         u = x.to(state_dtype(x))
         linear = weight_taps(u, weight, walk)
         grad = grad_y.to(u.dtype) * _silu_grad(linear if bias is None else linear + bias)

@@ -1,7 +1,7 @@
 """The command lines of tools/train.py and tools/test.py."""
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +51,11 @@ def parse_train_args(argv: Sequence[str] | None = None) -> Namespace:
         const='auto',
         help='resume from this checkpoint; without a path, from the latest one in the work dir',
     )
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument(
+        '--amp',
+        action=BooleanOptionalAction,
+        help='train with automatic mixed precision, or without it whatever the config says',
+    )
     parser.add_argument(
         '--no-validate', action='store_true', help='do not evaluate during the training'
     )

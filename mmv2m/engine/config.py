@@ -56,8 +56,8 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
             raise UserError(f'the config has no {name}: there is nothing to train')
     if args.no_validate:
         cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
-    if args.amp:
-        _enable_amp(cfg)
+    if args.amp is not None:
+        _switch_amp(cfg, args.amp)
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -108,12 +108,18 @@ def _apply_common_args(cfg: Config, args: Namespace) -> None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
 
 
-def _enable_amp(cfg: Config) -> None:
+def _switch_amp(cfg: Config, on: bool) -> None:
     wrapper = cfg.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f'--amp works with optim_wrapper.type OptimWrapper, not {wrapper.type}')
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.setdefault('loss_scale', 'dynamic')
+        option = '--amp' if on else '--no-amp'
+        raise UserError(f'{option} works with optim_wrapper.type OptimWrapper, not {wrapper.type}')
+    if on:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+        return
+    wrapper.type = 'OptimWrapper'
+    for setting in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(setting, None)
 
 
 def _complete_dataloader(cfg: Config, name: str, args: Namespace, library: TaskLibrary) -> None:

@@ -119,11 +119,21 @@ class MMDet(TaskLibrary):
             self._visualization_hook(cfg).test_out_dir = args.show_dir
 
     def enable_tta(self, cfg: Config) -> None:
-        """Merge the boxes of an image and its mirror image, unless the config says otherwise."""
+        """Merge the boxes of an image and its mirror image, unless the config says otherwise.
+
+        Raises:
+            UserError: If the model predicts masks, which mmdet's merging knows nothing of.
+        """
         nms = dict(type='nms', iou_threshold=0.5)
         cfg.setdefault(
             'tta_model', dict(type='DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100))
         )
+        predicts_masks = 'mask_head' in cfg.model or 'mask_head' in cfg.model.get('roi_head', {})
+        if predicts_masks and cfg.tta_model.type == 'DetTTAModel':
+            raise UserError(
+                "mmdet's test-time augmentation merges boxes only, and this model predicts masks "
+                'too: leave --tta out'
+            )
         if 'tta_pipeline' not in cfg:
             *transforms, pack = deepcopy(_innermost_dataset(cfg.test_dataloader).pipeline)
             # Merging has to know which of its inputs were flipped.

@@ -83,6 +83,8 @@ def test_shapes(kind, class_token, size):
                 avg_featmap=(2, width),
             )
             assert y.shape == shapes[out_type]
+            # mmcv's RoIAlign reads a map with other strides wrongly.
+            assert out_type != 'featmap' or y.is_contiguous()
             assert torch.isfinite(y).all()
 
 

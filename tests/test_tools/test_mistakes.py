@@ -74,7 +74,7 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('default_scope=no_such_library', 'pip install no_such_library'),
         ('load_from=missing.pth', 'checkpoint missing.pth does not exist'),
         ('model.backbone.init_cfg.type=Pretrained', None),
-        ('optim_wrapper.type=AmpOptimWrapper', 'needs a GPU'),
+        ('optim_wrapper.type=AmpOptimWrapper', 'needs a GPU; --no-amp trains without it'),
         ('noequals', 'key=value'),
     ],
 )
@@ -113,6 +113,25 @@ def test_data(train, test, fails, config, tmp_path):
     assert 'test_dataloader.dataset.split' in fails(test, config, weights)
     line = fails(train, config, '--cfg-options', 'data_hint=elsewhere')
     assert line.endswith('expected: elsewhere')
+
+
+@pytest.mark.parametrize(
+    ('name', 'says'),
+    [
+        (
+            'mask-rcnn_v2m-s_3x_coco',
+            'coco does not exist; expected: annotations/instances_{train,v',
+        ),
+        ('baselines/mask-rcnn_swin-t_1x_coco', 'coco does not exist; expected: annotations/inst'),
+        ('upernet_v2m-t_8xb2-160k_ade20k-512x512', 'ADEChallengeData2016 does not exist; expected'),
+        ('mask-rcnn_v2m-s_1xb8-36e_nuclei', 'nuclei does not exist; expected: annotations/inst'),
+        ('upernet_v2m-s-star_1xb16-2k_camvid', 'camvid does not exist; expected: img_dir/{train,'),
+    ],
+)
+def test_configs_say_where_their_data_belongs(train, fails, tmp_path, name, says):
+    line = fails(train, ROOT / 'configs' / f'{name}.py')
+    assert f'train_dataloader.dataset.data_root: {tmp_path}/data/' in line
+    assert says in line
 
 
 def test_checkpoint(test, fails, config, tmp_path):

@@ -129,7 +129,8 @@ def _write(text):
 
 def test_mmpretrain(train, test):
     config = _write(DIGITS)
-    train([config])
+    amp = ['optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=bfloat16']
+    train([config, '--no-amp', '--cfg-options', *amp])
     work_dir = Path('work_dirs/tiny')
     assert (work_dir / 'epoch_1.pth').exists()
 

@@ -4,7 +4,7 @@ from mmengine.config import Config
 
 from .backend import check_backend
 from .data import check_data
-from .environment import check_environment
+from .environment import check_environment, check_precision
 from .files import check_checkpoint
 from .model import check_model
 
@@ -20,12 +20,14 @@ def check_train(cfg: Config) -> None:
     Raises:
         UserError: With the first mistake found.
     """
-    check_environment(cfg, training=True)
+    check_environment(cfg)
     check_model(cfg)
     check_backend(cfg)
     check_data(cfg, ('train', 'val'))
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from, 'checkpoint')
+    # Last: what is missing from the disk has to be said on any machine.
+    check_precision(cfg)
 
 
 def check_test(cfg: Config) -> None:
@@ -38,7 +40,7 @@ def check_test(cfg: Config) -> None:
         UserError: With the first mistake found.
     """
     check_checkpoint(cfg.load_from, 'checkpoint')
-    check_environment(cfg, training=False)
+    check_environment(cfg)
     check_model(cfg)
     check_backend(cfg)
     check_data(cfg, ('test',))

@@ -19,9 +19,9 @@ __all__ = ['check_data']
 HINTS = dict(
     ImageNet='{train,val}/<class folder>/<image>.JPEG below data_root',
     CocoDataset='annotations/instances_{train,val}2017.json, train2017/ and val2017/ below '
-    'data_root',
+    'data_root, from https://cocodataset.org',
     ADE20KDataset='images/{training,validation}/ and annotations/{training,validation}/ below '
-    'data_root, as in ADEChallengeData2016',
+    'data_root, as in ADEChallengeData2016 from https://ade20k.csail.mit.edu',
 )
 
 

@@ -9,21 +9,20 @@ from mmengine.device import get_device
 
 from ..errors import UserError
 
-__all__ = ['check_environment']
+__all__ = ['check_environment', 'check_precision']
 
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_LOCAL_RANK')
 
 
-def check_environment(cfg: Config, training: bool) -> None:
+def check_environment(cfg: Config) -> None:
     """Check that this process can run what the config asks for.
 
     Args:
         cfg: The config, the command line merged into it.
-        training: Whether the run trains.
 
     Raises:
-        UserError: If the task library is missing, mixed-precision training has no accelerator, or
-            the launcher did not start this process or has no usable backend.
+        UserError: If the task library is missing, or the launcher did not start this process or has
+            no usable backend.
     """
     scope = cfg.get('default_scope') or 'mmengine'
     if importlib.util.find_spec(scope) is None:
@@ -32,9 +31,6 @@ def check_environment(cfg: Config, training: bool) -> None:
             f'the config is for {scope} (default_scope), which is not installed: '
             f'pip install {package}'
         )
-    on_cpu = get_device() == 'cpu'
-    if training and on_cpu and cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper':
-        raise UserError('training with mixed precision (AmpOptimWrapper, --amp) needs a GPU')
     variable = LAUNCHER_VARIABLES.get(cfg.launcher)
     if variable and variable not in os.environ:
         raise UserError(
@@ -42,8 +38,25 @@ def check_environment(cfg: Config, training: bool) -> None:
             'set: use tools/dist_*.sh or tools/slurm_*.sh, or leave --launcher out'
         )
     backend = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend', 'nccl')
-    if cfg.launcher == 'pytorch' and on_cpu and backend == 'nccl':
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu' and backend == 'nccl':
         raise UserError(
             'the backend nccl needs GPUs; on the CPU add '
             '--cfg-options env_cfg.dist_cfg.backend=gloo'
+        )
+
+
+def check_precision(cfg: Config) -> None:
+    """Check that this machine can train in the precision that the config asks for.
+
+    Args:
+        cfg: The config, the command line merged into it.
+
+    Raises:
+        UserError: If mixed-precision training has no accelerator.
+    """
+    amp = cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper'
+    if amp and get_device() == 'cpu':
+        raise UserError(
+            'training with mixed precision (AmpOptimWrapper, --amp) needs a GPU; '
+            '--no-amp trains without it'
         )

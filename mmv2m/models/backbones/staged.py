@@ -159,7 +159,10 @@ class StagedBackbone(BaseModule, ABC):
         if self.out_type == 'cls_token':
             return self.class_token.read(x)
         x = self.class_token.strip(x)
-        return x.mean((1, 2)) if self.out_type == 'avg_featmap' else x.permute(0, 3, 1, 2)
+        if self.out_type == 'avg_featmap':
+            return x.mean((1, 2))
+        # Convolutions hand the strides of a permuted map on, and mmcv's RoIAlign ignores strides.
+        return x.permute(0, 3, 1, 2).contiguous()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Where a parameter stands, for layer-wise decay of the learning rate.

@@ -1,9 +1,9 @@
 """LayerNorm that stays in its input's dtype, also under autocast."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmv2m.ops.precision import without_autocast
 from mmv2m.registry import MODELS
 
 __all__ = ['SameDtypeLayerNorm']
@@ -22,5 +22,5 @@ class SameDtypeLayerNorm(nn.LayerNorm):
         """(..., E) to (..., E), in the dtype of ``x``."""
         weight = None if self.weight is None else self.weight.to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)

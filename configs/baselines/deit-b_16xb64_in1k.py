@@ -1,0 +1,2 @@
+# Table 1, DeiT-B: 86 M parameters, 17.5 G FLOPs, 81.8% top-1.
+_base_ = 'mmpretrain::deit/deit-base_16xb64_in1k.py'

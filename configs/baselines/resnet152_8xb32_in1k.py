@@ -1,0 +1,2 @@
+# Table 1, ResNet-152: 60 M parameters, 78.6% top-1.
+_base_ = 'mmpretrain::resnet/resnet152_8xb32_in1k.py'

@@ -1,0 +1,18 @@
+# Table 2, V2M-S*, 1x: 50 M parameters, 47.6 box AP, 42.9 mask AP.
+# No ImageNet weights are published; without any, the backbone starts from scratch. To start from a
+# classification checkpoint, add
+#   --cfg-options model.backbone.init_cfg.type=Pretrained \
+#     model.backbone.init_cfg.prefix=backbone. model.backbone.init_cfg.checkpoint=PATH
+_base_ = '_base_/mask-rcnn_1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='V2M',
+        arch='pyramid-small',
+        class_token='mean',
+        out_type='featmap',
+        out_indices=(0, 1, 2, 3),
+        drop_path_rate=0.2,
+    )
+)
