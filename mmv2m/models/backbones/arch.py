@@ -1,8 +1,9 @@
 """The sizes in which V2M comes, and how a user's own are checked."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+
+from .zoo import look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
 
@@ -69,21 +70,4 @@ def parse_arch(arch: str | dict) -> Arch:
         ValueError: If the name or a key is unknown, one is missing, or a value is impossible.
         TypeError: If ``arch`` is neither a string nor a dict.
     """
-    if isinstance(arch, str):
-        if arch.lower() not in ARCH_ZOO:
-            raise ValueError(
-                f'arch must be one of {", ".join(ARCH_ZOO)} or a dict of sizes, but got {arch!r}'
-            )
-        return ARCH_ZOO[arch.lower()]
-    if not isinstance(arch, dict):
-        raise TypeError(f'arch must be a name or a dict of sizes, but is {type(arch).__name__}')
-    known = [field.name for field in fields(Arch)]
-    for key in arch:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f'did you mean {near[0]!r}?' if near else f'the keys are {", ".join(known)}'
-            raise ValueError(f'arch has no key {key!r}; {hint}')
-    missing = [key for key in ('embed_dims', 'depths') if key not in arch]
-    if missing:
-        raise ValueError(f'arch lacks {" and ".join(missing)}: a dict needs embed_dims and depths')
-    return Arch(**arch)
+    return look_up_arch(arch, ARCH_ZOO)

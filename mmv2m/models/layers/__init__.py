@@ -1,7 +1,11 @@
 """Layers that backbones are built of; none of them knows the task."""
 
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
+from .conv_stem import ConvStem
 from .directional_ssm import DirectionalSSM
+from .downsample import Downsample
+from .map_conv import MapConv2d
+from .mixer_block import MixerBlock
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .routes import CORNERS, Route, plan_routes
@@ -11,9 +15,13 @@ from .v2m_block import V2MBlock
 __all__ = [
     'CLASS_TOKENS',
     'CORNERS',
+    'ConvStem',
     'CrossToken',
     'DirectionalSSM',
+    'Downsample',
+    'MapConv2d',
     'MeanToken',
+    'MixerBlock',
     'PositionEmbedding',
     'RMSNorm',
     'Route',

@@ -1,0 +1,57 @@
+"""The block that all backbones are made of: a token mixer and an MLP on a residual stream."""
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks.drop import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+__all__ = ['MixerBlock']
+
+
+class MixerBlock(BaseModule):
+    """``x + drop_path(mixer(norm(x)))``, then ``x + drop_path(mlp(norm(x)))`` if there is an MLP.
+
+    The residual stream is kept in at least float32.
+
+    Args:
+        embed_dims: Width of the map, D.
+        mixer: Takes and returns (B, H, W, D).
+        drop_path: Rate of stochastic depth, of both branches.
+        norm_cfg: Norms in front of the mixer and of the MLP. Defaults to ``dict(type='LN')``.
+        mlp_ratio: Hidden width of the MLP over D; 0 for none.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        mixer: nn.Module,
+        drop_path: float = 0.0,
+        norm_cfg: dict | None = None,
+        mlp_ratio: float = 0.0,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        norm_cfg = norm_cfg or dict(type='LN')
+        self.norm = build_norm_layer(norm_cfg, embed_dims)[1]
+        self.mixer = mixer
+        self.drop_path = DropPath(drop_path)
+        self.mlp: FFN | None = None
+        if mlp_ratio:
+            self.mlp_norm = build_norm_layer(norm_cfg, embed_dims)[1]
+            self.mlp = FFN(
+                embed_dims,
+                int(embed_dims * mlp_ratio),
+                act_cfg=dict(type='GELU'),
+                dropout_layer=dict(type='DropPath', drop_prob=drop_path),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to (B, H, W, D), float32 or float64."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        # A model cast to half precision as a whole keeps its residual stream in float32.
+        dtype = self.norm.weight.dtype
+        x = x + self.drop_path(self.mixer(self.norm(x.to(dtype))))
+        return x if self.mlp is None else self.mlp(self.mlp_norm(x.to(dtype)), identity=x)
