@@ -1,5 +1,6 @@
 """Backbones, one file each."""
 
 from .v2m import V2M
+from .vmamba import VMamba
 
-__all__ = ['V2M']
+__all__ = ['V2M', 'VMamba']

@@ -1,19 +1,14 @@
 """The sizes in which V2M comes, and how a user's own are checked."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from .zoo import look_up_arch
+from .zoo import StagedArch, check_count, look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
 
 
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 @dataclass(frozen=True)
-class Arch:
+class Arch(StagedArch):
     """Sizes of a plain V2M: four stages at one resolution.
 
     Attributes:
@@ -25,31 +20,15 @@ class Arch:
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
     """
 
-    embed_dims: int
-    depths: tuple[int, ...]
     expand: int = 2
     state_dims: int = 16
     conv_size: int = 4
     dt_rank: int | str = 'auto'
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'depths', self._four_depths(self.depths))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == 'depths' or (field.name == 'dt_rank' and value == 'auto'):
-                continue
-            if not _is_count(value, least=1):
-                raise ValueError(f'arch: {field.name} must be a positive integer, but is {value!r}')
-
-    @staticmethod
-    def _four_depths(depths: Sequence[int]) -> tuple[int, ...]:
-        valid = isinstance(depths, Sequence) and all(_is_count(d, least=0) for d in depths)
-        if not valid or len(depths) != 4 or sum(depths) == 0:
-            raise ValueError(
-                'arch: depths must be four numbers of blocks, one a stage, such as (6, 6, 6, 6); '
-                f'got {depths!r}'
-            )
-        return tuple(depths)
+        super().__post_init__()
+        if self.dt_rank != 'auto':
+            check_count('dt_rank', self.dt_rank)
 
 
 ARCH_ZOO: dict[str, Arch] = {

@@ -14,7 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from ..layers import CrossToken, MeanToken
 from .settings import check_common, stage_indices
 
-__all__ = ['StagedBackbone']
+__all__ = ['LINEAR_INIT', 'StagedBackbone']
+
+LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
+"""How the baselines' authors initialise linear layers; biases are zero."""
 
 
 class StagedBackbone(BaseModule, ABC):

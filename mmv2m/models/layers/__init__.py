@@ -2,6 +2,7 @@
 
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
 from .conv_stem import ConvStem
+from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .downsample import Downsample
 from .map_conv import MapConv2d
@@ -9,6 +10,7 @@ from .mixer_block import MixerBlock
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .routes import CORNERS, Route, plan_routes
+from .sequence_ssm import SequenceSSM
 from .ss2d import SS2D
 from .v2m_block import V2MBlock
 
@@ -16,6 +18,7 @@ __all__ = [
     'CLASS_TOKENS',
     'CORNERS',
     'ConvStem',
+    'CrossScanMixer',
     'CrossToken',
     'DirectionalSSM',
     'Downsample',
@@ -26,6 +29,7 @@ __all__ = [
     'RMSNorm',
     'Route',
     'SS2D',
+    'SequenceSSM',
     'V2MBlock',
     'build_class_token',
     'plan_routes',

@@ -9,13 +9,30 @@ from torch import Tensor, nn
 
 from mmv2m.ops import directional_ssm
 
-__all__ = ['DirectionalSSM']
+__all__ = ['DirectionalSSM', 'draw_time_steps']
 
 SIDES = dict(input=1, output=1, both=2)
 """How many of B and C depend on the token."""
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
 """Range of the time steps at initialisation (Mamba, section 3.6)."""
+
+
+def draw_time_steps(weight: Tensor, bias: Tensor) -> None:
+    """Initialise a time step's projection in place.
+
+    The steps are drawn log-uniform in [DT_MIN, DT_MAX], the weights such that they keep their
+    variance.
+
+    Args:
+        weight: (..., R).
+        bias: (...).
+    """
+    bound = weight.shape[-1] ** -0.5
+    nn.init.uniform_(weight, -bound, bound)
+    with torch.no_grad():
+        bias.uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp_()
+        bias.copy_(bias + (-(-bias).expm1()).log())  # the inverse of the softplus
 
 
 class DirectionalSSM(BaseModule):
@@ -59,13 +76,8 @@ class DirectionalSSM(BaseModule):
         self.reset_time_step()
 
     def reset_time_step(self) -> None:
-        """Draw time steps log-uniform in [DT_MIN, DT_MAX], and weights that keep their variance."""
-        bound = self.dt_proj.in_features**-0.5
-        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        with torch.no_grad():
-            self.dt_proj.bias.uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp_()
-            inverse_softplus = self.dt_proj.bias + (-(-self.dt_proj.bias).expm1()).log()
-            self.dt_proj.bias.copy_(inverse_softplus)
+        """Draw the time steps anew; see :func:`draw_time_steps`."""
+        draw_time_steps(self.dt_proj.weight, self.dt_proj.bias)
 
     def init_weights(self) -> None:
         """Initialise as configured, then put back the time step's own initialisation."""
