@@ -1,21 +1,20 @@
 """The stem of the pyramids: two strided convolutions instead of patches."""
 
-from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .map_conv import MapConv2d
+from .downsample import Downsample
 
 __all__ = ['ConvStem']
 
 
 class ConvStem(BaseModule):
-    """Two 3 x 3 convolutions of stride 2, a norm behind each and a GELU between them.
+    """Two strided convolutions, a norm behind each and a GELU between them (VMamba).
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Width of the map, D; the first convolution has half of it.
-        norm_cfg: Norms. Defaults to ``dict(type='LN')``.
+        embed_dims: Width of the map, D; half of it between the convolutions.
+        norm_cfg: Norms.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -23,20 +22,14 @@ class ConvStem(BaseModule):
         self,
         in_channels: int,
         embed_dims: int,
-        norm_cfg: dict | None = None,
+        norm_cfg: dict,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        norm_cfg = norm_cfg or dict(type='LN')
-        half = embed_dims // 2
-        self.conv1 = MapConv2d(in_channels, half, 3, stride=2, padding=1)
-        self.norm1 = build_norm_layer(norm_cfg, half)[1]
+        self.first = Downsample(in_channels, embed_dims // 2, norm_cfg)
         self.act = nn.GELU()
-        self.conv2 = MapConv2d(half, embed_dims, 3, stride=2, padding=1)
-        self.norm2 = build_norm_layer(norm_cfg, embed_dims)[1]
+        self.second = Downsample(embed_dims // 2, embed_dims, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images, (B, in_channels, H, W), to a map, (B, ceil(H / 4), ceil(W / 4), D)."""
-        x = x.permute(0, 2, 3, 1).contiguous()
-        x = self.act(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(x))
+        return self.second(self.act(self.first(x.permute(0, 2, 3, 1).contiguous())))

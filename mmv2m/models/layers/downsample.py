@@ -10,12 +10,12 @@ __all__ = ['Downsample']
 
 
 class Downsample(BaseModule):
-    """A 3 x 3 convolution of stride 2 and a norm: the first block of a stage.
+    """A 3 x 3 convolution of stride 2 and a norm; no map is copied.
 
     Args:
         in_channels: Width of the map that comes in.
         out_channels: Width of the map that goes out.
-        norm_cfg: Norm. Defaults to ``dict(type='LN')``.
+        norm_cfg: Norm.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -23,12 +23,12 @@ class Downsample(BaseModule):
         self,
         in_channels: int,
         out_channels: int,
-        norm_cfg: dict | None = None,
+        norm_cfg: dict,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.conv = MapConv2d(in_channels, out_channels, 3, stride=2, padding=1)
-        self.norm = build_norm_layer(norm_cfg or dict(type='LN'), out_channels)[1]
+        self.norm = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
