@@ -11,7 +11,7 @@ from ..layers import plan_routes
 from ..layers.class_token import CLASS_TOKENS
 from .arch import parse_arch
 
-__all__ = ['check_choice', 'check_common', 'check_v2m', 'stage_indices']
+__all__ = ['check_choice', 'check_common', 'check_sizes', 'check_v2m', 'stage_indices']
 
 OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
 
@@ -51,7 +51,7 @@ def check_v2m(values: dict[str, Any]) -> None:
     parse_arch(values['arch'])
     plan_routes(values['corners'], values['geometry'])
     check_choice('class_token', values['class_token'], CLASS_TOKENS)
-    _check_sizes(values['img_size'], values['patch_size'])
+    check_sizes(values['img_size'], values['patch_size'])
     if values['geometry'] == 'released':
         _check_released(values)
 
@@ -95,7 +95,8 @@ def _check_norm(norm_cfg: object) -> None:
         )
 
 
-def _check_sizes(img_size: object, patch_size: object) -> None:
+def check_sizes(img_size: object, patch_size: object) -> None:
+    """Raise a ValueError unless the sizes of image and patches are positive integers."""
     sides = (*to_2tuple(img_size), patch_size)
     if len(sides) != 3 or not all(map(_is_positive_integer, sides)):
         raise ValueError(

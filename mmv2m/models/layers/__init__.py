@@ -5,12 +5,13 @@ from .conv_stem import ConvStem
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .downsample import Downsample
-from .map_conv import MapConv2d
+from .map_conv import MapConv2d, MapSequential
 from .mixer_block import MixerBlock
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .routes import CORNERS, Route, plan_routes
 from .sequence_ssm import SequenceSSM
+from .snake_scan import SnakeScanMixer
 from .ss2d import SS2D
 from .v2m_block import V2MBlock
 
@@ -23,6 +24,7 @@ __all__ = [
     'DirectionalSSM',
     'Downsample',
     'MapConv2d',
+    'MapSequential',
     'MeanToken',
     'MixerBlock',
     'PositionEmbedding',
@@ -30,6 +32,7 @@ __all__ = [
     'Route',
     'SS2D',
     'SequenceSSM',
+    'SnakeScanMixer',
     'V2MBlock',
     'build_class_token',
     'plan_routes',

@@ -1,8 +1,8 @@
-"""Convolutions of channels-last maps."""
+"""Convolutions, and other layers of (B, C, H, W), on channels-last maps."""
 
 from torch import Tensor, nn
 
-__all__ = ['MapConv2d']
+__all__ = ['MapConv2d', 'MapSequential']
 
 
 class MapConv2d(nn.Conv2d):
@@ -13,4 +13,13 @@ class MapConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, H', W', out_channels)."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class MapSequential(nn.Sequential):
+    """Layers of (B, C, H, W) on a (B, H, W, C) map, in the dtype of their parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H', W', C')."""
+        x = x.to(next(self.parameters()).dtype)
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -57,35 +57,35 @@ class SequenceSSM(BaseModule):
         nn.init.uniform_(self.x_proj, -(channels**-0.5), channels**-0.5)
         draw_time_steps(self.dt_proj, self.dt_bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, L, E) to (B, 1, L, E), summed over the scans."""
+    def project(self, x: Tensor) -> list[dict[str, Tensor]]:
+        """What each scan takes besides its input.
+
+        Args:
+            x: (..., E).
+
+        Returns:
+            For each scan :func:`mmv2m.ops.directional_scan`'s ``delta, A, B, C, D, delta_bias``.
+        """
         scans = len(self.directions)
         A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
-        per_scan = (self.dt_proj, self.dt_bias, -A_log.exp(), self.D)
+        constant = dict(A=-A_log.exp(), D=self.D, delta_bias=self.dt_bias)
+        inputs = []
         # The operators take one dtype; an autocast here would bring a second one in.
         with torch.autocast(x.device.type, enabled=False):
             projected = F.linear(x, self.x_proj.to(x.dtype)).chunk(scans, -1)
-            parameters = zip(*(p.chunk(scans) for p in per_scan), strict=True)
-            outputs = [
-                self._scan(x, *one)
-                for one in zip(projected, self.directions, parameters, strict=True)
-            ]
-        return sum(outputs[1:], outputs[0])
+            dt_proj = self.dt_proj.to(x.dtype).chunk(scans)
+            for k in range(scans):
+                dt, B, C = projected[k].split(self.sizes, -1)
+                own = {name: value.chunk(scans)[k] for name, value in constant.items()}
+                inputs.append(dict(delta=F.linear(dt, dt_proj[k]), B=B, C=C, **own))
+        return inputs
 
-    def _scan(
-        self, x: Tensor, projected: Tensor, direction: str, parameters: tuple[Tensor, ...]
-    ) -> Tensor:
-        dt, B, C = projected.split(self.sizes, -1)
-        dt_proj, dt_bias, A, D = parameters
-        return directional_scan(
-            x,
-            F.linear(dt, dt_proj.to(x.dtype)),
-            A,
-            B,
-            C,
-            D,
-            delta_bias=dt_bias,
-            delta_softplus=True,
-            direction=direction,
-            backend=self.backend,
-        )
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, L, E) to (B, 1, L, E), summed over the scans."""
+        outputs = [
+            directional_scan(
+                x, **inputs, delta_softplus=True, direction=direction, backend=self.backend
+            )
+            for inputs, direction in zip(self.project(x), self.directions, strict=True)
+        ]
+        return sum(outputs[1:], outputs[0])
