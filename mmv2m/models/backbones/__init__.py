@@ -1,7 +1,9 @@
 """Backbones, one file each."""
 
+from .local_vim import LocalVim
 from .plain_mamba import PlainMamba
 from .v2m import V2M
+from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['V2M', 'PlainMamba', 'VMamba']
+__all__ = ['LocalVim', 'PlainMamba', 'V2M', 'VMamba', 'Vim']
