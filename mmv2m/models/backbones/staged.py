@@ -1,11 +1,11 @@
 """What all backbones here have in common: four stages, their outputs, freezing, checkpointing."""
 
 import inspect
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
@@ -113,7 +113,8 @@ class StagedBackbone(BaseModule, ABC):
             drop_path_rate: Stochastic depth of the last block; it grows linearly.
             block: Builds the next block, given its rate of stochastic depth.
         """
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
+        last = max(sum(depths) - 1, 1)
+        rates = (drop_path_rate * i / last for i in itertools.count())
         return ModuleList(
             Sequential(*(block(next(rates)) for _ in range(depth)))
             for depth in depths[: self.stages_built]
