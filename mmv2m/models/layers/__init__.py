@@ -1,12 +1,15 @@
 """Layers that backbones are built of; none of them knows the task."""
 
+from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
 from .conv_stem import ConvStem
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .downsample import Downsample
+from .inverted_residual import InvertedResidual
 from .map_conv import MapConv2d, MapSequential
 from .mixer_block import MixerBlock
+from .patch_merging import MapPatchMerging
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .routes import CORNERS, Route, plan_routes
@@ -18,19 +21,23 @@ from .v2m_block import V2MBlock
 __all__ = [
     'CLASS_TOKENS',
     'CORNERS',
+    'SS2D',
+    'AtrousScanMixer',
     'ConvStem',
     'CrossScanMixer',
     'CrossToken',
     'DirectionalSSM',
     'Downsample',
+    'DualMixer',
+    'InvertedResidual',
     'MapConv2d',
+    'MapPatchMerging',
     'MapSequential',
     'MeanToken',
     'MixerBlock',
     'PositionEmbedding',
     'RMSNorm',
     'Route',
-    'SS2D',
     'SequenceSSM',
     'SnakeScanMixer',
     'V2MBlock',
