@@ -2,14 +2,13 @@
 
 from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
-from .conv_stem import ConvStem
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
-from .downsample import Downsample
 from .inverted_residual import InvertedResidual
 from .map_conv import MapConv2d, MapSequential
 from .mixer_block import MixerBlock
 from .patch_merging import MapPatchMerging
+from .patches import ConvStem, Downsample, PatchMap
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .routes import CORNERS, Route, plan_routes
@@ -35,6 +34,7 @@ __all__ = [
     'MapSequential',
     'MeanToken',
     'MixerBlock',
+    'PatchMap',
     'PositionEmbedding',
     'RMSNorm',
     'Route',
