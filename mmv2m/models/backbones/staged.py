@@ -2,16 +2,17 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import CrossToken, MeanToken
+from ..layers import CrossToken, MeanToken, MiddleToken
 from .settings import check_common, stage_indices
 
 __all__ = ['LINEAR_INIT', 'StagedBackbone']
@@ -57,7 +58,8 @@ class StagedBackbone(BaseModule, ABC):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self.class_token: CrossToken | MeanToken = MeanToken()
+        self.class_token: CrossToken | MeanToken | MiddleToken = MeanToken()
+        self._register_load_state_dict_pre_hook(self._drop_unused_keys)
 
     @classmethod
     def check_settings(cls, **settings: Any) -> None:
@@ -101,6 +103,22 @@ class StagedBackbone(BaseModule, ABC):
         """How many stages there are: those behind the last output would get no gradients."""
         return max(self.out_indices) + 1
 
+    def plain_stages(
+        self, depths: Sequence[int], drop_path_rate: float, block: Callable[[float], nn.Module]
+    ) -> ModuleList:
+        """Stages of like blocks, up to the last output.
+
+        Args:
+            depths: Blocks in each of the four stages.
+            drop_path_rate: Stochastic depth of the last block; it grows linearly.
+            block: Builds the next block, given its rate of stochastic depth.
+        """
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
+        return ModuleList(
+            Sequential(*(block(next(rates)) for _ in range(depth)))
+            for depth in depths[: self.stages_built]
+        )
+
     def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
         """Put a norm behind every output; ``widths`` are those of the four stages."""
         for i in self.out_indices:
@@ -128,14 +146,15 @@ class StagedBackbone(BaseModule, ABC):
         outs = []
         for i, stage in enumerate(self.stages):
             for block in stage:
-                x = self._run(block, x)
+                x = self.run_block(block, x)
             if i in self.out_indices:
                 norm = getattr(self, f'norm{i}')
                 # The stream may be wider than the parameters; what follows has their dtype.
                 outs.append(self.format_output(norm(x.to(norm.weight.dtype))))
         return tuple(outs)
 
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run one of the stages' blocks on the residual stream."""
         if self.with_cp and x.requires_grad:
             return checkpoint(block, x, use_reentrant=False)
         return block(x)
@@ -176,3 +195,10 @@ class StagedBackbone(BaseModule, ABC):
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
+
+    def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
+        """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""
+        own = self.class_token.state_dict()
+        for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
+            if key.removeprefix(f'{prefix}class_token.') not in own:
+                del state_dict[key]

@@ -139,7 +139,6 @@ class V2M(StagedBackbone):
             ),
         )
         self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
-        self._register_load_state_dict_pre_hook(self._drop_unused_keys)
         self.freeze_stages()
 
     @classmethod
@@ -167,10 +166,3 @@ class V2M(StagedBackbone):
             )
             for depth in depths[: self.stages_built]
         )
-
-    def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
-        """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""
-        own = self.class_token.state_dict()
-        for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
-            if key.removeprefix(f'{prefix}class_token.') not in own:
-                del state_dict[key]

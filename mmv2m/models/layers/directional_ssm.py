@@ -49,8 +49,10 @@ class DirectionalSSM(BaseModule):
         conv_size: Taps of the convolution.
         projects: ``'input'``, ``'output'`` or ``'both'``.
         backend: Backend of the operators.
-        init_cfg: See :class:`mmengine.model.BaseModule`. The time step's projection keeps its own
-            initialisation whatever is configured here or above: the model does not train without.
+        draw_steps: Whether the time step's projection starts as :func:`draw_time_steps` says, and
+            keeps that whatever ``init_cfg`` is configured here or above. If not, it starts as any
+            linear layer does, its bias at zero.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class DirectionalSSM(BaseModule):
         conv_size: int = 4,
         projects: str = 'input',
         backend: str = 'auto',
+        draw_steps: bool = True,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -68,16 +71,19 @@ class DirectionalSSM(BaseModule):
             raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
         self.projects = projects
         self.backend = backend
+        self.draw_steps = draw_steps
         self.conv = nn.Conv1d(channels, channels, conv_size, groups=channels)
         self.x_proj = nn.Linear(channels, dt_rank + SIDES[projects] * states, bias=False)
         self.dt_proj = nn.Linear(dt_rank, channels)
         self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1))
         self.D = nn.Parameter(torch.ones(channels))
+        nn.init.zeros_(self.dt_proj.bias)
         self.reset_time_step()
 
     def reset_time_step(self) -> None:
-        """Draw the time steps anew; see :func:`draw_time_steps`."""
-        draw_time_steps(self.dt_proj.weight, self.dt_proj.bias)
+        """Draw the time steps anew, if they are drawn; see :func:`draw_time_steps`."""
+        if self.draw_steps:
+            draw_time_steps(self.dt_proj.weight, self.dt_proj.bias)
 
     def init_weights(self) -> None:
         """Initialise as configured, then put back the time step's own initialisation."""

@@ -1,0 +1,36 @@
+"""Which scans each block of LocalVim uses (https://arxiv.org/abs/2403.09338): a searched result.
+
+Scans are named as LocalVim's published configuration names them: ``h`` walks row by row, ``v``
+column by column, ``w2`` and ``w7`` window by window through windows of 2 x 2 and 7 x 7 tokens;
+``_flip`` walks the same way backwards.
+"""
+
+__all__ = ['LOCAL_SCANS']
+
+_SEARCHED = (
+    'h v_flip w7 w7_flip',
+    'h_flip w2_flip w7 w7_flip',
+    'h h_flip v w7',
+    'h h_flip v v_flip',
+    'h h_flip v v_flip',
+    'h h_flip v v_flip',
+    'h_flip v v_flip w7',
+    'h_flip v v_flip w2_flip',
+    'h h_flip v v_flip',
+    'h h_flip v v_flip',
+    'h v v_flip w2',
+    'h v v_flip w2_flip',
+    'h h_flip v_flip w7',
+    'h_flip v v_flip w2',
+    'h h_flip v v_flip',
+    'h v w2 w2_flip',
+    'v v_flip w2 w7',
+    'h h_flip v w2',
+    'h h_flip w2_flip w7',
+    'v v_flip w2 w2_flip',
+)
+
+LOCAL_SCANS: dict[str, tuple[tuple[str, ...], ...]] = dict.fromkeys(
+    ('tiny', 'small'), tuple(tuple(block.split()) for block in _SEARCHED)
+)
+"""The four scans of each of the 20 blocks, by the model's size: the published T and S agree."""

@@ -1,0 +1,36 @@
+"""How much each channel of a scan's output counts, seen from the whole map."""
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from .same_dtype_norm import SameDtypeLayerNorm
+
+__all__ = ['ScanAttention']
+
+
+class ScanAttention(BaseModule):
+    """``y * sigmoid(expand(GELU(reduce(mean(norm(y))))))``: LocalVim's attention over channels.
+
+    One module weighs all scans of a block, each by its own output, before they are summed.
+
+    Args:
+        channels: Channels of the map, E.
+        ratio: Width between the two projections over E.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self, channels: int, ratio: float = 1 / 8, init_cfg: dict | list | None = None
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        inner = max(1, int(channels * ratio))
+        self.norm = SameDtypeLayerNorm(channels)
+        self.reduce = nn.Linear(channels, inner)
+        self.expand = nn.Linear(inner, channels)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(B, H, W, E) to (B, H, W, E), in the dtype of ``y``."""
+        pooled = self.norm(y).mean((1, 2), keepdim=True)
+        weight = self.expand(F.gelu(self.reduce(pooled))).sigmoid()
+        return y * weight.to(y.dtype)
