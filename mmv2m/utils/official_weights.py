@@ -1,20 +1,21 @@
 """Checkpoints of other models' official code, in mmv2m's format."""
 
-import argparse
-import pickle
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from .efficient_vmamba_weights import convert_efficient_vmamba_weights
 from .local_vim_weights import convert_local_vim_weights
 from .plain_mamba_weights import convert_plain_mamba_weights
+from .tensors_only import load_tensors
 from .vim_weights import convert_vim_weights
 from .vmamba_weights import convert_vmamba_weights
 
 __all__ = ['CONVERTERS', 'convert_official_checkpoint']
 
 CONVERTERS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    'efficient-vmamba': convert_efficient_vmamba_weights,
     'local-vim': convert_local_vim_weights,
     'plain-mamba': convert_plain_mamba_weights,
     'vim': convert_vim_weights,
@@ -44,14 +45,11 @@ def convert_official_checkpoint(family: str, src: str, dst: str, entry: str | No
         KeyError: If there is no such entry, or its keys are not the family's.
         ValueError: If the file is no checkpoint, or a tensor has an impossible shape.
     """
-    try:
-        # Official training scripts pickle their command line beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(src, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
+    checkpoint = load_tensors(src)
+    if not isinstance(checkpoint, dict):
         raise ValueError(
-            f'not a checkpoint of weights alone: {str(error).strip().splitlines()[0]}'
-        ) from error
+            f'a checkpoint is a dict, but this file holds a {type(checkpoint).__name__}'
+        )
     if entry is not None and entry not in checkpoint:
         raise KeyError(f'there is no entry {entry!r}; there are {", ".join(map(str, checkpoint))}')
     found = [entry] if entry is not None else [name for name in ENTRIES if name in checkpoint]

@@ -31,9 +31,9 @@ IN_BLOCK = {
     f'{old}.{kind}': f'{new}.{kind}'
     for old, new in {
         'norm': 'norm',
-        'norm2': 'mlp_norm',
-        'mlp.fc1': 'mlp.layers.0.0',
-        'mlp.fc2': 'mlp.layers.1',
+        'norm2': 'ffn_norm',
+        'mlp.fc1': 'ffn.layers.0.0',
+        'mlp.fc2': 'ffn.layers.1',
         'op.out_norm': 'mixer.norm',
     }.items()
     for kind in ('weight', 'bias')

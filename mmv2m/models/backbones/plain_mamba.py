@@ -174,18 +174,16 @@ class PlainMamba(StagedBackbone):
     ) -> ModuleList:
         """The stages up to the last output."""
         arch, width = self.arch, self.embed_dims
-        rates = iter(torch.linspace(0, drop_path_rate, sum(arch.depths)).tolist())
         grid_size = self.patch_embed.init_out_size
-        mixer_cfg = (grid_size, arch.expand, arch.state_dims, arch.conv_size, scan_backend)
-        stages = ModuleList()
-        for i in range(self.stages_built):
-            blocks: list[nn.Module] = [
-                MixerBlock(width, SnakeScanMixer(width, *mixer_cfg), next(rates), norm_cfg)
-                for _ in range(arch.depths[i])
-            ]
-            if i == 0 and arch.conv_behind_first:
-                blocks.insert(1, self._build_local_conv())
-            stages.append(Sequential(*blocks))
+
+        def block(rate: float) -> MixerBlock:
+            sizes = (arch.expand, arch.state_dims, arch.conv_size)
+            mixer = SnakeScanMixer(width, grid_size, *sizes, scan_backend)
+            return MixerBlock(width, mixer, rate, norm_cfg)
+
+        stages = self.plain_stages(arch.depths, drop_path_rate, block)
+        if arch.conv_behind_first:
+            stages[0].insert(1, self._build_local_conv())
         return stages
 
     def _build_local_conv(self) -> MapSequential:

@@ -26,12 +26,12 @@ class Arch(StagedArch):
         depths: Blocks in each of the four stages.
         expand: Inner width of the mixers over D.
         state_dims: States a channel, N.
-        mlp_ratio: Hidden width of the MLPs over D.
+        ffn_ratio: Hidden width of the MLPs over D.
     """
 
     expand: int = 1
     state_dims: int = 1
-    mlp_ratio: int = 4
+    ffn_ratio: int = 4
 
 
 ARCH_ZOO: dict[str, Arch] = {
@@ -51,7 +51,7 @@ class VMamba(StagedBackbone):
     Args:
         arch: ``'tiny' | 'small'`` (VMamba-T [s1l8] and VMamba-S [s2l15]) or a dict with
             ``embed_dims`` and ``depths`` (four numbers), and optionally ``expand``,
-            ``state_dims``, ``mlp_ratio``. Defaults to ``'tiny'``.
+            ``state_dims``, ``ffn_ratio``. Defaults to ``'tiny'``.
         in_channels: Channels of the image. Defaults to 3.
         out_indices: Output after which stages, an int or a sequence; negative ones count from the
             last stage. Stages behind the last output are not built. Defaults to -1.
@@ -127,7 +127,7 @@ class VMamba(StagedBackbone):
                     widths[i], self.arch.expand, self.arch.state_dims, norm_cfg, scan_backend
                 )
                 blocks.append(
-                    MixerBlock(widths[i], mixer, next(rates), norm_cfg, self.arch.mlp_ratio)
+                    MixerBlock(widths[i], mixer, next(rates), norm_cfg, self.arch.ffn_ratio)
                 )
             self.stages.append(Sequential(*blocks))
         self.add_output_norms(norm_cfg, widths)

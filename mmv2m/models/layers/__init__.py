@@ -1,16 +1,18 @@
 """Layers that backbones are built of; none of them knows the task."""
 
+from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
-from .conv_stem import ConvStem
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
-from .downsample import Downsample
+from .inverted_residual import InvertedResidual
 from .local_scans import LOCAL_SCANS
 from .map_conv import MapConv2d, MapSequential
 from .middle_token import MiddleToken
 from .mixer_block import MixerBlock
 from .out_projection import OutProjection
 from .patch_map import PatchMap
+from .patch_merging import MapPatchMerging
+from .patches import ConvStem, Downsample
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .rotary import RotaryPosition
@@ -25,6 +27,7 @@ from .ss2d import SS2D
 from .v2m_block import V2MBlock
 
 __all__ = [
+    'AtrousScanMixer',
     'CLASS_TOKENS',
     'CORNERS',
     'ConvStem',
@@ -32,8 +35,11 @@ __all__ = [
     'CrossToken',
     'DirectionalSSM',
     'Downsample',
+    'DualMixer',
+    'InvertedResidual',
     'LOCAL_SCANS',
     'MapConv2d',
+    'MapPatchMerging',
     'MapSequential',
     'MeanToken',
     'MiddleToken',

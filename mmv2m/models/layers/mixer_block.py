@@ -20,7 +20,7 @@ class MixerBlock(BaseModule):
         mixer: Takes and returns (B, H, W, D).
         drop_path: Rate of stochastic depth, of both branches.
         norm_cfg: Norms in front of the mixer and of the MLP. Defaults to ``dict(type='LN')``.
-        mlp_ratio: Hidden width of the MLP over D; 0 for none.
+        ffn_ratio: Hidden width of the MLP over D; 0 for none.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -30,7 +30,7 @@ class MixerBlock(BaseModule):
         mixer: nn.Module,
         drop_path: float = 0.0,
         norm_cfg: dict | None = None,
-        mlp_ratio: float = 0.0,
+        ffn_ratio: float = 0.0,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -38,12 +38,12 @@ class MixerBlock(BaseModule):
         self.norm = build_norm_layer(norm_cfg, embed_dims)[1]
         self.mixer = mixer
         self.drop_path = DropPath(drop_path)
-        self.mlp: FFN | None = None
-        if mlp_ratio:
-            self.mlp_norm = build_norm_layer(norm_cfg, embed_dims)[1]
-            self.mlp = FFN(
+        self.ffn: FFN | None = None
+        if ffn_ratio:
+            self.ffn_norm = build_norm_layer(norm_cfg, embed_dims)[1]
+            self.ffn = FFN(
                 embed_dims,
-                int(embed_dims * mlp_ratio),
+                int(embed_dims * ffn_ratio),
                 act_cfg=dict(type='GELU'),
                 dropout_layer=dict(type='DropPath', drop_prob=drop_path),
             )
@@ -51,7 +51,10 @@ class MixerBlock(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to (B, H, W, D), float32 or float64."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        # A model cast to half precision as a whole keeps its residual stream in float32.
-        dtype = self.norm.weight.dtype
-        x = x + self.drop_path(self.mixer(self.norm(x.to(dtype))))
-        return x if self.mlp is None else self.mlp(self.mlp_norm(x.to(dtype)), identity=x)
+        x = x + self.drop_path(self.mixer(_normed(x, self.norm)))
+        return x if self.ffn is None else self.ffn(_normed(x, self.ffn_norm), identity=x)
+
+
+def _normed(x: Tensor, norm: nn.Module) -> Tensor:
+    # A model cast to half precision as a whole keeps its residual stream in float32.
+    return norm(x.to(next(norm.parameters()).dtype))
