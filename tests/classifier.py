@@ -1,4 +1,4 @@
-"""A backbone with a linear head, its parameters named as mmpretrain's ImageClassifier names them."""
+"""A backbone with a linear head, its parameters named as in mmpretrain's ImageClassifier."""
 
 from torch import nn
 

@@ -10,9 +10,8 @@ from .map_conv import MapConv2d, MapSequential
 from .middle_token import MiddleToken
 from .mixer_block import MixerBlock
 from .out_projection import OutProjection
-from .patch_map import PatchMap
 from .patch_merging import MapPatchMerging
-from .patches import ConvStem, Downsample
+from .patches import ConvStem, Downsample, PatchMap
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .rotary import RotaryPosition
