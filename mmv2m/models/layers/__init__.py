@@ -2,6 +2,7 @@
 
 from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
+from .corner_ssm import CornerSSM, WindowSSM
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .inverted_residual import InvertedResidual
@@ -15,7 +16,7 @@ from .patches import ConvStem, Downsample, PatchMap
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .rotary import RotaryPosition
-from .routes import CORNERS, Route, plan_routes
+from .routes import CORNERS, Route, RouteGroup, plan_groups, plan_local_groups, plan_routes
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 from .scan_mixer import ScanMixer
@@ -30,6 +31,7 @@ __all__ = [
     'CLASS_TOKENS',
     'CORNERS',
     'ConvStem',
+    'CornerSSM',
     'CrossScanMixer',
     'CrossToken',
     'DirectionalSSM',
@@ -49,6 +51,7 @@ __all__ = [
     'RMSNorm',
     'RotaryPosition',
     'Route',
+    'RouteGroup',
     'SS2D',
     'SameDtypeLayerNorm',
     'ScanAttention',
@@ -57,8 +60,11 @@ __all__ = [
     'SequenceSSM',
     'SnakeScanMixer',
     'V2MBlock',
+    'WindowSSM',
     'build_class_token',
     'parse_scans',
+    'plan_groups',
+    'plan_local_groups',
     'plan_routes',
     'resize_map',
 ]
