@@ -125,7 +125,8 @@ class EfficientVMamba(StagedBackbone):
         self.patch_embed = PatchEmbed(
             in_channels, widths[0], kernel_size=4, stride=4, norm_cfg=norm_cfg
         )
-        rates = iter(torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist())
+        blocks_in_all = sum(self.arch.depths)
+        rates = iter(torch.linspace(0, drop_path_rate, blocks_in_all, device='cpu').tolist())
         scan_cfg = dict(expand=self.arch.expand, states=self.arch.state_dims, backend=scan_backend)
         self.stages = ModuleList()
         for i in range(self.stages_built):

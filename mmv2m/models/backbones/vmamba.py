@@ -118,7 +118,8 @@ class VMamba(StagedBackbone):
         widths = [self.arch.embed_dims * 2**i for i in range(4)]
 
         self.patch_embed = ConvStem(in_channels, widths[0], norm_cfg)
-        rates = iter(torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist())
+        blocks_in_all = sum(self.arch.depths)
+        rates = iter(torch.linspace(0, drop_path_rate, blocks_in_all, device='cpu').tolist())
         self.stages = ModuleList()
         for i in range(self.stages_built):
             blocks: list[nn.Module] = [Downsample(widths[i - 1], widths[i], norm_cfg)] if i else []
