@@ -12,15 +12,27 @@ Raises:
 
 try:
     import mmcv  # noqa: F401
-    from mmengine.registry import DATASETS, HOOKS, MODELS, Registry
+    from mmengine.registry import (
+        DATASETS,
+        HOOKS,
+        MODELS,
+        OPTIM_WRAPPER_CONSTRUCTORS,
+        Registry,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         f'{error.name} is not installed. Everything in mmv2m except mmv2m.ops needs mmengine and '
         'mmcv: pip install onedl-mmengine onedl-mmcv (or the original mmengine and mmcv)'
     ) from error
 
-__all__ = ['DATASETS', 'HOOKS', 'MODELS']
+__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS']
 
 SCOPED_MODELS = Registry('model', parent=MODELS, scope='mmv2m', locations=['mmv2m.models'])
 SCOPED_DATASETS = Registry('dataset', parent=DATASETS, scope='mmv2m', locations=['mmv2m.datasets'])
 SCOPED_HOOKS = Registry('hook', parent=HOOKS, scope='mmv2m', locations=['mmv2m.engine'])
+SCOPED_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmv2m',
+    locations=['mmv2m.engine'],
+)

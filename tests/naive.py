@@ -4,6 +4,8 @@ Written from the paper; slow on purpose: scalar loops over positions, turned gri
 over the map. Also what several tests share.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -98,23 +100,68 @@ def half(parameters, x, z, way, side):
     )
 
 
-def from_upper_left(mixer, x, z):
-    """``F`` of the paper: rows along W, then columns along H."""
-    return half(mixer.columns, half(mixer.rows, x, z, 'right', 'B'), z, 'down', 'C')
+def from_upper_left(ssm, x, z):
+    """``F`` of the paper without its last gate: rows along W, then columns along H."""
+    return half(ssm.columns, half(ssm.rows, x, z, 'right', 'B'), None, 'down', 'C')
 
 
 QUARTER_TURNS = {'UL': 0, 'UR': 1, 'LR': 2, 'LL': 3}
 """How often torch.rot90 brings each corner to the upper left."""
 
 
-def ss2d(mixer, x, corners):
-    """Four corners by turning the grid (Eq. 13-15)."""
-    x, z = (x @ mixer.in_proj.weight.T).chunk(2, -1)
-    total = torch.zeros_like(x)
-    for corner in corners:
-        k = QUARTER_TURNS[corner]
-        y = from_upper_left(mixer, torch.rot90(x, k, (1, 2)), torch.rot90(z, k, (1, 2)))
-        total = total + torch.rot90(y, -k, (1, 2))
+def from_corner(ssm, x, z, corner):
+    """``F`` started at a corner, by turning the grid (Eq. 13-15)."""
+    k = QUARTER_TURNS[corner]
+    turned = [None if m is None else torch.rot90(m, k, (1, 2)) for m in (x, z)]
+    return torch.rot90(from_upper_left(ssm, *turned), -k, (1, 2))
+
+
+def in_windows(f, x, z, window):
+    """``f(x, z)`` in each window of the map, padded with zeros; on the whole map if 0."""
+    if not window:
+        return f(x, z)
+    batch, height, width, channels = x.shape
+    rows, columns = range(0, height, window), range(0, width, window)
+    whole = (batch, len(rows) * window, len(columns) * window, channels)
+    padded = [None if m is None else torch.zeros(whole, dtype=m.dtype) for m in (x, z)]
+    for full, m in zip(padded, (x, z), strict=True):
+        if m is not None:
+            full[:, :height, :width] = m
+    y = torch.zeros(whole, dtype=torch.float64)
+    for i in rows:
+        for j in columns:
+            here = (slice(None), slice(i, i + window), slice(j, j + window))
+            y[here] = f(*(None if m is None else m[here] for m in padded))
+    return y[:, :height, :width]
+
+
+def layer_norm(norm, x):
+    centred = x - x.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+    return centred / scale * norm.weight + norm.bias
+
+
+def attention(module, y):
+    """How much each channel counts (LocalMamba): (B, 1, 1, E)."""
+    pooled = layer_norm(module.norm, y).mean((1, 2), keepdim=True)
+    inner = pooled @ module.reduce.weight.T + module.reduce.bias
+    inner = inner * (1 + torch.erf(inner / 2**0.5)) / 2
+    return torch.sigmoid(inner @ module.expand.weight.T + module.expand.bias)
+
+
+def ss2d(mixer, x, groups):
+    """A mixer; ``groups`` has corners and window side (0: none) of each group of its parameters."""
+    x = x @ mixer.in_proj.weight.T
+    x, z = x.chunk(2, -1) if mixer.gated else (x, None)
+    total = 0
+    for name, (corners, window) in groups.items():
+        y = 0
+        for corner in corners:
+            f = partial(from_corner, mixer.ssm[name], corner=corner)
+            y = y + in_windows(f, x, z, window)
+        is_local = hasattr(mixer.attention, 'reduce')
+        total = total + (y * attention(mixer.attention, y) if is_local else y)
+    total = layer_norm(mixer.out_norm, total) if z is None else total * silu(z)
     return total @ mixer.out_proj.weight.T
 
 
@@ -132,7 +179,7 @@ def released_ss2d(mixer, x):
         return m.flip(1)
 
     def f(turn):
-        return from_upper_left(mixer, turn(x), turn(z))
+        return from_upper_left(mixer.ssm['all'], turn(x), turn(z)) * silu(turn(z))
 
     total = t(f(lambda m: m)) + f(t)
     total = total + fh(fv(t(f(fh)))) + fh(fv(f(lambda m: t(fv(m)))))

@@ -1,5 +1,6 @@
-"""What runs a config: hooks, and the code behind the command-line tools."""
+"""What runs a config: hooks, optimizers, and the code behind the command-line tools."""
 
 from .hooks import CurvePlotHook, PredictionSheetHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['CurvePlotHook', 'PredictionSheetHook']
+__all__ = ['CurvePlotHook', 'LayerDecayOptimWrapperConstructor', 'PredictionSheetHook']

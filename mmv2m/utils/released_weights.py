@@ -72,8 +72,8 @@ def _released_names(depth: int) -> dict[str, str]:
         for projection in ('in_proj.weight', 'out_proj.weight'):
             names[f'{old}.mixer.{projection}'] = f'{new}.mixer.{projection}'
         for key, value in IN_SCAN.items():
-            names[f'{old}.mixer.{key}'] = f'{new}.mixer.rows.{value}'
-            names[f'{old}.mixer.{_second(key)}'] = f'{new}.mixer.columns.{value}'
+            names[f'{old}.mixer.{key}'] = f'{new}.mixer.ssm.all.rows.{value}'
+            names[f'{old}.mixer.{_second(key)}'] = f'{new}.mixer.ssm.all.columns.{value}'
     return names
 
 

@@ -7,29 +7,29 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
+from small_models import ARCHS, PLAIN, WIDTHS, make
 
 import mmv2m.models
-from mmv2m.models import V2M
 
-ARCH = dict(embed_dims=16, depths=(1, 1, 1, 1), state_dims=2)
-
-
-def make(**settings):
-    return V2M(**{**dict(arch=ARCH, img_size=32, patch_size=8), **settings})
+KINDS = list(ARCHS)
 
 
-def test_state_dict_and_copies_round_trip(tmp_path):
-    model, x = make().eval(), torch.rand(1, 3, 32, 32)
+@pytest.mark.parametrize('kind', KINDS)
+def test_state_dict_and_copies_round_trip(kind, tmp_path):
+    model, x = make(kind).eval(), torch.rand(1, 3, 32, 32)
+    for parameter in model.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
     torch.save(model.state_dict(), tmp_path / 'model.pth')
-    loaded = make().eval()
+    loaded = make(kind).eval()
     loaded.load_state_dict(torch.load(tmp_path / 'model.pth'))
     for other in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(other(x)[0], model(x)[0])
 
 
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('img_size', [48, (24, 56)])
-def test_another_image_size_loads(img_size):
-    small, large = make(), make(img_size=img_size)
+def test_another_image_size_loads(kind, img_size):
+    small, large = make(kind), make(kind, img_size=img_size)
     large.load_state_dict(small.state_dict())
     x = torch.rand(1, 3, *([img_size] * 2 if isinstance(img_size, int) else img_size))
     assert torch.allclose(large(x)[0], small(x)[0], atol=1e-5)
@@ -49,23 +49,55 @@ def test_loading_is_exact_at_the_same_size_and_leaves_the_checkpoint_alone():
 
 def test_wrong_width_is_still_an_error():
     with pytest.raises(RuntimeError, match='size mismatch'):
-        make().load_state_dict(make(arch=dict(ARCH, embed_dims=32)).state_dict())
+        make().load_state_dict(make(arch=dict(PLAIN, embed_dims=32)).state_dict())
 
 
-def test_dense_backbone_loads_a_classifiers_weights(tmp_path):
-    torch.save(dict(state_dict=make().state_dict()), tmp_path / 'model.pth')
-    dense = make(class_token='mean', out_indices=(0, 3), out_type='featmap')
-    missing = dense.load_state_dict(make().state_dict(), strict=False)
-    assert missing.missing_keys == ['norm0.weight']
-    assert missing.unexpected_keys == []
-    load_checkpoint(make(class_token='mean'), str(tmp_path / 'model.pth'), strict=True)
+@pytest.mark.parametrize('kind', KINDS)
+def test_dense_backbone_loads_a_classifiers_weights(kind, tmp_path):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        classifier = MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone=make(kind),
+                head=dict(type='LinearClsHead', num_classes=3, in_channels=WIDTHS[kind][-1]),
+            )
+        )
+    for parameter in classifier.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    torch.save(dict(state_dict=classifier.state_dict()), tmp_path / 'model.pth')
+    trained = classifier.backbone.state_dict()
+    settings = dict(class_token='mean', out_indices=(0, 1, 2, 3), out_type='featmap')
+
+    # By hand: what the classifier has not are the norms behind the other outputs.
+    dense = make(kind, **settings)
+    keys = dense.load_state_dict(trained, strict=False)
+    others = [k for k in dense.state_dict() if k.startswith(('norm0', 'norm1', 'norm2'))]
+    assert keys.missing_keys == others
+    assert keys.unexpected_keys == []
+
+    # By a config: the head is left out, nothing else is.
+    dense = make(
+        kind,
+        **settings,
+        init_cfg=dict(
+            type='Pretrained', checkpoint=str(tmp_path / 'model.pth'), prefix='backbone.'
+        ),
+    )
+    before = {k: v.clone() for k, v in dense.state_dict().items()}
+    dense.init_weights()
+    for name, value in dense.state_dict().items():
+        assert torch.equal(value, before[name] if name in others else trained[name])
+
+    # Another classifier, with mean pooling: every key.
+    torch.save(trained, tmp_path / 'backbone.pth')
+    load_checkpoint(make(kind, class_token='mean'), str(tmp_path / 'backbone.pth'), strict=True)
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg', 'mmengine'])
 @pytest.mark.parametrize('name', ['V2M', 'mmv2m.V2M'])
 def test_registered_for_every_library(scope, name):
     with DefaultScope.overwrite_default_scope(scope):
-        model = MODELS.build(dict(type=name, arch=ARCH, img_size=32, patch_size=8))
+        model = MODELS.build(dict(type=name, arch=PLAIN, img_size=32, patch_size=8))
     assert isinstance(model, mmv2m.models.V2M)
 
 

@@ -3,7 +3,13 @@ import pytest
 import torch
 
 from mmv2m.models import SS2D
-from mmv2m.models.layers import CORNERS, plan_routes
+from mmv2m.models.layers import (
+    CORNERS,
+    LOCAL_SCANS,
+    build_class_token,
+    plan_local_groups,
+    plan_routes,
+)
 
 CORNER_SETS = [tuple(CORNERS)[:n] for n in range(1, 5)]
 GRIDS = [(3, 3), (2, 4), (5, 3), (1, 4)]
@@ -11,7 +17,7 @@ GRIDS = [(3, 3), (2, 4), (5, 3), (1, 4)]
 
 def make_mixer(**settings):
     torch.manual_seed(0)
-    mixer = SS2D(6, states=3, **settings).double()
+    mixer = SS2D(6, **{'states': 3, **settings}).double()
     for parameter in mixer.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return mixer
@@ -25,7 +31,25 @@ def make_map(grid, batch=2):
 @pytest.mark.parametrize('corners', CORNER_SETS)
 def test_agrees_with_the_paper(grid, corners):
     mixer, x = make_mixer(corners=corners), make_map(grid)
-    assert naive.relative_error(mixer(x), naive.ss2d(mixer, x, corners)) < 1e-10
+    truth = naive.ss2d(mixer, x, dict(all=(corners, 0)))
+    assert naive.relative_error(mixer(x), truth) < 1e-10
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+@pytest.mark.parametrize('gated', [True, False])
+def test_opposite_corners_share_parameters(grid, gated):
+    mixer, x = make_mixer(share='opposite', gated=gated, states=1), make_map(grid)
+    truth = naive.ss2d(mixer, x, dict(h=(('UL', 'LR'), 0), v=(('UR', 'LL'), 0)))
+    assert naive.relative_error(mixer(x), truth) < 1e-10
+    half_turned = torch.rot90(mixer(torch.rot90(x, 2, (1, 2))), 2, (1, 2))
+    assert naive.relative_error(half_turned, mixer(x)) < 1e-12
+
+
+def test_one_pair_of_corners_only():
+    mixer, x = make_mixer(share='opposite', corners=('LL', 'UR')), make_map((2, 3))
+    assert list(mixer.ssm) == ['v']
+    truth = naive.ss2d(mixer, x, dict(v=(('UR', 'LL'), 0)))
+    assert naive.relative_error(mixer(x), truth) < 1e-10
 
 
 @pytest.mark.parametrize('grid', GRIDS)
@@ -61,6 +85,101 @@ def test_released_geometry_refuses_other_grids():
         make_mixer(geometry='released')(make_map((3, 4)))
 
 
+@pytest.mark.parametrize('grid', [(4, 6), (5, 3), (3, 7)])
+@pytest.mark.parametrize(
+    ('scans', 'groups'),
+    [
+        (('h', 'v_flip', 'w3', 'w3_flip'), dict(h=('UL', 0), v=('LL', 0), w3=('UL LR', 3))),
+        (
+            ('h_flip', 'w2_flip', 'w3', 'v'),
+            dict(h=('LR', 0), w2=('LR', 2), w3=('UL', 3), v=('UR', 0)),
+        ),
+        (('w2_flip', 'w2'), dict(w2=('LR UL', 2))),
+    ],
+)
+def test_local_scans_agree_with_a_loop_over_windows(grid, scans, groups):
+    mixer, x = make_mixer(scans=scans), make_map(grid)
+    assert list(mixer.ssm) == list(groups)
+    truth = naive.ss2d(mixer, x, {k: (corners.split(), w) for k, (corners, w) in groups.items()})
+    assert naive.relative_error(mixer(x), truth) < 1e-10
+
+
+@pytest.mark.parametrize('class_token', ['middle', 'edge'])
+@pytest.mark.parametrize('gated', [True, False])
+def test_class_tokens_stay_out_of_the_windows(class_token, gated):
+    def part(*scans, **settings):
+        mixer = make_mixer(scans=scans, gated=gated, **settings)
+        assert not mixer.load_state_dict(weights, strict=False).missing_keys
+        mixer.out_norm = torch.nn.Identity()  # what is left adds up
+        return mixer
+
+    weights = make_mixer(scans=('h', 'w2'), gated=gated).state_dict()
+    token = build_class_token(class_token, 6, (3, 4)).double()
+    x = token(make_map((3, 4)))
+    both, whole, windows = (
+        part(*scans, class_token=class_token)(x) for scans in (('h', 'w2'), ('h',), ('w2',))
+    )
+    assert naive.relative_error(both, whole + windows) < 1e-12
+    assert torch.equal(token.read(windows), torch.zeros(2, 6, dtype=torch.float64))
+    without = part('w2')(token.strip(x))
+    assert naive.relative_error(token.strip(windows), without) < 1e-12
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(scans=('h', 'w2_flip')),
+        dict(corners=('UL', 'LL'), share='opposite', gated=False, states=1),
+    ],
+)
+def test_fused_operators_serve_every_kind_of_mixer(settings):
+    pytest.importorskip('triton')
+    results = []
+    for backend in ('reference', 'triton'):
+        mixer = make_mixer(backend=backend, **settings).float()
+        torch.manual_seed(1)
+        x = torch.randn(1, 2, 3, 6, requires_grad=True)  # small: Triton is interpreted
+        y = mixer(x)
+        y.square().sum().backward()
+        results.append([y, x.grad, *(p.grad for p in mixer.parameters())])
+    errors = [naive.relative_error(b, a) for a, b in zip(*results, strict=True)]
+    assert max(errors) < 1e-4
+
+
+def test_four_global_scans_are_the_four_corners():
+    routes = {
+        name: plan_local_groups((name,))[name[0]].routes[0]
+        for name in ('h', 'h_flip', 'v', 'v_flip')
+    }
+    assert routes == dict(zip(routes, (CORNERS[c] for c in ('UL', 'LR', 'UR', 'LL')), strict=True))
+
+
+@pytest.mark.parametrize(
+    ('scans', 'words'),
+    [
+        ((), 'names such as'),
+        ('h', 'names such as'),
+        (('h', 'd'), "or one with _flip; got 'd'"),
+        (('w0',), "got 'w0'"),
+        (('w', 'h'), "got 'w'"),
+        (('h', 'v', 'h'), "'h' comes twice"),
+    ],
+)
+def test_impossible_scans(scans, words):
+    with pytest.raises(ValueError, match=words):
+        plan_local_groups(scans)
+
+
+def test_published_scan_sets():
+    for scans in LOCAL_SCANS.values():
+        assert len(scans) == 20
+        for of_block in scans:
+            assert len(set(of_block)) == 4
+            groups = plan_local_groups(of_block)
+            assert {group.window for group in groups.values()} <= {0, 2, 7}
+            assert {'h', 'v'} & groups.keys()  # class tokens are mixed in every block
+
+
 @pytest.mark.parametrize(
     ('corners', 'geometry', 'words'),
     [
@@ -75,6 +194,13 @@ def test_released_geometry_refuses_other_grids():
 def test_impossible_routes(corners, geometry, words):
     with pytest.raises(ValueError, match=words):
         plan_routes(corners, geometry)
+
+
+def test_released_geometry_shares_all_parameters():
+    with pytest.raises(ValueError, match="share='all'"):
+        make_mixer(geometry='released', share='opposite')
+    with pytest.raises(ValueError, match="share must be one of all, opposite, but got 'none'"):
+        make_mixer(share='none')
 
 
 def test_corners_share_their_parameters():

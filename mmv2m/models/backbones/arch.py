@@ -2,60 +2,142 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from ..layers import LOCAL_SCANS, plan_local_groups
+from ..layers.routes import SHARES
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
 
+LAYOUTS = ('plain', 'pyramid')
+STAGES = 4
 
-def _is_count(value: object, least: int) -> bool:
+
+def _is_count(value: object, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)
 class Arch:
-    """Sizes of a plain V2M: four stages at one resolution.
+    """How a V2M is built: always four stages.
 
     Attributes:
-        embed_dims: Width, D.
+        embed_dims: Width of the first stage, D.
         depths: Blocks in each of the four stages.
+        layout: ``'plain'``: patches, positions and class tokens, one resolution and width
+            throughout; ``'pyramid'``: a convolutional stem to 1/4, no positions, no class tokens,
+            and between stages half the resolution and twice the width.
         expand: Inner width over D.
         state_dims: States a channel, N.
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
+        gated: Whether the mixers have gates; see :class:`~mmv2m.models.layers.SS2D`.
+        share: Which corners share their parameters, ``'all'`` or ``'opposite'`` ones only.
+        scans: Names of each block's scans, as many as there are blocks; None for the four corners
+            of the whole map in each; see :func:`~mmv2m.models.layers.plan_local_groups`.
+        ffn_ratio: Inner width of the blocks' MLP over D; 0 for none.
     """
 
     embed_dims: int
     depths: tuple[int, ...]
+    layout: str = 'plain'
     expand: int = 2
     state_dims: int = 16
     conv_size: int = 4
     dt_rank: int | str = 'auto'
+    gated: bool = True
+    share: str = 'all'
+    scans: tuple[tuple[str, ...], ...] | None = None
+    ffn_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'depths', self._four_depths(self.depths))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == 'depths' or (field.name == 'dt_rank' and value == 'auto'):
-                continue
-            if not _is_count(value, least=1):
-                raise ValueError(f'arch: {field.name} must be a positive integer, but is {value!r}')
+        object.__setattr__(self, 'depths', _four_depths(self.depths))
+        for name in ('embed_dims', 'expand', 'state_dims', 'conv_size', 'dt_rank'):
+            value = getattr(self, name)
+            if not _is_count(value) and (name, value) != ('dt_rank', 'auto'):
+                raise ValueError(f'arch: {name} must be a positive integer, but is {value!r}')
+        for name, choices in (('layout', LAYOUTS), ('share', SHARES), ('gated', (True, False))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(
+                    f'arch: {name} must be one of {", ".join(map(str, choices))}, but is {value!r}'
+                )
+        if not isinstance(self.ffn_ratio, (int, float)) or not 0 <= self.ffn_ratio < float('inf'):
+            raise ValueError(f'arch: ffn_ratio must be a number from 0, but is {self.ffn_ratio!r}')
+        if self.scans is not None:
+            object.__setattr__(self, 'scans', _scans_of_blocks(self.scans, sum(self.depths)))
 
-    @staticmethod
-    def _four_depths(depths: Sequence[int]) -> tuple[int, ...]:
-        valid = isinstance(depths, Sequence) and all(_is_count(d, least=0) for d in depths)
-        if not valid or len(depths) != 4 or sum(depths) == 0:
-            raise ValueError(
-                'arch: depths must be four numbers of blocks, one a stage, such as (6, 6, 6, 6); '
-                f'got {depths!r}'
-            )
-        return tuple(depths)
+    @property
+    def is_pyramid(self) -> bool:
+        """Whether resolution and width change between stages."""
+        return self.layout == 'pyramid'
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width of each stage."""
+        return tuple(self.embed_dims << i if self.is_pyramid else self.embed_dims for i in range(4))
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels along each side of one of the first stage's tokens, by default."""
+        return 4 if self.is_pyramid else 16
+
+    @property
+    def class_token(self) -> str:
+        """Kind of class tokens, by default."""
+        return 'mean' if self.is_pyramid else 'middle'
+
+    @property
+    def norm_cfg(self) -> dict:
+        """Norm of the blocks and outputs, by default."""
+        return dict(type='SameDtypeLN' if self.is_pyramid else 'RMSNorm', eps=1e-5)
+
+
+def _four_depths(depths: Any) -> tuple[int, ...]:
+    valid = isinstance(depths, Sequence) and all(_is_count(d, least=0) for d in depths)
+    if not valid or len(depths) != STAGES or sum(depths) == 0:
+        raise ValueError(
+            'arch: depths must be four numbers of blocks, one a stage, such as (6, 6, 6, 6); '
+            f'got {depths!r}'
+        )
+    return tuple(depths)
+
+
+def _scans_of_blocks(scans: Any, blocks: int) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
+        raise ValueError(
+            f'arch: scans must be {blocks} sequences of names, one a block, such as '
+            f"('h', 'h_flip', 'w7'); got {scans!r}"
+        )
+    for of_block in scans:
+        try:
+            plan_local_groups(of_block)
+        except ValueError as error:
+            raise ValueError(f'arch: {error}') from error
+    return tuple(map(tuple, scans))
+
+
+def _pyramid(depths: tuple[int, ...], expand: int) -> Arch:
+    """VMamba's sizes: 96 channels, one state, an MLP of ratio 4, no gates."""
+    return Arch(
+        *(96, depths, 'pyramid', expand),
+        state_dims=1,
+        gated=False,
+        share='opposite',
+        ffn_ratio=4,
+    )
 
 
 ARCH_ZOO: dict[str, Arch] = {
-    **dict.fromkeys(('t', 'tiny'), Arch(embed_dims=192, depths=(6, 6, 6, 6))),
-    **dict.fromkeys(('s', 'small'), Arch(embed_dims=384, depths=(6, 6, 6, 6))),
+    **dict.fromkeys(('t', 'tiny'), Arch(192, (6, 6, 6, 6))),
+    **dict.fromkeys(('s', 'small'), Arch(384, (6, 6, 6, 6))),
+    'local-tiny': Arch(192, (5, 5, 5, 5), scans=LOCAL_SCANS['tiny']),
+    'local-small': Arch(384, (5, 5, 5, 5), scans=LOCAL_SCANS['small']),
+    **dict.fromkeys(('small*', 'pyramid-small'), _pyramid((2, 2, 8, 2), expand=1)),
+    **dict.fromkeys(('base*', 'pyramid-base'), _pyramid((2, 2, 15, 2), expand=2)),
 }
-"""The plain models of the paper's Table 1, by name."""
+"""The paper's models (Table 1), by name."""
 
 
 def parse_arch(arch: str | dict) -> Arch:
@@ -83,7 +165,8 @@ def parse_arch(arch: str | dict) -> Arch:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f'did you mean {near[0]!r}?' if near else f'the keys are {", ".join(known)}'
             raise ValueError(f'arch has no key {key!r}; {hint}')
-    missing = [key for key in ('embed_dims', 'depths') if key not in arch]
+    needed = [field.name for field in fields(Arch) if field.default is MISSING]
+    missing = [key for key in needed if key not in arch]
     if missing:
-        raise ValueError(f'arch lacks {" and ".join(missing)}: a dict needs embed_dims and depths')
+        raise ValueError(f'arch lacks {" and ".join(missing)}: a dict needs {" and ".join(needed)}')
     return Arch(**arch)

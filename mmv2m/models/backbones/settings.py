@@ -7,9 +7,9 @@ from mmengine.utils import to_2tuple
 
 from mmv2m.ops import BACKENDS
 
-from ..layers import plan_routes
+from ..layers import CORNERS, plan_routes
 from ..layers.class_token import CLASS_TOKENS
-from .arch import parse_arch
+from .arch import Arch, parse_arch
 
 __all__ = ['check_choice', 'check_common', 'check_sizes', 'check_v2m', 'stage_indices']
 
@@ -48,12 +48,18 @@ def check_v2m(values: dict[str, Any]) -> None:
         ValueError: If a value is impossible; says what is possible.
         TypeError: If ``arch`` is neither a name nor a dict.
     """
-    parse_arch(values['arch'])
+    arch = parse_arch(values['arch'])
     plan_routes(values['corners'], values['geometry'])
-    check_choice('class_token', values['class_token'], CLASS_TOKENS)
-    check_sizes(values['img_size'], values['patch_size'])
+    if values['class_token'] is not None:
+        check_choice('class_token', values['class_token'], CLASS_TOKENS)
+    patch_size = arch.patch_size if values['patch_size'] is None else values['patch_size']
+    check_sizes(values['img_size'], patch_size)
+    if arch.is_pyramid:
+        _check_pyramid(values)
+    if arch.scans is not None and tuple(values['corners']) != tuple(CORNERS):
+        raise ValueError('corners do not go with an arch that has scans: they name the corners')
     if values['geometry'] == 'released':
-        _check_released(values)
+        _check_released(arch, values, patch_size)
 
 
 def stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
@@ -95,7 +101,7 @@ def _check_norm(norm_cfg: object) -> None:
         )
 
 
-def check_sizes(img_size: object, patch_size: object) -> None:
+def check_sizes(img_size: Any, patch_size: object) -> None:
     """Raise a ValueError unless the sizes of image and patches are positive integers."""
     sides = (*to_2tuple(img_size), patch_size)
     if len(sides) != 3 or not all(map(_is_positive_integer, sides)):
@@ -105,8 +111,23 @@ def check_sizes(img_size: object, patch_size: object) -> None:
         )
 
 
-def _check_released(values: dict[str, Any]) -> None:
-    rows, columns = (-(-side // values['patch_size']) for side in to_2tuple(values['img_size']))
+def _check_pyramid(values: dict[str, Any]) -> None:
+    if values['class_token'] not in (None, 'mean'):
+        raise ValueError(
+            "a pyramid has no class tokens: leave class_token out, or use 'mean'; got "
+            f'{values["class_token"]!r}'
+        )
+    if values['patch_size'] not in (None, 4):
+        raise ValueError(
+            "a pyramid's stem always makes tokens of 4 x 4 pixels: leave patch_size out; got "
+            f'{values["patch_size"]!r}'
+        )
+
+
+def _check_released(arch: Arch, values: dict[str, Any], patch_size: int) -> None:
+    if arch.is_pyramid or arch.share != 'all' or arch.scans is not None:
+        raise ValueError("geometry='released' is for the plain models, the only ones released")
+    rows, columns = (-(-side // patch_size) for side in to_2tuple(values['img_size']))
     if rows != columns or values['class_token'] != 'mean':
         raise ValueError(
             "geometry='released' needs square images and class_token='mean': "

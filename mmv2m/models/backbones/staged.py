@@ -1,11 +1,11 @@
 """What all backbones here have in common: four stages, their outputs, freezing, checkpointing."""
 
 import inspect
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ class StagedBackbone(BaseModule, ABC):
     ``stages_built`` sequences of blocks; what changes the resolution is the first block of the
     stage that has the new one), then calls :meth:`add_output_norms`. It implements :meth:`stem`
     and :meth:`embed`, and :meth:`check_values` for the settings of its own.
+
+    Attributes:
+        stages: The stages that are built.
+        out_channels: Width of each output.
 
     Args:
         in_channels: Channels of the image.
@@ -113,7 +117,8 @@ class StagedBackbone(BaseModule, ABC):
             drop_path_rate: Stochastic depth of the last block; it grows linearly.
             block: Builds the next block, given its rate of stochastic depth.
         """
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
+        last = max(sum(depths) - 1, 1)
+        rates = (drop_path_rate * i / last for i in itertools.count())
         return ModuleList(
             Sequential(*(block(next(rates)) for _ in range(depth)))
             for depth in depths[: self.stages_built]
@@ -121,6 +126,7 @@ class StagedBackbone(BaseModule, ABC):
 
     def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
         """Put a norm behind every output; ``widths`` are those of the four stages."""
+        self.out_channels = tuple(widths[i] for i in self.out_indices)
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, widths[i])[1])
 
@@ -172,6 +178,32 @@ class StagedBackbone(BaseModule, ABC):
             return self.class_token.read(x)
         x = self.class_token.strip(x)
         return x.mean((1, 2)) if self.out_type == 'avg_featmap' else x.permute(0, 3, 1, 2)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Where a parameter stands, for layer-wise decay of the learning rate.
+
+        Layer 0 is the stem, then comes each block of the stages, a change of resolution counting as
+        one, and in the last layer are the norms behind the outputs and all that is not this
+        backbone's. Optimizer constructors of mmpretrain, and ours, call this.
+
+        Args:
+            param_name: The parameter's name in the whole model.
+            prefix: This backbone's place in it, such as ``'backbone.'``.
+
+        Returns:
+            The layer's number and how many layers there are.
+        """
+        before = [0]
+        for stage in self.stages:
+            before.append(before[-1] + len(stage))
+        layers = before[-1] + 2
+        name = param_name.removeprefix(prefix)
+        if not param_name.startswith(prefix) or name.startswith('norm'):
+            return layers - 1, layers
+        if name.startswith('stages.'):
+            _, stage, block, *_ = name.split('.')
+            return before[int(stage)] + int(block) + 1, layers
+        return 0, layers
 
     def train(self, mode: bool = True) -> 'StagedBackbone':
         """Switch between training and evaluation; what is frozen stays as it is."""

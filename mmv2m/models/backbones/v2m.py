@@ -4,13 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
 from mmv2m.registry import MODELS
 
-from ..layers import CORNERS, PositionEmbedding, V2MBlock, build_class_token
+from ..layers import (
+    CORNERS,
+    ConvStem,
+    Downsample,
+    PatchMap,
+    PositionEmbedding,
+    V2MBlock,
+    build_class_token,
+)
 from .arch import parse_arch
 from .settings import check_v2m
 from .staged import StagedBackbone
@@ -23,24 +30,27 @@ class V2M(StagedBackbone):
     """Visual 2-Dimensional Mamba (https://arxiv.org/abs/2410.10382).
 
     Four stages of blocks whose state space model runs over the image in two dimensions, from four
-    corners. The plain models keep one resolution throughout. Any image size and aspect ratio goes
-    in: sides that the patch size does not divide are padded at the bottom and the right, and
-    positions and class tokens are interpolated, at run time and when a checkpoint of another size
-    is loaded.
+    corners. The plain models keep one resolution throughout, the pyramids (the paper's V2M-S* and
+    V2M-B*) halve it between stages, and the local ones scan the map and windows of it. Any image
+    size and aspect ratio goes in: sides that the patch size does not divide are padded at the
+    bottom and the right, and positions and class tokens are interpolated, at run time and when a
+    checkpoint of another size is loaded.
 
     Args:
-        arch: ``'tiny' | 'small'`` (Table 1's V2M-T and V2M-S) or a dict with ``embed_dims`` and
-            ``depths`` (four numbers), and optionally ``expand``, ``state_dims``, ``conv_size``,
-            ``dt_rank``. Defaults to ``'tiny'``.
-        img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
-        patch_size: Side of a patch in pixels. Defaults to 16.
+        arch: ``'tiny' | 'small' | 'local-tiny' | 'local-small' | 'pyramid-small' | 'pyramid-base'``
+            (Table 1's V2M-T, V2M-S, both + local window, V2M-S* and V2M-B*), or a dict of
+            :class:`~mmv2m.models.backbones.arch.Arch`'s attributes, such as ``embed_dims`` and
+            ``depths``. Defaults to ``'tiny'``.
+        img_size: The usual image size, an int or (H, W), in pixels; it makes no difference to a
+            pyramid. Defaults to 224.
+        patch_size: Side of a patch in pixels. Defaults to 16; a pyramid's is 4 and no other.
         in_channels: Channels of the image. Defaults to 3.
         corners: Where the 2D SSM starts: one to four of ``'UL', 'LR', 'UR', 'LL'``, in the order of
             Table 4. Defaults to all four.
         geometry: ``'paper'`` or ``'released'``, which repeats the branches of the authors' released
             code, for checkpoints trained with it. Defaults to ``'paper'``.
         class_token: Fig. 4's ``'middle' | 'edge' | 'mean'``; ``'mean'`` adds no tokens and is what
-            dense tasks use. Defaults to ``'middle'``.
+            dense tasks use. Defaults to ``'middle'``; to ``'mean'``, and no other, in a pyramid.
         out_indices: Output after which stages, an int or a sequence; negative ones count from the
             last stage. Stages behind the last output are not built. Defaults to -1.
         out_type: ``'cls_token'``, the class token or the mean, (B, D); ``'featmap'``, the patches,
@@ -48,14 +58,15 @@ class V2M(StagedBackbone):
             class tokens included, (B, L, D). Defaults to ``'cls_token'``.
         drop_rate: Dropout after the position embedding. Defaults to 0.
         drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
-        frozen_stages: -1: nothing frozen; 0: patches, positions and class tokens; k: also the first
-            k stages, set to eval mode. Defaults to -1.
+        frozen_stages: -1: nothing frozen; 0: patches or stem, positions and class tokens; k: also
+            the first k stages, set to eval mode. Defaults to -1.
         norm_eval: Keep BatchNorm layers, if ``norm_cfg`` brings any, in eval mode. Defaults to
             False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
-        norm_cfg: Norm of the blocks and the outputs. Defaults to
-            ``dict(type='RMSNorm', eps=1e-5)``.
+        norm_cfg: Norm of the blocks and the outputs, and of a pyramid's convolutions. Defaults to
+            ``dict(type='RMSNorm', eps=1e-5)``, in a pyramid to ``dict(type='SameDtypeLN')``: a
+            LayerNorm in the dtype of its input.
         scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
@@ -73,11 +84,11 @@ class V2M(StagedBackbone):
         self,
         arch: str | dict = 'tiny',
         img_size: int | tuple[int, int] = 224,
-        patch_size: int = 16,
+        patch_size: int | None = None,
         in_channels: int = 3,
         corners: Sequence[str] = tuple(CORNERS),
         geometry: str = 'paper',
-        class_token: str = 'middle',
+        class_token: str | None = None,
         out_indices: int | Sequence[int] = -1,
         out_type: str = 'cls_token',
         drop_rate: float = 0.0,
@@ -110,20 +121,14 @@ class V2M(StagedBackbone):
         )
         self.arch = parse_arch(arch)
         self.embed_dims = self.arch.embed_dims
-        norm_cfg = norm_cfg or dict(type='RMSNorm', eps=1e-5)
-
-        self.patch_embed = PatchEmbed(
-            in_channels, self.embed_dims, kernel_size=patch_size, stride=None, input_size=img_size
-        )
-        nn.init.trunc_normal_(
-            self.patch_embed.projection.weight, std=(in_channels * patch_size**2) ** -0.5
-        )
-        nn.init.zeros_(self.patch_embed.projection.bias)
-        grid_size = self.patch_embed.init_out_size
-        self.pos_embed = PositionEmbedding(self.embed_dims, grid_size)
-        self.class_token = build_class_token(class_token, self.embed_dims, grid_size)
+        norm_cfg = norm_cfg or self.arch.norm_cfg
+        class_token = class_token or self.arch.class_token
+        if self.arch.is_pyramid:
+            self.patch_embed: nn.Module = ConvStem(in_channels, self.embed_dims, norm_cfg)
+            self.pos_embed: nn.Module = nn.Identity()
+        else:
+            self._build_patches(in_channels, img_size, patch_size, class_token)
         self.drop_after_pos = nn.Dropout(drop_rate)
-
         self.stages = self._build_stages(
             drop_path_rate,
             norm_cfg,
@@ -134,11 +139,14 @@ class V2M(StagedBackbone):
                 dt_rank=self.arch.dt_rank,
                 corners=corners,
                 geometry=geometry,
+                share=self.arch.share,
+                class_token=class_token,
+                gated=self.arch.gated,
                 out_proj_scale=sum(self.arch.depths) ** -0.5,
                 backend=scan_backend,
             ),
         )
-        self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
+        self.add_output_norms(norm_cfg, self.arch.widths)
         self.freeze_stages()
 
     @classmethod
@@ -152,17 +160,33 @@ class V2M(StagedBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        x, grid_size = self.patch_embed(x)
-        x = self.pos_embed(x.unflatten(1, grid_size))
-        return self.drop_after_pos(self.class_token(x))
+        return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
+
+    def _build_patches(
+        self,
+        in_channels: int,
+        img_size: int | tuple[int, int],
+        patch_size: int | None,
+        class_token: str,
+    ) -> None:
+        """Patches, their positions and the class tokens of a plain model."""
+        patch_size = patch_size or self.arch.patch_size
+        self.patch_embed = PatchMap(in_channels, self.embed_dims, patch_size, img_size)
+        grid_size = self.patch_embed.init_out_size
+        self.pos_embed = PositionEmbedding(self.embed_dims, grid_size)
+        self.class_token = build_class_token(class_token, self.embed_dims, grid_size)
 
     def _build_stages(self, drop_path_rate: float, norm_cfg: dict, mixer_cfg: dict) -> ModuleList:
         """The stages up to the last output."""
-        depths = self.arch.depths
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
-        return ModuleList(
-            Sequential(
-                *(V2MBlock(self.embed_dims, next(rates), norm_cfg, mixer_cfg) for _ in range(depth))
-            )
-            for depth in depths[: self.stages_built]
-        )
+        arch, stages = self.arch, ModuleList()
+        rates = torch.linspace(0, drop_path_rate, sum(arch.depths), device='cpu').tolist()
+        for i, width in enumerate(arch.widths[: self.stages_built]):
+            stage = Sequential()
+            if arch.is_pyramid and i > 0:
+                stage.append(Downsample(arch.widths[i - 1], width, norm_cfg))
+            first = sum(arch.depths[:i])
+            for k in range(first, first + arch.depths[i]):
+                cfg = dict(mixer_cfg, scans=arch.scans and arch.scans[k])
+                stage.append(V2MBlock(width, rates[k], norm_cfg, cfg, arch.ffn_ratio))
+            stages.append(stage)
+        return stages

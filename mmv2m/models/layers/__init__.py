@@ -2,6 +2,7 @@
 
 from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
+from .corner_ssm import CornerSSM, WindowSSM
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .inverted_residual import InvertedResidual
@@ -10,13 +11,12 @@ from .map_conv import MapConv2d, MapSequential
 from .middle_token import MiddleToken
 from .mixer_block import MixerBlock
 from .out_projection import OutProjection
-from .patch_map import PatchMap
 from .patch_merging import MapPatchMerging
-from .patches import ConvStem, Downsample
+from .patches import ConvStem, Downsample, PatchMap
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .rotary import RotaryPosition
-from .routes import CORNERS, Route, plan_routes
+from .routes import CORNERS, Route, RouteGroup, plan_groups, plan_local_groups, plan_routes
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 from .scan_mixer import ScanMixer
@@ -31,6 +31,7 @@ __all__ = [
     'CLASS_TOKENS',
     'CORNERS',
     'ConvStem',
+    'CornerSSM',
     'CrossScanMixer',
     'CrossToken',
     'DirectionalSSM',
@@ -50,6 +51,7 @@ __all__ = [
     'RMSNorm',
     'RotaryPosition',
     'Route',
+    'RouteGroup',
     'SS2D',
     'SameDtypeLayerNorm',
     'ScanAttention',
@@ -58,8 +60,11 @@ __all__ = [
     'SequenceSSM',
     'SnakeScanMixer',
     'V2MBlock',
+    'WindowSSM',
     'build_class_token',
     'parse_scans',
+    'plan_groups',
+    'plan_local_groups',
     'plan_routes',
     'resize_map',
 ]

@@ -6,7 +6,52 @@ from torch import Tensor, nn
 
 from .position import resize_map, resize_on_load
 
-__all__ = ['CLASS_TOKENS', 'CrossToken', 'MeanToken', 'build_class_token']
+__all__ = [
+    'CLASS_TOKENS',
+    'CrossToken',
+    'MeanToken',
+    'build_class_token',
+    'insert_zeros',
+    'strip_cross',
+]
+
+
+def cross_position(patches: int, at_edge: bool) -> int:
+    """Index of the added row or column among ``patches`` others."""
+    return patches if at_edge else patches // 2
+
+
+def insert_cross(x: Tensor, row: Tensor, column: Tensor, at_edge: bool) -> Tensor:
+    """Add a row and a column to a map.
+
+    Args:
+        x: (B, H, W, D).
+        row: (1, 1, W + 1, D).
+        column: (1, H, 1, D).
+        at_edge: Whether they cross in the lower-right corner or in the middle.
+
+    Returns:
+        (B, H + 1, W + 1, D).
+    """
+    i, j = (cross_position(side, at_edge) for side in x.shape[1:3])
+    column = column.to(x.dtype).expand(x.shape[0], -1, -1, -1)
+    row = row.to(x.dtype).expand(x.shape[0], -1, -1, -1)
+    x = torch.cat((x[:, :, :j], column, x[:, :, j:]), 2)
+    return torch.cat((x[:, :i], row, x[:, i:]), 1)
+
+
+def insert_zeros(x: Tensor, at_edge: bool) -> Tensor:
+    """:func:`insert_cross` with zeros: (B, H, W, D) to (B, H + 1, W + 1, D)."""
+    _, height, width, channels = x.shape
+    row, column = x.new_zeros(1, 1, width + 1, channels), x.new_zeros(1, height, 1, channels)
+    return insert_cross(x, row, column, at_edge)
+
+
+def strip_cross(x: Tensor, at_edge: bool) -> Tensor:
+    """The opposite: (B, H + 1, W + 1, D) to (B, H, W, D)."""
+    i, j = (cross_position(side - 1, at_edge) for side in x.shape[1:3])
+    x = torch.cat((x[:, :i], x[:, i + 1 :]), 1)
+    return torch.cat((x[:, :, :j], x[:, :, j + 1 :]), 2)
 
 
 class MeanToken(BaseModule):
@@ -55,30 +100,23 @@ class CrossToken(BaseModule):
         for name in ('row', 'column'):
             self.register_load_state_dict_pre_hook(resize_on_load(name, 'bilinear'))
 
-    def _position(self, patches: int) -> int:
-        """Index of the added row or column among ``patches`` others."""
-        return patches if self.at_edge else patches // 2
-
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to (B, H + 1, W + 1, D)."""
         height, width = x.shape[1:3]
-        i, j = self._position(height), self._position(width)
+        j = cross_position(width, self.at_edge)
         row = resize_map(self.row, (1, width), 'bilinear')
+        row = torch.cat((row[:, :, :j], self.crossing, row[:, :, j:]), 2)
         column = resize_map(self.column, (height, 1), 'bilinear')
-        row = torch.cat((row[:, :, :j], self.crossing, row[:, :, j:]), 2).to(x.dtype)
-        column = column.to(x.dtype).expand(x.shape[0], -1, -1, -1)
-        x = torch.cat((x[:, :, :j], column, x[:, :, j:]), 2)
-        return torch.cat((x[:, :i], row.expand(x.shape[0], -1, -1, -1), x[:, i:]), 1)
+        return insert_cross(x, row, column, self.at_edge)
 
     def read(self, x: Tensor) -> Tensor:
         """(B, H + 1, W + 1, D) to the crossing, (B, D)."""
-        return x[:, self._position(x.shape[1] - 1), self._position(x.shape[2] - 1)]
+        i, j = (cross_position(side - 1, self.at_edge) for side in x.shape[1:3])
+        return x[:, i, j]
 
     def strip(self, x: Tensor) -> Tensor:
         """(B, H + 1, W + 1, D) to the patches alone, (B, H, W, D)."""
-        i, j = self._position(x.shape[1] - 1), self._position(x.shape[2] - 1)
-        x = torch.cat((x[:, :i], x[:, i + 1 :]), 1)
-        return torch.cat((x[:, :, :j], x[:, :, j + 1 :]), 2)
+        return strip_cross(x, self.at_edge)
 
 
 CLASS_TOKENS = ('middle', 'edge', 'mean')

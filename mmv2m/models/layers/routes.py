@@ -1,14 +1,24 @@
-"""From which corners the 2D SSM starts, and which way it walks from each.
+"""From which corners the 2D SSM starts, which way it walks from each, and who shares parameters.
 
 The 2D SSM ``F`` starts at the upper-left corner: rows along W, then columns along H. Starting it at
 another corner is a quarter turn of the grid before and after (Eq. 13-15), which comes to the same
 as walking in two other directions: a turned map is never made.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ['CORNERS', 'GEOMETRIES', 'Route', 'plan_routes']
+__all__ = [
+    'CORNERS',
+    'GEOMETRIES',
+    'SHARES',
+    'Route',
+    'RouteGroup',
+    'plan_groups',
+    'plan_local_groups',
+    'plan_routes',
+]
 
 
 class Route(NamedTuple):
@@ -24,6 +34,18 @@ class Route(NamedTuple):
     first: str
     second: str
     flip: tuple[int, ...] = ()
+
+
+class RouteGroup(NamedTuple):
+    """Routes that share their parameters.
+
+    Attributes:
+        routes: The routes, all over the whole map or all inside windows.
+        window: Side of the windows in tokens; 0 for the whole map.
+    """
+
+    routes: tuple[Route, ...]
+    window: int = 0
 
 
 CORNERS: dict[str, Route] = {
@@ -49,6 +71,11 @@ over ``X`` itself, flipped along one axis in the last two. The lower-right corne
 """
 
 GEOMETRIES = ('paper', 'released')
+
+SHARES = ('all', 'opposite')
+
+OPPOSITES: dict[str, tuple[str, str]] = dict(h=('UL', 'LR'), v=('UR', 'LL'))
+"""Opposite corners, by the axis of their first scan: horizontal or vertical."""
 
 
 def plan_routes(corners: Sequence[str], geometry: str) -> tuple[Route, ...]:
@@ -78,3 +105,61 @@ def plan_routes(corners: Sequence[str], geometry: str) -> tuple[Route, ...]:
             f"geometry='released' has four fixed branches; leave corners at its default ({known})"
         )
     return RELEASED_ROUTES
+
+
+def plan_groups(corners: Sequence[str], geometry: str, share: str) -> dict[str, RouteGroup]:
+    """The routes of a 2D SSM over the whole map, by the parameters they share.
+
+    Args:
+        corners: See :func:`plan_routes`.
+        geometry: See :func:`plan_routes`.
+        share: ``'all'``: all corners share one parameter set (the group ``'all'``);
+            ``'opposite'``: opposite corners share one (the groups ``'h'``, UL and LR, and ``'v'``,
+            UR and LL).
+
+    Raises:
+        ValueError: If an option is unknown, or the released geometry does not share all.
+    """
+    routes = plan_routes(corners, geometry)
+    if share not in SHARES:
+        raise ValueError(f'share must be one of {", ".join(SHARES)}, but got {share!r}')
+    if share == 'all':
+        return dict(all=RouteGroup(routes))
+    if geometry != 'paper':
+        raise ValueError("geometry='released' shares all parameters: use share='all'")
+    chosen = {axis: [c for c in corners if c in pair] for axis, pair in OPPOSITES.items()}
+    return {axis: RouteGroup(tuple(CORNERS[c] for c in cs)) for axis, cs in chosen.items() if cs}
+
+
+def plan_local_groups(scans: Sequence[str]) -> dict[str, RouteGroup]:
+    """The 2D SSMs in the place of a LocalVim block's scans, by the parameters they share.
+
+    A scan becomes the 2D SSM whose first half walks the way that the scan's neighbouring tokens
+    do: ``h`` starts at UL, ``h_flip`` at LR, ``v`` at UR (down), ``v_flip`` at LL (up), so that all
+    four together are V2M's four corners. A scan through windows becomes a 2D SSM inside each
+    window: ``w7`` from its UL, ``w7_flip`` from its LR. A scan and its flip share parameters.
+
+    Args:
+        scans: Different names: ``'h'``, ``'v'`` or ``'w<side>'``, each also with ``'_flip'``.
+
+    Returns:
+        Groups by the names' first part.
+
+    Raises:
+        ValueError: If there is no scan, one is unknown, or one comes twice.
+    """
+    valid = isinstance(scans, Sequence) and not isinstance(scans, str)
+    if not valid or not scans:
+        raise ValueError(f"scans of a block must be names such as 'h', 'w7_flip'; got {scans!r}")
+    groups: dict[str, RouteGroup] = {}
+    for name in scans:
+        found = re.fullmatch(r'(h|v|w([1-9]\d*))(_flip)?', str(name))
+        if not found:
+            raise ValueError(f'a scan must be h, v or w<side>, or one with _flip; got {name!r}')
+        kind, side, flip = found.groups()
+        route = CORNERS[OPPOSITES['v' if kind == 'v' else 'h'][flip is not None]]
+        before = groups[kind].routes if kind in groups else ()
+        if route in before:
+            raise ValueError(f'the scans of a block must differ, but {name!r} comes twice')
+        groups[kind] = RouteGroup((*before, route), int(side or 0))
+    return groups

@@ -1,17 +1,20 @@
 """The 2D state space model, started from several corners: V2M's mixer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mmv2m.ops import gated_linear
 
-from .directional_ssm import DirectionalSSM
-from .routes import CORNERS, plan_routes
+from .class_token import insert_zeros, strip_cross
+from .corner_ssm import build_corner_ssm
+from .routes import CORNERS, plan_groups, plan_local_groups
+from .same_dtype_norm import SameDtypeLayerNorm
+from .scan_attention import ScanAttention
 
 __all__ = ['SS2D']
 
@@ -19,9 +22,9 @@ __all__ = ['SS2D']
 class SS2D(BaseModule):
     """2D selective SSM over a channels-last map (V2M, Eq. 7-15).
 
-    ``out_proj(sum over corners of gate(columns(gate(rows(x)))))`` with ``x, z = in_proj(map)`` and
-    ``gate(y) = y * SiLU(z)``; all corners share the parameters. The two projections act on single
-    tokens and run once, and so does the second gate, behind the sum.
+    ``out_proj(gate(sum over corners of columns(gate(rows(x)))))`` with ``x, z = in_proj(map)`` and
+    ``gate(y) = y * SiLU(z)``. The two projections act on single tokens and run once, and so does
+    the second gate, behind the sum.
 
     Args:
         embed_dims: Width of the map, D.
@@ -32,13 +35,21 @@ class SS2D(BaseModule):
         corners: Where the SSM starts: some of ``'UL', 'LR', 'UR', 'LL'``.
         geometry: ``'paper'``, or ``'released'`` for exactly what the authors' released code
             computes: other branches, half their sum, transposed; square maps only.
+        share: Corners that share parameters: ``'all'``, or ``'opposite'`` ones only.
+        scans: Instead of ``corners``, names of LocalVim's scans, see :func:`plan_local_groups`:
+            2D SSMs over the whole map and inside windows. A scan and its flip share parameters, and
+            a :class:`ScanAttention` weighs each such pair.
+        class_token: Where the map has class tokens, ``'middle' | 'edge' | 'mean'`` (none). Windows
+            are those of the patches; class tokens take part in the scans over the whole map only.
+        gated: Whether there are ``z`` and gates. If not, a LayerNorm on the sum takes the place of
+            the last one (as in VMamba).
         out_proj_scale: Factor on the initial weights of ``out_proj``; 1 / sqrt(depth) in V2M.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`. ``out_proj`` and the time steps keep their
             own initialisation whatever is configured here or above.
 
     Raises:
-        ValueError: If ``corners`` or ``geometry`` is impossible.
+        ValueError: If ``corners``, ``geometry``, ``share`` or ``scans`` is impossible.
     """
 
     def __init__(
@@ -50,19 +61,32 @@ class SS2D(BaseModule):
         dt_rank: int | str = 'auto',
         corners: Sequence[str] = tuple(CORNERS),
         geometry: str = 'paper',
+        share: str = 'all',
+        scans: Sequence[str] | None = None,
+        class_token: str = 'mean',
+        gated: bool = True,
         out_proj_scale: float = 1.0,
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.geometry = geometry
-        self.first, self.second, self.flip = zip(*plan_routes(corners, geometry), strict=True)
+        self.class_token = class_token
+        self.gated = gated
         self.out_proj_scale = out_proj_scale
+        self.backend = backend
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16) if dt_rank == 'auto' else int(dt_rank)
-        self.in_proj = nn.Linear(embed_dims, 2 * inner, bias=False)
-        self.rows = DirectionalSSM(inner, states, rank, conv_size, 'input', backend)
-        self.columns = DirectionalSSM(inner, states, rank, conv_size, 'output', backend)
+        groups = plan_local_groups(scans) if scans else plan_groups(corners, geometry, share)
+        self.in_proj = nn.Linear(embed_dims, 2 * inner if gated else inner, bias=False)
+        self.ssm = ModuleDict(
+            {
+                name: build_corner_ssm(inner, states, rank, conv_size, group, backend)
+                for name, group in groups.items()
+            }
+        )
+        self.attention = ScanAttention(inner) if scans else nn.Identity()
+        self.out_norm = nn.Identity() if gated else SameDtypeLayerNorm(inner)
         self.out_proj = nn.Linear(inner, embed_dims, bias=False)
         self.reset_out_proj()
 
@@ -96,15 +120,32 @@ class SS2D(BaseModule):
                 "geometry='released' transposes its output and needs a square map, but got "
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
-        x, z = self.in_proj(x).chunk(2, dim=-1)
-        y = self.rows(x, None, self.first)
+        x = self.in_proj(x)
+        if not self.gated:
+            return self.out_proj(self.out_norm(self._scan(x, None)))
+        x, z = x.chunk(2, dim=-1)
         if self.geometry == 'released':
-            return self.out_proj(self._released_sum(self.columns(y, z, self.second), z))
-        y = self.columns(y, z, self.second, reduction='sum')
-        return gated_linear(y, z, self.out_proj.weight, self.columns.backend)
+            return self.out_proj(self._released_sum(x, z))
+        return gated_linear(self._scan(x, z), z, self.out_proj.weight, self.backend)
 
-    def _released_sum(self, y: Tensor, z: Tensor) -> Tensor:
-        """Gate each branch, (K, B, H, W, E), flip it back as the released code does, and sum."""
-        gated = (y * F.silu(z)).unbind()
-        flipped = [one.flip(axes) for one, axes in zip(gated, self.flip, strict=True)]
+    def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
+        """The sum over all groups, (B, H, W, E)."""
+        inside = [name for name, ssm in self.ssm.items() if ssm.window]
+        if self.class_token == 'mean' or not inside:
+            return self._sum(x, z, self.ssm)
+        over_all = [name for name in self.ssm if name not in inside]
+        at_edge = self.class_token == 'edge'
+        gate = None if z is None else strip_cross(z, at_edge)
+        patches = insert_zeros(self._sum(strip_cross(x, at_edge), gate, inside), at_edge)
+        return patches + self._sum(x, z, over_all) if over_all else patches
+
+    def _sum(self, x: Tensor, z: Tensor | None, names: Iterable[str]) -> Tensor:
+        outputs = [self.attention(self.ssm[name](x, z)) for name in names]
+        return sum(outputs[1:], outputs[0])
+
+    def _released_sum(self, x: Tensor, z: Tensor) -> Tensor:
+        """Gate each branch, flip it back as the released code does, and sum."""
+        ssm = self.ssm['all']
+        gated = (ssm(x, z, reduction='none') * F.silu(z)).unbind()
+        flipped = [one.flip(axes) for one, axes in zip(gated, ssm.flip, strict=True)]
         return sum(flipped[1:], flipped[0]).transpose(1, 2) / 2

@@ -1,0 +1,133 @@
+"""The 2D state space model from corners that share its parameters, over a map or inside windows."""
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmv2m.ops import DIRECTIONS
+
+from .directional_ssm import DirectionalSSM
+from .routes import RouteGroup
+
+__all__ = ['CornerSSM', 'WindowSSM', 'build_corner_ssm']
+
+
+class CornerSSM(BaseModule):
+    """``columns(gate(rows(x)))`` along each route (V2M, Eq. 7-15).
+
+    Args:
+        channels: Channels of the map, E.
+        states: States a channel, N.
+        dt_rank: Rank of the time step's projection, R.
+        conv_size: Taps of the convolutions.
+        group: The routes.
+        backend: Backend of the operators.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        states: int,
+        dt_rank: int,
+        conv_size: int,
+        group: RouteGroup,
+        backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.window = group.window
+        self.first, self.second, self.flip = zip(*group.routes, strict=True)
+        self.rows = DirectionalSSM(channels, states, dt_rank, conv_size, 'input', backend)
+        self.columns = DirectionalSSM(channels, states, dt_rank, conv_size, 'output', backend)
+
+    def forward(self, x: Tensor, gate: Tensor | None, reduction: str = 'sum') -> Tensor:
+        """Scan a map.
+
+        Args:
+            x: (B, H, W, E).
+            gate: (B, H, W, E), whose SiLU multiplies the output of ``rows``; or None.
+            reduction: ``'sum'`` over the K routes, or ``'none'``.
+
+        Returns:
+            (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
+        """
+        y = self.rows(x, None, self.first)
+        return self.columns(y, gate, self.second, reduction)
+
+
+class WindowSSM(CornerSSM):
+    """A :class:`CornerSSM` inside each window of ``group.window`` tokens square.
+
+    Windows lie side by side from the upper-left corner. A map into which they do not fit is padded
+    with zeros, at the bottom and the right, to whole windows; what comes out there is cut off.
+
+    The first scans of all routes have to walk along one axis, as those of opposite corners do. The
+    map's lanes are then cut into windows by a view: a row of W tokens is W / window rows, a column
+    likewise. Nothing is copied, except for padding.
+
+    Raises:
+        ValueError: If the first scans walk along different axes.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        states: int,
+        dt_rank: int,
+        conv_size: int,
+        group: RouteGroup,
+        backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(channels, states, dt_rank, conv_size, group, backend, init_cfg)
+        axes = {DIRECTIONS[way].axis for way in self.first}
+        if len(axes) > 1:
+            raise ValueError(
+                'in windows, the routes that share parameters must be those of opposite corners; '
+                f'but the first scans walk {", ".join(self.first)}'
+            )
+        self.axis = axes.pop()
+
+    def forward(self, x: Tensor, gate: Tensor | None, reduction: str = 'sum') -> Tensor:
+        """See :meth:`CornerSSM.forward`."""
+        height, width = x.shape[1:3]
+        x = pad_to_windows(x, self.window)
+        first, second = self.axis, 3 - self.axis
+        y = self.rows(split_lanes(x, self.window, first), None, self.first)
+        y = split_lanes(y.reshape(len(self.first), *x.shape), self.window, second)
+        if gate is not None:
+            gate = split_lanes(pad_to_windows(gate, self.window), self.window, second)
+        y = self.columns(y, gate, self.second, reduction)
+        return y.reshape(*y.shape[:-4], *x.shape)[..., :height, :width, :]
+
+
+def pad_to_windows(x: Tensor, window: int) -> Tensor:
+    """Zeros at the bottom and the right of a (B, H, W, E) map, up to whole windows."""
+    below, right = (-side % window for side in x.shape[1:3])
+    return F.pad(x, (0, 0, 0, right, 0, below)) if below or right else x
+
+
+def split_lanes(x: Tensor, window: int, axis: int) -> Tensor:
+    """A map whose rows (axis 2) or columns (axis 1) are those of its windows: a view.
+
+    Args:
+        x: (..., B, H, W, E); ``window`` divides H and W.
+        window: Side of the windows.
+        axis: Of the lanes.
+
+    Returns:
+        (..., B, H * W / window, window, E), or (..., B * H / window, window, W, E).
+    """
+    *lead, batch, height, width, channels = x.shape
+    if axis == 2:
+        return x.reshape(*lead, batch, height * (width // window), window, channels)
+    return x.reshape(*lead, batch * (height // window), window, width, channels)
+
+
+def build_corner_ssm(
+    channels: int, states: int, dt_rank: int, conv_size: int, group: RouteGroup, backend: str
+) -> CornerSSM:
+    """The module for a group of routes: over the whole map, or inside its windows."""
+    kind = WindowSSM if group.window else CornerSSM
+    return kind(channels, states, dt_rank, conv_size, group, backend)
