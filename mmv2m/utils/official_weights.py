@@ -1,6 +1,7 @@
 """Checkpoints of other models' official code, in mmv2m's format."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,7 +28,9 @@ ENTRIES = ('model', 'state_dict')
 """Where official checkpoints keep their weights."""
 
 
-def convert_official_checkpoint(family: str, src: str, dst: str, entry: str | None = None) -> int:
+def convert_official_checkpoint(
+    family: str, src: str | Path, dst: str | Path, entry: str | None = None
+) -> int:
     """Convert a file.
 
     Args:
@@ -45,7 +48,7 @@ def convert_official_checkpoint(family: str, src: str, dst: str, entry: str | No
         KeyError: If there is no such entry, or its keys are not the family's.
         ValueError: If the file is no checkpoint, or a tensor has an impossible shape.
     """
-    checkpoint = load_tensors(src)
+    checkpoint = load_tensors(str(src))
     if not isinstance(checkpoint, dict):
         raise ValueError(
             f'a checkpoint is a dict, but this file holds a {type(checkpoint).__name__}'
@@ -54,5 +57,5 @@ def convert_official_checkpoint(family: str, src: str, dst: str, entry: str | No
         raise KeyError(f'there is no entry {entry!r}; there are {", ".join(map(str, checkpoint))}')
     found = [entry] if entry is not None else [name for name in ENTRIES if name in checkpoint]
     state_dict = CONVERTERS[family](checkpoint[found[0]] if found else checkpoint)
-    torch.save(dict(state_dict=state_dict, meta=dict(converted_from=src)), dst)
+    torch.save(dict(state_dict=state_dict, meta=dict(converted_from=str(src))), dst)
     return len(state_dict)

@@ -59,6 +59,12 @@ def test_published_scans():
         assert {len(parse_scans(names)) for names in LOCAL_SCANS[arch]} == {4}
 
 
+def test_scans_without_search():
+    model = LocalVim(dict(embed_dims=8, depths=(1, 0, 2, 0)))
+    assert model.arch.scans == (('h', 'h_flip', 'w2', 'w2_flip'),) * 3
+    assert [len(stage) for stage in model.stages] == [1, 0, 2, 0]
+
+
 def test_initialisation_spares_the_output_projections_alone():
     model = make(arch=dict(ARCH, embed_dims=32))
     model.init_weights()

@@ -72,6 +72,33 @@ def test_where_the_class_token_stands(grid):
     assert torch.equal(token.strip(sequence), x.reshape(5, 1, patches, 2))
 
 
+@pytest.mark.parametrize('size', [(12, 12), (16, 9)])
+def test_outputs_with_a_class_token(size):
+    rows, columns = (-(-side // 4) for side in size)
+    shapes = dict(
+        raw=(2, rows * columns + 1, 8),
+        cls_token=(2, 8),
+        featmap=(2, 8, rows, columns),
+        avg_featmap=(2, 8),
+    )
+    x = torch.rand(2, 3, *size)
+    outs = {out_type: make(out_type=out_type).eval()(x)[0] for out_type in shapes}
+    assert {out_type: tuple(y.shape) for out_type, y in outs.items()} == shapes
+    middle = rows * columns // 2
+    raw, patches = outs['raw'], outs['featmap'].flatten(2).transpose(1, 2)
+    assert torch.equal(raw[:, middle], outs['cls_token'])
+    assert torch.equal(torch.cat((raw[:, :middle], raw[:, middle + 1 :]), 1), patches)
+    assert torch.allclose(patches.mean(1), outs['avg_featmap'], atol=1e-6)
+
+
+@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'featmap', 'avg_featmap'])
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_every_parameter_has_a_gradient_with_a_class_token(out_type, with_cp):
+    model = make(out_type=out_type, out_indices=(1, 3), with_cp=with_cp).train()
+    sum(y.square().sum() for y in model(torch.rand(2, 3, 12, 16))).backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
+
+
 def test_features_align_with_the_image():
     """With scans that see their own token only, what changes in the image changes in the map."""
     model = make(out_type='featmap', out_indices=(0, 3)).eval()

@@ -25,16 +25,21 @@ from .zoo import look_up_arch
 __all__ = ['LocalVim']
 
 
+WITHOUT_SEARCH = ('h', 'h_flip', 'w2', 'w2_flip')
+"""Each block's scans where none have been searched for."""
+
+
 @dataclass(frozen=True)
 class LocalArch(SequenceArch):
     """Sizes of a LocalVim, and the scans of its blocks.
 
     Attributes:
         scans: Names of each block's scans, as many as there are blocks; see
-            :func:`~mmv2m.models.layers.parse_scans`. Defaults to the searched ones of LocalVim-T.
+            :func:`~mmv2m.models.layers.parse_scans`. By default rows and windows of 2 x 2, both
+            ways, in every block.
     """
 
-    scans: tuple[tuple[str, ...], ...] = LOCAL_SCANS['tiny']
+    scans: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,14 +49,15 @@ class LocalArch(SequenceArch):
                 f'{self.embed_dims}'
             )
         blocks = sum(self.depths)
-        if not isinstance(self.scans, Sequence) or len(self.scans) != blocks:
+        scans: Any = (WITHOUT_SEARCH,) * blocks if self.scans is None else self.scans
+        if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
             raise ValueError(
                 f'arch: scans must be {blocks} sequences of names, one a block, such as '
-                f"('h', 'v_flip', 'w7'); got {self.scans!r}"
+                f"('h', 'v_flip', 'w7'); got {scans!r}"
             )
-        for names in self.scans:
+        for names in scans:
             parse_scans(names)
-        object.__setattr__(self, 'scans', tuple(map(tuple, self.scans)))
+        object.__setattr__(self, 'scans', tuple(map(tuple, scans)))
 
 
 ARCH_ZOO: dict[str, LocalArch] = {
@@ -157,7 +163,7 @@ class LocalVim(StagedBackbone):
         self.rotary = RotaryPosition(self.embed_dims, grid_size)
         self.drop_after_pos = nn.Dropout(drop_rate)
         mixer_cfg = dict(self.arch.mixer_cfg, attention=True, backend=scan_backend)
-        scans = iter(self.arch.scans)
+        scans = iter(self.arch.scans or ())
 
         def block(rate: float) -> MixerBlock:
             mixer = ScanMixer(self.embed_dims, next(scans), **mixer_cfg)
