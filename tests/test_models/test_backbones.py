@@ -188,6 +188,20 @@ def test_autocast(name):
 
 
 @every_backbone
+def test_kernels_agree_with_the_reference(name):
+    pytest.importorskip('triton')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'  # else Triton's interpreter
+    x, results = torch.rand(1, 3, 16, 24, device=device), []
+    for backend in ('reference', 'triton'):
+        model = make(name, out_indices=0, out_type='featmap', scan_backend=backend).to(device)
+        (y,) = model(x)
+        loss_of([y]).backward()
+        results.append((y, *(p.grad for p in model.parameters())))
+    for truth, value in zip(*results, strict=True):
+        assert torch.allclose(truth, value, rtol=1e-3, atol=1e-5 * truth.abs().max().item() + 1e-6)
+
+
+@every_backbone
 def test_compiles_as_one_graph(name):
     model, x = make(name).eval(), torch.rand(1, 3, 32, 48)
     with torch.no_grad():
