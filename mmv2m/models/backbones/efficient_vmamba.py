@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmv2m.registry import MODELS
 
 from ..layers import DualMixer, InvertedResidual, MapPatchMerging, MixerBlock
-from .staged import LINEAR_INIT, StagedBackbone
+from .staged import LINEAR_INIT, StagedBackbone, drop_path_rates
 from .zoo import StagedArch, look_up_arch
 
 __all__ = ['EfficientVMamba']
@@ -125,7 +125,7 @@ class EfficientVMamba(StagedBackbone):
         self.patch_embed = PatchEmbed(
             in_channels, widths[0], kernel_size=4, stride=4, norm_cfg=norm_cfg
         )
-        rates = iter(torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist())
+        rates = drop_path_rates(self.arch.depths, drop_path_rate)
         scan_cfg = dict(expand=self.arch.expand, states=self.arch.state_dims, backend=scan_backend)
         self.stages = ModuleList()
         for i in range(self.stages_built):

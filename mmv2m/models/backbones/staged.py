@@ -1,7 +1,6 @@
 """What all backbones here have in common: four stages, their outputs, freezing, checkpointing."""
 
 import inspect
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,10 +14,16 @@ from torch.utils.checkpoint import checkpoint
 from ..layers import CrossToken, MeanToken, MiddleToken
 from .settings import check_common, stage_indices
 
-__all__ = ['LINEAR_INIT', 'StagedBackbone']
+__all__ = ['LINEAR_INIT', 'StagedBackbone', 'drop_path_rates']
 
 LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
 """How the baselines' authors initialise linear layers; biases are zero."""
+
+
+def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
+    """Rates of stochastic depth for all blocks in order, from 0 growing linearly to ``last``."""
+    blocks = sum(depths)
+    return (last * i / max(blocks - 1, 1) for i in range(blocks))
 
 
 class StagedBackbone(BaseModule, ABC):
@@ -117,8 +122,7 @@ class StagedBackbone(BaseModule, ABC):
             drop_path_rate: Stochastic depth of the last block; it grows linearly.
             block: Builds the next block, given its rate of stochastic depth.
         """
-        last = max(sum(depths) - 1, 1)
-        rates = (drop_path_rate * i / last for i in itertools.count())
+        rates = drop_path_rates(depths, drop_path_rate)
         return ModuleList(
             Sequential(*(block(next(rates)) for _ in range(depth)))
             for depth in depths[: self.stages_built]

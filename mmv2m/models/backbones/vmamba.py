@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
 from mmv2m.registry import MODELS
 
 from ..layers import ConvStem, CrossScanMixer, Downsample, MixerBlock
-from .staged import LINEAR_INIT, StagedBackbone
+from .staged import LINEAR_INIT, StagedBackbone, drop_path_rates
 from .zoo import StagedArch, look_up_arch
 
 __all__ = ['VMamba']
@@ -118,7 +117,7 @@ class VMamba(StagedBackbone):
         widths = [self.arch.embed_dims * 2**i for i in range(4)]
 
         self.patch_embed = ConvStem(in_channels, widths[0], norm_cfg)
-        rates = iter(torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist())
+        rates = drop_path_rates(self.arch.depths, drop_path_rate)
         self.stages = ModuleList()
         for i in range(self.stages_built):
             blocks: list[nn.Module] = [Downsample(widths[i - 1], widths[i], norm_cfg)] if i else []

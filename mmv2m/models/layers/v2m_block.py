@@ -1,19 +1,13 @@
 """V2M's block: a normalised 2D SSM, and perhaps an MLP, on a residual stream."""
 
-import torch
-from mmcv.cnn import build_norm_layer
-from mmcv.cnn.bricks.drop import DropPath
-from mmcv.cnn.bricks.transformer import FFN
-from mmengine.model import BaseModule
-from torch import Tensor, nn
-
+from .mixer_block import MixerBlock
 from .ss2d import SS2D
 
 __all__ = ['V2MBlock']
 
 
-class V2MBlock(BaseModule):
-    """``x + drop_path(mixer(norm(x)))``, likewise with an MLP; ``x`` is kept in at least float32.
+class V2MBlock(MixerBlock):
+    """A :class:`MixerBlock` with a :class:`SS2D`.
 
     Args:
         embed_dims: Width of the map, D.
@@ -33,28 +27,6 @@ class V2MBlock(BaseModule):
         ffn_ratio: float = 0.0,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        mixer = SS2D(embed_dims, **(mixer_cfg or {}))
         norm_cfg = norm_cfg or dict(type='RMSNorm')
-        self.norm = build_norm_layer(norm_cfg, embed_dims)[1]
-        self.mixer = SS2D(embed_dims, **(mixer_cfg or {}))
-        self.drop_path = DropPath(drop_path)
-        self.ffn: FFN | None = None
-        if ffn_ratio:
-            self.ffn_norm = build_norm_layer(norm_cfg, embed_dims)[1]
-            self.ffn = FFN(
-                embed_dims,
-                int(ffn_ratio * embed_dims),
-                act_cfg=dict(type='GELU'),
-                dropout_layer=dict(type='DropPath', drop_prob=drop_path),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D), float32 or float64."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        x = x + self.drop_path(self.mixer(_normed(x, self.norm)))
-        return x if self.ffn is None else self.ffn(_normed(x, self.ffn_norm), identity=x)
-
-
-def _normed(x: Tensor, norm: nn.Module) -> Tensor:
-    # A model cast to half precision as a whole keeps its residual stream in float32.
-    return norm(x.to(next(norm.parameters()).dtype))
+        super().__init__(embed_dims, mixer, drop_path, norm_cfg, ffn_ratio, init_cfg)
