@@ -2,7 +2,7 @@
 
 from mmv2m.registry import MODELS
 
-from .backbones import V2M
+from .backbones import V2M, EfficientVMamba, LocalVim, PlainMamba, Vim, VMamba
 from .layers import SS2D
 
-__all__ = ['MODELS', 'SS2D', 'V2M']
+__all__ = ['EfficientVMamba', 'LocalVim', 'MODELS', 'PlainMamba', 'SS2D', 'V2M', 'VMamba', 'Vim']

@@ -1,6 +1,13 @@
 """What the analysis and conversion tools are made of."""
 
 from .complexity import Complexity, measure_complexity
+from .official_weights import CONVERTERS, convert_official_checkpoint
 from .released_weights import convert_released_weights
 
-__all__ = ['Complexity', 'convert_released_weights', 'measure_complexity']
+__all__ = [
+    'CONVERTERS',
+    'Complexity',
+    'convert_official_checkpoint',
+    'convert_released_weights',
+    'measure_complexity',
+]

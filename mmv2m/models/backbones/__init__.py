@@ -1,5 +1,10 @@
 """Backbones, one file each."""
 
+from .efficient_vmamba import EfficientVMamba
+from .local_vim import LocalVim
+from .plain_mamba import PlainMamba
 from .v2m import V2M
+from .vim import Vim
+from .vmamba import VMamba
 
-__all__ = ['V2M']
+__all__ = ['EfficientVMamba', 'LocalVim', 'PlainMamba', 'V2M', 'VMamba', 'Vim']

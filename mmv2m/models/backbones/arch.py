@@ -1,25 +1,20 @@
 """The sizes in which V2M comes, and how a user's own are checked."""
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ..layers import LOCAL_SCANS, plan_local_groups
 from ..layers.routes import SHARES
+from .zoo import StagedArch, check_count, look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
 
 LAYOUTS = ('plain', 'pyramid')
-STAGES = 4
-
-
-def _is_count(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)
-class Arch:
+class Arch(StagedArch):
     """How a V2M is built: always four stages.
 
     Attributes:
@@ -40,8 +35,6 @@ class Arch:
         ffn_ratio: Inner width of the blocks' MLP over D; 0 for none.
     """
 
-    embed_dims: int
-    depths: tuple[int, ...]
     layout: str = 'plain'
     expand: int = 2
     state_dims: int = 16
@@ -53,11 +46,9 @@ class Arch:
     ffn_ratio: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'depths', _four_depths(self.depths))
-        for name in ('embed_dims', 'expand', 'state_dims', 'conv_size', 'dt_rank'):
-            value = getattr(self, name)
-            if not _is_count(value) and (name, value) != ('dt_rank', 'auto'):
-                raise ValueError(f'arch: {name} must be a positive integer, but is {value!r}')
+        super().__post_init__()
+        if self.dt_rank != 'auto':
+            check_count('dt_rank', self.dt_rank)
         for name, choices in (('layout', LAYOUTS), ('share', SHARES), ('gated', (True, False))):
             value = getattr(self, name)
             if value not in choices:
@@ -98,16 +89,6 @@ class Arch:
     def norm_cfg(self) -> dict:
         """Norm of the blocks and outputs, by default."""
         return dict(type='SameDtypeLN' if self.is_pyramid else 'RMSNorm', eps=1e-5)
-
-
-def _four_depths(depths: Any) -> tuple[int, ...]:
-    valid = isinstance(depths, Sequence) and all(_is_count(d, least=0) for d in depths)
-    if not valid or len(depths) != STAGES or sum(depths) == 0:
-        raise ValueError(
-            'arch: depths must be four numbers of blocks, one a stage, such as (6, 6, 6, 6); '
-            f'got {depths!r}'
-        )
-    return tuple(depths)
 
 
 def _scans_of_blocks(scans: Any, blocks: int) -> tuple[tuple[str, ...], ...]:
@@ -157,22 +138,4 @@ def parse_arch(arch: str | dict) -> Arch:
         ValueError: If the name or a key is unknown, one is missing, or a value is impossible.
         TypeError: If ``arch`` is neither a string nor a dict.
     """
-    if isinstance(arch, str):
-        if arch.lower() not in ARCH_ZOO:
-            raise ValueError(
-                f'arch must be one of {", ".join(ARCH_ZOO)} or a dict of sizes, but got {arch!r}'
-            )
-        return ARCH_ZOO[arch.lower()]
-    if not isinstance(arch, dict):
-        raise TypeError(f'arch must be a name or a dict of sizes, but is {type(arch).__name__}')
-    known = [field.name for field in fields(Arch)]
-    for key in arch:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f'did you mean {near[0]!r}?' if near else f'the keys are {", ".join(known)}'
-            raise ValueError(f'arch has no key {key!r}; {hint}')
-    needed = [field.name for field in fields(Arch) if field.default is MISSING]
-    missing = [key for key in needed if key not in arch]
-    if missing:
-        raise ValueError(f'arch lacks {" and ".join(missing)}: a dict needs {" and ".join(needed)}')
-    return Arch(**arch)
+    return look_up_arch(arch, ARCH_ZOO)

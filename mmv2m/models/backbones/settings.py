@@ -11,7 +11,7 @@ from ..layers import CORNERS, plan_routes
 from ..layers.class_token import CLASS_TOKENS
 from .arch import Arch, parse_arch
 
-__all__ = ['check_choice', 'check_common', 'check_v2m', 'stage_indices']
+__all__ = ['check_choice', 'check_common', 'check_sizes', 'check_v2m', 'stage_indices']
 
 OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
 
@@ -53,7 +53,7 @@ def check_v2m(values: dict[str, Any]) -> None:
     if values['class_token'] is not None:
         check_choice('class_token', values['class_token'], CLASS_TOKENS)
     patch_size = arch.patch_size if values['patch_size'] is None else values['patch_size']
-    _check_sizes(values['img_size'], patch_size)
+    check_sizes(values['img_size'], patch_size)
     if arch.is_pyramid:
         _check_pyramid(values)
     if arch.scans is not None and tuple(values['corners']) != tuple(CORNERS):
@@ -101,7 +101,8 @@ def _check_norm(norm_cfg: object) -> None:
         )
 
 
-def _check_sizes(img_size: Any, patch_size: object) -> None:
+def check_sizes(img_size: Any, patch_size: object) -> None:
+    """Raise a ValueError unless the sizes of image and patches are positive integers."""
     sides = (*to_2tuple(img_size), patch_size)
     if len(sides) != 3 or not all(map(_is_positive_integer, sides)):
         raise ValueError(

@@ -2,19 +2,29 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import CrossToken, MeanToken
+from ..layers import CrossToken, MeanToken, MiddleToken, MixerBlock, Stream
 from .settings import check_common, stage_indices
 
-__all__ = ['StagedBackbone']
+__all__ = ['LINEAR_INIT', 'StagedBackbone', 'drop_path_rates']
+
+LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
+"""How the baselines' authors initialise linear layers; biases are zero."""
+
+
+def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
+    """Rates of stochastic depth for all blocks in order, from 0 growing linearly to ``last``."""
+    blocks = sum(depths)
+    return (last * i / max(blocks - 1, 1) for i in range(blocks))
 
 
 class StagedBackbone(BaseModule, ABC):
@@ -58,7 +68,8 @@ class StagedBackbone(BaseModule, ABC):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self.class_token: CrossToken | MeanToken = MeanToken()
+        self.class_token: CrossToken | MeanToken | MiddleToken = MeanToken()
+        self._register_load_state_dict_pre_hook(self._drop_unused_keys)
 
     @classmethod
     def check_settings(cls, **settings: Any) -> None:
@@ -94,13 +105,29 @@ class StagedBackbone(BaseModule, ABC):
         """The modules in front of the first stage."""
 
     @abstractmethod
-    def embed(self, x: Tensor) -> Any:
-        """Images, (B, in_channels, H, W), to what the first block takes: a (B, h, w, D) map."""
+    def embed(self, x: Tensor) -> Tensor:
+        """Images, (B, in_channels, H, W), to the first stage's map, (B, h, w, D)."""
 
     @property
     def stages_built(self) -> int:
         """How many stages there are: those behind the last output would get no gradients."""
         return max(self.out_indices) + 1
+
+    def plain_stages(
+        self, depths: Sequence[int], drop_path_rate: float, block: Callable[[float], nn.Module]
+    ) -> ModuleList:
+        """Stages of like blocks, up to the last output.
+
+        Args:
+            depths: Blocks in each of the four stages.
+            drop_path_rate: Stochastic depth of the last block; it grows linearly.
+            block: Builds the next block, given its rate of stochastic depth.
+        """
+        rates = drop_path_rates(depths, drop_path_rate)
+        return ModuleList(
+            Sequential(*(block(next(rates)) for _ in range(depth)))
+            for depth in depths[: self.stages_built]
+        )
 
     def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
         """Put a norm behind every output; ``widths`` are those of the four stages."""
@@ -126,26 +153,27 @@ class StagedBackbone(BaseModule, ABC):
                 f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
                 f'{tuple(x.shape)}; see in_channels'
             )
-        x = self.embed(x)
+        stream = Stream(self.embed(x))
         outs = []
         for i, stage in enumerate(self.stages):
             for block in stage:
-                x = self.run_block(block, x)
+                stream = self.run_block(block, stream)
             if i in self.out_indices:
-                outs.append(self.format_output(self.normed_output(i, x)))
+                outs.append(self.format_output(self.normed_output(i, stream)))
         return tuple(outs)
 
-    def normed_output(self, i: int, x: Any) -> Tensor:
+    def normed_output(self, i: int, stream: Stream) -> Tensor:
         """What stage ``i`` hands to the next, (B, H, W, D), behind its output's norm."""
         norm = getattr(self, f'norm{i}')
         # The stream may be wider than the parameters; what follows has their dtype.
-        return norm(x.to(norm.weight.dtype))
+        return norm(stream.sum().to(norm.weight.dtype))
 
-    def run_block(self, block: nn.Module, x: Any) -> Any:
-        """Run one of the stages' blocks on the residual stream."""
-        if self.with_cp and x.requires_grad:
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+    def run_block(self, block: nn.Module, stream: Stream) -> Stream:
+        """Run one of the stages' blocks: mixers take the residual stream, others a map."""
+        run: Callable[..., Any] = block
+        if self.with_cp and stream.requires_grad:
+            run = partial(checkpoint, block, use_reentrant=False)
+        return run(stream) if isinstance(block, MixerBlock) else Stream(run(stream.sum()))
 
     def format_output(self, x: Tensor) -> Tensor:
         """A normalised (B, H, W, D) map, class tokens included, as ``out_type`` asks.
@@ -212,3 +240,10 @@ class StagedBackbone(BaseModule, ABC):
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
+
+    def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
+        """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""
+        own = self.class_token.state_dict()
+        for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
+            if key.removeprefix(f'{prefix}class_token.') not in own:
+                del state_dict[key]

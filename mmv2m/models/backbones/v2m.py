@@ -15,7 +15,6 @@ from ..layers import (
     Downsample,
     PatchMap,
     PositionEmbedding,
-    Stream,
     V2MBlock,
     build_class_token,
 )
@@ -148,7 +147,6 @@ class V2M(StagedBackbone):
             ),
         )
         self.add_output_norms(norm_cfg, self.arch.widths)
-        self._register_load_state_dict_pre_hook(self._drop_unused_keys)
         self.freeze_stages()
 
     @classmethod
@@ -160,19 +158,9 @@ class V2M(StagedBackbone):
         """See :meth:`StagedBackbone.stem`."""
         yield from (self.patch_embed, self.pos_embed, self.class_token, self.drop_after_pos)
 
-    def embed(self, x: Tensor) -> Stream:
+    def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        return Stream(self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x)))))
-
-    def run_block(self, block: nn.Module, x: Stream) -> Stream:
-        """See :meth:`StagedBackbone.run_block`."""
-        if isinstance(block, Downsample):
-            return Stream(super().run_block(block, x.sum()))
-        return super().run_block(block, x)
-
-    def normed_output(self, i: int, x: Stream) -> Tensor:
-        """See :meth:`StagedBackbone.normed_output`."""
-        return super().normed_output(i, x.sum())
+        return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
 
     def _build_patches(
         self,
@@ -202,10 +190,3 @@ class V2M(StagedBackbone):
                 stage.append(V2MBlock(width, rates[k], norm_cfg, cfg, arch.ffn_ratio))
             stages.append(stage)
         return stages
-
-    def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
-        """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""
-        own = self.class_token.state_dict()
-        for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
-            if key.removeprefix(f'{prefix}class_token.') not in own:
-                del state_dict[key]

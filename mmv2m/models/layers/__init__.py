@@ -1,41 +1,70 @@
 """Layers that backbones are built of; none of them knows the task."""
 
+from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
 from .corner_ssm import CornerSSM, WindowSSM
+from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
+from .inverted_residual import InvertedResidual
 from .local_scans import LOCAL_SCANS
+from .map_conv import MapConv2d, MapSequential
+from .middle_token import MiddleToken
+from .mixer_block import MixerBlock
+from .out_projection import OutProjection
+from .patch_merging import MapPatchMerging
 from .patches import ConvStem, Downsample, PatchMap
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
+from .rotary import RotaryPosition
 from .routes import CORNERS, Route, RouteGroup, plan_groups, plan_local_groups, plan_routes
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
+from .scan_mixer import ScanMixer
+from .scan_orders import ScanOrder, parse_scans
+from .sequence_ssm import SequenceSSM
+from .snake_scan import SnakeScanMixer
 from .ss2d import SS2D
 from .stream import Stream
 from .v2m_block import V2MBlock
 
 __all__ = [
+    'AtrousScanMixer',
     'CLASS_TOKENS',
     'CORNERS',
     'ConvStem',
     'CornerSSM',
+    'CrossScanMixer',
     'CrossToken',
     'DirectionalSSM',
     'Downsample',
+    'DualMixer',
+    'InvertedResidual',
     'LOCAL_SCANS',
+    'MapConv2d',
+    'MapPatchMerging',
+    'MapSequential',
     'MeanToken',
+    'MiddleToken',
+    'MixerBlock',
+    'OutProjection',
     'PatchMap',
     'PositionEmbedding',
     'RMSNorm',
+    'RotaryPosition',
     'Route',
     'RouteGroup',
     'SS2D',
     'SameDtypeLayerNorm',
     'ScanAttention',
+    'ScanMixer',
+    'ScanOrder',
+    'SequenceSSM',
+    'SnakeScanMixer',
     'Stream',
     'V2MBlock',
     'WindowSSM',
     'build_class_token',
+    'parse_scans',
     'plan_groups',
     'plan_local_groups',
     'plan_routes',

@@ -9,13 +9,30 @@ from torch import Tensor, nn
 
 from mmv2m.ops import directional_ssm
 
-__all__ = ['DirectionalSSM']
+__all__ = ['DirectionalSSM', 'draw_time_steps']
 
 SIDES = dict(input=1, output=1, both=2)
 """How many of B and C depend on the token."""
 
 DT_MIN, DT_MAX = 1e-3, 1e-1
 """Range of the time steps at initialisation (Mamba, section 3.6)."""
+
+
+def draw_time_steps(weight: Tensor, bias: Tensor) -> None:
+    """Initialise a time step's projection in place.
+
+    The steps are drawn log-uniform in [DT_MIN, DT_MAX], the weights such that they keep their
+    variance.
+
+    Args:
+        weight: (..., R).
+        bias: (...).
+    """
+    bound = weight.shape[-1] ** -0.5
+    nn.init.uniform_(weight, -bound, bound)
+    with torch.no_grad():
+        bias.uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp_()
+        bias.copy_(bias + (-(-bias).expm1()).log())  # the inverse of the softplus
 
 
 class DirectionalSSM(BaseModule):
@@ -32,8 +49,10 @@ class DirectionalSSM(BaseModule):
         conv_size: Taps of the convolution.
         projects: ``'input'``, ``'output'`` or ``'both'``.
         backend: Backend of the operators.
-        init_cfg: See :class:`mmengine.model.BaseModule`. The time step's projection keeps its own
-            initialisation whatever is configured here or above: the model does not train without.
+        draw_steps: Whether the time step's projection starts as :func:`draw_time_steps` says, and
+            keeps that whatever ``init_cfg`` is configured here or above. If not, it starts as any
+            linear layer does, its bias at zero.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
     def __init__(
@@ -44,6 +63,7 @@ class DirectionalSSM(BaseModule):
         conv_size: int = 4,
         projects: str = 'input',
         backend: str = 'auto',
+        draw_steps: bool = True,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -51,21 +71,19 @@ class DirectionalSSM(BaseModule):
             raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
         self.projects = projects
         self.backend = backend
+        self.draw_steps = draw_steps
         self.conv = nn.Conv1d(channels, channels, conv_size, groups=channels)
         self.x_proj = nn.Linear(channels, dt_rank + SIDES[projects] * states, bias=False)
         self.dt_proj = nn.Linear(dt_rank, channels)
         self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(channels, 1))
         self.D = nn.Parameter(torch.ones(channels))
+        nn.init.zeros_(self.dt_proj.bias)
         self.reset_time_step()
 
     def reset_time_step(self) -> None:
-        """Draw time steps log-uniform in [DT_MIN, DT_MAX], and weights that keep their variance."""
-        bound = self.dt_proj.in_features**-0.5
-        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
-        with torch.no_grad():
-            self.dt_proj.bias.uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp_()
-            inverse_softplus = self.dt_proj.bias + (-(-self.dt_proj.bias).expm1()).log()
-            self.dt_proj.bias.copy_(inverse_softplus)
+        """Draw the time steps anew, if they are drawn; see :func:`draw_time_steps`."""
+        if self.draw_steps:
+            draw_time_steps(self.dt_proj.weight, self.dt_proj.bias)
 
     def init_weights(self) -> None:
         """Initialise as configured, then put back the time step's own initialisation."""

@@ -1,41 +1,66 @@
 """From images to a channels-last map of tokens, and on to smaller maps."""
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import BaseModule
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 
 
-class PatchMap(PatchEmbed):
-    """A linear projection of non-overlapping patches.
+class PatchMap(BaseModule):
+    """A linear projection of patches, side by side or overlapping.
+
+    Images that the patches do not cover exactly are padded with zeros, at the bottom and the right.
+    Weights start LeCun-normal, biases at zero.
 
     Args:
         in_channels: Channels of the image.
         embed_dims: Width of the map, D.
-        patch_size: Side of a patch. Images whose sides it does not divide are padded with zeros at
-            the bottom and the right.
-        img_size: The size that :attr:`init_out_size` is computed for.
+        patch_size: Side of a patch in pixels.
+        img_size: The image size, an int or (H, W), that :attr:`init_out_size` is computed for.
+        stride: Pixels from one patch to the next; ``patch_size`` by default, at most that.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Attributes:
+        init_out_size: Patches along H and W of an image of ``img_size``.
     """
 
     def __init__(
-        self, in_channels: int, embed_dims: int, patch_size: int, img_size: int | tuple[int, int]
+        self,
+        in_channels: int,
+        embed_dims: int,
+        patch_size: int,
+        img_size: int | tuple[int, int],
+        stride: int | None = None,
+        init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(
-            in_channels, embed_dims, kernel_size=patch_size, stride=None, input_size=img_size
-        )
-        weight, bias = self.projection.weight, self.projection.bias
-        nn.init.trunc_normal_(weight, std=weight[0].numel() ** -0.5)
+        super().__init__(init_cfg=init_cfg)
+        self.patch_size = patch_size
+        self.stride = stride or patch_size
+        self.projection = nn.Conv2d(in_channels, embed_dims, patch_size, self.stride)
+        self.init_out_size = self.grid_size(to_2tuple(img_size))
+        weight, bias = self.projection.parameters()
+        nn.init.trunc_normal_(weight, std=(in_channels * patch_size**2) ** -0.5)
         nn.init.zeros_(bias)
 
+    def grid_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Patches along H and W of an image of H x W pixels."""
+        height, width = (-(-max(s - self.patch_size, 0) // self.stride) + 1 for s in image_size)
+        return height, width
+
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, ceil(H / patch), ceil(W / patch), D), contiguous."""
-        tokens, size = super().forward(x)
+        """Images, (B, in_channels, H, W), to (B, *grid_size((H, W)), D), contiguous."""
+        size = (x.shape[2], x.shape[3])
+        covered = [(n - 1) * self.stride + self.patch_size for n in self.grid_size(size)]
+        below, right = covered[0] - size[0], covered[1] - size[1]
+        if below or right:
+            x = F.pad(x, (0, right, 0, below))
         # Otherwise the whole residual stream would have the channels-first strides of the
         # convolution's output, and every norm would copy it.
-        return tokens.contiguous().unflatten(1, size)
+        return self.projection(x).permute(0, 2, 3, 1).contiguous()
 
 
 class Downsample(BaseModule):

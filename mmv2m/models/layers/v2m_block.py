@@ -1,18 +1,13 @@
 """V2M's block: a normalised 2D SSM, and perhaps an MLP, on a residual stream."""
 
-from mmcv.cnn import build_norm_layer
-from mmcv.cnn.bricks.drop import DropPath
-from mmcv.cnn.bricks.transformer import FFN
-from mmengine.model import BaseModule
-
+from .mixer_block import MixerBlock
 from .ss2d import SS2D
-from .stream import Stream
 
 __all__ = ['V2MBlock']
 
 
-class V2MBlock(BaseModule):
-    """``x + drop_path(mixer(norm(x)))``, likewise with an MLP; the sums wait in the stream.
+class V2MBlock(MixerBlock):
+    """A :class:`MixerBlock` with a :class:`SS2D`.
 
     Args:
         embed_dims: Width of the map, D.
@@ -32,27 +27,6 @@ class V2MBlock(BaseModule):
         ffn_ratio: float = 0.0,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        mixer = SS2D(embed_dims, **(mixer_cfg or {}))
         norm_cfg = norm_cfg or dict(type='RMSNorm')
-        self.norm = build_norm_layer(norm_cfg, embed_dims)[1]
-        self.mixer = SS2D(embed_dims, **(mixer_cfg or {}))
-        self.drop_path = DropPath(drop_path)
-        self.ffn: FFN | None = None
-        if ffn_ratio:
-            self.ffn_norm = build_norm_layer(norm_cfg, embed_dims)[1]
-            self.ffn = FFN(
-                embed_dims,
-                int(ffn_ratio * embed_dims),
-                act_cfg=dict(type='GELU'),
-                dropout_layer=dict(type='DropPath', drop_prob=drop_path),
-                add_identity=False,
-            )
-
-    def forward(self, stream: Stream) -> Stream:
-        """A stream of (B, H, W, D) maps, to the same."""
-        normed, total = stream.normed(self.norm, self.mixer.backend)
-        stream = Stream(total, self.drop_path(self.mixer(normed)))
-        if self.ffn is None:
-            return stream
-        normed, total = stream.normed(self.ffn_norm, self.mixer.backend)
-        return Stream(total, self.ffn(normed))
+        super().__init__(embed_dims, mixer, drop_path, norm_cfg, ffn_ratio, mixer.backend, init_cfg)

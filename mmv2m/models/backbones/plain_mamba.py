@@ -1,0 +1,202 @@
+"""The PlainMamba backbone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.model import ModuleList, Sequential
+from mmengine.utils import to_2tuple
+from torch import Tensor, nn
+
+from mmv2m.registry import MODELS
+
+from ..layers import MapSequential, MixerBlock, PositionEmbedding, SnakeScanMixer
+from .settings import check_sizes
+from .staged import LINEAR_INIT, StagedBackbone
+from .zoo import StagedArch, look_up_arch
+
+__all__ = ['PlainMamba']
+
+STEM_WIDTH, PATCH_SIZE = 64, 16
+
+
+@dataclass(frozen=True)
+class Arch(StagedArch):
+    """Sizes of a PlainMamba: four stages at one resolution.
+
+    Attributes:
+        embed_dims: Width, D.
+        depths: Blocks in each of the four stages.
+        expand: Inner width over D.
+        state_dims: States a channel, N.
+        conv_size: Side of the blocks' depthwise convolutions.
+        stem_convs: 3 x 3 convolutions in the stem.
+        conv_behind_first: Whether a depthwise convolution follows the first block.
+    """
+
+    expand: int = 2
+    state_dims: int = 16
+    conv_size: int = 7
+    stem_convs: int = 2
+    conv_behind_first: bool = False
+
+
+ARCH_ZOO: dict[str, Arch] = {
+    'L1': Arch(embed_dims=192, depths=(6, 6, 6, 6), stem_convs=1, conv_behind_first=True),
+    'L2': Arch(embed_dims=384, depths=(6, 6, 6, 6)),
+    'L3': Arch(embed_dims=448, depths=(9, 9, 9, 9)),
+}
+"""The models of the paper's Table 1."""
+
+
+@MODELS.register_module()
+class PlainMamba(StagedBackbone):
+    """PlainMamba (https://arxiv.org/abs/2403.17695), a Mamba without hierarchy.
+
+    A convolutional stem, 8 x 8 patches of its map, and blocks that scan their tokens in four
+    continuous orders. Any image size and aspect ratio goes in: sides that do not divide are padded
+    at the bottom and the right, and positions are interpolated, at run time and when a checkpoint
+    of another size is loaded.
+
+    Args:
+        arch: ``'L1' | 'L2' | 'L3'`` or a dict with ``embed_dims`` and ``depths`` (four numbers),
+            and optionally ``expand``, ``state_dims``, ``conv_size``, ``stem_convs``,
+            ``conv_behind_first``. Defaults to ``'L1'``.
+        img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
+        in_channels: Channels of the image. Defaults to 3.
+        out_indices: Output after which stages, an int or a sequence; negative ones count from the
+            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_type: ``'avg_featmap'``, the mean over the map, (B, D); ``'featmap'``, the map,
+            (B, D, H, W); ``'raw'``, its tokens row by row, (B, L, D); ``'cls_token'``, as
+            ``'avg_featmap'``. Defaults to ``'avg_featmap'``.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
+        frozen_stages: -1: nothing frozen; 0: the stem and the positions; k: also the first k
+            stages, set to eval mode. Defaults to -1.
+        norm_eval: Keep the BatchNorm layers of the stem, and the one in the first stage of L1, in
+            eval mode. Defaults to False.
+        with_cp: Recompute each block in the backward pass instead of keeping its activations.
+            Defaults to False.
+        norm_cfg: Norms of the blocks and the outputs. Defaults to ``dict(type='LN')``, and
+            ``eps=1e-6`` in those of the outputs.
+        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
+            distribution (0.02) for linear layers; the scans keep their own initialisation.
+
+    Raises:
+        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        TypeError: If there is no such setting.
+
+    Example:
+        >>> features = PlainMamba('L1', out_type='featmap')(torch.rand(1, 3, 224, 320))
+        >>> features[0].shape
+        torch.Size([1, 192, 14, 20])
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'L1',
+        img_size: int | tuple[int, int] = 224,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = -1,
+        out_type: str = 'avg_featmap',
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        scan_backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        self.check_settings(
+            arch=arch,
+            img_size=img_size,
+            in_channels=in_channels,
+            out_indices=out_indices,
+            out_type=out_type,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_cfg=norm_cfg,
+            scan_backend=scan_backend,
+        )
+        super().__init__(
+            in_channels,
+            out_indices,
+            out_type,
+            frozen_stages,
+            norm_eval,
+            with_cp,
+            init_cfg or LINEAR_INIT,
+        )
+        self.arch = look_up_arch(arch, ARCH_ZOO)
+        self.embed_dims = self.arch.embed_dims
+        self.stem_convs = self._build_stem_convs()
+        self.patch_embed = PatchEmbed(
+            STEM_WIDTH,
+            self.embed_dims,
+            kernel_size=PATCH_SIZE // 2,
+            stride=None,
+            input_size=tuple(-(-side // 2) for side in to_2tuple(img_size)),
+        )
+        self.pos_embed = PositionEmbedding(self.embed_dims, self.patch_embed.init_out_size)
+        self.stages = self._build_stages(drop_path_rate, norm_cfg, scan_backend)
+        self.add_output_norms(norm_cfg or dict(type='LN', eps=1e-6), [self.embed_dims] * 4)
+        self.freeze_stages()
+
+    @classmethod
+    def check_values(cls, values: dict[str, Any]) -> None:
+        """See :meth:`StagedBackbone.check_values`."""
+        look_up_arch(values['arch'], ARCH_ZOO)
+        check_sizes(values['img_size'], PATCH_SIZE)
+
+    def stem(self) -> Iterator[nn.Module]:
+        """See :meth:`StagedBackbone.stem`."""
+        yield from (self.stem_convs, self.patch_embed, self.pos_embed)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """See :meth:`StagedBackbone.embed`."""
+        # So that the tokens come out contiguous, whose residual stream no norm has to copy.
+        x = x.contiguous(memory_format=torch.channels_last)
+        x, grid_size = self.patch_embed(self.stem_convs(x))
+        return self.pos_embed(x.unflatten(1, grid_size))
+
+    def _build_stem_convs(self) -> Sequential:
+        common = dict(bias=False, norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU'))
+        convs = [ConvModule(self.in_channels, STEM_WIDTH, 7, stride=2, padding=3, **common)]
+        for _ in range(self.arch.stem_convs):
+            convs.append(ConvModule(STEM_WIDTH, STEM_WIDTH, 3, padding=1, **common))
+        return Sequential(*convs)
+
+    def _build_stages(
+        self, drop_path_rate: float, norm_cfg: dict | None, scan_backend: str
+    ) -> ModuleList:
+        """The stages up to the last output."""
+        arch, width = self.arch, self.embed_dims
+        grid_size = self.patch_embed.init_out_size
+
+        def block(rate: float) -> MixerBlock:
+            sizes = (arch.expand, arch.state_dims, arch.conv_size)
+            mixer = SnakeScanMixer(width, grid_size, *sizes, scan_backend)
+            return MixerBlock(width, mixer, rate, norm_cfg, backend=scan_backend)
+
+        stages = self.plain_stages(arch.depths, drop_path_rate, block)
+        if arch.conv_behind_first:
+            stages[0].insert(1, self._build_local_conv())
+        return stages
+
+    def _build_local_conv(self) -> MapSequential:
+        width = self.embed_dims
+        return MapSequential(
+            ConvModule(
+                width,
+                width,
+                3,
+                padding=1,
+                groups=width,
+                bias=False,
+                norm_cfg=dict(type='BN'),
+                act_cfg=dict(type='GELU'),
+            )
+        )

@@ -1,0 +1,59 @@
+"""VMamba's mixer: four scans across the map."""
+
+import math
+
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from .map_conv import MapConv2d
+from .sequence_ssm import SequenceSSM, as_sequence
+
+__all__ = ['CrossScanMixer']
+
+BOTH_WAYS = ('right', 'left')
+
+
+class CrossScanMixer(BaseModule):
+    """Cross-scan state space model (VMamba, https://arxiv.org/abs/2401.10166, Fig. 3 and 4).
+
+    The map is read row by row and column by column, each forwards and backwards, by four selective
+    scans with parameters of their own; their sum is normalised. There is no gate. The sequence of
+    rows is the map itself, that of columns one copy; nothing is flipped.
+
+    Args:
+        embed_dims: Width of the map, D.
+        expand: Inner width E over D.
+        states: States a channel, N.
+        norm_cfg: Norm behind the scans. Defaults to ``dict(type='LN')``.
+        backend: Backend of the operators.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        expand: float = 1.0,
+        states: int = 1,
+        norm_cfg: dict | None = None,
+        backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        inner = int(expand * embed_dims)
+        rank = math.ceil(embed_dims / 16)
+        self.in_proj = nn.Linear(embed_dims, inner, bias=False)
+        self.conv = MapConv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
+        self.rows = SequenceSSM(inner, states, rank, BOTH_WAYS, backend)
+        self.columns = SequenceSSM(inner, states, rank, BOTH_WAYS, backend)
+        self.norm = build_norm_layer(norm_cfg or dict(type='LN'), inner)[1]
+        self.out_proj = nn.Linear(inner, embed_dims, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to (B, H, W, D)."""
+        x = F.silu(self.conv(self.in_proj(x)))
+        turned = x.transpose(1, 2)
+        y = self.rows(as_sequence(x)).view(x.shape)
+        y = y + self.columns(as_sequence(turned)).view(turned.shape).transpose(1, 2)
+        return self.out_proj(self.norm(y))

@@ -1,0 +1,66 @@
+"""MobileNetV2's block with squeeze and excitation, on a channels-last map."""
+
+from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks.drop import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from .map_conv import MapSequential
+
+__all__ = ['InvertedResidual']
+
+
+class SqueezeExcite(BaseModule):
+    """Each channel times a gate made of all their means.
+
+    Args:
+        channels: Channels of the map, C.
+        ratio: C over the width in between.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(self, channels: int, ratio: int, init_cfg: dict | list | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.reduce = ConvModule(channels, max(channels // ratio, 1), 1)
+        self.expand = ConvModule(
+            max(channels // ratio, 1), channels, 1, act_cfg=dict(type='Sigmoid')
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H, W)."""
+        return x * self.expand(self.reduce(x.mean((2, 3), keepdim=True)))
+
+
+class InvertedResidual(BaseModule):
+    """``x + drop_path(project(excite(depthwise(expand(x)))))``, with BatchNorm and ReLU.
+
+    Args:
+        embed_dims: Width of the map, D.
+        drop_path: Rate of stochastic depth.
+        expand_ratio: Width inside over D.
+        squeeze_ratio: Width inside over that of the squeeze and excitation.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        drop_path: float = 0.0,
+        expand_ratio: int = 4,
+        squeeze_ratio: int = 8,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        inner = expand_ratio * embed_dims
+        norm: dict = dict(bias=False, norm_cfg=dict(type='BN'))
+        self.convs = MapSequential(
+            ConvModule(embed_dims, inner, 1, **norm),
+            ConvModule(inner, inner, 3, padding=1, groups=inner, **norm),
+            SqueezeExcite(inner, squeeze_ratio),
+            ConvModule(inner, embed_dims, 1, act_cfg=None, **norm),
+        )
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to (B, H, W, D)."""
+        return x + self.drop_path(self.convs(x))

@@ -1,0 +1,25 @@
+"""Convolutions, and other layers of (B, C, H, W), on channels-last maps."""
+
+from torch import Tensor, nn
+
+__all__ = ['MapConv2d', 'MapSequential']
+
+
+class MapConv2d(nn.Conv2d):
+    """A two-dimensional convolution from (B, H, W, C) to (B, H', W', C'); arguments as Conv2d's.
+
+    The axes are swapped as strides only: PyTorch sees a tensor in its channels-last memory format.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, in_channels) to (B, H', W', out_channels)."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class MapSequential(nn.Sequential):
+    """Layers of (B, C, H, W) on a (B, H, W, C) map, in the dtype of their parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, H', W', C')."""
+        x = x.to(next(self.parameters()).dtype)
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

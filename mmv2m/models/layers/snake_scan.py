@@ -1,0 +1,107 @@
+"""PlainMamba's mixer: four continuous scans that know which way they go."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmv2m.ops import directional_scan, gated_linear
+
+from .map_conv import MapConv2d
+from .sequence_ssm import SequenceSSM, as_sequence
+from .snake import MOVES, Snake, merge, snake, spread
+
+__all__ = ['SnakeScanMixer', 'SnakeSSM']
+
+
+class SnakeSSM(SequenceSSM):
+    """The sum of scans in four continuous orders, which share their parameters.
+
+    A learned vector for the way in which a step moves is added to its B (direction-aware updating,
+    Eq. 5 and 6 of the paper). As in the official code, only the input is put in order: the time
+    step, B and C of step t are those of the t-th token row by row, whichever token it visits.
+
+    Args:
+        channels: Channels of the map, E.
+        states: States a channel, N.
+        dt_rank: Rank of the time step's projection, R.
+        grid_size: H and W for which the orders are kept; for others they are made when needed.
+        backend: Backend of the operators.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        states: int,
+        dt_rank: int,
+        grid_size: tuple[int, int],
+        backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(channels, states, dt_rank, backend=backend, init_cfg=init_cfg)
+        nn.init.trunc_normal_(self.x_proj, std=0.02)
+        self.direction_embed = nn.Parameter(torch.empty(len(MOVES), states))
+        nn.init.trunc_normal_(self.direction_embed, std=0.02)
+        self.grid_size = tuple(grid_size)
+        for name, value in snake(*grid_size)._asdict().items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, E) to (B, H, W, E), summed over the orders."""
+        order = self._order((x.shape[1], x.shape[2]), x.device)
+        tokens = as_sequence(x)
+        (inputs,) = self.project(tokens)
+        four = (-1, len(order.order), -1, -1)
+        inputs['B'] = inputs['B'] + F.embedding(order.move, self.direction_embed).to(x.dtype)
+        inputs['C'], inputs['delta'] = inputs['C'].expand(four), inputs['delta'].expand(four)
+        y = directional_scan(
+            spread(tokens[:, 0], order), **inputs, delta_softplus=True, backend=self.backend
+        )
+        return merge(y, order).view(x.shape)
+
+    def _order(self, size: tuple[int, int], device: torch.device) -> Snake:
+        if size == self.grid_size:
+            return Snake(self.order, self.inverse, self.move)
+        return snake(*size, device)
+
+
+class SnakeScanMixer(BaseModule):
+    """PlainMamba's block (https://arxiv.org/abs/2403.17695, Fig. 3) without norm and residual.
+
+    Args:
+        embed_dims: Width of the map, D.
+        grid_size: The usual H and W of the map.
+        expand: Inner width E over D.
+        states: States a channel, N.
+        conv_size: Side of the depthwise convolution.
+        backend: Backend of the operators.
+        init_cfg: See :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        grid_size: tuple[int, int],
+        expand: int = 2,
+        states: int = 16,
+        conv_size: int = 7,
+        backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        inner = expand * embed_dims
+        rank = math.ceil(embed_dims / 16)
+        self.in_proj = nn.Linear(embed_dims, 2 * inner)
+        self.conv = MapConv2d(inner, inner, conv_size, padding=conv_size // 2, groups=inner)
+        self.ssm = SnakeSSM(inner, states, rank, grid_size, backend)
+        self.out_proj = nn.Linear(inner, embed_dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to (B, H, W, D)."""
+        x, z = self.in_proj(x).chunk(2, -1)
+        y = self.ssm(F.silu(self.conv(x)))
+        gated = gated_linear(y, z, self.out_proj.weight, self.ssm.backend)
+        return gated + self.out_proj.bias

@@ -1,0 +1,110 @@
+"""Weights of PlainMamba's official code in mmv2m's names.
+
+The official code is https://github.com/ChenhongyiYang/PlainMamba.
+"""
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .weight_conversion import Plan, convert_weights, count_blocks, keep_all
+
+__all__ = ['convert_plain_mamba_weights']
+
+STAGES = 4
+AFFINE = ('weight', 'bias')
+BATCH_NORM = (*AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
+OUTSIDE_BLOCKS = {
+    f'{old}.{kind}': f'{new}.{kind}'
+    for old, new in {
+        'backbone.patch_embed.projection': 'backbone.patch_embed.projection',
+        'backbone.ln1': f'backbone.norm{STAGES - 1}',
+        'head.fc': 'head.fc',
+    }.items()
+    for kind in AFFINE
+}
+IN_BLOCK = {
+    f'{old}.{kind}': f'{new}.{kind}'
+    for old, new in {
+        'norm': 'norm',
+        'mamba.in_proj': 'mixer.in_proj',
+        'mamba.conv2d': 'mixer.conv',
+        'mamba.out_proj': 'mixer.out_proj',
+    }.items()
+    for kind in AFFINE
+} | {
+    f'mamba.{old}': f'mixer.ssm.{new}'
+    for old, new in {
+        'A_log': 'A_log',
+        'D': 'D',
+        'direction_Bs': 'direction_embed',
+        'x_proj.weight': 'x_proj',
+        'dt_proj.weight': 'dt_proj',
+    }.items()
+}
+
+
+def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and reshape the weights of an official PlainMamba for mmpretrain's ImageClassifier.
+
+    Args:
+        state_dict: What the official code saves under ``'state_dict'``. Copies that its moving
+            average keeps (``ema_*``) are left out: it saves with the average in their place.
+
+    Returns:
+        The state dict of an ImageClassifier with a PlainMamba and a linear head.
+
+    Raises:
+        KeyError: If a key is not one of the official model's, or one of them is missing.
+        ValueError: If the blocks do not divide into four stages or the position embedding is not
+            square.
+    """
+    state_dict = {key: value for key, value in state_dict.items() if not key.startswith('ema_')}
+    depth = sum(count_blocks(state_dict, r'backbone\.layers\.(\d+)\.'))
+    if depth % STAGES or not depth:
+        raise ValueError(
+            f'a PlainMamba has a number of blocks (backbone.layers.<i>) that {STAGES} divides, but '
+            f'this checkpoint has {depth}'
+        )
+    plan = keep_all(OUTSIDE_BLOCKS) | _stem_plan(state_dict)
+    plan['backbone.pos_embed'] = {'backbone.pos_embed.weight': _as_map}
+    local = 'backbone.layers.0.dw.0.weight' in state_dict
+    for i in range(depth):
+        stage, block = divmod(i, depth // STAGES)
+        if stage == 0 and block > 0 and local:
+            block += 1
+        old, new = f'backbone.layers.{i}.', f'backbone.stages.{stage}.{block}.'
+        plan |= keep_all(IN_BLOCK, old, new)
+        plan[f'{old}mamba.dt_proj.bias'] = {f'{new}mixer.ssm.dt_bias': _double}
+    if local:
+        plan |= _conv_plan('backbone.layers.0.dw', 0, 'backbone.stages.0.1.0')
+    return convert_weights(state_dict, plan, 'PlainMamba')
+
+
+def _stem_plan(state_dict: Mapping[str, Tensor]) -> Plan:
+    plan = _conv_plan('backbone.patch_embed.stem', 0, 'backbone.stem_convs.0')
+    # Convolution, norm and activation follow each other in one sequence.
+    for i in range(max(count_blocks(state_dict, r'backbone\.patch_embed\.convs\.(\d+)\.')) // 2):
+        plan |= _conv_plan('backbone.patch_embed.convs', 3 * i, f'backbone.stem_convs.{i + 1}')
+    return plan
+
+
+def _conv_plan(old: str, index: int, new: str) -> Plan:
+    """A convolution at an index of a sequence and the BatchNorm behind it, as a ConvModule."""
+    return keep_all(
+        {f'{old}.{index}.weight': f'{new}.conv.weight'}
+        | {f'{old}.{index + 1}.{kind}': f'{new}.bn.{kind}' for kind in BATCH_NORM}
+    )
+
+
+def _as_map(pos_embed: Tensor) -> Tensor:
+    side = math.isqrt(pos_embed.shape[1])
+    if side * side != pos_embed.shape[1]:
+        raise ValueError(f'pos_embed has {pos_embed.shape[1]} positions, which is no square')
+    return pos_embed.unflatten(1, (side, side))
+
+
+def _double(bias: Tensor) -> Tensor:
+    """The official code adds the time step's bias twice, in the projection and in the scan."""
+    return 2 * bias

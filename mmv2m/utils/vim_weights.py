@@ -1,0 +1,49 @@
+"""Weights of Vim's official code, https://github.com/hustvl/Vim, in mmv2m's names."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .mamba_weights import OUTSIDE_BLOCKS, as_grid, block_names, scan_plan
+from .weight_conversion import Plan, convert_weights, keep_all, strip_prefixes
+
+__all__ = ['convert_vim_weights']
+
+SCANS = {'A_log': '', 'A_b_log': '_b'}
+
+
+def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and reshape the weights of an official Vim for mmpretrain's ImageClassifier.
+
+    Args:
+        state_dict: What the official code saves under ``'model'`` or ``'model_ema'``; the models
+            with a class token in the middle (``..._with_midclstok_div2``).
+
+    Returns:
+        The state dict of an ImageClassifier with a Vim and a linear head.
+
+    Raises:
+        KeyError: If a key is not one of these models', or one of them is missing.
+        ValueError: If the blocks do not divide into four stages, or the patches are no square.
+    """
+    state_dict = strip_prefixes(state_dict, 'module.')
+    plan: Plan = keep_all(OUTSIDE_BLOCKS)
+    plan['cls_token'] = {'backbone.class_token.token': torch.flatten}
+    plan['pos_embed'] = {
+        'backbone.class_token.position': _token_position,
+        'backbone.pos_embed.weight': _patch_positions,
+    }
+    for old, new in block_names(state_dict).items():
+        plan |= scan_plan(old, new, SCANS)
+    return convert_weights(state_dict, plan, 'Vim')
+
+
+def _token_position(positions: Tensor) -> Tensor:
+    """The class token's among the positions, (1, L + 1, D)."""
+    return positions[0, (positions.shape[1] - 1) // 2]
+
+
+def _patch_positions(positions: Tensor) -> Tensor:
+    middle = (positions.shape[1] - 1) // 2
+    return as_grid(torch.cat((positions[:, :middle], positions[:, middle + 1 :]), 1))

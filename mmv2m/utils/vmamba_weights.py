@@ -1,0 +1,101 @@
+"""Weights of VMamba's official code, https://github.com/MzeroMiko/VMamba, in mmv2m's names."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_prefixes
+
+__all__ = ['convert_vmamba_weights']
+
+OUTSIDE_BLOCKS = {
+    f'{old}.{kind}': f'{new}.{kind}'
+    for old, new in {
+        'patch_embed.0': 'backbone.patch_embed.first.conv',
+        'patch_embed.2': 'backbone.patch_embed.first.norm',
+        'patch_embed.5': 'backbone.patch_embed.second.conv',
+        'patch_embed.7': 'backbone.patch_embed.second.norm',
+        'classifier.norm': 'backbone.norm3',
+        'classifier.head': 'head.fc',
+    }.items()
+    for kind in ('weight', 'bias')
+}
+DOWNSAMPLE = {
+    f'{old}.{kind}': f'{new}.{kind}'
+    for old, new in {'1': 'conv', '3': 'norm'}.items()
+    for kind in ('weight', 'bias')
+}
+IN_BLOCK = {
+    f'{old}.{kind}': f'{new}.{kind}'
+    for old, new in {
+        'norm': 'norm',
+        'norm2': 'ffn_norm',
+        'mlp.fc1': 'ffn.layers.0.0',
+        'mlp.fc2': 'ffn.layers.1',
+        'op.out_norm': 'mixer.norm',
+    }.items()
+    for kind in ('weight', 'bias')
+} | {
+    f'op.{old}.weight': f'mixer.{new}.weight'
+    for old, new in {'in_proj': 'in_proj', 'conv2d': 'conv', 'out_proj': 'out_proj'}.items()
+}
+LINEAR = ('mlp.fc1.weight', 'mlp.fc2.weight', 'op.in_proj.weight', 'op.out_proj.weight')
+IN_SCAN = {
+    'x_proj_weight': 'x_proj',
+    'dt_projs_weight': 'dt_proj',
+    'dt_projs_bias': 'dt_bias',
+    'A_logs': 'A_log',
+    'Ds': 'D',
+}
+JOINED = ('A_logs', 'Ds')
+SCANS = {'rows': (0, 2), 'columns': (1, 3)}
+"""Where the official code, which stacks its four scans, has those forwards and backwards."""
+
+
+def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and reorder the weights of an official VMamba for mmpretrain's ImageClassifier.
+
+    Args:
+        state_dict: What the official code saves under ``'model'`` or ``'model_ema'``; the models
+            without a gate, with convolutional stem and downsampling (s1l8, s2l15 and the like).
+
+    Returns:
+        The state dict of an ImageClassifier with a VMamba and a linear head.
+
+    Raises:
+        KeyError: If a key is not one of these models', or one of them is missing.
+    """
+    state_dict = strip_prefixes(state_dict, 'module.')
+    plan = keep_all(OUTSIDE_BLOCKS)
+    depths = count_blocks(state_dict, r'layers\.(\d+)\.blocks\.(\d+)\.')
+    for i, depth in enumerate(depths):
+        if i:
+            plan |= keep_all(DOWNSAMPLE, f'layers.{i - 1}.downsample.', f'backbone.stages.{i}.0.')
+        for j in range(depth):
+            plan |= _block_plan(f'layers.{i}.blocks.{j}.', f'backbone.stages.{i}.{j + (i > 0)}.')
+    return convert_weights(state_dict, plan, 'VMamba')
+
+
+def _block_plan(old: str, new: str) -> Plan:
+    plan = keep_all(IN_BLOCK, old, new)
+    for key in LINEAR:
+        plan[f'{old}{key}'] = {f'{new}{IN_BLOCK[key]}': _as_matrix}
+    for key, name in IN_SCAN.items():
+        plan[f'{old}op.{key}'] = {
+            f'{new}mixer.{scans}.{name}': partial(_choose, order, key not in JOINED)
+            for scans, order in SCANS.items()
+        }
+    return plan
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """Linear layers were 1 x 1 convolutions in some versions of the official code."""
+    return weight.flatten(1)
+
+
+def _choose(order: tuple[int, ...], stacked: bool, scans: Tensor) -> Tensor:
+    """Some of the four scans' parameters, joined; the official code stacks some and joins some."""
+    joined = scans.flatten(0, 1) if stacked else scans
+    return torch.cat([joined.chunk(4)[k] for k in order])

@@ -1,0 +1,28 @@
+"""Convert an official checkpoint of another model: `python official_to_mmv2m.py MODEL SRC DST`.
+
+The result loads into that model's ImageNet config, such as configs/vim-t_8xb128_in1k.py.
+"""
+
+import argparse
+import sys
+
+from mmv2m.utils import CONVERTERS, convert_official_checkpoint
+
+
+def main() -> None:
+    """Parse the command line, convert."""
+    parser = argparse.ArgumentParser(description="Convert an official checkpoint's format")
+    parser.add_argument('model', choices=CONVERTERS, help='family of models')
+    parser.add_argument('src', help='checkpoint of the official code')
+    parser.add_argument('dst', help='where the converted checkpoint goes')
+    parser.add_argument('--entry', help="entry of the checkpoint to take, such as 'model_ema'")
+    args = parser.parse_args()
+    try:
+        count = convert_official_checkpoint(args.model, args.src, args.dst, args.entry)
+    except (OSError, KeyError, ValueError) as error:
+        sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
+    print(f'{count} tensors written to {args.dst}')
+
+
+if __name__ == '__main__':
+    main()
