@@ -1,12 +1,12 @@
 """The public operator between the blocks of a model: residual sum and norm in one pass."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
 from .checks import check_map, check_parameter
 from .library import add_norm_op
+from .precision import without_autocast
 from .reference import state_dtype
 
 __all__ = ['add_norm']
@@ -55,7 +55,7 @@ def add_norm(
     backend = choose_backend(backend, branch)
     if BACKENDS[backend].add_norm_forward is not None:
         return add_norm_op(branch, residual, weight, bias, eps, backend)
-    with torch.autocast(branch.device.type, enabled=False):
+    with without_autocast(branch):
         total = residual + branch
         shape = (branch.shape[-1],)
         if bias is None:

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmv2m.ops import directional_scan
+from mmv2m.ops.precision import without_autocast
 
 from .directional_ssm import draw_time_steps
 
@@ -71,7 +72,7 @@ class SequenceSSM(BaseModule):
         constant = dict(A=-A_log.exp(), D=self.D, delta_bias=self.dt_bias)
         inputs = []
         # The operators take one dtype; an autocast here would bring a second one in.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             projected = F.linear(x, self.x_proj.to(x.dtype)).chunk(scans, -1)
             dt_proj = self.dt_proj.to(x.dtype).chunk(scans)
             for k in range(scans):
