@@ -33,11 +33,14 @@ ROW = re.compile(r'# Table (\d), (.+?)(?: \(.+?\))?: (\d+) M parameters\b')
 COUNTED_AT = {'upernet_v2m-s_8xb2-160k_ade20k-512x512': 1024}
 # One that leaves the classifier's head out; the config says so too.
 WITHOUT_HEAD = ('baselines/plain-mamba-l2_8xb256_in1k',)
+# Parameters of more than one axis that do not decay.
+SPARED = ('A_log', 'pos_embed', 'class_token', 'direction_embed')
 
 ROWS = {
     1: 'ResNet-18, ResNet-50, ResNet-101, ResNet-152, RegNetY-4G, RegNetY-8G, RegNetY-16G, DeiT-T, '
     'DeiT-S, DeiT-B, ViT-B/16, Swin-T, Swin-S, Swin-B, V2M-T, V2M-S, V2M-T + local window, '
-    'V2M-S + local window, V2M-S*, V2M-B*',
+    'V2M-S + local window, V2M-S*, V2M-B*, Vim-T, Vim-S, LocalVim-T, LocalVim-S, VMamba-T, '
+    'VMamba-S, PlainMamba-L1, PlainMamba-L2, PlainMamba-L3, EffVMamba-T, EffVMamba-S, EffVMamba-B',
     2: 'ResNet-50@1x, ResNet-101@1x, ConvNeXt-T@1x, ConvNeXt-S@1x, ConvNeXt-T@3x, ConvNeXt-S@3x, '
     'Swin-T@1x, Swin-S@1x, Swin-T@3x, Swin-S@3x, V2M-S*@1x, V2M-B*@1x, V2M-S*@3x, V2M-B*@3x',
     3: 'Swin-T, Swin-S, V2M-T, V2M-S, V2M-T + local window, V2M-S + local window, V2M-S*, V2M-B*',
@@ -159,7 +162,7 @@ def test_data_and_optimiser_can_be_built(name):
     if not type(model(name).backbone).__module__.startswith('mmv2m'):
         return
     for key, p in model(name).backbone.named_parameters():
-        spared = p.dim() <= 1 or 'A_log' in key or 'pos_embed' in key or 'class_token' in key
+        spared = p.dim() <= 1 or any(part in key for part in SPARED)
         assert (decays[id(p)] == 0) == spared, key
 
 
