@@ -35,7 +35,7 @@ def scan_with(**changes):
         (dict(z=torch.ones(2, 3, 4, 1)), ValueError, 'z must have shape'),
         (dict(delta_bias=torch.ones(1)), ValueError, 'delta_bias must have shape'),
         (dict(direction='sideways'), ValueError, "direction must be one of .*'sideways'"),
-        (dict(backend='cuda'), ValueError, "backend must be one of auto, .*'cuda'"),
+        (dict(backend='opencl'), ValueError, "backend must be one of auto, .*'opencl'"),
     ],
 )
 def test_scan_says_what_is_wrong(changes, error, words):
