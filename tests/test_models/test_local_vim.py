@@ -102,7 +102,7 @@ def test_rotary_positions_of_another_size_are_interpolated_alike():
         (dict(arch=dict(ARCH, embed_dims=6)), ValueError, 'a multiple of 4 for rotary positions'),
         (dict(arch=dict(ARCH, scans=SCANS[:3])), ValueError, 'scans must be 4 sequences of names'),
         (dict(arch=dict(ARCH, depths=(1, 1, 1, 2))), ValueError, 'scans must be 5 sequences'),
-        (dict(arch=dict(ARCH, scans=(('x',),) * 4)), ValueError, "one of them with _flip; got 'x'"),
+        (dict(arch=dict(ARCH, scans=(('x',),) * 4)), ValueError, "or one with _flip; got 'x'"),
         (dict(patch_size=-1), ValueError, 'img_size and patch_size must be positive integers'),
     ],
 )

@@ -43,9 +43,9 @@ def test_rows_are_not_copied():
         ((), 'scans of a block must be names'),
         ('h', "got 'h'"),
         (3, 'scans of a block must be names'),
-        (('w0',), "one of them with _flip; got 'w0'"),
+        (('w0',), "or one with _flip; got 'w0'"),
         (('h', 'flip'), "got 'flip'"),
-        (('h', 'w2', 'h'), 'must differ from each other'),
+        (('h', 'w2', 'h'), "must differ, but 'h' comes twice"),
     ],
 )
 def test_impossible_names(names, words):

@@ -1,12 +1,10 @@
 """The sizes in which V2M comes, and how a user's own are checked."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..layers import LOCAL_SCANS, plan_local_groups
 from ..layers.routes import SHARES
-from .zoo import StagedArch, check_count, look_up_arch
+from .zoo import StagedArch, check_count, check_scans, look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
 
@@ -63,7 +61,8 @@ class Arch(StagedArch):
                 'first convolution makes half of them'
             )
         if self.scans is not None:
-            object.__setattr__(self, 'scans', _scans_of_blocks(self.scans, sum(self.depths)))
+            scans = check_scans(self.scans, sum(self.depths), plan_local_groups)
+            object.__setattr__(self, 'scans', scans)
 
     @property
     def is_pyramid(self) -> bool:
@@ -89,20 +88,6 @@ class Arch(StagedArch):
     def norm_cfg(self) -> dict:
         """Norm of the blocks and outputs, by default."""
         return dict(type='SameDtypeLN' if self.is_pyramid else 'RMSNorm', eps=1e-5)
-
-
-def _scans_of_blocks(scans: Any, blocks: int) -> tuple[tuple[str, ...], ...]:
-    if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
-        raise ValueError(
-            f'arch: scans must be {blocks} sequences of names, one a block, such as '
-            f"('h', 'h_flip', 'w7'); got {scans!r}"
-        )
-    for of_block in scans:
-        try:
-            plan_local_groups(of_block)
-        except ValueError as error:
-            raise ValueError(f'arch: {error}') from error
-    return tuple(map(tuple, scans))
 
 
 def _pyramid(depths: tuple[int, ...], expand: int) -> Arch:

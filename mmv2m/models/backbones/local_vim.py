@@ -21,7 +21,7 @@ from ..layers import (
 from .sequence_arch import SequenceArch
 from .settings import check_sizes
 from .staged import LINEAR_INIT, StagedBackbone
-from .zoo import look_up_arch
+from .zoo import check_scans, look_up_arch
 
 __all__ = ['LocalVim']
 
@@ -50,15 +50,8 @@ class LocalArch(SequenceArch):
                 f'{self.embed_dims}'
             )
         blocks = sum(self.depths)
-        scans: Any = (WITHOUT_SEARCH,) * blocks if self.scans is None else self.scans
-        if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
-            raise ValueError(
-                f'arch: scans must be {blocks} sequences of names, one a block, such as '
-                f"('h', 'v_flip', 'w7'); got {scans!r}"
-            )
-        for names in scans:
-            parse_scans(names)
-        object.__setattr__(self, 'scans', tuple(map(tuple, scans)))
+        scans = (WITHOUT_SEARCH,) * blocks if self.scans is None else self.scans
+        object.__setattr__(self, 'scans', check_scans(scans, blocks, parse_scans))
 
 
 ARCH_ZOO: dict[str, LocalArch] = {

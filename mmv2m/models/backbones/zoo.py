@@ -1,11 +1,11 @@
 """How an ``arch`` setting, a name or a dict of sizes, becomes a dataclass."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ['StagedArch', 'check_count', 'look_up_arch']
+__all__ = ['StagedArch', 'check_count', 'check_scans', 'look_up_arch']
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,32 @@ def check_count(name: str, value: object) -> None:
     """Raise a ValueError unless a size is a positive integer."""
     if not _is_count(value, least=1):
         raise ValueError(f'arch: {name} must be a positive integer, but is {value!r}')
+
+
+def check_scans(
+    scans: Any, blocks: int, check: Callable[[Sequence[str]], object]
+) -> tuple[tuple[str, ...], ...]:
+    """The names of each block's scans, as tuples.
+
+    Args:
+        scans: As many sequences of names as there are blocks.
+        blocks: How many blocks there are.
+        check: Raises a ValueError if a block cannot have the scans that it is given.
+
+    Raises:
+        ValueError: If there are not as many, or ``check`` refuses some.
+    """
+    if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
+        raise ValueError(
+            f'arch: scans must be {blocks} sequences of names, one a block, such as '
+            f"('h', 'h_flip', 'w7'); got {scans!r}"
+        )
+    for of_block in scans:
+        try:
+            check(of_block)
+        except ValueError as error:
+            raise ValueError(f'arch: {error}') from error
+    return tuple(map(tuple, scans))
 
 
 def _is_count(value: object, least: int) -> bool:

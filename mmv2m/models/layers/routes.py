@@ -5,9 +5,10 @@ another corner is a quarter turn of the grid before and after (Eq. 13-15), which
 as walking in two other directions: a turned map is never made.
 """
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from .scan_orders import parse_scans
 
 __all__ = [
     'CORNERS',
@@ -148,18 +149,10 @@ def plan_local_groups(scans: Sequence[str]) -> dict[str, RouteGroup]:
     Raises:
         ValueError: If there is no scan, one is unknown, or one comes twice.
     """
-    valid = isinstance(scans, Sequence) and not isinstance(scans, str)
-    if not valid or not scans:
-        raise ValueError(f"scans of a block must be names such as 'h', 'w7_flip'; got {scans!r}")
     groups: dict[str, RouteGroup] = {}
-    for name in scans:
-        found = re.fullmatch(r'(h|v|w([1-9]\d*))(_flip)?', str(name))
-        if not found:
-            raise ValueError(f'a scan must be h, v or w<side>, or one with _flip; got {name!r}')
-        kind, side, flip = found.groups()
-        route = CORNERS[OPPOSITES['v' if kind == 'v' else 'h'][flip is not None]]
-        before = groups[kind].routes if kind in groups else ()
-        if route in before:
-            raise ValueError(f'the scans of a block must differ, but {name!r} comes twice')
-        groups[kind] = RouteGroup((*before, route), int(side or 0))
+    for order in parse_scans(scans):
+        name = order.layout + (str(order.side) if order.side else '')
+        corner = OPPOSITES['v' if order.layout == 'v' else 'h'][order.direction == 'left']
+        before = groups[name].routes if name in groups else ()
+        groups[name] = RouteGroup((*before, CORNERS[corner]), order.side)
     return groups

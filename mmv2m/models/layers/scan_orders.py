@@ -43,15 +43,16 @@ def parse_scans(names: Sequence[str]) -> tuple[ScanOrder, ...]:
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
         raise ValueError(f"scans of a block must be names such as 'h' and 'w7_flip'; got {names!r}")
     orders = tuple(map(_parse_scan, names))
-    if len(set(orders)) < len(orders):
-        raise ValueError(f'the scans of a block must differ from each other; got {tuple(names)}')
+    for k, order in enumerate(orders):
+        if order in orders[:k]:
+            raise ValueError(f'the scans of a block must differ, but {names[k]!r} comes twice')
     return orders
 
 
 def _parse_scan(name: str) -> ScanOrder:
     found = re.fullmatch(r'(?:([hv])|w([1-9]\d*))(_flip)?', str(name))
     if not found:
-        raise ValueError(f'a scan must be h, v or w<side>, or one of them with _flip; got {name!r}')
+        raise ValueError(f'a scan must be h, v or w<side>, or one with _flip; got {name!r}')
     layout, side, flip = found.groups()
     return ScanOrder(layout or 'w', int(side or 0), 'left' if flip else 'right')
 
