@@ -11,6 +11,7 @@ from torch import nn
 
 import mmv2m.models  # noqa: F401
 from mmv2m.models.layers import SequenceSSM
+from mmv2m.models.layers.snake_scan import SnakeSSM
 
 SCHEDULES = Path(__file__).resolve().parents[2] / 'configs/_base_/schedules'
 ARCH = dict(embed_dims=16, depths=(1, 1, 1, 1))
@@ -56,10 +57,14 @@ def test_configured_initialisation_leaves_the_scans_alone(backbone):
     scans = [m for m in model.modules() if isinstance(m, SequenceSSM)]
     assert scans
     for scan in scans:
-        steps = F.softplus(scan.dt_bias)
-        assert 1e-3 * 0.99 <= steps.min() < steps.max() <= 1e-1 * 1.01
-        bound = 1 / math.sqrt(scan.dt_proj.shape[1])
-        assert 0.9 * bound < scan.dt_proj.abs().max() <= bound
+        if isinstance(scan, SnakeSSM):
+            assert not scan.dt_bias.any()
+            assert 0.01 < scan.dt_proj.std() < 0.03
+        else:
+            steps = F.softplus(scan.dt_bias)
+            assert 1e-3 * 0.99 <= steps.min() < steps.max() <= 1e-1 * 1.01
+            bound = 1 / math.sqrt(scan.dt_proj.shape[1])
+            assert 0.9 * bound < scan.dt_proj.abs().max() <= bound
         assert torch.equal(scan.D, torch.ones_like(scan.D))
         states = torch.arange(1.0, scan.A_log.shape[1] + 1)
         assert torch.allclose(scan.A_log.exp(), states.expand_as(scan.A_log))

@@ -83,7 +83,8 @@ class PlainMamba(StagedBackbone):
             ``eps=1e-6`` in those of the outputs.
         scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
-            distribution (0.02) for linear layers; the scans keep their own initialisation.
+            distribution (0.02) for linear layers; the scans start likewise, the time steps' biases
+            at zero, as in the authors' config.
 
     Raises:
         ValueError: If a setting is impossible; :meth:`check_settings` says so without building.

@@ -42,7 +42,10 @@ class SnakeSSM(SequenceSSM):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(channels, states, dt_rank, backend=backend, init_cfg=init_cfg)
-        nn.init.trunc_normal_(self.x_proj, std=0.02)
+        # The authors' config draws all linear layers so, those of the time step too.
+        for weight in (self.x_proj, self.dt_proj):
+            nn.init.trunc_normal_(weight, std=0.02)
+        nn.init.zeros_(self.dt_bias)
         self.direction_embed = nn.Parameter(torch.empty(len(MOVES), states))
         nn.init.trunc_normal_(self.direction_embed, std=0.02)
         self.grid_size = tuple(grid_size)
