@@ -269,6 +269,11 @@ def test_exported_model_takes_any_batch(kind):
         (dict(arch=dict(embed_dims=8, depths=(0,) * 4)), ValueError, 'four numbers of blocks'),
         (dict(arch=dict(embed_dims=0, depths=(1,) * 4)), ValueError, 'embed_dims must be a pos'),
         (dict(arch=dict(PLAIN, layout='flat')), ValueError, 'layout must be one of plain, pyramid'),
+        (
+            dict(arch=dict(PLAIN, layout='pyramid', embed_dims=9)),
+            ValueError,
+            "pyramid's embed_dims must be even, but is 9",
+        ),
         (dict(arch=dict(PLAIN, share='none')), ValueError, 'share must be one of all, opposite'),
         (dict(arch=dict(PLAIN, gated='no')), ValueError, 'gated must be one of True, False'),
         (dict(arch=dict(PLAIN, dt_rank=0)), ValueError, 'dt_rank must be a positive integer'),

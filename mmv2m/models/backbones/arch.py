@@ -33,7 +33,8 @@ class Arch:
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
         gated: Whether the mixers have gates; see :class:`~mmv2m.models.layers.SS2D`.
-        share: Which corners share their parameters, ``'all'`` or ``'opposite'`` ones only.
+        share: Which corners share their parameters, ``'all'`` or ``'opposite'`` ones only; scans
+            always share them with their flip only.
         scans: Names of each block's scans, as many as there are blocks; None for the four corners
             of the whole map in each; see :func:`~mmv2m.models.layers.plan_local_groups`.
         ffn_ratio: Inner width of the blocks' MLP over D; 0 for none.
@@ -65,6 +66,11 @@ class Arch:
                 )
         if not isinstance(self.ffn_ratio, (int, float)) or not 0 <= self.ffn_ratio < float('inf'):
             raise ValueError(f'arch: ffn_ratio must be a number from 0, but is {self.ffn_ratio!r}')
+        if self.is_pyramid and self.embed_dims % 2:
+            raise ValueError(
+                f"arch: a pyramid's embed_dims must be even, but is {self.embed_dims}: its stem's "
+                'first convolution makes half of them'
+            )
         if self.scans is not None:
             object.__setattr__(self, 'scans', _scans_of_blocks(self.scans, sum(self.depths)))
 
