@@ -9,10 +9,10 @@ from mmengine.config import DictAction
 
 from .errors import UserError
 
-__all__ = ['parse_test_args', 'parse_train_args']
+__all__ = ['OptionsAction', 'parse_test_args', 'parse_train_args']
 
 
-class _OptionsAction(DictAction):
+class OptionsAction(DictAction):
     """``key=value`` pairs as mmengine reads them, with a clear error for what it cannot read."""
 
     def __call__(
@@ -22,6 +22,11 @@ class _OptionsAction(DictAction):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        """Add the pairs to the namespace.
+
+        Raises:
+            UserError: If one cannot be read.
+        """
         for value in values:
             if '=' not in value:
                 raise UserError(
@@ -123,7 +128,7 @@ def _add_common_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=_OptionsAction,
+        action=OptionsAction,
         metavar='KEY=VALUE',
         help='override settings of the config, such as train_cfg.max_epochs=10 or key="[a,b]"',
     )

@@ -2,5 +2,6 @@
 
 from .curve_plot import CurvePlotHook
 from .prediction_sheet import PredictionSheetHook
+from .result_record import ResultRecordHook
 
-__all__ = ['CurvePlotHook', 'PredictionSheetHook']
+__all__ = ['CurvePlotHook', 'PredictionSheetHook', 'ResultRecordHook']

@@ -1,0 +1,185 @@
+"""Where a result comes from: which config, which code, which machine, which log."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmv2m.version import __version__
+
+__all__ = [
+    'changed_settings',
+    'config_digest',
+    'config_id',
+    'file_digest',
+    'hardware_name',
+    'log_digest',
+    'repository_state',
+    'software_versions',
+]
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The clone, where there is one."""
+
+PACKAGES = dict(
+    torch=('torch',),
+    mmengine=('onedl-mmengine', 'mmengine'),
+    mmcv=('onedl-mmcv', 'mmcv'),
+    mmpretrain=('onedl-mmpretrain', 'mmpretrain'),
+    mmdet=('onedl-mmdetection', 'mmdet'),
+    mmseg=('onedl-mmsegmentation', 'mmsegmentation'),
+)
+"""Import names, and the distributions that bring them."""
+
+BESIDES = (
+    *('work_dir', 'launcher', 'resume', 'load_from', 'experiment_name', 'env_cfg'),
+    *('default_hooks', 'custom_imports', 'visualizer', 'vis_backends'),
+    *('log_level', 'log_processor', 'data_hint', 'backend_args', 'auto_scale_lr'),
+)
+"""Settings of a config that make no difference to its result."""
+
+BESIDES_ANYWHERE = (
+    *('data_root', 'num_workers', 'pin_memory', 'persistent_workers', 'prefetch_factor'),
+    *('collate_fn', 'scan_backend', '_scope_', 'backend_args'),
+)
+"""The same, at any depth."""
+
+
+def config_id(path: str | Path) -> str:
+    """A config's path in the repository, or its file name if it lies elsewhere."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def config_digest(cfg: Config) -> str:
+    """SHA-256 of what a config says, less what makes no difference to the result.
+
+    Args:
+        cfg: The config as it comes from its file.
+    """
+    settings = dict(_settings(cfg.to_dict()))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def changed_settings(cfg: Config, run: Config) -> dict[str, Any]:
+    """What a run changed in its config, less what makes no difference to the result.
+
+    Args:
+        cfg: The config as it comes from its file.
+        run: The config of the run.
+
+    Returns:
+        New values by dotted key; None for what was removed. A file stands as its name and digest,
+        values that JSON does not know as Python writes them.
+    """
+    before, after = (dict(_settings(c.to_dict())) for c in (cfg, run))
+    return {
+        key: _portable(after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    }
+
+
+def _settings(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted keys and the values at the leaves; empty containers are leaves."""
+    last = key.rpartition('.')[2]
+    if key in BESIDES or last in BESIDES_ANYWHERE:
+        return
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _settings(value, f'{key}.{name}' if key else str(name))
+    elif isinstance(node, (list, tuple)) and node:
+        for i, value in enumerate(node):
+            yield from _settings(value, f'{key}.{i}')
+    elif isinstance(node, (list, tuple)):
+        yield key, []
+    else:
+        plain = node is None or isinstance(node, (bool, int, float, str, dict))
+        yield key, node if plain else repr(node)
+
+
+def _portable(value: Any) -> Any:
+    """A value that says the same on another machine."""
+    if isinstance(value, str) and Path(value).is_file():
+        return f'{Path(value).name} sha256:{file_digest(Path(value))[:16]}'
+    return value
+
+
+def file_digest(*paths: Path) -> str:
+    """SHA-256 of files, one behind the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open('rb') as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def log_digest(work_dir: Path) -> str:
+    """SHA-256 of a training's scalars, all its parts in order; without any, of its text logs.
+
+    Args:
+        work_dir: The training's.
+
+    Raises:
+        FileNotFoundError: If there are neither.
+    """
+    for pattern in ('*/vis_data/scalars.json', '*/*.log'):
+        if logs := sorted(work_dir.glob(pattern)):
+            return file_digest(*logs)
+    raise FileNotFoundError(f'{work_dir} holds no log of a training')
+
+
+def repository_state() -> tuple[str | None, bool]:
+    """The clone's commit, and whether tracked files differ from it; (None, False) without one."""
+    commit = _git('rev-parse', 'HEAD')
+    # What an enclosing repository says of an installed package does not count.
+    if commit is None or _git('rev-parse', '--show-prefix') != '':
+        return None, False
+    return commit, bool(_git('status', '--porcelain', '--untracked-files=no'))
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ['git', *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def hardware_name(gpus: int) -> str:
+    """What the processes of a run compute on.
+
+    Args:
+        gpus: How many processes there are.
+    """
+    if torch.cuda.is_available():
+        return f'{gpus} x {torch.cuda.get_device_name()}'
+    return f'{gpus} x CPU ({platform.machine()}, {torch.get_num_threads()} threads)'
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of this package, of Python, and of what is installed of :data:`PACKAGES`."""
+    versions = dict(mmv2m=__version__, python=platform.python_version())
+    for name, distributions in PACKAGES.items():
+        if version := _first_version(distributions):
+            versions[name] = version
+    return versions
+
+
+def _first_version(distributions: Iterable[str]) -> str | None:
+    for distribution in distributions:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None

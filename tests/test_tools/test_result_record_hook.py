@@ -1,0 +1,57 @@
+"""ResultRecordHook in trainings of tools/train.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_digits import TINY_DIGITS
+
+from mmv2m.engine.errors import UserError
+from mmv2m.engine.records import load_record
+from mmv2m.engine.records.provenance import file_digest, log_digest
+
+HOOK = "custom_hooks = [dict(type='ResultRecordHook', out_dir='records')]\n"
+
+
+def _write(text):
+    Path('tiny.py').write_text(text)
+    return 'tiny.py'
+
+
+def _records():
+    return [load_record(path) for path in sorted(Path('records').glob('*.json'))]
+
+
+def test_a_training_records_its_result_also_when_resumed(train):
+    config = _write(TINY_DIGITS + HOOK)
+    work_dir = Path('work_dirs/tiny')
+    train([config, '--cfg-options', 'randomness.seed=5', 'train_cfg.max_epochs=1'])
+    (first,) = _records()
+    assert first.options == {'randomness.seed': 5, 'train_cfg.max_epochs': 1}
+    before = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['message_hub']
+
+    train([config, '--resume', '--cfg-options', 'randomness.seed=5'])
+    last = next(record for record in _records() if record != first)
+    assert (last.kind, last.seed, last.gpus, last.global_batch) == ('training', 5, 1, 8)
+    assert last.options == {'randomness.seed': 5}
+    assert (last.config, last.config_digest) == ('tiny.py', first.config_digest)
+    assert last.checkpoint == file_digest(work_dir / 'epoch_2.pth')
+    assert last.log_digest == log_digest(work_dir) != first.log_digest
+    logged = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1].read_text().splitlines()[-1]
+    value = json.loads(logged)['accuracy/top1']
+    assert last.metrics == {'accuracy/top1': pytest.approx(value, abs=1e-3)}
+    assert last.seconds >= before['runtime_info']['result_record_seconds'] > 0
+
+
+def test_nothing_is_recorded_where_no_validation_follows_the_last_step(train):
+    train([_write(TINY_DIGITS + HOOK), '--cfg-options', 'train_cfg.val_begin=3'])
+    log = next(Path('work_dirs/tiny').glob('*/*.log')).read_text()
+    assert 'ResultRecordHook: nothing recorded' in log and not _records()
+
+
+def test_a_training_without_validation_is_refused_before_it_starts(train):
+    config = _write(TINY_DIGITS + HOOK)
+    with pytest.raises(UserError, match='there is none'):
+        train([config, '--no-validate'])
+    assert not list(Path('work_dirs/tiny').glob('*.pth'))
