@@ -19,6 +19,7 @@ class Metric:
     Attributes:
         name: What rows call it.
         label: What the task library's metafiles call it.
+        task: The task that it is a figure of, as metafiles have it.
         logged: Its name at the end of tools/test.py.
         factor: Brings what is logged to percent.
         tta: Whether it takes the test with ``--tta``.
@@ -26,6 +27,7 @@ class Metric:
 
     name: str
     label: str
+    task: str
     logged: str
     factor: float = 1
     tta: bool = False
@@ -37,7 +39,7 @@ class Data:
 
     Attributes:
         name: Its name.
-        task: The task, as metafiles have it.
+        task: The task of most of its metrics.
         train_images: What an epoch sees.
         size: H and W of the image for which FLOPs are counted and training steps are timed.
         metrics: The figures, the most important first.
@@ -70,6 +72,8 @@ class Row:
         params_at: Image size for which the printed parameters count position embeddings; None for
             the config's.
         params_without_head: Whether the printed parameters leave the classifier's head out.
+        flops_with_scans: Whether the printed multiply-accumulates count scans, see
+            :data:`mmv2m.utils.complexity.COUNTING_RULES`.
         note: What a reader has to know.
     """
 
@@ -84,6 +88,7 @@ class Row:
     init: str | None = None
     params_at: int | None = None
     params_without_head: bool = False
+    flops_with_scans: bool = False
     note: str = ''
 
 
@@ -110,7 +115,7 @@ class Tables:
 
     Attributes:
         path: The file.
-        families: Title and URL of each family's paper.
+        families: Of each family its kind, and title and URL of its paper.
         tables: The tables.
     """
 
@@ -154,7 +159,7 @@ class Tables:
         known = {key for table in tables for row in table.rows for key in _keys(row)}
         for lower, name in wanted.items():
             if lower not in known:
-                raise UserError(f'there is no row {name} in it{_near(name, tables)}')
+                raise UserError(f'table {number} has no row {name}{_near(name, tables)}')
         chosen = [
             (table, tuple(row for row in table.rows if wanted.keys() & set(_keys(row))))
             for table in tables
@@ -180,16 +185,26 @@ def load_tables(path: Path) -> Tables:
     where = str(path)
     _check_keys(where, content, ('families', 'data', 'tables'))
     for name, family in content['families'].items():
-        _check_keys(f'{where}: family {name}', family, ('title', 'url'))
+        _check_keys(f'{where}: family {name}', family, ('kind', 'title', 'url'))
     data = {name: _data(where, name, value) for name, value in content['data'].items()}
     tables = tuple(_table(where, value, data, content['families']) for value in content['tables'])
+    _check_names(where, tables)
+    return Tables(path.absolute(), content['families'], tables)
+
+
+def _check_names(where: str, tables: Iterable[Table]) -> None:
+    """Names are unique: of rows in a table, of configs without their folder."""
     seen = set()
     for table in tables:
         for row in table.rows:
             if (table.number, row.name) in seen:
                 raise UserError(f'{where}: table {table.number} has two rows {row.name}')
             seen.add((table.number, row.name))
-    return Tables(path, content['families'], tables)
+    configs: dict[str, str] = {}
+    for config in (row.config for table in tables for row in table.rows):
+        # mim and --rows know configs by these names.
+        if configs.setdefault(Path(config).stem, config) != config:
+            raise UserError(f'{where}: {configs[Path(config).stem]} and {config} have one name')
 
 
 def _data(where: str, name: str, value: Any) -> Data:
@@ -197,8 +212,9 @@ def _data(where: str, name: str, value: Any) -> Data:
     _check_keys(where, value, ('task', 'train_images', 'size', 'metrics'), ('cpu',))
     metrics = []
     for metric, settings in value['metrics'].items():
-        _check_keys(f'{where}, {metric}', settings, ('logged',), ('label', 'factor', 'tta'))
-        metrics.append(Metric(**{'name': metric, 'label': metric, **settings}))
+        _check_keys(f'{where}, {metric}', settings, ('logged',), ('label', 'task', 'factor', 'tta'))
+        defaults = dict(name=metric, label=metric, task=value['task'])
+        metrics.append(Metric(**{**defaults, **settings}))
     return Data(
         name,
         value['task'],
@@ -219,7 +235,10 @@ def _table(where: str, value: Any, data: dict[str, Data], families: dict[str, di
 
 def _row(where: str, value: Any, data: Data, families: dict[str, dict]) -> Row:
     metrics = {metric.name for metric in data.metrics}
-    optional = ('size', 'params', 'flops', 'params_at', 'params_without_head', 'init', 'note')
+    optional = (
+        *('size', 'params', 'flops', 'params_at', 'params_without_head', 'flops_with_scans'),
+        *('init', 'note'),
+    )
     _check_keys(f'{where}: a row', value, ('name', 'family', 'config'), (*optional, *metrics))
     where = f'{where}: {value["name"]}'
     _one_of(f'{where}: family', value['family'], families)
@@ -268,7 +287,6 @@ def _keys(row: Row) -> Iterator[str]:
 
 def _near(name: str, tables: Iterable[Table]) -> str:
     rows = [row for table in tables for row in table.rows]
-    names = [row.name for row in rows]
-    return did_you_mean(name, [*names, *(Path(row.config).stem for row in rows)]) or (
-        f'; there are {", ".join(names)}'
-    )
+    names, configs = [row.name for row in rows], [Path(row.config).stem for row in rows]
+    nearest = did_you_mean(name, names) or did_you_mean(name, configs)
+    return nearest or f'; there are {", ".join(names)}'

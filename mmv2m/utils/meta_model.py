@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def build_on_meta(cfg: Config, **backbone: Any) -> nn.Module:
     Returns:
         The model, in eval mode.
     """
-    settings = cfg.model.copy()
+    settings = deepcopy(cfg.model)  # building fills in defaults
     if backbone:
         settings.backbone.update(backbone)
     scope = cfg.get('default_scope', 'mmengine')

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _load_main(name):
+    """The main function of a tool."""
     spec = importlib.util.spec_from_file_location(f'tools_{name}', ROOT / 'tools' / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,6 +29,11 @@ def _forget_runners(manager):
     manager._instance_dict.clear()
     for subclass in manager.__subclasses__():
         _forget_runners(subclass)
+
+
+@pytest.fixture(scope='session')
+def load_main():
+    return _load_main
 
 
 @pytest.fixture(scope='session')

@@ -1,0 +1,185 @@
+"""The command line of tools/reproduce.py, and what it does."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from mmv2m.engine.cli import OptionsAction
+from mmv2m.engine.config import load_config
+from mmv2m.engine.errors import UserError
+from mmv2m.engine.records import load_records
+
+from .markdown import as_markdown
+from .obstacles import find_obstacles
+from .placement import place
+from .plain_data import as_csv, as_json
+from .report import RowReport, report_rows
+from .runs import Runs, test_checkpoint, train_row
+from .tables import Row, Table, Tables, load_tables
+from .weights import check_weights
+
+__all__ = ['ROOT', 'parse_reproduce_args', 'reproduce']
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
+    """Parse the command line.
+
+    Args:
+        argv: The arguments; None for those of the process.
+
+    Raises:
+        UserError: If ``--cfg-options`` cannot be read, or arguments do not go together.
+    """
+    parser = ArgumentParser(
+        description="The paper's tables, row by row: printed figures and measured ones, results of "
+        'runs, and what a training costs here'
+    )
+    parser.add_argument('--table', default='all', help='1, 2, 3, 4, other or all (default: all)')
+    parser.add_argument(
+        '--rows', nargs='+', default=[], help='rows by name or config, such as V2M-T; default: all'
+    )
+    parser.add_argument('--out', type=Path, help='folder for reproduce.md, .csv and .json')
+    parser.add_argument(
+        '--run',
+        action='store_true',
+        help='train the rows, or go on where that stopped, test them, and record the results',
+    )
+    parser.add_argument('--checkpoint', help='test these weights of one row, and record the result')
+    parser.add_argument('--gpus', type=int, default=1, help='GPUs of a run (default: 1)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of trainings (default: 0)')
+    parser.add_argument('--weights', help='ImageNet weights for the backbones of --run')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/reproduce'),
+        help="folder of the runs' folders (default: work_dirs/reproduce)",
+    )
+    parser.add_argument('--records', type=Path, help="records' folder (default: the repository's)")
+    parser.add_argument('--tables', type=Path, help="tables' file (default: configs/tables.yml)")
+    parser.add_argument('--no-timing', action='store_true', help='do not time training steps')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        metavar='KEY=VALUE',
+        help="settings for runs in the place of the configs'; such results are no longer the "
+        "rows', unless they only say where data is and how fast it is read",
+    )
+    args = parser.parse_args(argv)
+    if args.run and args.checkpoint:
+        raise UserError('--run trains and --checkpoint tests: give one of the two')
+    if args.gpus < 1:
+        raise UserError(f'--gpus must be positive, but is {args.gpus}')
+    return args
+
+
+def reproduce(args: Namespace) -> int:
+    """Do what the command line says.
+
+    Args:
+        args: From :func:`parse_reproduce_args`.
+
+    Returns:
+        The exit status: 1 if a run that was asked for has no result, else 0.
+
+    Raises:
+        UserError: If the tables or a record cannot be read, or a row is unknown.
+    """
+    tables = load_tables(args.tables or ROOT / 'configs' / 'tables.yml')
+    chosen = tables.select(args.table, args.rows)
+    folder = args.records or ROOT / 'records'
+    load_records(folder)  # what is wrong there is said before work is done
+    failed = 0
+    if args.run or args.checkpoint:
+        runs = Runs(
+            args.work_dir, folder, args.gpus, args.seed, args.cfg_options or {}, args.weights
+        )
+        failed = _run(tables, chosen, runs, args.checkpoint)
+    timing = not (args.no_timing or args.run or args.checkpoint)
+    # What libraries print while they are imported is no part of the tables.
+    with redirect_stdout(sys.stderr):
+        reports = list(_with_progress(tables, chosen, folder, timing))
+    print(as_markdown(reports))
+    if args.out:
+        _write(reports, args.out)
+    return int(failed > 0)
+
+
+def _run(tables: Tables, chosen: Sequence[Table], runs: Runs, checkpoint: str | None) -> int:
+    """Run all rows that can be run; how many have no result."""
+    # A config may stand in several tables, but is run once.
+    rows = list({row.config: row for table in chosen for row in table.rows}.values())
+    if checkpoint and len(rows) > 1:
+        raise UserError(f'--checkpoint is for one row: name it by --rows; there are {len(rows)}')
+    ready: list[Row] = []
+    for row in rows:
+        problems = list(_problems(row, tables, runs, [r.config for r in ready], checkpoint))
+        for problem in problems:
+            _say(f'{row.name} ({row.config}): cannot be run: {problem}')
+        ready += [] if problems else [row]
+    results = 0
+    for number, row in enumerate(ready, 1):
+        _say(f'[{number}/{len(ready)}] {row.name}: {"testing" if checkpoint else "training"}')
+        try:
+            file = _run_row(row, tables.config_path(row), runs, checkpoint)
+            _say(f'{row.name}: the result is in {file}')
+            results += 1
+        except UserError as error:
+            _say(f'{row.name}: {error}')
+    return len(rows) - results
+
+
+def _problems(
+    row: Row, tables: Tables, runs: Runs, before: Sequence[str], checkpoint: str | None
+) -> Iterator[str]:
+    """What keeps a row from being run; ``before`` are the configs that are run before it."""
+    path = tables.config_path(row)
+    try:
+        cfg = load_config(str(path), runs.options)
+    except UserError as error:
+        yield str(error)
+        return
+    checks: list[Callable[[], object]] = [lambda: place(cfg, runs.gpus)]
+    if checkpoint:
+        checks = [lambda: check_weights(cfg, checkpoint)]
+    elif row.init not in before:
+        checks.append(lambda: runs.pretrained(row, path))
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            yield str(error)
+    obstacles = find_obstacles(cfg, training=not checkpoint, cpu=row.data.cpu, gpus=runs.gpus)
+    yield from (f'{obstacle.kind}: {obstacle.message}' for obstacle in obstacles)
+
+
+def _run_row(row: Row, config: Path, runs: Runs, checkpoint: str | None) -> Path:
+    if checkpoint:
+        return test_checkpoint(row, config, Path(checkpoint), runs)
+    return train_row(row, config, runs)
+
+
+def _with_progress(
+    tables: Tables, chosen: Sequence[Table], records: Path, timing: bool
+) -> Iterator[RowReport]:
+    total = sum(len(table.rows) for table in chosen)
+    names = iter([row.name for table in chosen for row in table.rows])
+    reports = report_rows(tables, chosen, load_records(records), timing)
+    for number in range(1, total + 1):
+        _say(f'[{number}/{total}] {next(names)}')
+        yield next(reports)
+
+
+def _write(reports: Sequence[RowReport], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, render in (('md', as_markdown), ('csv', as_csv), ('json', as_json)):
+        (folder / f'reproduce.{suffix}').write_text(render(reports))
+    _say(f'reproduce.md, reproduce.csv and reproduce.json are in {folder}')
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

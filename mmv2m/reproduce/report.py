@@ -1,0 +1,120 @@
+"""A row's report: printed and measured figures, own results, cost, and what is missing."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmv2m.engine.config import load_config
+from mmv2m.engine.errors import UserError
+from mmv2m.engine.preflight.model import check_model
+from mmv2m.engine.records import Record
+from mmv2m.utils.complexity import Complexity, measure_config
+
+from .estimate import Estimate, estimate_training
+from .obstacles import Obstacle, find_obstacles
+from .results import Results, own_results
+from .tables import Row, Table, Tables
+from .train_step import Throughput
+
+__all__ = ['RowReport', 'measure_row', 'report_rows', 'row_config']
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """All that there is to say about a row.
+
+    Attributes:
+        table: Its table.
+        row: The row, with what is printed.
+        cost: Measured parameters and FLOPs; None where the model cannot be built.
+        results: Our own figures.
+        estimates: What a full training costs here; none without a GPU.
+        obstacles: What keeps the row from being trained here.
+    """
+
+    table: Table
+    row: Row
+    cost: Complexity | None = None
+    results: Results = field(default_factory=Results)
+    estimates: Sequence[Estimate] = ()
+    obstacles: Sequence[Obstacle] = ()
+
+
+_loaded = cache(load_config)
+
+
+def row_config(path: Path) -> Config:
+    """Load a config, from its file once a process.
+
+    Raises:
+        UserError: If it cannot be loaded.
+    """
+    return deepcopy(_loaded(str(path)))
+
+
+@cache
+def measure_row(path: Path, size: tuple[int, int]) -> Complexity:
+    """Count a config's parameters and FLOPs, once a process.
+
+    Args:
+        path: The config.
+        size: H and W of the image.
+
+    Raises:
+        UserError: If it cannot be loaded, or its model not be built.
+    """
+    cfg = row_config(path)
+    check_model(cfg)
+    return measure_config(cfg, size)
+
+
+def report_rows(
+    tables: Tables, chosen: Sequence[Table], records: Sequence[Record], time_steps: bool = True
+) -> Iterator[RowReport]:
+    """Report rows one by one, in order; what is missing for one does not stop the rest.
+
+    Args:
+        tables: All tables.
+        chosen: Those to report, see :meth:`Tables.select`.
+        records: Results of runs.
+        time_steps: Whether to time training steps, where there is a GPU.
+    """
+    for table in chosen:
+        for row in table.rows:
+            yield _report(tables, table, row, records, time_steps)
+
+
+def _report(
+    tables: Tables, table: Table, row: Row, records: Iterable[Record], time_steps: bool
+) -> RowReport:
+    path = tables.config_path(row)
+    try:
+        cfg = row_config(path)
+    except UserError as error:
+        return RowReport(table, row, obstacles=[Obstacle('config wrong', str(error))])
+    obstacles = find_obstacles(cfg, training=True, cpu=row.data.cpu)
+    results = own_results(row, path, cfg, records)
+    if any(obstacle.kind in ('library missing', 'model wrong') for obstacle in obstacles):
+        return RowReport(table, row, results=results, obstacles=obstacles)
+    cost = measure_row(path, row.size)
+    estimates: Sequence[Estimate] = ()
+    if time_steps and torch.cuda.is_available():
+        estimates = _estimate(path, cfg, row)
+    return RowReport(table, row, cost, results, estimates, obstacles)
+
+
+_estimates: dict[Path, list[Estimate]] = {}
+
+
+def _estimate(path: Path, cfg: Config, row: Row) -> list[Estimate]:
+    """A config's estimates, once a process."""
+    if path not in _estimates:
+        throughput = Throughput(cfg, row.size).measure
+        _estimates[path] = estimate_training(cfg, row.data.train_images, throughput)
+        torch.cuda.empty_cache()
+    return _estimates[path]

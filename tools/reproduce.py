@@ -1,0 +1,36 @@
+"""The paper's tables: python tools/reproduce.py --table 1 [options]; --help lists them."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.logging import MMLogger  # noqa: E402
+
+from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
+from mmv2m.reproduce.command import parse_reproduce_args, reproduce  # noqa: E402
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Report or run as the command line says.
+
+    Args:
+        argv: The arguments; None for those of the process.
+
+    Returns:
+        The exit status.
+    """
+    # What the libraries remark on while 80 models are built would hide the tables.
+    MMLogger.get_instance('reproduce', log_level='ERROR')
+    logging.getLogger('mmv2m').setLevel(logging.ERROR)
+    warnings.simplefilter('ignore')
+    with exit_on_user_error():
+        return reproduce(parse_reproduce_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
