@@ -69,15 +69,27 @@ def test_wheel_holds_ops_inside_the_package(clone, tmp_path, python):
         sources = {
             f'{prefix}/{file.relative_to(folder).as_posix()}'
             for file in folder.rglob('*.*')
-            if file.suffix in ('.py', '.cu', '.cuh')
+            if file.suffix in ('.py', '.cu', '.cuh', '.css', '.js')
         }
         assert sources <= names
     assert {name.split('/')[0] for name in names if '.dist-info/' not in name} == {'mmv2m'}
+    assert {'mmv2m/.mim/model-index.yml', 'mmv2m/.mim/configs/tables.yml'} <= names
+    assert not [name for name in names if name.endswith('.pyc')]
 
     pip_install(python, wheel, cwd=tmp_path)
     ops, package = imported_files(python, cwd=tmp_path)
     assert ops.parent.parent == package.parent
     assert package.is_relative_to(tmp_path / 'venv')
+
+    # mim finds the models in the package's folder. (onedl-mim 0.5.1 takes the first file that pip
+    # lists for the package's, which it is not where the distribution has the package's name.)
+    code = (
+        'import importlib, os, mmv2m; s = importlib.import_module("mim.commands.search"); '
+        's.get_installed_path = lambda name: os.path.dirname(mmv2m.__file__); '
+        'print(*s.get_model_info("mmv2m", models=["vim"], to_dict=True))'
+    )
+    found = run(python, '-c', code, cwd=tmp_path).stdout.splitlines()[-1].split()
+    assert 'vim-t_8xb128_in1k' in found and 'v2m-t_8xb64_in1k' not in found
 
     # Started inside a clone, the clone's package goes before the installed one, with its own ops/.
     assert imported_files(python, cwd=clone) == [

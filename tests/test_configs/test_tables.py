@@ -1,7 +1,7 @@
 """Every config in configs/: it loads, builds, has the printed size, and its parts fit together."""
 
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,12 @@ from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from mmv2m.engine.config import load_config
 from mmv2m.engine.preflight.model import check_model
 from mmv2m.engine.preflight.registered import require_class
+from mmv2m.reproduce.report import row_config
 from mmv2m.reproduce.tables import load_tables
+from mmv2m.reproduce.zoo.metafiles import read_costs
+from mmv2m.utils.complexity import measure_complexity
 from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -23,14 +25,14 @@ NAMES = sorted(
     if '_base_' not in path.parts
 )
 TABLES = load_tables(CONFIGS / 'tables.yml')
+COSTS = read_costs(CONFIGS.parent)
 LIGHT = ('v2m-mini_digits', 'baselines/resnet18_8xb32_in1k', 'baselines/deit-t_4xb256_in1k')
 # Parameters of more than one axis that do not decay.
 SPARED = ('A_log', 'pos_embed', 'class_token', 'direction_embed')
 
 
-@cache
 def config(name):
-    return load_config(str(CONFIGS / f'{name}.py'))
+    return row_config(CONFIGS / f'{name}.py')
 
 
 @contextmanager
@@ -73,6 +75,15 @@ def test_model_has_the_printed_size(name):
         millions = sum(p.numel() for p in counted.parameters()) / 1e6
         # The paper rounds some figures up and some down.
         assert abs(millions - row.params) < 1
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_metafiles_have_the_measured_figures(name):
+    (size,) = {row.size for row in TABLES.by_config()[f'{name}.py']}
+    forward = partial(forward_without_annotations, model(name))
+    assert COSTS.get(f'{name}.py') == measure_complexity(model(name), size, forward), (
+        'python tools/build_model_zoo.py writes them anew'
+    )
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -1,0 +1,47 @@
+"""All files of the model zoo."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmv2m.engine.records import Record
+from mmv2m.utils.complexity import Complexity
+
+from ..tables import Tables
+from .entries import zoo_entries
+from .html_page import build_html_page
+from .markdown_page import build_markdown_page
+from .metafiles import build_metafiles
+
+__all__ = ['build_zoo', 'stale_files']
+
+
+def build_zoo(
+    tables: Tables, costs: Mapping[str, Complexity], records: Sequence[Record]
+) -> dict[str, str]:
+    """The texts of the metafiles and pages, by their paths from the repository's root.
+
+    Args:
+        tables: The tables.
+        costs: Parameters and FLOPs by config.
+        records: Results of runs.
+    """
+    entries = list(zoo_entries(tables, costs, records))
+    return {
+        **build_metafiles(tables, costs, records),
+        'docs/model_zoo.md': build_markdown_page(entries),
+        'docs/model_zoo.html': build_html_page(entries),
+    }
+
+
+def stale_files(root: Path, texts: Mapping[str, str]) -> list[str]:
+    """The files that are missing or do not say what they should.
+
+    Args:
+        root: The repository's root.
+        texts: From :func:`build_zoo`.
+    """
+    return [
+        path
+        for path, text in texts.items()
+        if not (root / path).exists() or (root / path).read_text() != text
+    ]

@@ -1,0 +1,61 @@
+"""What both pages of the model zoo show of a row."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmv2m.engine.records import Record
+from mmv2m.utils.complexity import Complexity
+
+from ..report import RowReport, row_config
+from ..results import own_results
+from ..tables import Table, Tables
+from .stock_weights import find_stock_weights
+
+__all__ = ['INTRODUCTION', 'Entry', 'zoo_entries']
+
+INTRODUCTION = (
+    'Every row of the tables of [V2M](https://arxiv.org/abs/2410.10382), and the config that '
+    'trains it here: first what is printed, then what is measured. Params are in millions, FLOPs '
+    'in G multiply-accumulates of matrix products and convolutions, or with 9 L E N for each scan '
+    'besides; at 224 x 224 unless a row says otherwise, 800 x 1280 for COCO (1,000 boxes and 100 '
+    'masks) and 512 x 512 for ADE20K. Metrics are in percent; under "here" stand the means and '
+    'standard deviations of our own runs, whose records are in [records/](../records). Nothing '
+    'stands there where nothing has been run.'
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row in the zoo.
+
+    Attributes:
+        report: The row, what it costs and what has come of it.
+        kind: Of its family.
+        weights: URL of the weights that the config's task library publishes for it, or None.
+    """
+
+    report: RowReport
+    kind: str
+    weights: str | None
+
+
+def zoo_entries(
+    tables: Tables, costs: Mapping[str, Complexity], records: Sequence[Record]
+) -> Iterator[tuple[Table, list[Entry]]]:
+    """The tables with their rows' entries.
+
+    Args:
+        tables: The tables.
+        costs: Parameters and FLOPs by config.
+        records: Results of runs.
+    """
+    for table in tables.tables:
+        entries = []
+        for row in table.rows:
+            path = tables.config_path(row)
+            results = own_results(row, path, row_config(path), records)
+            report = RowReport(table, row, costs[row.config], results)
+            kind = 'V2M' if row.family == 'V2M' else tables.families[row.family]['kind']
+            entries.append(Entry(report, kind, find_stock_weights(Path(path))))
+        yield table, entries
