@@ -1,6 +1,7 @@
 # Thin commands over .venv; tools/setup/install.sh makes it and knows what is done already.
 PYTHON ?= python3.11
 ARGS ?=
+WORKERS ?= 2
 export PYTHON
 
 python := .venv/bin/python
@@ -23,8 +24,8 @@ demo: install  ## train a small V2M on handwritten digits (CPU, minutes), test i
 	@echo 'The loss and accuracy curve and the sheet of predictions:'
 	@find $(demo_dir) -name '*.png' | sort
 
-test: install  ## run the tests (ARGS='-k name' narrows them)
-	$(python) -m pytest -q $(ARGS)
+test: install  ## run the tests (ARGS='-k name' narrows them, WORKERS=8 spreads them over 8 processes)
+	OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: install  ## style, formatting and types: what a commit has to pass
 	$(python) -m pre_commit run --all-files

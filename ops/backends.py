@@ -203,7 +203,8 @@ def choose_backend(backend: str, x: Tensor) -> str:
         suits = candidate.devices is None or x.device.type in candidate.devices
         reason = candidate.refusal(x) if suits else f'it is not meant for {x.device.type}'
         if reason is None:
-            _tell_fallback(name, tuple(reasons))
+            if not x.is_meta:  # shapes alone are never slow
+                _tell_fallback(name, tuple(reasons))
             return name
         reasons.append(f'{name}: {reason}')
     raise RuntimeError(f'no backend can run here: {"; ".join(reasons)}')

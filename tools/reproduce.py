@@ -1,6 +1,5 @@
 """The paper's tables: python tools/reproduce.py --table 1 [options]; --help lists them."""
 
-import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # What the libraries remark on while 80 models are built would hide the tables.
     MMLogger.get_instance('reproduce', log_level='ERROR')
-    logging.getLogger('mmv2m').setLevel(logging.ERROR)
     warnings.simplefilter('ignore')
     with exit_on_user_error():
         return reproduce(parse_reproduce_args(argv))

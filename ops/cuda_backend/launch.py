@@ -60,8 +60,8 @@ def launch(call: Launch, device: torch.device) -> None:
     """
     from cuda.bindings import driver
 
-    # The driver works in the thread's current context, which PyTorch has made.
     with torch.cuda.device(device):
+        _enter_context()
         kernel = _load(call.source, call.definitions, device)
         if call.shared_bytes > 48 * 1024:
             attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -74,6 +74,15 @@ def launch(call: Launch, device: torch.device) -> None:
                 *(stream, ctypes.addressof(pointers), 0),
             )
         )
+
+
+def _enter_context() -> None:
+    """Make PyTorch's context the thread's, as the runtime does when a thread first calls it."""
+    from cuda.bindings import driver
+
+    if int(_check(driver.cuCtxGetCurrent())) == 0:
+        context = _check(driver.cuDevicePrimaryCtxRetain(torch.cuda.current_device()))
+        _check(driver.cuCtxSetCurrent(context))
 
 
 @cache

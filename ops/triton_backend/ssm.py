@@ -7,11 +7,11 @@ projections are computed again, which costs passes over the map and saves keepin
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from .kernel_set import TRITON, KernelSet
 from .projection import project
+from .projection_backward import project_backward
 from .scan import ScanInputs
 
 __all__ = ['ssm_backward', 'ssm_forward']
@@ -59,12 +59,12 @@ def ssm_backward(
     given = SSMTensors(*tensors)
     inputs, low_rank = _scan_inputs(given, directions, projects, kernels)
     grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
-    with torch.autocast(grad_y.device.type, enabled=False):
-        grad_conv, grad_x_proj, grad_dt_proj = _projections_backward(
-            grads, inputs.x, low_rank, given.x_proj, given.dt_proj
-        )
+    sides = [grads[name] for name in ('B', 'C') if grads[name] is not None]
+    grad_x_proj, grad_dt_proj = project_backward(
+        *(grads['x'], grads['delta'], sides, inputs.x, low_rank, given.x_proj, given.dt_proj)
+    )
     return (
-        *kernels.convs_backward(grad_conv, *given.conv(), directions),
+        *kernels.convs_backward(grads['x'], *given.conv(), directions),
         *(grad_x_proj, grad_dt_proj, grads['delta_bias'], grads['A'], grads['D']),
     )
 
@@ -83,22 +83,3 @@ def _scan_inputs(
         *(convolved, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions)
     )
     return inputs, low_rank
-
-
-def _projections_backward(
-    grads: dict[str, Tensor | None], convolved: Tensor, dt: Tensor, x_proj: Tensor, dt_proj: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the convolved map (what the scan gave, and more), ``x_proj`` and ``dt_proj``."""
-    dtype = convolved.dtype
-    grad_conv, grad_delta = grads['x'], grads['delta']
-    assert grad_conv is not None and grad_delta is not None
-    grad_delta = grad_delta.flatten(0, -2)
-    grad_dt = grad_delta @ dt_proj.to(dtype)
-    sides = [g.flatten(0, -2).to(dtype) for g in (grads['B'], grads['C']) if g is not None]
-    grad_projected = torch.cat((grad_dt, *sides), -1)
-    grad_conv.flatten(0, -2).addmm_(grad_projected, x_proj.to(dtype))
-    return (
-        grad_conv,
-        (grad_projected.t() @ convolved.flatten(0, -2)).to(x_proj.dtype),
-        (grad_delta.t() @ dt.flatten(0, -2)).to(dt_proj.dtype),
-    )

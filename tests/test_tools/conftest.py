@@ -2,7 +2,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from mmengine.utils import ManagerMixin
+from runners import forget_runners
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,21 +14,10 @@ def _load_main(name):
     spec.loader.exec_module(module)
 
     def run(argv=None):
-        _forget_runners(ManagerMixin)
+        forget_runners()
         return module.main(argv)
 
     return run
-
-
-def _forget_runners(manager):
-    """Drop what mmengine keeps of earlier runs, as a new process would.
-
-    It is kept by time stamp: of two runs that start within one second, the later one would get the
-    earlier one's visualizer.
-    """
-    manager._instance_dict.clear()
-    for subclass in manager.__subclasses__():
-        _forget_runners(subclass)
 
 
 @pytest.fixture(scope='session')
@@ -51,7 +40,7 @@ def fresh_process_state(monkeypatch, tmp_path):
     """Each test works in a folder of its own and leaves nothing of its runners behind."""
     monkeypatch.chdir(tmp_path)
     yield
-    _forget_runners(ManagerMixin)
+    forget_runners()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from mmv2m.ops.cuda_backend import conv as cuda_conv
 from mmv2m.ops.cuda_backend import scan_backward as cuda_scan_backward
 from mmv2m.ops.cuda_backend import scan_forward as cuda_scan_forward
 from mmv2m.ops.triton_backend import conv, gate, projection, scan, scan_backward
+from mmv2m.ops.triton_backend.projection_backward import project_backward
 
 DIRECTIONS = (['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right'])
 TAPS = 4
@@ -58,6 +59,13 @@ class Mixer:
             *(convolved, delta, self.A, B, C, self.D, bias, 'applied', DIRECTIONS[half])
         )
 
+    def projection_backward(self) -> Callable[[], Any]:
+        """Gradients of a half's projections."""
+        weight, dt_weight, _ = self.projection
+        low_rank, delta, sides = projection.project(self.maps, *self.projection, self.A.shape[1])
+        given = (delta, sides, self.maps, low_rank, weight, dt_weight)
+        return partial(project_backward, torch.empty_like(self.maps), *given)
+
     def kernels(self) -> dict[str, Callable[[], Any]]:
         """By name; 1 and 2 are the halves."""
         inputs = [self.scan_inputs(half) for half in (0, 1)]
@@ -87,6 +95,7 @@ class Mixer:
             'CUDA scan forward 2': partial(cuda_ahead, inputs[1], sums=True),
             'CUDA scan backward 1': partial(cuda_back, self.maps, inputs[0]),
             'CUDA scan backward 2': partial(cuda_back, self.map, inputs[1], sums=True),
+            'projection backward': self.projection_backward(),
             'gate backward': partial(gate.gate_backward, self.map, self.map, self.z),
         }
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from triton.testing import do_bench
 
-from mmv2m.models import V2M
+from mmv2m.models import V2M, Vim, VMamba
 
 GIB = 2**30
 
@@ -23,9 +23,9 @@ GIB = 2**30
 class Classifier(nn.Module):
     """A backbone with a linear head."""
 
-    def __init__(self, arch: str, size: int | tuple[int, int], **settings: Any) -> None:
+    def __init__(self, backbone: type[nn.Module], arch: str, **settings: Any) -> None:
         super().__init__()
-        self.backbone = V2M(arch, img_size=size, **settings)
+        self.backbone = backbone(arch, **settings)
         self.head = nn.Linear(self.backbone.out_channels[-1], 1000)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -33,19 +33,39 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x)[0])
 
 
+def sized(backbone: type[nn.Module], arch: str, **settings: Any) -> Callable[..., nn.Module]:
+    """A classifier whose backbone has to know the image size."""
+    return lambda size: Classifier(backbone, arch, img_size=size, **settings)
+
+
+def any_size(backbone: type[nn.Module], arch: str) -> Callable[..., nn.Module]:
+    """A classifier whose backbone does not."""
+    return lambda size: Classifier(backbone, arch)
+
+
+def from_timm(name: str, sized: bool = True) -> Callable[..., nn.Module]:
+    """One of timm's models."""
+    return lambda size: timm.create_model(name, **(dict(img_size=size) if sized else {}))
+
+
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    'V2M-T': partial(Classifier, 'tiny', class_token='mean'),
-    'V2M-T, class tokens': partial(Classifier, 'tiny'),
-    'V2M-S': partial(Classifier, 'small', class_token='mean'),
-    'V2M-S, class tokens': partial(Classifier, 'small'),
-    'V2M-T, local window': partial(Classifier, 'local-tiny'),
-    'V2M-S, local window': partial(Classifier, 'local-small'),
-    'V2M-S*': partial(Classifier, 'pyramid-small'),
-    'V2M-B*': partial(Classifier, 'pyramid-base'),
-    'DeiT-T': lambda size: timm.create_model('deit_tiny_patch16_224', img_size=size),
-    'DeiT-S': lambda size: timm.create_model('deit_small_patch16_224', img_size=size),
-    'Swin-T': lambda size: timm.create_model('swin_tiny_patch4_window7_224', img_size=size),
-    'Swin-S': lambda size: timm.create_model('swin_small_patch4_window7_224', img_size=size),
+    'V2M-T': sized(V2M, 'tiny', class_token='mean'),
+    'V2M-T, class tokens': sized(V2M, 'tiny'),
+    'V2M-S': sized(V2M, 'small', class_token='mean'),
+    'V2M-S, class tokens': sized(V2M, 'small'),
+    'V2M-T, local window': sized(V2M, 'local-tiny'),
+    'V2M-S, local window': sized(V2M, 'local-small'),
+    'V2M-S*': sized(V2M, 'pyramid-small'),
+    'V2M-B*': sized(V2M, 'pyramid-base'),
+    'Vim-T': sized(Vim, 'tiny'),
+    'Vim-S': sized(Vim, 'small'),
+    'VMamba-T': any_size(VMamba, 'tiny'),
+    'VMamba-S': any_size(VMamba, 'small'),
+    'DeiT-T': from_timm('deit_tiny_patch16_224'),
+    'DeiT-S': from_timm('deit_small_patch16_224'),
+    'Swin-T': from_timm('swin_tiny_patch4_window7_224'),
+    'Swin-S': from_timm('swin_small_patch4_window7_224'),
+    'ConvNeXt-T': from_timm('convnext_tiny', sized=False),
 }
 
 

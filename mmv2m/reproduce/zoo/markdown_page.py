@@ -21,9 +21,15 @@ WEIGHTS = (
     "and their config. (Where there are none, mim says `'float' object has no attribute 'split'`.)"
 )
 COMMANDS = """\
-    python tools/reproduce.py --table 1 --rows V2M-T          # printed, measured, cost of training
-    python tools/reproduce.py --table 1 --rows V2M-T --run    # train, or go on; record the result
-    python tools/reproduce.py --table 1 --rows V2M-T --checkpoint V2M-T.pth     # test weights"""
+```bash
+python tools/reproduce.py --table 1 --rows V2M-T  # printed and measured, and what training costs
+```
+
+<!-- not run: ImageNet -->
+```bash
+python tools/reproduce.py --table 1 --rows V2M-T --run  # train, or go on; test; record the result
+python tools/reproduce.py --table 1 --rows V2M-T --checkpoint PATH  # test your weights
+```"""
 
 
 def build_markdown_page(tables: Iterable[tuple[Table, Sequence[Entry]]]) -> str:

@@ -1,0 +1,103 @@
+"""Gradients of the projection of tokens to their time steps and sides of the SSM."""
+
+import triton
+import triton.language as tl
+
+__all__ = ['project_back_kernel', 'time_step_back_kernel']
+
+
+@triton.jit
+def time_step_back_kernel(
+    grad_delta,
+    low_rank,
+    dt_weight,
+    grad_low,
+    grad_dt_weight,
+    tokens,
+    channels,
+    tiles,
+    rank: tl.constexpr,
+    RANK: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Of ``raw = low_rank @ dt_weight.T``: ``grad_low`` and ``grad_dt_weight``.
+
+    A program owns a block of channels and every so many-th tile of tokens, which it reads once.
+
+    Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
+    (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
+    rank), grad_dt_weight (programs along the tokens, E, rank), float32. RANK is a power of two, at
+    least 16. Grid: (channel blocks, programs along the tokens).
+    """
+    channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    valid = channel < channels
+    step = tl.arange(0, RANK)
+    matrix = channel[:, None] * rank + step[None, :]
+    in_matrix = valid[:, None] & (step < rank)[None, :]
+    weight = tl.load(dt_weight + matrix, in_matrix, 0).to(grad_delta.dtype.element_ty).to(DOT_DTYPE)
+    sums = tl.zeros((BLOCK_E, RANK), tl.float32)
+    for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
+        token = tile * BLOCK_T + tl.arange(0, BLOCK_T)
+        inside = (token < tokens)[:, None]
+        row = token.to(tl.int64)[:, None]
+        where = row * channels + channel[None, :]
+        grad = tl.load(grad_delta + where, inside & valid[None, :], 0).to(DOT_DTYPE)
+        of_step = inside & (step < rank)[None, :]
+        low = tl.load(low_rank + row * rank + step[None, :], of_step, 0).to(DOT_DTYPE)
+        part = tl.dot(grad, weight, input_precision=PRECISION)
+        first = tl.program_id(0).to(tl.int64) * tokens
+        tl.store(grad_low + (first + row) * rank + step[None, :], part, of_step)
+        sums = tl.dot(grad.trans(), low, sums, input_precision=PRECISION)
+    first = tl.program_id(1).to(tl.int64) * channels * rank
+    tl.store(grad_dt_weight + first + matrix, sums, in_matrix)
+
+
+@triton.jit
+def project_back_kernel(
+    grad_projected,
+    x,
+    weight,
+    grad_x,
+    grad_weight,
+    tokens,
+    channels,
+    tiles,
+    width: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Of ``projected = x @ weight.T``: adds to ``grad_x`` what comes through, and ``grad_weight``.
+
+    Programs as above.
+
+    Shapes: grad_projected (tokens, width); x and grad_x (tokens, E); weight (width, E); grad_weight
+    (programs along the tokens, width, E), float32, partial sums. WIDTH is a power of two, at least
+    16. Grid: (channel blocks, programs along the tokens).
+    """
+    channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    valid = (channel < channels)[None, :]
+    column = tl.arange(0, WIDTH)
+    matrix = column[:, None] * channels + channel[None, :]
+    in_matrix = (column < width)[:, None] & valid
+    rows = tl.load(weight + matrix, in_matrix, 0).to(x.dtype.element_ty).to(DOT_DTYPE)
+    sums = tl.zeros((WIDTH, BLOCK_E), tl.float32)
+    for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
+        token = tile * BLOCK_T + tl.arange(0, BLOCK_T)
+        inside = (token < tokens)[:, None]
+        row = token.to(tl.int64)[:, None]
+        where = row * channels + channel[None, :]
+        of_columns = inside & (column < width)[None, :]
+        grad = tl.load(grad_projected + row * width + column[None, :], of_columns, 0).to(DOT_DTYPE)
+        values = tl.load(x + where, inside & valid, 0).to(DOT_DTYPE)
+        through = tl.dot(grad, rows, input_precision=PRECISION)
+        through += tl.load(grad_x + where, inside & valid, 0).to(tl.float32)
+        tl.store(grad_x + where, through.to(grad_x.dtype.element_ty), inside & valid)
+        sums = tl.dot(grad.trans(), values, sums, input_precision=PRECISION)
+    first = tl.program_id(1).to(tl.int64) * width * channels
+    tl.store(grad_weight + first + matrix, sums, in_matrix)

@@ -1,0 +1,122 @@
+"""Every fenced block of README.md and docs/ does what the page says, or says why it is not run.
+
+``<!-- not run: REASON -->`` in front of a block leaves it out; ``<!-- run with: ARGUMENTS -->``
+adds arguments to each of its commands, so that they finish within seconds. The Python blocks of a
+page are one program; those that do nothing but assign are configs: loaded, checked and built.
+"""
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from classifier import Classifier
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+from runners import forget_runners
+
+from mmv2m.engine.preflight.model import check_model
+from mmv2m.models import V2M
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted([ROOT / 'README.md', *ROOT.glob('docs/**/*.md')])
+FENCE = re.compile(
+    r'(?:^<!-- (?P<mark>not run|run with): (?P<text>.+?) -->\n)?'
+    r'^```(?P<language>\w*)\n(?P<code>.*?)^```$',
+    re.MULTILINE | re.DOTALL,
+)
+BLOCKS = {
+    file.relative_to(ROOT).as_posix(): list(FENCE.finditer(file.read_text())) for file in FILES
+}
+RUN = {
+    page: [block for block in blocks if block['mark'] != 'not run']
+    for page, blocks in BLOCKS.items()
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder that looks like the repository's, with a tiny CIFAR-10 of one image a class."""
+    for name in ('tools', 'configs'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for label in range(10):
+            folder = tmp_path / f'data/cifar10/{split}/{label}'
+            folder.mkdir(parents=True)
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / '0.png')
+    monkeypatch.chdir(tmp_path)
+    yield
+    forget_runners()
+
+
+@pytest.mark.parametrize('page', BLOCKS)
+def test_languages(page):
+    assert len(BLOCKS[page]) * 2 == (ROOT / page).read_text().count('```')
+    assert {block['language'] for block in BLOCKS[page]} <= {'python', 'bash'}
+
+
+@pytest.mark.parametrize('page', [page for page, blocks in RUN.items() if blocks])
+def test_blocks(page, place, monkeypatch):
+    names = dict(__name__='page')
+    for i, block in enumerate(RUN[page]):
+        if block['language'] == 'bash':
+            for command in _commands(block['code'], block['text'] or ''):
+                _run(command, monkeypatch)
+        elif all(isinstance(node, ast.Assign) for node in ast.parse(block['code']).body):
+            _build(block['code'], Path(f'block{i}.py'))
+        else:
+            exec(compile(block['code'], f'{page}, block {i}', 'exec'), names)
+
+
+def _commands(code, extra):
+    """The commands of a shell block, as lists of words."""
+    lines = code.replace('\\\n', ' ').splitlines()
+    for line in filter(None, (re.sub(r'(^| )#.*', '', line).strip() for line in lines)):
+        printed = subprocess.check_output(
+            ['bash', '-c', f"printf '%s\\0' {line} {extra}"], text=True
+        )
+        yield printed.rstrip('\0').split('\0')
+
+
+def _run(words, monkeypatch):
+    """Run a command, a Python one in this process: its imports have been done here."""
+    if words[0] != 'python':
+        subprocess.run(words, check=True)
+        return
+    forget_runners()
+    monkeypatch.setattr(sys, 'argv', words[1:])
+    if words[1] == '-c':
+        exec(words[2], dict(__name__='__main__'))
+        return
+    try:
+        runpy.run_path(words[1], run_name='__main__')
+    except SystemExit as stop:
+        assert not stop.code, f'{words} failed: {stop.code}'
+
+
+def _build(code, path):
+    """Load a config, build its model, give its optimizer a model."""
+    path.write_text(code)
+    cfg = Config.fromfile(path)
+    cfg.setdefault('default_scope', 'mmpretrain')
+    init_default_scope(cfg.default_scope)
+    if 'model' in cfg:
+        check_model(cfg)
+        MODELS.build(cfg.model)
+    if 'optim_wrapper' in cfg:
+        arch = dict(embed_dims=8, depths=(1, 0, 0, 0))
+        model = Classifier(V2M(arch, img_size=32, out_indices=0), 10)
+        groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+        decayed = {id(p) for group in groups if group['weight_decay'] for p in group['params']}
+        assert {n for n, p in model.named_parameters() if id(p) in decayed} == {
+            name
+            for name, p in model.named_parameters()
+            if p.dim() > 1 and not any(s in name for s in ('A_log', 'pos_embed', 'class_token'))
+        }
