@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.device import is_cuda_available
 
 from mmv2m.engine.config import load_config
 from mmv2m.engine.errors import UserError
@@ -103,8 +104,13 @@ def _report(
         return RowReport(table, row, results=results, obstacles=obstacles)
     cost = measure_row(path, row.size)
     estimates: Sequence[Estimate] = ()
-    if time_steps and torch.cuda.is_available():
-        estimates = _estimate(path, cfg, row)
+    if time_steps and is_cuda_available():
+        try:
+            estimates = _estimate(path, cfg, row)
+        except Exception as error:
+            # Whatever a training step does on this GPU, the other rows are reported.
+            problem = f'{type(error).__name__}: {error}'
+            obstacles.append(Obstacle('not timed', ' '.join(problem.split())))
     return RowReport(table, row, cost, results, estimates, obstacles)
 
 

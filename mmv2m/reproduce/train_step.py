@@ -77,7 +77,8 @@ def training_throughput(
         try:
             return batch_size, throughput(batch_size)
         except torch.OutOfMemoryError:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            batch_size //= 2
+            pass
+        # Only here is the error forgotten, and with it the activations that it kept.
+        torch.cuda.empty_cache()
+        batch_size //= 2
     return None
