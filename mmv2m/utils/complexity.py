@@ -1,15 +1,19 @@
 """Parameters and FLOPs, under the two counting rules in use for state space models."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmv2m.ops  # noqa: F401  defines torch.ops.mmv2m
 
-__all__ = ['COUNTING_RULES', 'Complexity', 'measure_complexity']
+from .meta_model import build_on_meta, forward_without_annotations
+
+__all__ = ['COUNTING_RULES', 'Complexity', 'measure_complexity', 'measure_config']
 
 COUNTING_RULES = {
     'matmul+conv': 'multiply-accumulates of matrix products and convolutions; scans count nothing '
@@ -82,3 +86,16 @@ def measure_complexity(
         params=sum(p.numel() for p in model.parameters()),
         flops={'matmul+conv': products, 'matmul+conv+scan': products + scans},
     )
+
+
+def measure_config(cfg: Config, shape: tuple[int, int]) -> Complexity:
+    """Count the parameters and FLOPs of a config's model, on shapes alone.
+
+    Of a two-stage detector, 1,000 boxes and 100 masks count, as in mmdet.
+
+    Args:
+        cfg: Config of mmpretrain, mmdet or mmseg, its model checked already.
+        shape: H and W of the image.
+    """
+    model = build_on_meta(cfg)
+    return measure_complexity(model, shape, partial(forward_without_annotations, model))

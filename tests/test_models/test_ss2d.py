@@ -199,8 +199,59 @@ def test_impossible_routes(corners, geometry, words):
 def test_released_geometry_shares_all_parameters():
     with pytest.raises(ValueError, match="share='all'"):
         make_mixer(geometry='released', share='opposite')
-    with pytest.raises(ValueError, match="share must be one of all, opposite, but got 'none'"):
-        make_mixer(share='none')
+    with pytest.raises(ValueError, match="orders='one'"):
+        make_mixer(geometry='released', orders='both')
+    with pytest.raises(ValueError, match="sum in the released geometry, but got 'mean'"):
+        make_mixer(geometry='released', merge='mean')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        (dict(share='some'), "share must be one of all, opposite, none, but got 'some'"),
+        (dict(orders='two'), "orders must be one of one, both, but got 'two'"),
+        (dict(merge='max'), "merge must be one of sum, mean.* but got 'max'"),
+    ],
+)
+def test_impossible_variants(settings, words):
+    with pytest.raises(ValueError, match=words):
+        make_mixer(**settings)
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+def test_corners_with_parameters_of_their_own(grid):
+    mixer, x = make_mixer(share='none', corners=('UL', 'LR', 'UR')), make_map(grid)
+    truth = naive.ss2d(mixer, x, dict(ul=(('UL',), 0), lr=(('LR',), 0), ur=(('UR',), 0)))
+    assert naive.relative_error(mixer(x), truth) < 1e-10
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+@pytest.mark.parametrize('gated', [True, False])
+def test_mean_over_corners(grid, gated):
+    mixer, x = make_mixer(merge='mean', gated=gated, share='opposite'), make_map(grid)
+    twin = make_mixer(gated=gated, share='opposite')
+    twin.load_state_dict(mixer.state_dict())
+    twin.out_norm, mixer.out_norm = torch.nn.Identity(), torch.nn.Identity()
+    assert naive.relative_error(mixer(x), twin(x) / 4) < 1e-12
+
+
+@pytest.mark.parametrize('grid', GRIDS)
+def test_both_orders_from_each_corner(grid):
+    """Eq. 8 is Eq. 7 on the transposed map, with other parameters."""
+    mixer, x = make_mixer(orders='both'), make_map(grid)
+    assert list(mixer.ssm) == ['all', 'all_swapped']
+    first, second = (make_mixer(out_proj_scale=1.0) for _ in range(2))
+    for part, name in ((first, 'all'), (second, 'all_swapped')):
+        weights = {
+            key.replace(f'ssm.{name}.', 'ssm.all.'): value
+            for key, value in mixer.state_dict().items()
+            if not key.startswith('ssm') or key.startswith(f'ssm.{name}.')
+        }
+        part.load_state_dict(weights)
+    groups = dict(all=(tuple(CORNERS), 0))
+    truth = naive.ss2d(first, x, groups)
+    truth = truth + naive.ss2d(second, x.transpose(1, 2), groups).transpose(1, 2)
+    assert naive.relative_error(mixer(x), truth) < 1e-10
 
 
 def test_corners_share_their_parameters():

@@ -1,7 +1,18 @@
-import pytest
+from functools import partial
+from pathlib import Path
 
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mmv2m.engine.config import load_config
 from mmv2m.models import V2M
-from mmv2m.utils.complexity import measure_complexity
+from mmv2m.utils.complexity import measure_complexity, measure_config
+from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 def measure(**settings):
@@ -24,3 +35,44 @@ def test_counted_by_hand():
 def test_fused_operators_count_the_same():
     pytest.importorskip('triton')
     assert measure(scan_backend='triton') == measure(scan_backend='reference')
+
+
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [('v2m-mini_digits', 8), ('baselines/deit-t_4xb256_in1k', 224), ('v2m-t_1xb128_cifar10', 32)],
+)
+def test_counts_on_shapes_are_those_of_a_real_pass(name, size):
+    cfg = load_config(str(CONFIGS / f'{name}.py'))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    # PyTorch's counter does not know the CPU's fused attention.
+    with sdpa_kernel(SDPBackend.MATH):
+        real = measure_complexity(model, (size, size), partial(model, mode='tensor'))
+    assert measure_config(cfg, (size, size)) == real
+
+
+def test_detectors_count_their_boxes_and_masks():
+    cfg = load_config(str(CONFIGS / 'baselines' / 'mask-rcnn_swin-t_1x_coco.py'))
+    model = build_on_meta(cfg)
+    flops = [
+        measure_complexity(
+            model,
+            (64, 96),
+            partial(forward_without_annotations, model, proposals=boxes, masks=masks),
+        ).flops['matmul+conv']
+        for boxes, masks in ((1000, 100), (1001, 100), (1000, 101))
+    ]
+    box = 256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 4 * 80)
+    mask = 4 * 14 * 14 * 256 * 256 * 9 + 28 * 28 * 256 * (256 + 80)
+    assert (flops[1] - flops[0], flops[2] - flops[0]) == (box, mask)
+    assert measure_config(cfg, (64, 96)).flops['matmul+conv'] == flops[0]
+
+
+def test_building_on_meta_leaves_pytorch_as_it_was():
+    before = nn.Module.register_parameter
+    model = build_on_meta(load_config(str(CONFIGS / 'v2m-mini_digits.py')), img_size=16)
+    assert all(p.is_meta for p in model.parameters())
+    assert model.backbone.pos_embed.weight.shape[1:3] == (8, 8)
+    assert nn.Module.register_parameter is before
+    assert not nn.Linear(1, 1).weight.is_meta
+    assert torch.empty(1).device.type == 'cpu'

@@ -1,14 +1,11 @@
 """Print a model's parameters and FLOPs: `python tools/analysis_tools/get_flops.py CONFIG`."""
 
 import argparse
-from functools import partial
-
-from mmengine.registry import MODELS, init_default_scope
 
 from mmv2m.engine.config import load_config
 from mmv2m.engine.errors import exit_on_user_error
 from mmv2m.engine.preflight.model import check_model
-from mmv2m.utils.complexity import COUNTING_RULES, measure_complexity
+from mmv2m.utils.complexity import COUNTING_RULES, measure_config
 
 
 def main() -> None:
@@ -27,9 +24,7 @@ def main() -> None:
     with exit_on_user_error():
         cfg = load_config(args.config)
         check_model(cfg)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    model = MODELS.build(cfg.model)
-    cost = measure_complexity(model, (height, width), partial(model, mode='tensor'))
+    cost = measure_config(cfg, (height, width))
     print(f'config  {args.config}')
     print(f'input   3 x {height} x {width}')
     print(f'params  {cost.params / 1e6:.3f} M')

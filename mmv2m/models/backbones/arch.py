@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..layers import LOCAL_SCANS, plan_local_groups
-from ..layers.routes import SHARES
+from ..layers.routes import MERGES, ORDERS, SHARES
 from .zoo import StagedArch, check_count, check_scans, look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
@@ -26,8 +26,11 @@ class Arch(StagedArch):
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
         gated: Whether the mixers have gates; see :class:`~mmv2m.models.layers.SS2D`.
-        share: Which corners share their parameters, ``'all'`` or ``'opposite'`` ones only; scans
-            always share them with their flip only.
+        share: Which corners share their parameters, ``'all'``, ``'opposite'`` ones only or
+            ``'none'``; scans always share them with their flip only.
+        orders: ``'one'``: from each corner along one axis, then along the other (Eq. 7);
+            ``'both'``: the other way round too, with parameters of its own (Eq. 8).
+        merge: Whether corners and orders are merged into their ``'sum'`` or ``'mean'``.
         scans: Names of each block's scans, as many as there are blocks; None for the four corners
             of the whole map in each; see :func:`~mmv2m.models.layers.plan_local_groups`.
         ffn_ratio: Inner width of the blocks' MLP over D; 0 for none.
@@ -40,6 +43,8 @@ class Arch(StagedArch):
     dt_rank: int | str = 'auto'
     gated: bool = True
     share: str = 'all'
+    orders: str = 'one'
+    merge: str = 'sum'
     scans: tuple[tuple[str, ...], ...] | None = None
     ffn_ratio: float = 0.0
 
@@ -47,7 +52,10 @@ class Arch(StagedArch):
         super().__post_init__()
         if self.dt_rank != 'auto':
             check_count('dt_rank', self.dt_rank)
-        for name, choices in (('layout', LAYOUTS), ('share', SHARES), ('gated', (True, False))):
+        choices_of = dict(
+            layout=LAYOUTS, share=SHARES, orders=ORDERS, merge=MERGES, gated=(True, False)
+        )
+        for name, choices in choices_of.items():
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(
@@ -61,6 +69,8 @@ class Arch(StagedArch):
                 'first convolution makes half of them'
             )
         if self.scans is not None:
+            if self.orders != 'one':
+                raise ValueError("arch: scans name their order themselves: leave orders at 'one'")
             scans = check_scans(self.scans, sum(self.depths), plan_local_groups)
             object.__setattr__(self, 'scans', scans)
 

@@ -125,7 +125,8 @@ def _check_pyramid(values: dict[str, Any]) -> None:
 
 
 def _check_released(arch: Arch, values: dict[str, Any], patch_size: int) -> None:
-    if arch.is_pyramid or arch.share != 'all' or arch.scans is not None:
+    varied = (arch.share, arch.orders, arch.merge) != ('all', 'one', 'sum')
+    if arch.is_pyramid or varied or arch.scans is not None:
         raise ValueError("geometry='released' is for the plain models, the only ones released")
     rows, columns = (-(-side // patch_size) for side in to_2tuple(values['img_size']))
     if rows != columns or values['class_token'] != 'mean':

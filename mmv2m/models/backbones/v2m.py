@@ -140,6 +140,8 @@ class V2M(StagedBackbone):
                 corners=corners,
                 geometry=geometry,
                 share=self.arch.share,
+                orders=self.arch.orders,
+                merge=self.arch.merge,
                 class_token=class_token,
                 gated=self.arch.gated,
                 out_proj_scale=sum(self.arch.depths) ** -0.5,

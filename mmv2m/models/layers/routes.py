@@ -13,6 +13,8 @@ from .scan_orders import parse_scans
 __all__ = [
     'CORNERS',
     'GEOMETRIES',
+    'MERGES',
+    'ORDERS',
     'SHARES',
     'Route',
     'RouteGroup',
@@ -73,7 +75,11 @@ over ``X`` itself, flipped along one axis in the last two. The lower-right corne
 
 GEOMETRIES = ('paper', 'released')
 
-SHARES = ('all', 'opposite')
+SHARES = ('all', 'opposite', 'none')
+
+ORDERS = ('one', 'both')
+
+MERGES = ('sum', 'mean')
 
 OPPOSITES: dict[str, tuple[str, str]] = dict(h=('UL', 'LR'), v=('UR', 'LL'))
 """Opposite corners, by the axis of their first scan: horizontal or vertical."""
@@ -108,7 +114,9 @@ def plan_routes(corners: Sequence[str], geometry: str) -> tuple[Route, ...]:
     return RELEASED_ROUTES
 
 
-def plan_groups(corners: Sequence[str], geometry: str, share: str) -> dict[str, RouteGroup]:
+def plan_groups(
+    corners: Sequence[str], geometry: str, share: str, orders: str = 'one'
+) -> dict[str, RouteGroup]:
     """The routes of a 2D SSM over the whole map, by the parameters they share.
 
     Args:
@@ -116,20 +124,38 @@ def plan_groups(corners: Sequence[str], geometry: str, share: str) -> dict[str, 
         geometry: See :func:`plan_routes`.
         share: ``'all'``: all corners share one parameter set (the group ``'all'``);
             ``'opposite'``: opposite corners share one (the groups ``'h'``, UL and LR, and ``'v'``,
-            UR and LL).
+            UR and LL); ``'none'``: each has its own (the groups ``'ul'``, ``'lr'``, ...).
+        orders: ``'one'``: Eq. 7's, which walks along the first axis, then along the second;
+            ``'both'``: from each corner Eq. 8's too, the other way round, in groups of their own
+            with ``_swapped`` behind the name, since Eq. 8 has its own parameters.
 
     Raises:
-        ValueError: If an option is unknown, or the released geometry does not share all.
+        ValueError: If an option is unknown, or the released geometry does not share all parameters
+            or is asked for in both orders.
     """
     routes = plan_routes(corners, geometry)
-    if share not in SHARES:
-        raise ValueError(f'share must be one of {", ".join(SHARES)}, but got {share!r}')
+    for name, value, choices in (('share', share, SHARES), ('orders', orders, ORDERS)):
+        if value not in choices:
+            raise ValueError(f'{name} must be one of {", ".join(choices)}, but got {value!r}')
+    if geometry != 'paper' and (share != 'all' or orders != 'one'):
+        raise ValueError(
+            "geometry='released' shares all parameters and has one order: use share='all' and "
+            "orders='one'"
+        )
     if share == 'all':
-        return dict(all=RouteGroup(routes))
-    if geometry != 'paper':
-        raise ValueError("geometry='released' shares all parameters: use share='all'")
-    chosen = {axis: [c for c in corners if c in pair] for axis, pair in OPPOSITES.items()}
-    return {axis: RouteGroup(tuple(CORNERS[c] for c in cs)) for axis, cs in chosen.items() if cs}
+        groups = dict(all=RouteGroup(routes))
+    elif share == 'none':
+        groups = {c.lower(): RouteGroup((CORNERS[c],)) for c in corners}
+    else:
+        chosen = {axis: [c for c in corners if c in pair] for axis, pair in OPPOSITES.items()}
+        groups = {a: RouteGroup(tuple(CORNERS[c] for c in cs)) for a, cs in chosen.items() if cs}
+    if orders == 'one':
+        return groups
+    swapped = {
+        f'{name}_swapped': RouteGroup(tuple(Route(r.second, r.first) for r in group.routes))
+        for name, group in groups.items()
+    }
+    return groups | swapped
 
 
 def plan_local_groups(scans: Sequence[str]) -> dict[str, RouteGroup]:

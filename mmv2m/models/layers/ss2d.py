@@ -12,7 +12,7 @@ from mmv2m.ops import gated_linear
 
 from .class_token import insert_zeros, strip_cross
 from .corner_ssm import build_corner_ssm
-from .routes import CORNERS, plan_groups, plan_local_groups
+from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 
@@ -35,7 +35,11 @@ class SS2D(BaseModule):
         corners: Where the SSM starts: some of ``'UL', 'LR', 'UR', 'LL'``.
         geometry: ``'paper'``, or ``'released'`` for exactly what the authors' released code
             computes: other branches, half their sum, transposed; square maps only.
-        share: Corners that share parameters: ``'all'``, or ``'opposite'`` ones only.
+        share: Corners that share parameters: ``'all'``, ``'opposite'`` ones only, or ``'none'``.
+        orders: ``'one'``, or ``'both'``: from each corner also with the two scans in the other
+            order (Eq. 8), which has parameters of its own.
+        merge: Whether ``out_proj`` takes the ``'sum'`` over corners and orders (Eq. 15) or their
+            ``'mean'``.
         scans: Instead of ``corners``, names of LocalVim's scans, see :func:`plan_local_groups`:
             2D SSMs over the whole map and inside windows. A scan and its flip share parameters, and
             a :class:`ScanAttention` weighs each such pair.
@@ -49,7 +53,8 @@ class SS2D(BaseModule):
             own initialisation whatever is configured here or above.
 
     Raises:
-        ValueError: If ``corners``, ``geometry``, ``share`` or ``scans`` is impossible.
+        ValueError: If ``corners``, ``geometry``, ``share``, ``orders``, ``merge`` or ``scans`` is
+            impossible, alone or with the others.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class SS2D(BaseModule):
         corners: Sequence[str] = tuple(CORNERS),
         geometry: str = 'paper',
         share: str = 'all',
+        orders: str = 'one',
+        merge: str = 'sum',
         scans: Sequence[str] | None = None,
         class_token: str = 'mean',
         gated: bool = True,
@@ -77,7 +84,17 @@ class SS2D(BaseModule):
         self.backend = backend
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16) if dt_rank == 'auto' else int(dt_rank)
-        groups = plan_local_groups(scans) if scans else plan_groups(corners, geometry, share)
+        if merge not in MERGES or (merge == 'mean' and geometry != 'paper'):
+            raise ValueError(
+                f'merge must be one of {", ".join(MERGES)}, and sum in the released geometry, but '
+                f'got {merge!r}'
+            )
+        if scans:
+            groups = plan_local_groups(scans)
+        else:
+            groups = plan_groups(corners, geometry, share, orders)
+        routes = sum(len(group.routes) for group in groups.values())
+        self.divisor = routes if merge == 'mean' else 1
         self.in_proj = nn.Linear(embed_dims, 2 * inner if gated else inner, bias=False)
         self.ssm = ModuleDict(
             {
@@ -129,7 +146,11 @@ class SS2D(BaseModule):
         return gated_linear(self._scan(x, z), z, self.out_proj.weight, self.backend)
 
     def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """The sum over all groups, (B, H, W, E)."""
+        """The sum over all groups, or their routes' mean, (B, H, W, E)."""
+        y = self._scan_groups(x, z)
+        return y / self.divisor if self.divisor > 1 else y
+
+    def _scan_groups(self, x: Tensor, z: Tensor | None) -> Tensor:
         inside = [name for name, ssm in self.ssm.items() if ssm.window]
         if self.class_token == 'mean' or not inside:
             return self._sum(x, z, self.ssm)

@@ -1,0 +1,6 @@
+# A parameter set for each corner, where the paper's four share one.
+_base_ = '../v2m-t_8xb64_in1k.py'
+
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, embed_dims=192, depths=(6, 6, 6, 6), share='none'))
+)

@@ -1,0 +1,274 @@
+"""The paper's tables as data: configs/tables.yml, read and checked."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmv2m.engine.errors import UserError, did_you_mean
+
+__all__ = ['Data', 'Metric', 'Row', 'Table', 'Tables', 'load_tables']
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One of the figures that a test ends with.
+
+    Attributes:
+        name: What rows call it.
+        label: What the task library's metafiles call it.
+        logged: Its name at the end of tools/test.py.
+        factor: Brings what is logged to percent.
+        tta: Whether it takes the test with ``--tta``.
+    """
+
+    name: str
+    label: str
+    logged: str
+    factor: float = 1
+    tta: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and how models on it are measured.
+
+    Attributes:
+        name: Its name.
+        task: The task, as metafiles have it.
+        train_images: What an epoch sees.
+        size: H and W of the image for which FLOPs are counted and training steps are timed.
+        metrics: The figures, the most important first.
+        cpu: Whether a training is a matter of minutes without a GPU.
+    """
+
+    name: str
+    task: str
+    train_images: int
+    size: tuple[int, int]
+    metrics: tuple[Metric, ...]
+    cpu: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: Its name, unique in all tables of one number.
+        family: Whose models these are.
+        config: Path of the config from the folder of the tables' file.
+        data: What it is trained on.
+        size: H and W of the image.
+        params: Printed parameters in millions, or None.
+        flops: Printed multiply-accumulates in G, or None.
+        metrics: Printed figures, in percent, by the metric's name.
+        init: Config whose weights the backbone starts from, as ``config``; None where the config
+            names published ones, or needs none.
+        params_at: Image size for which the printed parameters count position embeddings; None for
+            the config's.
+        params_without_head: Whether the printed parameters leave the classifier's head out.
+        note: What a reader has to know.
+    """
+
+    name: str
+    family: str
+    config: str
+    data: Data
+    size: tuple[int, int]
+    params: float | None = None
+    flops: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    init: str | None = None
+    params_at: int | None = None
+    params_without_head: bool = False
+    note: str = ''
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, or a part of one with a title of its own.
+
+    Attributes:
+        number: By what it is asked for: the paper's number, or ``'other'``.
+        title: Its title.
+        data: What all its rows are trained on.
+        rows: The rows.
+    """
+
+    number: str
+    title: str
+    data: Data
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of a file.
+
+    Attributes:
+        path: The file.
+        families: Title and URL of each family's paper.
+        tables: The tables.
+    """
+
+    path: Path
+    families: Mapping[str, Mapping[str, str]]
+    tables: tuple[Table, ...]
+
+    @property
+    def numbers(self) -> list[str]:
+        """What tables can be asked for by."""
+        return list(dict.fromkeys(table.number for table in self.tables))
+
+    def config_path(self, row: Row) -> Path:
+        """The file of a row's config."""
+        return self.path.parent / row.config
+
+    def by_config(self) -> dict[str, list[Row]]:
+        """The rows that each config is for, configs in the tables' order."""
+        rows: dict[str, list[Row]] = {}
+        for table in self.tables:
+            for row in table.rows:
+                rows.setdefault(row.config, []).append(row)
+        return rows
+
+    def select(self, number: str, names: Iterable[str] = ()) -> tuple[Table, ...]:
+        """The tables of a number, with the rows that are asked for.
+
+        Args:
+            number: One of :attr:`numbers`, or ``'all'``.
+            names: Names of rows or of their config files, any case; none for all rows.
+
+        Raises:
+            UserError: If there is no such table or row.
+        """
+        if number not in (*self.numbers, 'all'):
+            raise UserError(f'there is no table {number}, but {", ".join(self.numbers)} and all')
+        tables = [table for table in self.tables if number in (table.number, 'all')]
+        wanted = {name.lower(): name for name in names}
+        if not wanted:
+            return tuple(tables)
+        known = {key for table in tables for row in table.rows for key in _keys(row)}
+        for lower, name in wanted.items():
+            if lower not in known:
+                raise UserError(f'there is no row {name} in it{_near(name, tables)}')
+        chosen = [
+            (table, tuple(row for row in table.rows if wanted.keys() & set(_keys(row))))
+            for table in tables
+        ]
+        return tuple(Table(t.number, t.title, t.data, rows) for t, rows in chosen if rows)
+
+
+def load_tables(path: Path) -> Tables:
+    """Read and check a file of tables; configs/tables.yml says what stands in it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it cannot be read, or something in it is missing, unknown or twice.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f'the tables cannot be read: {error}') from error
+    except yaml.YAMLError as error:
+        raise UserError(f'{path} is no YAML: {error}') from error
+    where = str(path)
+    _check_keys(where, content, ('families', 'data', 'tables'))
+    for name, family in content['families'].items():
+        _check_keys(f'{where}: family {name}', family, ('title', 'url'))
+    data = {name: _data(where, name, value) for name, value in content['data'].items()}
+    tables = tuple(_table(where, value, data, content['families']) for value in content['tables'])
+    seen = set()
+    for table in tables:
+        for row in table.rows:
+            if (table.number, row.name) in seen:
+                raise UserError(f'{where}: table {table.number} has two rows {row.name}')
+            seen.add((table.number, row.name))
+    return Tables(path, content['families'], tables)
+
+
+def _data(where: str, name: str, value: Any) -> Data:
+    where = f'{where}: data {name}'
+    _check_keys(where, value, ('task', 'train_images', 'size', 'metrics'), ('cpu',))
+    metrics = []
+    for metric, settings in value['metrics'].items():
+        _check_keys(f'{where}, {metric}', settings, ('logged',), ('label', 'factor', 'tta'))
+        metrics.append(Metric(**{'name': metric, 'label': metric, **settings}))
+    return Data(
+        name,
+        value['task'],
+        value['train_images'],
+        _size(where, value['size']),
+        tuple(metrics),
+        value.get('cpu', False),
+    )
+
+
+def _table(where: str, value: Any, data: dict[str, Data], families: dict[str, dict]) -> Table:
+    _check_keys(f'{where}: a table', value, ('number', 'title', 'data', 'rows'))
+    number, title = str(value['number']), value['title']
+    of = _one_of(f'{where}: {title}: data', value['data'], data)
+    rows = tuple(_row(f'{where}: {title}', row, data[of], families) for row in value['rows'])
+    return Table(number, title, data[of], rows)
+
+
+def _row(where: str, value: Any, data: Data, families: dict[str, dict]) -> Row:
+    metrics = {metric.name for metric in data.metrics}
+    optional = ('size', 'params', 'flops', 'params_at', 'params_without_head', 'init', 'note')
+    _check_keys(f'{where}: a row', value, ('name', 'family', 'config'), (*optional, *metrics))
+    where = f'{where}: {value["name"]}'
+    _one_of(f'{where}: family', value['family'], families)
+    size = _size(where, value.get('size', data.size))
+    printed = {name: value[name] for name in value if name in metrics}
+    for name, figure in {**printed, **{key: value.get(key) for key in optional[1:4]}}.items():
+        if figure is not None and not isinstance(figure, (int, float)):
+            raise UserError(f'{where}: {name} must be a number, but is {figure!r}')
+    given = {key: value[key] for key in optional[1:] if key in value}
+    return Row(
+        value['name'], value['family'], value['config'], data, size, metrics=printed, **given
+    )
+
+
+def _check_keys(
+    where: str, value: Any, required: Iterable[str], optional: Iterable[str] = ()
+) -> None:
+    if not isinstance(value, dict):
+        raise UserError(f'{where}: {", ".join(required)} are expected, but not {value!r}')
+    for key in required:
+        if key not in value:
+            raise UserError(f'{where} lacks {key}: {value}')
+    known = (*required, *optional)
+    for key in value:
+        if key not in known:
+            raise UserError(f'{where}: nothing is called {key!r}{did_you_mean(str(key), known)}')
+
+
+def _one_of(where: str, value: str, known: Iterable[str]) -> str:
+    if value not in known:
+        raise UserError(f'{where} must be one of {", ".join(known)}, but is {value!r}')
+    return value
+
+
+def _size(where: str, value: Any) -> tuple[int, int]:
+    valid = isinstance(value, (list, tuple)) and len(value) == 2
+    if not valid or not all(isinstance(side, int) and side > 0 for side in value):
+        raise UserError(f'{where}: size must be [height, width], but is {value!r}')
+    return value[0], value[1]
+
+
+def _keys(row: Row) -> Iterator[str]:
+    yield row.name.lower()
+    yield Path(row.config).stem.lower()
+
+
+def _near(name: str, tables: Iterable[Table]) -> str:
+    rows = [row for table in tables for row in table.rows]
+    names = [row.name for row in rows]
+    return did_you_mean(name, [*names, *(Path(row.config).stem for row in rows)]) or (
+        f'; there are {", ".join(names)}'
+    )
