@@ -45,7 +45,9 @@ def model(name):
 
 
 def test_every_config_is_in_a_table_and_every_row_has_a_config():
-    assert sorted(f'{name}.py' for name in NAMES) == sorted(TABLES.by_config())
+    # tests/test_study does the same for the study's.
+    names = [f'{name}.py' for name in NAMES if not name.startswith('studies/')]
+    assert sorted(names) == sorted(TABLES.by_config())
 
 
 @pytest.mark.parametrize('table', TABLES.tables, ids=lambda table: table.title)
@@ -64,7 +66,7 @@ def test_configs_say_which_row_they_are(table):
 @pytest.mark.parametrize('name', NAMES)
 def test_model_has_the_printed_size(name):
     check_model(config(name))
-    for row in TABLES.by_config()[f'{name}.py']:
+    for row in TABLES.by_config().get(f'{name}.py', []):
         if row.params is None:
             continue
         at = dict(img_size=row.params_at) if row.params_at else {}
