@@ -64,5 +64,6 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
+# The one before stays until the next is written: a run may be stopped at any time.
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
 auto_scale_lr = dict(base_batch_size=256)

@@ -115,6 +115,8 @@ def test_data_and_optimiser_can_be_built(name):
         Compose(cfg.get('tta_pipeline', []))
         wrapper = cfg.optim_wrapper.copy()
         wrapper.type = 'OptimWrapper'  # mixed precision needs a GPU
+        for setting in ('dtype', 'loss_scale'):
+            wrapper.pop(setting, None)
         optimizer = build_optim_wrapper(model(name), wrapper).optimizer
     decays = {
         id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']

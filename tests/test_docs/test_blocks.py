@@ -98,7 +98,9 @@ def _run(words, monkeypatch):
 
 
 def _build(code, path):
-    """Load a config, build its model, give its optimizer a model."""
+    """Load a config and build its model, or without one give its optimizer a model."""
+    # A page's relative _base_ is beside the configs.
+    code = re.sub(r"^_base_ = '\./", f"_base_ = '{ROOT}/configs/", code, flags=re.MULTILINE)
     path.write_text(code)
     cfg = Config.fromfile(path)
     cfg.setdefault('default_scope', 'mmpretrain')
@@ -106,7 +108,7 @@ def _build(code, path):
     if 'model' in cfg:
         check_model(cfg)
         MODELS.build(cfg.model)
-    if 'optim_wrapper' in cfg:
+    elif 'optim_wrapper' in cfg:
         arch = dict(embed_dims=8, depths=(1, 0, 0, 0))
         model = Classifier(V2M(arch, img_size=32, out_indices=0), 10)
         groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
