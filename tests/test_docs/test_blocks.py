@@ -8,17 +8,17 @@ page are one program; those that do nothing but assign are configs: loaded, chec
 import ast
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from cifar_data import make_cifar10
 from classifier import Classifier
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from PIL import Image
 from runners import forget_runners
 
 from mmv2m.engine.preflight.model import check_model
@@ -42,16 +42,12 @@ RUN = {
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder that looks like the repository's, with a tiny CIFAR-10 of one image a class."""
+    """A folder that looks like the repository's, with a tiny CIFAR-10."""
     for name in ('tools', 'configs'):
         (tmp_path / name).symlink_to(ROOT / name)
-    rng = np.random.default_rng(0)
-    for split in ('train', 'test'):
-        for label in range(10):
-            folder = tmp_path / f'data/cifar10/{split}/{label}'
-            folder.mkdir(parents=True)
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / '0.png')
+    shutil.copytree(ROOT / 'docs', tmp_path / 'docs')
     monkeypatch.chdir(tmp_path)
+    make_cifar10()
     yield
     forget_runners()
 
@@ -102,7 +98,9 @@ def _run(words, monkeypatch):
 
 
 def _build(code, path):
-    """Load a config, build its model, give its optimizer a model."""
+    """Load a config and build its model, or without one give its optimizer a model."""
+    # A page's relative _base_ is beside the configs.
+    code = re.sub(r"^_base_ = '\./", f"_base_ = '{ROOT}/configs/", code, flags=re.MULTILINE)
     path.write_text(code)
     cfg = Config.fromfile(path)
     cfg.setdefault('default_scope', 'mmpretrain')
@@ -110,7 +108,7 @@ def _build(code, path):
     if 'model' in cfg:
         check_model(cfg)
         MODELS.build(cfg.model)
-    if 'optim_wrapper' in cfg:
+    elif 'optim_wrapper' in cfg:
         arch = dict(embed_dims=8, depths=(1, 0, 0, 0))
         model = Classifier(V2M(arch, img_size=32, out_indices=0), 10)
         groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups

@@ -1,0 +1,4 @@
+# Table 4, UL + LR.
+_base_ = './v2m-t_cifar10.py'
+
+model = dict(backbone=dict(corners=('UL', 'LR')))

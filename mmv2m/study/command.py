@@ -1,0 +1,170 @@
+"""The command line of tools/study.py, and what it does."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmv2m.engine.cli import OptionsAction
+from mmv2m.engine.config import load_config
+from mmv2m.engine.errors import UserError
+from mmv2m.engine.records import load_record, load_records
+from mmv2m.reproduce.obstacles import find_obstacles
+from mmv2m.reproduce.runs import Runs, train_row
+
+from .budget import Budget, expected_seconds
+from .outcome import Outcomes
+from .plan import Run, Study, load_study, plan_runs
+from .plot import draw_summary
+from .summary import Summary, update_page
+
+__all__ = ['ROOT', 'parse_study_args', 'study']
+
+ROOT = Path(__file__).resolve().parents[2]
+PLOT = Path('images/study.png')
+
+
+def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
+    """Parse the command line.
+
+    Args:
+        argv: The arguments; None for those of the process.
+
+    Raises:
+        UserError: If ``--cfg-options`` cannot be read, or arguments do not go together.
+    """
+    parser = ArgumentParser(
+        description='The reduced-scale study: trains what has no record yet. Stopped at any time, '
+        'the same command goes on where it was'
+    )
+    parser.add_argument(
+        '--runs', nargs='+', default=[], help='comparisons, or configs without .py; default: all'
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    parser.add_argument('--list', action='store_true', help='list the runs and train nothing')
+    parser.add_argument('--summary', action='store_true', help='print the results, train nothing')
+    parser.add_argument(
+        '--out', type=Path, help='with --summary: put table and plot into this folder, at study.md'
+    )
+    parser.add_argument(
+        '--budget-minutes',
+        type=float,
+        help='start no run that would not end within so many minutes',
+    )
+    parser.add_argument('--study', type=Path, help='default: configs/studies/cifar10.yml')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/study'))
+    parser.add_argument('--records', type=Path, help="default: the repository's records/cifar10")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        default={},
+        metavar='KEY=VALUE',
+        help="settings in the place of the configs'; their results are a study of their own",
+    )
+    args = parser.parse_args(argv)
+    if args.list and args.summary:
+        raise UserError('--list and --summary: give one of the two')
+    if args.out and not args.summary:
+        raise UserError('--out says where the summary goes: give --summary too')
+    if any(seed < 0 for seed in args.seeds):
+        raise UserError(f'--seeds must not be negative: {args.seeds}')
+    return args
+
+
+def study(args: Namespace) -> int:
+    """Do what the command line says.
+
+    Args:
+        args: From :func:`parse_study_args`.
+
+    Returns:
+        The exit status: 1 if a run failed, 130 if the user stopped it, else 0, also if the budget
+        ended.
+
+    Raises:
+        UserError: If the study or a record cannot be read, a run is unknown, or one cannot be
+            trained here.
+    """
+    plan = load_study(args.study or ROOT / 'configs/studies/cifar10.yml')
+    comparisons = plan.select(args.runs)
+    runs = plan_runs(comparisons, args.seeds)
+    outcomes = _outcomes(args)
+    if args.summary:
+        _summarise(Summary(plan, comparisons, outcomes, args.seeds), args.out)
+        return 0
+    todo = [run for run in runs if outcomes.of_run(run) is None]
+    if args.list:
+        _list(runs, todo, outcomes)
+        return 0
+    print(f'{len(runs) - len(todo)} of {len(runs)} runs are done', flush=True)
+    _check(todo, args)
+    try:
+        return _train(todo, plan, args)
+    except KeyboardInterrupt:
+        print('stopped; the same command goes on where this was', file=sys.stderr, flush=True)
+        return 130
+
+
+def _outcomes(args: Namespace) -> Outcomes:
+    return Outcomes(load_records(_records(args)), args.cfg_options)
+
+
+def _records(args: Namespace) -> Path:
+    return args.records or ROOT / 'records/cifar10'
+
+
+def _check(todo: Sequence[Run], args: Namespace) -> None:
+    """Say what is missing before the first run, not before the last one."""
+    for config in dict.fromkeys(run.config for run in todo):
+        cfg = load_config(str(config), args.cfg_options)
+        for obstacle in find_obstacles(cfg, training=True, cpu=True):
+            raise UserError(f'{config.stem}: {obstacle.kind}: {obstacle.message}')
+
+
+def _train(todo: Sequence[Run], plan: Study, args: Namespace) -> int:
+    budget = Budget(args.budget_minutes)
+    configs = [arm.config for c in plan.comparisons for arm in c.arms]
+    failed = 0
+    for number, run in enumerate(todo, 1):
+        expected = expected_seconds(run.config, configs, _outcomes(args))
+        if not budget.allows(expected):
+            print(
+                f'stopping before {run.name}, which may take {expected / 60:.1f} minutes; the same '
+                f'command goes on with it and {len(todo) - number} more',
+                flush=True,
+            )
+            break
+        print(f'[{number}/{len(todo)}] {run.name}', flush=True)
+        failed += not _train_one(run, plan, args)
+    return int(failed > 0)
+
+
+def _train_one(run: Run, plan: Study, args: Namespace) -> bool:
+    runs = Runs(args.work_dir, _records(args), seed=run.seed, options=args.cfg_options)
+    try:
+        path = train_row(run.row(plan.data), run.config, runs)
+    except UserError as error:
+        print(f'{run.name}: {error}', file=sys.stderr, flush=True)
+        return False
+    metrics = load_record(path).metrics
+    print(f'{run.name}: {plan.metric} {metrics[plan.metric]:.2f}, in {path}', flush=True)
+    return True
+
+
+def _list(runs: Sequence[Run], todo: Sequence[Run], outcomes: Outcomes) -> None:
+    for run in runs:
+        record = outcomes.of_run(run)
+        state = 'to do' if record is None else f'done in {record.seconds:.0f} s'
+        print(f'{run.name:40} {state}')
+    print(f'{len(runs) - len(todo)} of {len(runs)} runs are done')
+
+
+def _summarise(summary: Summary, out: Path | None) -> None:
+    print(summary.as_markdown())
+    if out is None:
+        return
+    if summary.any_results:
+        draw_summary(summary, out / PLOT)
+    plot = PLOT.as_posix() if summary.any_results else None
+    update_page(out / 'study.md', summary.as_markdown(plot))
