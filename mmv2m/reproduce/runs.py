@@ -118,7 +118,7 @@ def train_row(row: Row, config: Path, runs: Runs) -> Path:
         metrics,
         checkpoint,
         work_dir=state.folder,
-        seed=runs.seed,
+        seed=options['randomness.seed'],
         gpus=runs.gpus,
         seconds=state.seconds,
     )
