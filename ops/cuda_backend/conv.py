@@ -157,7 +157,7 @@ def convs_backward(
         launch(
             Launch(
                 'conv_backward.cu',
-                call.definitions(steps, grad_y, grad_x, grad_x, BLOCKS=blocks),
+                call.definitions(steps, grad_y, grad_x, BLOCKS=blocks),
                 (rows[turn], call.groups),
                 32 * call.warps,
                 0,

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from ..layers import (
 )
 from .arch import parse_arch
 from .settings import check_v2m
-from .staged import StagedBackbone
+from .staged import StagedBackbone, drop_path_rates
 
 __all__ = ['V2M']
 
@@ -181,7 +180,7 @@ class V2M(StagedBackbone):
     def _build_stages(self, drop_path_rate: float, norm_cfg: dict, mixer_cfg: dict) -> ModuleList:
         """The stages up to the last output."""
         arch, stages = self.arch, ModuleList()
-        rates = torch.linspace(0, drop_path_rate, sum(arch.depths), device='cpu').tolist()
+        rates = drop_path_rates(arch.depths, drop_path_rate)
         for i, width in enumerate(arch.widths[: self.stages_built]):
             stage = Sequential()
             if arch.is_pyramid and i > 0:
@@ -189,6 +188,6 @@ class V2M(StagedBackbone):
             first = sum(arch.depths[:i])
             for k in range(first, first + arch.depths[i]):
                 cfg = dict(mixer_cfg, scans=arch.scans and arch.scans[k])
-                stage.append(V2MBlock(width, rates[k], norm_cfg, cfg, arch.ffn_ratio))
+                stage.append(V2MBlock(width, next(rates), norm_cfg, cfg, arch.ffn_ratio))
             stages.append(stage)
         return stages

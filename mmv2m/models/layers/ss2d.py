@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from mmv2m.ops import gated_linear
 
 from .class_token import insert_zeros, strip_cross
 from .corner_ssm import build_corner_ssm
+from .out_projection import OutProjection
 from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
@@ -80,7 +80,6 @@ class SS2D(BaseModule):
         self.geometry = geometry
         self.class_token = class_token
         self.gated = gated
-        self.out_proj_scale = out_proj_scale
         self.backend = backend
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16) if dt_rank == 'auto' else int(dt_rank)
@@ -104,21 +103,7 @@ class SS2D(BaseModule):
         )
         self.attention = ScanAttention(inner) if scans else nn.Identity()
         self.out_norm = nn.Identity() if gated else SameDtypeLayerNorm(inner)
-        self.out_proj = nn.Linear(inner, embed_dims, bias=False)
-        self.reset_out_proj()
-
-    def reset_out_proj(self) -> None:
-        """PyTorch's own initialisation of a linear layer, scaled by ``out_proj_scale``."""
-        self.out_proj.reset_parameters()
-        with torch.no_grad():
-            self.out_proj.weight *= self.out_proj_scale
-
-    def init_weights(self) -> None:
-        """Initialise as configured, then put back ``out_proj``'s own initialisation."""
-        first_time = not self.is_init
-        super().init_weights()
-        if first_time:
-            self.reset_out_proj()
+        self.out_proj = OutProjection(inner, embed_dims, out_proj_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens of a map.
