@@ -10,7 +10,7 @@ from ..directions import get_direction
 from ..triton_backend import scan_backward as triton_scan_backward
 from ..triton_backend.scan import ScanInputs
 from ..triton_backend.segments import SegmentEdges
-from .arguments import Map, choose_warps, make_map
+from .arguments import NUMBERS, Map, choose_warps, make_map
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .scan_arguments import Tile, pack_scan, scan_definitions, serves, whole_states
 
@@ -148,4 +148,4 @@ class BackwardScan:
     def _definitions(self) -> dict[str, Any]:
         maps = (self.x, self.delta, self.grad_y)
         common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, maps)
-        return dict(common, SHARED_Y=self.sums)
+        return dict(common, GRADIENT=NUMBERS[self.grad_y.dtype], SHARED_Y=self.sums)

@@ -110,6 +110,15 @@ def test_dtypes(dtype):
 
 
 @needs_a_device
+@pytest.mark.parametrize('channels', [5, 36])
+def test_output_gradients_of_more_precision(channels):
+    """Those that come through a gate are in float32, whatever the maps are in."""
+    scan, truth = make_scan((1, 2, 7, channels), 16, ['left'], dtype=torch.bfloat16)
+    scan.grad_y = scan.grad_y.float()
+    compare(scan, truth, torch.bfloat16)
+
+
+@needs_a_device
 def test_maps_at_odd_addresses():
     scan, truth = make_scan((1, 2, 5, 32), 16, ['right'], B='token', C=None)
     storage = torch.empty(scan.x.numel() + 1, device=DEVICE)

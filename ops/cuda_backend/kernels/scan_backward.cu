@@ -4,8 +4,8 @@
 // 1 or one vector a token. Two things make it faster, which Triton cannot express: a thread owns a
 // patch of channels times states (tile.cuh), and the states' history lies in shared memory.
 //
-// Given to the compiler, beside what scan.cuh needs: SHARED_Y, whether one output gradient serves
-// all directions.
+// Given to the compiler, beside what scan.cuh needs: GRADIENT, the type of output gradients; SHARED_Y,
+// whether one of them serves all directions.
 #include "scan.cuh"
 
 constexpr int SIDES = B_TOKEN + C_TOKEN;
@@ -26,10 +26,10 @@ struct Gradients {
 
 // Where a thread finds what a walk back needs besides, and leaves.
 struct WalkBack {
-  const NUMBER* grad_y;
+  const GRADIENT* grad_y;
   NUMBER *grad_x, *grad_delta;
 
-  DEVICE WalkBack(const NUMBER* grad_outputs, const Gradients& grads, const Map& map,
+  DEVICE WalkBack(const GRADIENT* grad_outputs, const Gradients& grads, const Map& map,
                   const Lane& lane, const Place& place) {
     long long shared = lane.entry * map.channels + place.channel;
     long long own = lane.k * map.tokens() * map.channels + shared;
@@ -261,8 +261,8 @@ struct Warp {
 // grads.C (grid.y, K, tokens, states). carried: (grid.y, grid.x, WARPS, most_chunks, TILE_FLOATS),
 // unless lanes are single chunks.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
-    scan_backward(Scan scan, const NUMBER* grad_y, const float* incoming, Gradients grads, Map map,
-                  float* carried, int states, int chunk, int most_chunks) {
+    scan_backward(Scan scan, const GRADIENT* grad_y, const float* incoming, Gradients grads,
+                  Map map, float* carried, int states, int chunk, int most_chunks) {
   SHARED(HeldStates, shared_history);
   int number = threadIdx.x / 32;
   HeldStates* history = shared_history + number * PATCH;
