@@ -172,4 +172,4 @@ def convs_backward(
             ),
             x.device,
         )
-    return grad_x, grad_gate, grad_weight.sum(0), None if bias is None else grad_bias.sum(0)
+    return grad_x, grad_gate, grad_weight, None if bias is None else grad_bias

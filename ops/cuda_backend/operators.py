@@ -7,6 +7,7 @@ from ..triton_backend.kernel_set import TRITON
 from .conv import convs_backward, convs_forward
 from .scan_backward import scans_backward
 from .scan_forward import scans_forward
+from .sums import sum_rows
 
 __all__ = [
     'conv_backward',
@@ -22,6 +23,7 @@ CUDA = TRITON._replace(
     convs_backward=convs_backward,
     scans_forward=scans_forward,
     scans_backward=scans_backward,
+    sum_rows=sum_rows,
 )
 
 conv_forward = partial(single.conv_forward, kernels=CUDA)

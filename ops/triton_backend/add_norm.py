@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from .kernels.add_norm import add_norm_backward_kernel, add_norm_forward_kernel
+from .launch import launch
 
 __all__ = ['add_norm_backward', 'add_norm_forward']
 
@@ -26,7 +27,9 @@ def add_norm_forward(
     options = _options(branch, bias)
     if branch.numel():
         rows = branch.numel() // branch.shape[-1]
-        add_norm_forward_kernel[(triton.cdiv(rows, options['BLOCK_R']),)](
+        launch(
+            add_norm_forward_kernel,
+            (triton.cdiv(rows, options['BLOCK_R']),),
             *(branch, residual, weight, bias, normed, total, rows, branch.shape[-1], eps),
             **options,
         )
@@ -51,7 +54,9 @@ def add_norm_backward(
     grad_weight = weight.new_empty((programs, channels))
     grad_bias = None if bias is None else torch.empty_like(grad_weight)
     if total.numel():
-        add_norm_backward_kernel[(programs,)](
+        launch(
+            add_norm_backward_kernel,
+            (programs,),
             *(grad_normed, grad_total, total, weight),
             *(grad_branch, grad_residual, grad_weight, grad_bias),
             *(total.numel() // channels, channels, eps, tiles),

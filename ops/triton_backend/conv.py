@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .kernels.conv_backward import conv_backward_kernel
 from .kernels.conv_forward import conv_forward_kernel
+from .launch import launch
 from .layout import Grid, even_parts, group_directions, token_layout
 
 __all__ = ['convs_backward', 'convs_forward']
@@ -49,7 +50,9 @@ def convs_forward(
     gate, gate_token = (None, 0) if gate is None else token_layout(gate)
     for group in group_directions(directions):
         programs = group.lanes(grid) * triton.cdiv(grid.channels, CHANNELS)
-        conv_forward_kernel[(programs, group.directions)](
+        launch(
+            conv_forward_kernel,
+            (programs, group.directions),
             *(x, gate, weight.contiguous(), bias, y),
             *(group.length(grid), grid.width, grid.tokens, grid.channels),
             *(x_token, gate_token, group.packed, group.reverse, int(group.along_h)),
@@ -83,7 +86,8 @@ def convs_backward(
         directions: As there.
 
     Returns:
-        Gradients of ``x``, ``gate``, ``weight`` and ``bias``; what the directions share is summed.
+        Gradients of ``x``, ``gate``, ``weight`` and ``bias``, summed over the directions that share
+        them. The last two are partial sums, still to be summed over their first axis.
     """
     grid, shared, taps = Grid.of(x), x.dim() == 4, weight.shape[1]
     groups = group_directions(directions) if grad_y.numel() else []
@@ -99,7 +103,9 @@ def convs_backward(
     weight, grad_y = weight.contiguous(), grad_y.contiguous()
     for turn, group in enumerate(groups):
         rows = slice(sum(programs[:turn]), sum(programs[: turn + 1]))
-        conv_backward_kernel[(programs[turn] * triton.cdiv(grid.channels, CHANNELS),)](
+        launch(
+            conv_backward_kernel,
+            (programs[turn] * triton.cdiv(grid.channels, CHANNELS),),
             *(grad_y, x, gate, weight, bias, grad_x, grad_gate),
             *(grad_weight[rows], grad_bias[rows]),
             *(group.lanes(grid), LANES_PER_PROGRAM, group.length(grid), grid.width),
@@ -114,4 +120,4 @@ def convs_backward(
             BLOCK_E=CHANNELS,
             num_warps=1,
         )
-    return grad_x, grad_gate, grad_weight.sum(0), None if bias is None else grad_bias.sum(0)
+    return grad_x, grad_gate, grad_weight, None if bias is None else grad_bias

@@ -5,6 +5,7 @@ import triton
 from torch import Tensor
 
 from .kernels.gate import gate_backward_kernel, gate_forward_kernel
+from .launch import launch
 from .layout import Grid, token_layout
 
 __all__ = ['gate_backward', 'gate_forward']
@@ -18,7 +19,9 @@ def gate_forward(x: Tensor, z: Tensor) -> Tensor:
     y = torch.empty(tuple(grid), dtype=z.dtype, device=z.device)
     if y.numel():
         (x, x_token), (z, z_token) = token_layout(x), token_layout(z)
-        gate_forward_kernel[_tiles(grid)](
+        launch(
+            gate_forward_kernel,
+            _tiles(grid),
             *(x, z, y, grid.tokens, grid.channels, x_token, z_token),
             BLOCK_T=BLOCK_TOKENS,
             BLOCK_E=BLOCK_CHANNELS,
@@ -33,7 +36,9 @@ def gate_backward(grad_y: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]
     grad_z = torch.empty(tuple(grid), dtype=z.dtype, device=z.device)
     if grad_x.numel():
         (x, x_token), (z, z_token) = token_layout(x), token_layout(z)
-        gate_backward_kernel[_tiles(grid)](
+        launch(
+            gate_backward_kernel,
+            _tiles(grid),
             *(grad_y.contiguous(), x, z, grad_x, grad_z),
             *(grid.tokens, grid.channels, x_token, z_token),
             BLOCK_T=BLOCK_TOKENS,

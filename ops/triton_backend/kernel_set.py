@@ -1,6 +1,6 @@
 """Which kernels the operators are put together from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -12,6 +12,11 @@ from .scan_backward import scans_backward
 __all__ = ['TRITON', 'KernelSet']
 
 
+def sum_rows(partial: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Finish partial sums: over the first axis of each, in fixed order."""
+    return [None if p is None else p.sum(0) for p in partial]
+
+
 class KernelSet(NamedTuple):
     """Functions that launch kernels, each like Triton's of its name."""
 
@@ -19,6 +24,7 @@ class KernelSet(NamedTuple):
     convs_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor | None]]
     scans_forward: Callable[..., Tensor]
     scans_backward: Callable[..., dict[str, Any]]
+    sum_rows: Callable[[Sequence[Tensor | None]], list[Tensor | None]]
 
 
-TRITON = KernelSet(convs_forward, convs_backward, scans_forward, scans_backward)
+TRITON = KernelSet(convs_forward, convs_backward, scans_forward, scans_backward, sum_rows)

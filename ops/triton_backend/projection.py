@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from .kernels.projection import projection_kernel
+from .launch import launch
 from .layout import dot_dtype
 
 __all__ = ['Projected', 'project']
@@ -48,7 +49,9 @@ def project(
     sides = x.new_empty((*x.shape[:-1], count, padded), dtype=torch.float32)
     if x.numel():
         tokens = x.numel() // channels
-        projection_kernel[(triton.cdiv(tokens, BLOCK_TOKENS),)](
+        launch(
+            projection_kernel,
+            (triton.cdiv(tokens, BLOCK_TOKENS),),
             *(x, weight.contiguous(), dt_weight.contiguous(), dt_bias, low_rank, delta, sides),
             tokens,
             channels,

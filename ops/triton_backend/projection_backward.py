@@ -6,7 +6,12 @@ import torch
 import triton
 from torch import Tensor
 
-from .kernels.projection_backward import project_back_kernel, time_step_back_kernel
+from .kernels.projection_backward import (
+    join_kernel,
+    project_back_kernel,
+    time_step_back_kernel,
+)
+from .launch import launch
 from .layout import dot_dtype
 
 __all__ = ['project_backward']
@@ -32,19 +37,21 @@ def project_backward(
         grad_x: What ``x`` gets from elsewhere, (..., E), contiguous; what comes through the
             projection is added in place.
         grad_delta: (..., E), of the time steps before bias and softplus, contiguous.
-        grad_sides: One or two of B's and C's, each (..., N).
+        grad_sides: One or two of B's and C's, each (any number, ..., N) in float32, partial sums
+            over their first axis.
         x: As there, like the others.
         low_rank: What it returned.
         weight: As there.
         dt_weight: As there.
 
     Returns:
-        Gradients of ``weight`` and ``dt_weight``.
+        Gradients of ``weight`` and ``dt_weight``: partial sums in float32, still to be summed over
+        their first axis.
     """
     channels, rank = dt_weight.shape
     tokens = x.numel() // channels if channels else 0
     if not tokens:
-        return torch.zeros_like(weight), torch.zeros_like(dt_weight)
+        return torch.zeros_like(weight)[None], torch.zeros_like(dt_weight)[None]
     tiles, blocks = triton.cdiv(tokens, BLOCK_TOKENS), triton.cdiv(channels, BLOCK_CHANNELS)
     grid = (blocks, min(tiles, PROGRAMS))
     common: dict[str, Any] = dict(
@@ -56,21 +63,45 @@ def project_backward(
     )
     grad_low = x.new_empty((blocks, tokens, rank), dtype=torch.float32)
     grad_dt_weight = x.new_empty((grid[1], *dt_weight.shape), dtype=torch.float32)
-    time_step_back_kernel[grid](
+    launch(
+        time_step_back_kernel,
+        grid,
         *(grad_delta, low_rank, dt_weight.contiguous(), grad_low, grad_dt_weight),
         *(tokens, channels, tiles),
         rank=rank,
         RANK=max(16, triton.next_power_of_2(rank)),
         **common,
     )
-    sides = [side.reshape(tokens, -1) for side in grad_sides]
-    projected = torch.cat((grad_low.sum(0), *sides), -1).to(x.dtype)
+    projected = _join(grad_low, grad_sides, x)
     grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
-    project_back_kernel[grid](
+    launch(
+        project_back_kernel,
+        grid,
         *(projected, x, weight.contiguous(), grad_x, grad_weight),
         *(tokens, channels, tiles),
         width=weight.shape[0],
         WIDTH=max(16, triton.next_power_of_2(weight.shape[0])),
         **common,
     )
-    return grad_weight.sum(0).to(weight.dtype), grad_dt_weight.sum(0).to(dt_weight.dtype)
+    return grad_weight, grad_dt_weight
+
+
+def _join(grad_low: Tensor, grad_sides: list[Tensor], x: Tensor) -> Tensor:
+    """The gradient of what the projection makes of each token, (tokens, R + sides * N), like x."""
+    tokens, rank = grad_low.shape[1:]
+    states = grad_sides[0].shape[-1]
+    width = rank + len(grad_sides) * states
+    projected = x.new_empty((tokens, width))
+    launch(
+        join_kernel,
+        (triton.cdiv(tokens, BLOCK_TOKENS),),
+        *(grad_low, grad_sides[0], grad_sides[-1], projected, tokens),
+        *(grad_low.shape[0], grad_sides[0].shape[0]),
+        rank=rank,
+        states=states,
+        width=width,
+        WIDTH=triton.next_power_of_2(width),
+        BLOCK_T=BLOCK_TOKENS,
+        num_warps=4,
+    )
+    return projected

@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from .kernels.scan_forward import scan_forward_kernel
+from .launch import launch
 from .layout import Grid, even_parts, group_directions, token_layout
 from .segments import plan_segments, segment_states
 
@@ -112,7 +113,9 @@ def scans_forward(
     for turn, group in enumerate(group_directions(directions)):
         number, steps = segments or (1, group.length(grid))
         programs = group.lanes(grid) * number * triton.cdiv(grid.channels, CHANNELS)
-        scan_forward_kernel[(programs, 1 if sums else group.directions)](
+        launch(
+            scan_forward_kernel,
+            (programs, 1 if sums else group.directions),
             *inputs.tensors(),
             start,
             y,

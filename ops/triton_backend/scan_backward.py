@@ -1,4 +1,4 @@
-"""Launching the backward kernel of the scan, and summing up what its programs leave."""
+"""Launching the backward kernel of the scan."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from .kernels.scan_backward import scan_backward_kernel
+from .launch import launch
 from .layout import DirectionGroup, dot_dtype, even_parts, group_directions
 from .scan import ScanInputs
 from .segments import SegmentEdges
@@ -38,7 +39,8 @@ def scans_backward(
 
     Returns:
         Gradients by the names of :class:`ScanInputs`; that of ``delta`` is always
-        (K, B, H, W, E), before bias and softplus, in the dtype of ``x``.
+        (K, B, H, W, E), before bias and softplus, in the dtype of ``x``. All but those of ``x`` and
+        ``delta`` are partial sums in float32, still to be summed over their first axis.
     """
     groups = group_directions(inputs.directions) if grad_y.numel() else []
     edges = SegmentEdges.of(grad_y, inputs, sums)
@@ -47,7 +49,7 @@ def scans_backward(
     grad_y = grad_y.contiguous()
     for turn, group in enumerate(groups):
         _launch_backward(grad_y, inputs, sums, buffers, group, turn, edges)
-    return buffers.sum_up()
+    return {**buffers.maps, **buffers.partial}
 
 
 @dataclass
@@ -99,11 +101,6 @@ class _BackwardBuffers:
             return value
         return value[self.rows[turn] : self.rows[turn + 1]]
 
-    def sum_up(self) -> dict[str, Tensor | None]:
-        """All gradients; in fixed order, so two runs agree to the bit."""
-        summed = {name: None if p is None else p.sum(0) for name, p in self.partial.items()}
-        return {**self.maps, **summed}
-
 
 def _launch_backward(
     grad_y: Tensor,
@@ -124,7 +121,9 @@ def _launch_backward(
     states = options['STATES']
     carried = (programs, chunks, CHANNELS, states) if chunks > 1 else (1,)
     fast = dtype != torch.float32 and states >= GROUP
-    scan_backward_kernel[(programs,)](
+    launch(
+        scan_backward_kernel,
+        (programs,),
         grad_y,
         *inputs.tensors(),
         *(edges.states, edges.gradients),

@@ -13,6 +13,7 @@ import triton
 from torch import Tensor
 
 from .kernels.scan_segments import chain_segments_kernel, sum_segments_kernel
+from .launch import launch
 from .layout import group_directions
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def _edges(
         ADJOINT=adjoint, STATES=padded, STRETCH=STRETCH // max(1, padded // 4), BLOCK_E=CHANNELS
     )
     (first, first_token, shared), (second, second_token, kind) = values, side
-    sum_segments_kernel[(blocks * lanes, group.directions)](
+    launch(
+        sum_segments_kernel,
+        (blocks * lanes, group.directions),
         *(first, inputs.delta, inputs.delta_bias, inputs.A, second, edges, totals),
         *(group.length(grid), grid.width, grid.tokens, grid.channels, inputs.states),
         *(first_token, inputs.delta_token, second_token),
@@ -132,7 +135,9 @@ def _edges(
         **options,
         num_warps=1,
     )
-    chain_segments_kernel[(blocks * group.lanes(grid), group.directions)](
+    launch(
+        chain_segments_kernel,
+        (blocks * group.lanes(grid), group.directions),
         *(edges, totals, inputs.A, grid.channels, inputs.states),
         *(group.packed, group.reverse, segments.number),
         **options,

@@ -26,8 +26,8 @@ def conv_backward(
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, weight, bias``."""
-    grad_x, _, *others = kernels.convs_backward(grad_y[None], x, None, weight, bias, [direction])
-    return grad_x, *others
+    grad_x, _, *partial = kernels.convs_backward(grad_y[None], x, None, weight, bias, [direction])
+    return grad_x, *kernels.sum_rows(partial)
 
 
 def scan_forward(
@@ -71,6 +71,9 @@ def scan_backward(
         ungated = kernels.scans_forward(inputs, dtype=torch.float32)[0]
         grad_y, grad_z = gate_backward(grad_y, ungated, z)
     grads = kernels.scans_backward(grad_y[None], inputs)
+    parameters = ('A', 'B', 'C', 'D', 'delta_bias')
+    summed = kernels.sum_rows([grads[name] for name in parameters])
+    grads.update(zip(parameters, summed, strict=True))
     grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias = (
         _like(grads[name], value)
         for name, value in dict(x=x, delta=delta, A=A, B=B, C=C, D=D, delta_bias=delta_bias).items()

@@ -60,13 +60,12 @@ def ssm_backward(
     inputs, low_rank = _scan_inputs(given, directions, projects, kernels)
     grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
     sides = [grads[name] for name in ('B', 'C') if grads[name] is not None]
-    grad_x_proj, grad_dt_proj = project_backward(
+    projections = project_backward(
         *(grads['x'], grads['delta'], sides, inputs.x, low_rank, given.x_proj, given.dt_proj)
     )
-    return (
-        *kernels.convs_backward(grads['x'], *given.conv(), directions),
-        *(grad_x_proj, grad_dt_proj, grads['delta_bias'], grads['A'], grads['D']),
-    )
+    grad_x, grad_gate, *taps = kernels.convs_backward(grads['x'], *given.conv(), directions)
+    partial = [*taps, *projections, grads['delta_bias'], grads['A'], grads['D']]
+    return grad_x, grad_gate, *kernels.sum_rows(partial)
 
 
 def _scan_inputs(

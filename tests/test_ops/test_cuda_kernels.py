@@ -17,6 +17,7 @@ pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_forward import scans_forward  # noqa: E402
+from mmv2m.ops.cuda_backend.sums import PARTS, sum_rows  # noqa: E402
 from mmv2m.ops.triton_backend.scan import ScanInputs  # noqa: E402
 
 ON_GPU = torch.cuda.is_available()
@@ -32,7 +33,11 @@ LAUNCH = launch if ON_GPU else emulate
 
 def run(scan):
     LAUNCH(scan.call(), torch.device(DEVICE))
-    return dict(scan.sum_up(), y=scans_forward(scan.inputs, scan.sums, launch=LAUNCH))
+    gradients = scan.gradients()
+    names = [name for name in gradients if name not in ('x', 'delta')]
+    summed = sum_rows([gradients[name] for name in names], launch=LAUNCH)
+    gradients.update(zip(names, summed, strict=True))
+    return dict(gradients, y=scans_forward(scan.inputs, scan.sums, launch=LAUNCH))
 
 
 def make_scan(shape, states, directions, sums=False, dtype=torch.float32, most_steps=None, **kinds):
@@ -161,7 +166,10 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
     given = [None if t is None else t.to(DEVICE) for t in tensors]
     grad_y = normal(len(directions), *grid, channels).to(dtype)
     y = convs_forward(*given, directions, launch=LAUNCH)
-    gradients = convs_backward(grad_y.to(DEVICE), *given, directions, launch=LAUNCH)
+    *of_maps, of_weight, of_bias = convs_backward(
+        grad_y.to(DEVICE), *given, directions, launch=LAUNCH
+    )
+    gradients = [*of_maps, *sum_rows([of_weight, of_bias], launch=LAUNCH)]
 
     leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
     x, gate, weight, bias = leaves
@@ -198,3 +206,14 @@ def test_the_compilers_words_are_passed_on(tmp_path, monkeypatch):
     monkeypatch.setenv('MMV2M_CACHE_DIR', str(tmp_path))
     with pytest.raises(RuntimeError, match=r'scan_backward.cu does not compile(.|\n)*NUMBER'):
         compile_kernel('scan_backward.cu', (('STATES', 16),), 'sm_90')
+
+
+@needs_a_device
+def test_sums_of_rows():
+    """More matrices than a launch serves, among them none, an empty one and one without rows."""
+    shapes = [(1, 1), (3, 40, 2), (70, 33), (5, 0), (0, 4), *[(2, 3)] * PARTS]
+    partial = [None, *(torch.randn(shape, device=DEVICE) for shape in shapes)]
+    first, *sums = sum_rows(partial, launch=LAUNCH)
+    assert first is None
+    for rows, total in zip(partial[1:], sums, strict=True):
+        torch.testing.assert_close(total, rows.double().sum(0).float())

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-__all__ = ['project_back_kernel', 'time_step_back_kernel']
+__all__ = ['join_kernel', 'project_back_kernel', 'time_step_back_kernel']
 
 
 @triton.jit
@@ -53,6 +53,47 @@ def time_step_back_kernel(
         sums = tl.dot(grad.trans(), low, sums, input_precision=PRECISION)
     first = tl.program_id(1).to(tl.int64) * channels * rank
     tl.store(grad_dt_weight + first + matrix, sums, in_matrix)
+
+
+@triton.jit
+def join_kernel(
+    grad_low,
+    grad_first,
+    grad_second,
+    grad_projected,
+    tokens,
+    blocks,
+    groups,
+    rank: tl.constexpr,
+    states: tl.constexpr,
+    width: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+):
+    """Finish the sums of what a token's projection gets, and put them side by side.
+
+    Shapes: partial sums grad_low (blocks, tokens, rank), grad_first and, if there is room for it in
+    ``width``, grad_second (groups, tokens, states), float32; grad_projected (tokens, width). Grid:
+    (token tiles,).
+    """
+    token = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    inside = (token < tokens)[:, None]
+    row = token.to(tl.int64)[:, None]
+    column = tl.arange(0, WIDTH)[None, :]
+    sums = tl.zeros((BLOCK_T, WIDTH), tl.float32)
+    where = row * rank + column
+    for _ in range(blocks):
+        sums += tl.load(grad_low + where, inside & (column < rank), 0)
+        where += tokens * rank
+    state = column - rank
+    where = row * states + state
+    for _ in range(groups):
+        sums += tl.load(grad_first + where, inside & (state >= 0) & (state < states), 0)
+        of_second = inside & (state >= states) & (column < width)
+        sums += tl.load(grad_second + where - states, of_second, 0)
+        where += tokens * states
+    result = sums.to(grad_projected.dtype.element_ty)
+    tl.store(grad_projected + row * width + column, result, inside & (column < width))
 
 
 @triton.jit
