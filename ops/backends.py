@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -107,11 +108,14 @@ def mamba_ssm_refusal(x: Tensor) -> str | None:
 def _late(module: str, name: str) -> Callable[..., Any]:
     """A function of a module here, imported when it runs: what it needs is optional."""
 
-    def run(*args: Any) -> Any:
-        found = importlib.import_module(f'.{module}', __package__)
-        return getattr(found, name)(*args)
+    @cache
+    def find() -> Callable[..., Any]:
+        found: Callable[..., Any] = getattr(
+            importlib.import_module(f'.{module}', __package__), name
+        )
+        return found
 
-    return run
+    return lambda *args: find()(*args)
 
 
 TRITON = Backend(
@@ -140,6 +144,10 @@ BACKENDS: dict[str, Backend] = {
         conv_backward=_late('cuda_backend.operators', 'conv_backward'),
         ssm_forward=_late('cuda_backend.operators', 'ssm_forward'),
         ssm_backward=_late('cuda_backend.operators', 'ssm_backward'),
+        gate_forward=_late('cuda_backend.operators', 'gate_forward'),
+        gate_backward=_late('cuda_backend.operators', 'gate_backward'),
+        add_norm_forward=_late('cuda_backend.operators', 'add_norm_forward'),
+        add_norm_backward=_late('cuda_backend.operators', 'add_norm_backward'),
     ),
     'triton': TRITON,
     'mamba_ssm': Backend(

@@ -1,7 +1,8 @@
 """Launching compiled kernels on PyTorch's current stream."""
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..triton_backend.launch import tell
 from .compile import Definitions, compile_kernel
 
-__all__ = ['Launch', 'Launcher', 'address', 'launch', 'multiprocessors']
+__all__ = [
+    'Launch',
+    'Launcher',
+    'Prepared',
+    'address',
+    'launch',
+    'multiprocessors',
+    'on_stream',
+]
 
 
 @dataclass(frozen=True)
@@ -52,28 +62,69 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+class Prepared:
+    """A kernel with the arguments that it is launched with, any number of times.
+
+    The arguments' memory may be written over between launches.
+
+    Args:
+        function: The driver's handle.
+        grid: Blocks along x, y and z.
+        threads: Of a block.
+        shared_bytes: Shared memory of a block.
+        arguments: As :mod:`ctypes` values, structures passed by value.
+    """
+
+    def __init__(
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared_bytes: int,
+        arguments: Sequence[Any],
+    ) -> None:
+        self.arguments = arguments
+        self._pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        self._shape = (function, *grid, threads, 1, 1, shared_bytes)
+
+    def run(self, stream: int) -> None:
+        """Launch behind what a stream, by its handle, has been given already.
+
+        Raises:
+            RuntimeError: If the driver refuses.
+        """
+        from cuda.bindings import driver
+
+        _check(driver.cuLaunchKernel(*self._shape, stream, ctypes.addressof(self._pointers), 0))
+
+
 def launch(call: Launch, device: torch.device) -> None:
     """Run a kernel on a GPU, behind what its stream has been given already.
 
     Raises:
         RuntimeError: If it cannot be compiled, loaded or launched.
     """
-    from cuda.bindings import driver
+    with on_stream(device) as stream:
+        function = _load(call.source, call.definitions, call.shared_bytes, device)
+        prepared = Prepared(
+            function, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments
+        )
+        prepared.run(stream)
+    tell(lambda: prepared)
 
+
+@contextmanager
+def on_stream(device: torch.device) -> Iterator[int]:
+    """Make a GPU's context the thread's, and give the handle of PyTorch's current stream there.
+
+    Anything but a GPU, which only an emulation runs on, has neither.
+    """
+    if device.type != 'cuda':
+        yield 0
+        return
     with torch.cuda.device(device):
         _enter_context()
-        kernel = _load(call.source, call.definitions, device)
-        if call.shared_bytes > 48 * 1024:
-            attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            _check(driver.cuFuncSetAttribute(kernel, attribute, call.shared_bytes))
-        pointers = (ctypes.c_void_p * len(call.arguments))(*map(ctypes.addressof, call.arguments))
-        stream = torch.cuda.current_stream(device).cuda_stream
-        _check(
-            driver.cuLaunchKernel(
-                *(kernel, *call.grid, 1, call.threads, 1, 1, call.shared_bytes),
-                *(stream, ctypes.addressof(pointers), 0),
-            )
-        )
+        yield torch.cuda.current_stream(device).cuda_stream
 
 
 def _enter_context() -> None:
@@ -86,13 +137,17 @@ def _enter_context() -> None:
 
 
 @cache
-def _load(source: str, definitions: Definitions, device: torch.device) -> Any:
+def _load(source: str, definitions: Definitions, shared_bytes: int, device: torch.device) -> Any:
     from cuda.bindings import driver
 
     major, minor = torch.cuda.get_device_capability(device)
     cubin = compile_kernel(source, definitions, f'sm_{major}{minor}')
     module = _check(driver.cuModuleLoadData(cubin))
-    return _check(driver.cuModuleGetFunction(module, source.removesuffix('.cu').encode()))
+    function = _check(driver.cuModuleGetFunction(module, source.removesuffix('.cu').encode()))
+    if shared_bytes > 48 * 1024:
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        _check(driver.cuFuncSetAttribute(function, attribute, shared_bytes))
+    return function
 
 
 def _check(result: tuple[Any, ...]) -> Any:

@@ -1,17 +1,22 @@
-"""The operators of ``triton_backend``, with the kernels that are in CUDA C++."""
+"""The operators of ``triton_backend``, with the kernels that are in CUDA C++, and replayed."""
 
 from functools import partial
 
-from ..triton_backend import single, ssm
+from ..triton_backend import add_norm, gate, single, ssm
 from ..triton_backend.kernel_set import TRITON
 from .conv import convs_backward, convs_forward
+from .replay import replayed
 from .scan_backward import scans_backward
 from .scan_forward import scans_forward
 from .sums import sum_rows
 
 __all__ = [
+    'add_norm_backward',
+    'add_norm_forward',
     'conv_backward',
     'conv_forward',
+    'gate_backward',
+    'gate_forward',
     'scan_backward',
     'scan_forward',
     'ssm_backward',
@@ -26,9 +31,13 @@ CUDA = TRITON._replace(
     sum_rows=sum_rows,
 )
 
-conv_forward = partial(single.conv_forward, kernels=CUDA)
-conv_backward = partial(single.conv_backward, kernels=CUDA)
-scan_forward = partial(single.scan_forward, kernels=CUDA)
-scan_backward = partial(single.scan_backward, kernels=CUDA)
-ssm_forward = partial(ssm.ssm_forward, kernels=CUDA)
-ssm_backward = partial(ssm.ssm_backward, kernels=CUDA)
+conv_forward = replayed(partial(single.conv_forward, kernels=CUDA))
+conv_backward = replayed(partial(single.conv_backward, kernels=CUDA))
+scan_forward = replayed(partial(single.scan_forward, kernels=CUDA))
+scan_backward = replayed(partial(single.scan_backward, kernels=CUDA))
+ssm_forward = replayed(partial(ssm.ssm_forward, kernels=CUDA))
+ssm_backward = replayed(partial(ssm.ssm_backward, kernels=CUDA))
+gate_forward = replayed(gate.gate_forward)
+gate_backward = replayed(gate.gate_backward)
+add_norm_forward = replayed(add_norm.add_norm_forward)
+add_norm_backward = replayed(partial(add_norm.add_norm_backward, sum_rows=sum_rows))

@@ -26,7 +26,7 @@ class Part(ctypes.Structure):
 
 
 def sum_rows(partial: Sequence[Tensor | None], launch: Launcher = launch) -> list[Tensor | None]:
-    """See :func:`mmv2m.ops.triton_backend.kernel_set.sum_rows`; float32 only."""
+    """See :func:`mmv2m.ops.triton_backend.sums.sum_rows`; float32 only."""
     sums = [None if p is None else p.new_empty(p.shape[1:]) for p in partial]
     pairs = [
         (p, total)

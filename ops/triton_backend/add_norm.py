@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .kernels.add_norm import add_norm_backward_kernel, add_norm_forward_kernel
 from .launch import launch
+from .sums import SumRows, sum_rows
 
 __all__ = ['add_norm_backward', 'add_norm_forward']
 
@@ -43,7 +44,8 @@ def add_norm_backward(
     weight: Tensor,
     bias: Tensor | None,
     eps: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    sum_rows: SumRows = sum_rows,
+) -> tuple[Tensor | None, ...]:
     """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output."""
     grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
     grad_branch, grad_residual = torch.empty_like(grad_normed), torch.empty_like(total)
@@ -62,8 +64,7 @@ def add_norm_backward(
             *(total.numel() // channels, channels, eps, tiles),
             **options,
         )
-    bias_sum = None if grad_bias is None else grad_bias.sum(0)
-    return grad_branch, grad_residual, grad_weight.sum(0), bias_sum
+    return grad_branch, grad_residual, *sum_rows([grad_weight, grad_bias])
 
 
 def _options(x: Tensor, bias: Tensor | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which kernels the operators are put together from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -8,13 +8,9 @@ from torch import Tensor
 from .conv import convs_backward, convs_forward
 from .scan import scans_forward
 from .scan_backward import scans_backward
+from .sums import SumRows, sum_rows
 
 __all__ = ['TRITON', 'KernelSet']
-
-
-def sum_rows(partial: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Finish partial sums: over the first axis of each, in fixed order."""
-    return [None if p is None else p.sum(0) for p in partial]
 
 
 class KernelSet(NamedTuple):
@@ -24,7 +20,7 @@ class KernelSet(NamedTuple):
     convs_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor | None]]
     scans_forward: Callable[..., Tensor]
     scans_backward: Callable[..., dict[str, Any]]
-    sum_rows: Callable[[Sequence[Tensor | None]], list[Tensor | None]]
+    sum_rows: SumRows
 
 
 TRITON = KernelSet(convs_forward, convs_backward, scans_forward, scans_backward, sum_rows)

@@ -1,0 +1,115 @@
+"""Watching an operator run once: what it allocates, and what it launches."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .launch import Prepared
+
+__all__ = ['Obstacle', 'Recorder', 'pointers_in', 'prepare_triton']
+
+ALLOCATIONS = {
+    torch.ops.aten.empty.memory_format,
+    torch.ops.aten.empty_like.default,
+    torch.ops.aten.empty_strided.default,
+    torch.ops.aten.new_empty.default,
+    torch.ops.aten.new_empty_strided.default,
+}
+
+SCALARS = {'i32': ctypes.c_int32, 'i64': ctypes.c_int64, 'fp32': ctypes.c_float}
+"""Types of arguments, by Triton's names."""
+
+
+class Obstacle(Exception):
+    """Why what an operator does cannot be repeated by launches alone."""
+
+
+class Recorder(TorchDispatchMode):
+    """While it is entered, notes what PyTorch allocates; :meth:`hear` notes launches.
+
+    Attributes:
+        allocated: All tensors allocated, kept alive so that their addresses stay apart.
+        launches: In order.
+        obstacle: The first thing that launches alone would not repeat, or None.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allocated: list[Tensor] = []
+        self.launches: list[Prepared] = []
+        self.obstacle: str | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Run an operation of PyTorch's, and note what it is."""
+        result = func(*args, **(kwargs or {}))
+        if func in ALLOCATIONS:
+            self.allocated.append(result)
+        elif not _is_view(func):
+            self.obstacle = self.obstacle or f'{func} runs between the launches'
+        return result
+
+    def hear(self, told: Any) -> None:
+        """Note a launch; see :func:`mmv2m.ops.triton_backend.launch.listening`."""
+        try:
+            self.launches.append(told if isinstance(told, Prepared) else prepare_triton(*told))
+        except (Obstacle, AttributeError) as problem:  # Triton's internals may change
+            self.obstacle = self.obstacle or str(problem)
+
+
+def _is_view(func: Any) -> bool:
+    aliases = [value.alias_info for value in func._schema.returns]
+    return bool(aliases) and all(a is not None and not a.is_write for a in aliases)
+
+
+def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) -> Prepared:
+    """A launch of Triton's as one of the driver's.
+
+    Args:
+        compiled: Triton's compiled kernel.
+        grid: Programs along up to three axes.
+        named: Its arguments by name.
+
+    Raises:
+        Obstacle: If the kernel needs what only Triton's own launcher provides.
+        AttributeError: If Triton is not as expected.
+    """
+    from cuda.bindings import driver
+
+    metadata = compiled.metadata
+    for name in ('global_scratch_size', 'profile_scratch_size', 'launch_cooperative_grid'):
+        if getattr(metadata, name, 0):
+            raise Obstacle(f'{metadata.name} has {name}')
+    arguments = []
+    for name, kind in compiled.src.signature.items():
+        if kind == 'constexpr':
+            continue
+        if not kind.startswith('*') and kind not in SCALARS:
+            raise Obstacle(f'{name} of {metadata.name} is a {kind}')
+        pointer = kind.startswith('*')
+        value = named[name]
+        arguments.append(ctypes.c_void_p(value.data_ptr()) if pointer else SCALARS[kind](value))
+    # Every kernel of Triton's ends in pointers to scratch memory, which these do not use.
+    arguments += [ctypes.c_void_p(None), ctypes.c_void_p(None)]
+    x, y, z = (*grid, 1, 1)[:3]
+    function = driver.CUfunction(int(compiled.function))
+    return Prepared(function, (x, y, z), 32 * metadata.num_warps, metadata.shared, arguments)
+
+
+def pointers_in(argument: Any) -> Iterator[tuple[int, int]]:
+    """Where each pointer in an argument of a kernel lies, and what it is; but for null ones."""
+    if isinstance(argument, ctypes.c_void_p):
+        if argument.value:
+            yield ctypes.addressof(argument), argument.value
+    elif isinstance(argument, ctypes.Array):
+        for element in argument:
+            yield from pointers_in(element)
+    elif isinstance(argument, ctypes.Structure):
+        for name, kind, *_ in argument._fields_:
+            place = ctypes.addressof(argument) + getattr(type(argument), name).offset
+            yield from pointers_in(kind.from_address(place))
