@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS
+from .operator import Backward, differentiate, operator
 
 __all__ = ['add_norm_op', 'conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
 
@@ -28,155 +29,6 @@ def _spread(grads: list[Tensor], inputs: tuple[Tensor | None, ...]) -> list[Tens
     """Undo :func:`_present`: None again for inputs that were None."""
     remaining = iter(grads)
     return [None if p is None else next(remaining) for p in inputs]
-
-
-@torch.library.custom_op('mmv2m::directional_scan', mutates_args=())
-def scan_op(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-    backend: str,
-) -> Tensor:
-    """:func:`mmv2m.ops.directional_scan` with its backend chosen."""
-    return (
-        BACKENDS[backend]
-        .scan_forward(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)
-        .contiguous()
-    )
-
-
-@torch.library.custom_op('mmv2m::directional_scan_backward', mutates_args=())
-def _scan_backward_op(
-    grad_y: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-    backend: str,
-) -> list[Tensor]:
-    return _present(
-        BACKENDS[backend].scan_backward(
-            grad_y, x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction
-        )
-    )
-
-
-@torch.library.custom_op('mmv2m::directional_conv', mutates_args=())
-def conv_op(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str) -> Tensor:
-    """:func:`mmv2m.ops.directional_conv` with its backend chosen."""
-    return BACKENDS[backend].conv_forward(x, weight, bias, direction).contiguous()
-
-
-@torch.library.custom_op('mmv2m::directional_conv_backward', mutates_args=())
-def _conv_backward_op(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str
-) -> list[Tensor]:
-    return _present(BACKENDS[backend].conv_backward(grad_y, x, weight, bias, direction))
-
-
-@torch.library.custom_op('mmv2m::directional_ssm', mutates_args=())
-def ssm_op(
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
-    directions: str,
-    projects: str,
-    reduction: str,
-    backend: str,
-) -> Tensor:
-    """:func:`mmv2m.ops.directional_ssm` on a backend that fuses it; directions with commas."""
-    forward = BACKENDS[backend].ssm_forward
-    assert forward is not None
-    tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return forward(tensors, directions.split(','), projects, reduction)
-
-
-@torch.library.custom_op('mmv2m::directional_ssm_backward', mutates_args=())
-def _ssm_backward_op(
-    grad_y: Tensor,
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight: Tensor,
-    conv_bias: Tensor | None,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
-    directions: str,
-    projects: str,
-    reduction: str,
-    backend: str,
-) -> list[Tensor]:
-    backward = BACKENDS[backend].ssm_backward
-    assert backward is not None
-    tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return _present(backward(grad_y, tensors, directions.split(','), projects, reduction))
-
-
-@torch.library.custom_op('mmv2m::gated_linear', mutates_args=())
-def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
-    """:func:`mmv2m.ops.gated_linear` on a backend that fuses the gate."""
-    gate = BACKENDS[backend].gate_forward
-    assert gate is not None
-    with torch.autocast(x.device.type, enabled=False):
-        return F.linear(gate(x, z), weight)
-
-
-@torch.library.custom_op('mmv2m::gated_linear_backward', mutates_args=())
-def _gated_linear_backward_op(
-    grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
-) -> list[Tensor]:
-    gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
-    assert gate is not None and gate_backward is not None
-    with torch.autocast(x.device.type, enabled=False):
-        flat = grad_y.flatten(0, -2)
-        grad_weight = flat.t() @ gate(x, z).flatten(0, -2)
-        return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
-
-
-@torch.library.custom_op('mmv2m::add_norm', mutates_args=())
-def add_norm_op(
-    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
-) -> tuple[Tensor, Tensor]:
-    """:func:`mmv2m.ops.add_norm` on a backend that fuses it."""
-    forward = BACKENDS[backend].add_norm_forward
-    assert forward is not None
-    return forward(branch, residual, weight, bias, eps)
-
-
-@torch.library.custom_op('mmv2m::add_norm_backward', mutates_args=())
-def _add_norm_backward_op(
-    grad_normed: Tensor,
-    grad_total: Tensor,
-    total: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    eps: float,
-    backend: str,
-) -> list[Tensor]:
-    backward = BACKENDS[backend].add_norm_backward
-    assert backward is not None
-    return _present(backward(grad_normed, grad_total, total, weight, bias, eps))
 
 
 def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
@@ -199,33 +51,7 @@ def _like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
     ]
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    tensors = [p for p in inputs if p is None or isinstance(p, Tensor)]
-    ctx.save_for_backward(*tensors)
-    ctx.options = inputs[len(tensors) :]
-
-
-def _differentiate(op: Any, backward_op: Any, fake: Any = _like_x) -> None:
-    """Give ``op`` its fake, its backward operator and that one's fake."""
-
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
-        inputs = ctx.saved_tensors
-        grads = _spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
-        return (*grads, *[None] * len(ctx.options))
-
-    op.register_fake(fake)
-    backward_op.register_fake(_like_inputs)
-    op.register_autograd(backward, setup_context=_save_inputs)
-
-
-_differentiate(scan_op, _scan_backward_op)
-_differentiate(conv_op, _conv_backward_op)
-_differentiate(ssm_op, _ssm_backward_op, _one_map_a_direction)
-_differentiate(gated_linear_op, _gated_linear_backward_op, _projected)
-
-
-@add_norm_op.register_fake
-def _(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     contiguous = torch.contiguous_format
     return (
         torch.empty_like(branch, memory_format=contiguous),
@@ -233,9 +59,182 @@ def _(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-@_add_norm_backward_op.register_fake
-def _(grad_normed: Tensor, grad_total: Tensor, total: Tensor, *parameters: Any) -> list[Tensor]:
+def _like_summands(
+    grad_normed: Tensor, grad_total: Tensor, total: Tensor, *parameters: Any
+) -> list[Tensor]:
     return _like_inputs(total, grad_normed, total, *parameters)
+
+
+@operator('directional_scan', _like_x)
+def scan_op(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+    backend: str,
+) -> Tensor:
+    """:func:`mmv2m.ops.directional_scan` with its backend chosen."""
+    return (
+        BACKENDS[backend]
+        .scan_forward(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)
+        .contiguous()
+    )
+
+
+@operator('directional_scan_backward', _like_inputs)
+def _scan_backward_op(
+    grad_y: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+    backend: str,
+) -> list[Tensor]:
+    return _present(
+        BACKENDS[backend].scan_backward(
+            grad_y, x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction
+        )
+    )
+
+
+@operator('directional_conv', _like_x)
+def conv_op(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str) -> Tensor:
+    """:func:`mmv2m.ops.directional_conv` with its backend chosen."""
+    return BACKENDS[backend].conv_forward(x, weight, bias, direction).contiguous()
+
+
+@operator('directional_conv_backward', _like_inputs)
+def _conv_backward_op(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str
+) -> list[Tensor]:
+    return _present(BACKENDS[backend].conv_backward(grad_y, x, weight, bias, direction))
+
+
+@operator('directional_ssm', _one_map_a_direction)
+def ssm_op(
+    x: Tensor,
+    gate: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: str,
+    projects: str,
+    reduction: str,
+    backend: str,
+) -> Tensor:
+    """:func:`mmv2m.ops.directional_ssm` on a backend that fuses it; directions with commas."""
+    forward = BACKENDS[backend].ssm_forward
+    assert forward is not None
+    tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    return forward(tensors, directions.split(','), projects, reduction)
+
+
+@operator('directional_ssm_backward', _like_inputs)
+def _ssm_backward_op(
+    grad_y: Tensor,
+    x: Tensor,
+    gate: Tensor | None,
+    conv_weight: Tensor,
+    conv_bias: Tensor | None,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    directions: str,
+    projects: str,
+    reduction: str,
+    backend: str,
+) -> list[Tensor]:
+    backward = BACKENDS[backend].ssm_backward
+    assert backward is not None
+    tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    return _present(backward(grad_y, tensors, directions.split(','), projects, reduction))
+
+
+@operator('gated_linear', _projected)
+def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
+    """:func:`mmv2m.ops.gated_linear` on a backend that fuses the gate."""
+    gate = BACKENDS[backend].gate_forward
+    assert gate is not None
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(gate(x, z), weight)
+
+
+@operator('gated_linear_backward', _like_inputs)
+def _gated_linear_backward_op(
+    grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
+) -> list[Tensor]:
+    gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
+    assert gate is not None and gate_backward is not None
+    with torch.autocast(x.device.type, enabled=False):
+        flat = grad_y.flatten(0, -2)
+        grad_weight = flat.t() @ gate(x, z).flatten(0, -2)
+        return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
+
+
+@operator('add_norm', _like_sum)
+def add_norm_op(
+    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+) -> tuple[Tensor, Tensor]:
+    """:func:`mmv2m.ops.add_norm` on a backend that fuses it."""
+    forward = BACKENDS[backend].add_norm_forward
+    assert forward is not None
+    return forward(branch, residual, weight, bias, eps)
+
+
+@operator('add_norm_backward', _like_summands)
+def _add_norm_backward_op(
+    grad_normed: Tensor,
+    grad_total: Tensor,
+    total: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    backend: str,
+) -> list[Tensor]:
+    backward = BACKENDS[backend].add_norm_backward
+    assert backward is not None
+    return _present(backward(grad_normed, grad_total, total, weight, bias, eps))
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    tensors = [p for p in inputs if p is None or isinstance(p, Tensor)]
+    ctx.save_for_backward(*tensors)
+    ctx.options = inputs[len(tensors) :]
+
+
+def _from_inputs(backward_op: Any) -> Backward:
+    """A gradient that takes the operator's inputs and is an operator itself."""
+
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
+        inputs = ctx.saved_tensors
+        grads = _spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
+        return (*grads, *[None] * len(ctx.options))
+
+    return backward
+
+
+differentiate(scan_op, _save_inputs, _from_inputs(_scan_backward_op))
+differentiate(conv_op, _save_inputs, _from_inputs(_conv_backward_op))
+differentiate(ssm_op, _save_inputs, _from_inputs(_ssm_backward_op))
+differentiate(gated_linear_op, _save_inputs, _from_inputs(_gated_linear_backward_op))
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -249,4 +248,4 @@ def _add_norm_backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tup
     return (*_spread(grads, (total, total, weight, bias)), None, None)
 
 
-add_norm_op.register_autograd(_add_norm_backward, setup_context=_save_total)
+differentiate(add_norm_op, _save_total, _add_norm_backward)
