@@ -15,11 +15,17 @@ from .launch import Launch, Launcher, address, launch, multiprocessors
 
 __all__ = ['convs_backward', 'convs_forward']
 
-STEPS, STEPS_BACKWARD = 7, 4
-"""Tokens whose loads a thread has under way together, at most."""
+STEPS = 7
+"""Tokens whose loads a thread has under way together, at most, in the forward kernel."""
 
-WARPS_AT_ONCE = 12
-"""Warps of a multiprocessor in the backward kernel: 168 registers a thread."""
+FORWARD_WARPS_AT_ONCE = {False: 27, True: 21}
+"""Warps of a multiprocessor in the forward kernel, without and with a gate: as registers suffice."""
+
+STEPS_BACKWARD = {False: 7, True: 5}
+"""Tokens whose loads are under way together in the backward kernel, likewise."""
+
+WARPS_AT_ONCE = {False: 15, True: 12}
+"""Warps of a multiprocessor in the backward kernel, likewise: 128 and 168 registers a thread."""
 
 INSTRUCTIONS_ASIDE = 0.75
 """What a step costs beside its channels, in channels: decides on how many a thread holds."""
@@ -112,11 +118,14 @@ def convs_forward(
         return y
     call = _Call(x, gate, weight, bias)
     longest = max(call.length(walk.axis) for walk in walks)
+    lanes = sum(call.lanes(walk.axis) for walk in walks)
+    blocks = FORWARD_WARPS_AT_ONCE[gate is not None] // call.warps
+    most = multiprocessors(x.device) * blocks // call.groups
     launch(
         Launch(
             'conv_forward.cu',
             call.definitions(even_parts(longest, STEPS), y),
-            (sum(call.lanes(walk.axis) for walk in walks), call.groups),
+            (max(1, min(lanes, most)), call.groups),
             32 * call.warps,
             0,
             (call.arguments(), ctypes.c_void_p(address(y)), make_map(call.grid, walks)),
@@ -141,7 +150,7 @@ def convs_backward(
     call = _Call(x, gate, weight, bias)
     walks = [get_direction(name) for name in directions] if grad_y.numel() else []
     axes = [axis for axis in (2, 1) if any(walk.axis == axis for walk in walks)]
-    blocks = WARPS_AT_ONCE // call.warps
+    blocks = WARPS_AT_ONCE[gate is not None] // call.warps
     most = max(1, multiprocessors(x.device) * blocks // call.groups)
     rows = [min(call.lanes(axis), most) for axis in axes]
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -152,7 +161,7 @@ def convs_backward(
     for turn, axis in enumerate(axes):
         first, last = sum(rows[:turn]), sum(rows[: turn + 1])
         members = [k for k, walk in enumerate(walks) if walk.axis == axis]
-        steps = even_parts(call.length(axis) + call.taps - 1, STEPS_BACKWARD)
+        steps = even_parts(call.length(axis), STEPS_BACKWARD[gate is not None])
         parts = (grad_weight[first:last], grad_bias[first:last])
         launch(
             Launch(

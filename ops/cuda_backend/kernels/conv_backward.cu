@@ -22,6 +22,16 @@ struct Stretch {
   Held x[WAIT + STEPS], gate[WAIT + STEPS];
   float opening[WAIT + STEPS][CHANNELS_HELD];  // sigmoid of the gate
 
+  DEVICE void begin() {
+#pragma unroll
+    for (int i = 0; i < WAIT; ++i) {
+      x[i].clear();
+      gate[i].clear();
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) opening[i][c] = 0.f;
+    }
+  }
+
   // The end of a stretch is what goes before the next.
   DEVICE void move_on() {
 #pragma unroll
@@ -69,6 +79,47 @@ DEVICE void shift(Taps& values) {
   }
 }
 
+// Where a thread leaves the gradients of a lane's inputs, and finds what is there `again` to be added
+// to.
+struct Leaving {
+  NUMBER *grad_x, *grad_gate;
+  int step, length;
+  bool again;
+
+  DEVICE bool is_inside(int t) const { return t >= 0 && t < length; }
+
+  DEVICE void load(Held& before_x, Held& before_gate, int t, const ChannelPlace& place) const {
+    bool added = again && is_inside(t);
+    if (SHARED_X) place.load(before_x, grad_x + t * step, added);
+    if (HAS_GATE) place.load(before_gate, grad_gate + t * step, added);
+  }
+
+  // Store the gradient of token t, which its taps have left in `out`; its own x, gate and the gate's
+  // opening are number `i` of the stretch.
+  DEVICE void store(Channels& out, const Stretch& now, int i, const Held& before_x,
+                    const Held& before_gate, int t, const ChannelPlace& place) const {
+    Channels gate, x;
+    if (HAS_GATE) {
+      Channels to_gate;
+      before_gate.get(to_gate);
+      now.gate[i].get(gate);
+      now.x[i].get(x);
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) {
+        to_gate[c] += out[c] * x[c] * silu_grad(gate[c], now.opening[i][c]);
+        out[c] *= gate[c] * now.opening[i][c];
+      }
+      place.store(grad_gate + t * step, to_gate, is_inside(t));
+    }
+    if (SHARED_X) {
+      before_x.get(x);
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) out[c] += x[c];
+    }
+    place.store(grad_x + t * step, out, is_inside(t));
+  }
+};
+
 // A walk over one lane. `again`: what the directions share has been written, and is added to.
 DEVICE void walk_lane(const Conv& conv, const NUMBER* grad_y, const ConvGradients& grads,
                       const Map& map, const Lane& lane, const ChannelPlace& place, bool again,
@@ -78,29 +129,30 @@ DEVICE void walk_lane(const Conv& conv, const NUMBER* grad_y, const ConvGradient
   long long shared = lane.entry * map.channels + place.channel;
   long long own = lane.k * map.tokens() * map.channels + shared;
   const NUMBER* upstream = grad_y + own;
-  NUMBER* grad_x = grads.x + (SHARED_X ? shared : own);
   NUMBER* grad_gate = HAS_GATE ? grads.gate + shared : nullptr;
+  Leaving leaving = {grads.x + (SHARED_X ? shared : own), grad_gate, step, lane.length, again};
 
   Stretch now;
-#pragma unroll
-  for (int i = 0; i < WAIT; ++i) {
-    now.x[i].clear();
-    now.gate[i].clear();
-#pragma unroll
-    for (int c = 0; c < CHANNELS_HELD; ++c) now.opening[i][c] = 0.f;
-  }
+  now.begin();
   Taps window = {}, pending = {};
-  for (int start = 0; start < lane.length + WAIT; start += STEPS) {
+  Held last_x[WAIT > 0 ? WAIT : 1], last_gate[WAIT > 0 ? WAIT : 1];
+  int start = 0;
+  for (; start < lane.length; start += STEPS) {
     Held dy[STEPS], before_x[STEPS], before_gate[STEPS];
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
-      int t = start + j, done = t - WAIT;
-      bool there = t < lane.length, added = again && done >= 0 && done < lane.length;
+      int t = start + j;
+      bool there = t < lane.length;
       place.load(now.x[WAIT + j], walk.x + t * walk.x_step, there);
       if (HAS_GATE) place.load(now.gate[WAIT + j], walk.gate + t * walk.gate_step, there);
       place.load(dy[j], upstream + t * step, there);
-      if (SHARED_X) place.load(before_x[j], grad_x + done * step, added);
-      if (HAS_GATE) place.load(before_gate[j], grad_gate + done * step, added);
+      leaving.load(before_x[j], before_gate[j], t - WAIT, place);
+    }
+    if (start + STEPS >= lane.length) {
+#pragma unroll
+      for (int i = 0; i < WAIT; ++i) {
+        leaving.load(last_x[i], last_gate[i], start + STEPS + i - WAIT, place);
+      }
     }
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
@@ -117,35 +169,17 @@ DEVICE void walk_lane(const Conv& conv, const NUMBER* grad_y, const ConvGradient
       dy[j].get(grad);
       through_silu(grad, window, taps, bias);
       through_taps(pending, sums, grad, window, taps);
-
       // The input of WAIT steps ago has been seen by every tap now.
-      int done = start + j - WAIT;
-      bool there = done >= 0 && done < lane.length;
-      Channels out, x;
-#pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) out[c] = pending[0][c];
-      if (HAS_GATE) {
-        Channels to_gate;
-        before_gate[j].get(to_gate);
-        now.gate[j].get(gate);
-        now.x[j].get(x);
-#pragma unroll
-        for (int c = 0; c < CHANNELS_HELD; ++c) {
-          to_gate[c] += out[c] * x[c] * silu_grad(gate[c], now.opening[j][c]);
-          out[c] *= gate[c] * now.opening[j][c];
-        }
-        place.store(grad_gate + done * step, to_gate, there);
-      }
-      if (SHARED_X) {
-        before_x[j].get(x);
-#pragma unroll
-        for (int c = 0; c < CHANNELS_HELD; ++c) out[c] += x[c];
-      }
-      place.store(grad_x + done * step, out, there);
+      leaving.store(pending[0], now, j, before_x[j], before_gate[j], start + j - WAIT, place);
       shift(window);
       shift(pending);
     }
     now.move_on();
+  }
+#pragma unroll
+  for (int i = 0; i < WAIT; ++i) {
+    leaving.store(pending[0], now, i, last_x[i], last_gate[i], start + i - WAIT, place);
+    shift(pending);
   }
 }
 

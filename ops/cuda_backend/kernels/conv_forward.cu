@@ -14,21 +14,13 @@ DEVICE void convolve(Channels& out, const float (&window)[TAPS][CHANNELS_HELD], 
   }
 }
 
-// Grid: (lanes of all directions, groups of WARPS warps along the channels).
-//
-// Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
-// (E,); y (K, tokens, E). `*_token` is the distance between tokens.
-extern "C" __global__ void __launch_bounds__(WARPS * 32)
-    conv_forward(Conv conv, NUMBER* y, Map map) {
-  ChannelPlace place = find_place(map);
-  Lane lane = find_lane(map, blockIdx.x);
+// A walk over one lane.
+DEVICE void walk_lane(const Conv& conv, NUMBER* y, const Map& map, const Lane& lane,
+                      const ChannelPlace& place, const Taps& taps, const Channels& bias) {
   InputWalk walk(conv, map, lane, place);
   NUMBER* out = y + (lane.k * map.tokens() + lane.entry) * map.channels + place.channel;
   int out_step = lane.step * map.channels;
-  Taps taps, window = {};
-  Channels bias;
-  load_taps(taps, bias, conv, place);
-
+  Taps window = {};
   for (int start = 0; start < lane.length; start += STEPS) {
     Held inputs[STEPS], gates[STEPS];
 #pragma unroll
@@ -54,5 +46,23 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
         for (int c = 0; c < CHANNELS_HELD; ++c) window[i][c] = window[i + 1][c];
       }
     }
+  }
+}
+
+// Grid: (any number of blocks, which share out the lanes of all directions; groups of WARPS warps
+// along the channels).
+//
+// Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
+// (E,); y (K, tokens, E). `*_token` is the distance between tokens.
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+    conv_forward(Conv conv, NUMBER* y, Map map) {
+  ChannelPlace place = find_place(map);
+  Taps taps;
+  Channels bias;
+  load_taps(taps, bias, conv, place);
+  int lanes = 0;
+  for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
+  for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
+    walk_lane(conv, y, map, find_lane(map, unit), place, taps, bias);
   }
 }
