@@ -1,6 +1,7 @@
 """What the kernels' arguments have in common."""
 
 import ctypes
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -9,7 +10,15 @@ from torch import Tensor
 from ..directions import Direction
 from ..triton_backend.layout import Grid
 
-__all__ = ['NUMBERS', 'Map', 'choose_warps', 'loads_at_once', 'make_map', 'within_reach']
+__all__ = [
+    'NUMBERS',
+    'Map',
+    'choose_warps',
+    'copied_at_once',
+    'loads_at_once',
+    'make_map',
+    'within_reach',
+]
 
 NUMBERS = {torch.float32: 'float', torch.bfloat16: 'bfloat16', torch.float16: 'float16'}
 """What the kernels call dtypes."""
@@ -50,6 +59,22 @@ def loads_at_once(count: int, tensors: Iterable[tuple[Tensor | None, int]]) -> b
         t is None or (t.data_ptr() % (count * t.element_size()) == 0 and token % count == 0)
         for t, token in tensors
     )
+
+
+def copied_at_once(columns: int, tensors: Iterable[tuple[Tensor | None, int]]) -> int:
+    """Bytes of the longest copies that make up ``columns`` neighbouring numbers of each token.
+
+    Args:
+        columns: Of a token.
+        tensors: As for :func:`loads_at_once`; all those that are there of the same dtype.
+    """
+    numbers = [
+        n
+        for t, token in tensors
+        if t is not None
+        for n in (t.data_ptr(), columns * t.element_size(), token * t.element_size())
+    ]
+    return math.gcd(16, *numbers)
 
 
 def within_reach(grid: Grid, token: int) -> bool:

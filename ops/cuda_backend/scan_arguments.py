@@ -8,10 +8,19 @@ from typing import Any
 from torch import Tensor
 
 from ..triton_backend.scan import ScanInputs
-from .arguments import NUMBERS, loads_at_once, within_reach
+from .arguments import NUMBERS, copied_at_once, loads_at_once, within_reach
 from .launch import address
 
-__all__ = ['Scan', 'Tile', 'pack_scan', 'scan_definitions', 'serves', 'whole_states']
+__all__ = [
+    'Scan',
+    'Tile',
+    'pack_scan',
+    'scan_definitions',
+    'serves',
+    'side_bytes',
+    'staged_bytes',
+    'whole_states',
+]
 
 SOFTPLUS = dict(none=0, apply=1, applied=2)
 MOST_STATES = 32
@@ -75,6 +84,16 @@ def pack_scan(inputs: ScanInputs, x: Tensor, delta: Tensor, start: Tensor | None
     )
 
 
+def side_bytes(inputs: ScanInputs) -> int:
+    """Of a number of B and C."""
+    return next((t.element_size() for t in (inputs.B, inputs.C) if t is not None), 4)
+
+
+def staged_bytes(tokens: int, columns: int, number: int) -> int:
+    """Size of ``Staged`` in stage.cuh, from the bytes of a number."""
+    return -(-tokens * columns * number // 64) * 64
+
+
 def scan_definitions(
     inputs: ScanInputs, tile: Tile, warps: int, blocks: int, maps: Sequence[Tensor]
 ) -> dict[str, Any]:
@@ -100,6 +119,7 @@ def scan_definitions(
         STATES_HELD=tile.states_held,
         CHANNELS_HELD=tile.channels_held,
         WHOLE_STATES=inputs.states == tile.states and loads_at_once(tile.states_held, sides),
+        SIDE_BYTES=copied_at_once(inputs.states, sides),
         WHOLE_CHANNELS=vectors and channels % (warps * tile.channels) == 0,
         VECTORS=vectors,
         B_TOKEN=int(inputs.B_kind == 'token'),

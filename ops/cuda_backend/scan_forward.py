@@ -11,10 +11,18 @@ from ..triton_backend import scan as triton_scan
 from ..triton_backend.layout import even_parts
 from ..triton_backend.scan import ScanInputs
 from ..triton_backend.segments import plan_segments, segment_states
-from .arguments import NUMBERS, choose_warps, make_map
+from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
 from .compile import Definitions
 from .launch import Launch, Launcher, address, launch, multiprocessors
-from .scan_arguments import Tile, pack_scan, scan_definitions, serves, whole_states
+from .scan_arguments import (
+    Tile,
+    pack_scan,
+    scan_definitions,
+    serves,
+    side_bytes,
+    staged_bytes,
+    whole_states,
+)
 
 __all__ = ['scans_forward']
 
@@ -22,7 +30,13 @@ WARPS_AT_ONCE = {1: 32, 2: 32, 4: 24, 8: 16, 16: 16, 32: 16}
 """Warps of a multiprocessor, by states: as many as have registers enough."""
 
 STEPS = 8
-"""Tokens whose loads a thread has under way together, at most."""
+"""Tokens of a stretch, which a warp copies while it computes the one before, at most."""
+
+UNROLL = 2
+"""Steps whose instructions the compiler may mix."""
+
+SUMMED_STEPS = 32
+"""Longest lanes whose sums over directions are kept in shared memory."""
 
 
 def forward_tile(states: int) -> Tile:
@@ -64,44 +78,72 @@ class _ForwardScan:
         self.blocks = WARPS_AT_ONCE[self.tile.states] // self.warps
 
     def calls(self) -> Iterator[Launch]:
-        """One call; or, as sums have to be in order, one for each axis."""
+        """One call; or, as sums have to be in order, one for each axis or direction."""
         if not self.sums:
             yield self._call(range(len(self.walks)), adds=False)
             return
         adds = False
         for axis in (2, 1):
             members = [k for k, walk in enumerate(self.walks) if walk.axis == axis]
-            if members:
-                yield self._call(members, adds)
+            together = bool(members) and self._steps(members) <= SUMMED_STEPS
+            for part in [members] if together else [[k] for k in members]:
+                yield self._call(part, adds)
                 adds = True
 
     def _length(self, k: int) -> int:
         return self.grid.height if self.walks[k].axis == 1 else self.grid.width
 
+    def _steps(self, members: Sequence[int]) -> int:
+        """Of the longest lane or segment."""
+        return min(self.steps, max(map(self._length, members)))
+
     def _call(self, members: Sequence[int], adds: bool) -> Launch:
         # Where outputs are summed, a warp walks along its lanes in all directions of the axis.
         counted = members[:1] if self.sums else members
         lanes = sum(self.number * self.grid.tokens // self._length(k) for k in counted)
+        summed = self._steps(members) if self.sums and len(members) > 1 else 0
+        stretch = even_parts(self._steps(members), STEPS)
+        shared = 2 * self._stage_bytes(stretch) + summed * self.tile.channels * 4
         most = multiprocessors(self.x.device) * self.blocks // self.groups
         arguments = (
             pack_scan(self.inputs, self.x, self.delta, self.start),
             ctypes.c_void_p(address(self.y)),
             make_map(self.grid, [self.walks[k] for k in members], self.number, self.steps),
             ctypes.c_uint(sum(k << 4 * i for i, k in enumerate(members))),
-            *map(ctypes.c_int, (adds, self.inputs.states)),
+            *map(ctypes.c_int, (adds, self.inputs.states, summed)),
         )
         return Launch(
             'scan_forward.cu',
-            self._definitions(min(self.steps, max(map(self._length, members)))),
+            self._definitions(stretch),
             (max(1, min(lanes, most)), self.groups),
             32 * self.warps,
-            0,
+            shared * self.warps,
             arguments,
         )
 
-    def _definitions(self, length: int) -> Definitions:
-        maps = (self.x, self.delta)
-        common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, maps)
-        steps = even_parts(length, STEPS)
-        more = dict(OUTPUT=NUMBERS[self.y.dtype], SUMS=self.sums, STEPS=steps)
+    def _stage_bytes(self, stretch: int) -> int:
+        """Size of ``Stage`` in the kernel."""
+        inputs, channels, states = self.inputs, self.tile.channels, self.tile.states
+        return sum(
+            staged_bytes(stretch if whole else 1, columns, number)
+            for whole, columns, number in (
+                (True, channels, self.x.element_size()),
+                (True, channels, self.x.element_size()),
+                (inputs.B_kind == 'token', states, side_bytes(inputs)),
+                (inputs.C_kind == 'token', states, side_bytes(inputs)),
+                (self.sums, channels, self.y.element_size()),
+            )
+        )
+
+    def _definitions(self, stretch: int) -> Definitions:
+        maps, channels = (self.x, self.delta), self.grid.channels
+        common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, (*maps, self.y))
+        more = dict(
+            OUTPUT=NUMBERS[self.y.dtype],
+            SUMS=self.sums,
+            STEPS=stretch,
+            UNROLL=UNROLL,
+            MAP_BYTES=copied_at_once(channels, [(t, channels) for t in maps]),
+            SUM_BYTES=copied_at_once(channels, [(self.y, channels)]),
+        )
         return tuple({**common, **more}.items())

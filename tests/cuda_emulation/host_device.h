@@ -45,6 +45,14 @@ struct Barrier {
   int arrived = 0, passed = 0;
 };
 
+// A copy under way: its target holds no number before it arrives.
+struct Copy {
+  void* to;
+  std::vector<char> bytes;
+};
+typedef std::vector<Copy> Group;
+
+inline std::vector<std::vector<Group>> groups;  // of each thread; the last one is not committed
 inline std::vector<Fiber> fibers;
 inline std::vector<Barrier> warp_barriers;
 inline std::vector<float> exchanged, shared;
@@ -73,6 +81,7 @@ inline void run_fiber() {
 inline void run_block(int threads) {
   warp_barriers.assign(threads / 32, Barrier());
   block_barrier = Barrier();
+  groups.assign(threads, std::vector<Group>(1));
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = fibers[i];
     fiber.done = false;
@@ -134,6 +143,32 @@ inline float exchange(float x, int mask) {
   float other = emulation::exchanged[me ^ mask];
   __syncwarp();
   return other;
+}
+
+template <int BYTES>
+void copy_async(void* to, const void* from, bool there) {
+  static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
+  bool aligned = reinterpret_cast<size_t>(to) % BYTES == 0 &&
+                 (!there || reinterpret_cast<size_t>(from) % BYTES == 0);
+  if (!aligned) {
+    std::fprintf(stderr, "a copy is not aligned\n");
+    std::abort();
+  }
+  std::vector<char> bytes(BYTES, 0);
+  if (there) std::memcpy(bytes.data(), from, BYTES);
+  std::memset(to, 0xff, BYTES);
+  emulation::groups[threadIdx.x].back().push_back({to, bytes});
+}
+inline void commit_copies() { emulation::groups[threadIdx.x].emplace_back(); }
+template <int GROUPS>
+void await_copies() {
+  std::vector<emulation::Group>& groups = emulation::groups[threadIdx.x];
+  while ((int)groups.size() - 1 > GROUPS) {
+    for (const emulation::Copy& copy : groups.front()) {
+      std::memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
+    }
+    groups.erase(groups.begin());
+  }
 }
 
 inline float select(bool condition, float a, float b) { return condition ? a : b; }

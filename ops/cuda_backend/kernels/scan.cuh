@@ -76,20 +76,34 @@ DEVICE void load_ones(States& out, const Place& place) {
   for (int n = 0; n < STATES_HELD; ++n) out[n] = WHOLE_STATES || place.has_state(n) ? 1.f : 0.f;
 }
 
+// The thread's states of one token's B or C, at `from`, or of the constant 1.
+template <bool TOKEN>
+DEVICE void load_side(States& out, const SIDE* from, const Place& place) {
+  if (TOKEN) {
+    load_states(out, from, place);
+  } else {
+    load_ones(out, place);
+  }
+}
+
+// Likewise from where a warp has staged it: there, states that do not exist are zero.
+template <bool TOKEN>
+DEVICE void read_side(States& out, const SIDE* from, const Place& place) {
+  if (TOKEN) {
+    read_numbers(out, from);
+  } else {
+    load_ones(out, place);
+  }
+}
+
 // value * side, where the side may be known to be 1.
 template <bool TOKEN>
 DEVICE float times_side(float value, float side) {
   return TOKEN || !WHOLE_STATES ? value * side : value;
 }
 
-// The time step of what has been loaded, and the rest of what the step reads.
-DEVICE void finish_step(Step& now, const Walk& walk, const Place& place, const Channels& bias,
-                        int t) {
-  if (B_TOKEN) {
-    load_states(now.B, walk.B + t * walk.B_step, place);
-  } else {
-    load_ones(now.B, place);
-  }
+// The time step of what has been loaded, and dt x.
+DEVICE void finish_step(Step& now, const Channels& bias) {
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) {
     if (HAS_BIAS && SOFTPLUS != SOFTPLUS_APPLIED) now.dt[c] += bias[c];
@@ -102,7 +116,8 @@ DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Cha
                       int t) {
   place.load(out.x, walk.x + t * walk.map_step);
   place.load(out.dt, walk.delta + t * walk.map_step);
-  finish_step(out, walk, place, bias, t);
+  load_side<B_TOKEN>(out.B, walk.B + t * walk.B_step, place);
+  finish_step(out, bias);
 }
 
 // h = exp(dt A) h + dt x B

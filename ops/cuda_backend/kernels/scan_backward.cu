@@ -54,11 +54,7 @@ struct Sums {
 DEVICE void load_step_back(StepBack& out, const Walk& walk, const WalkBack& ends,
                            const Place& place, int t) {
   place.load(out.dy, ends.grad_y + t * walk.map_step);
-  if (C_TOKEN) {
-    load_states(out.C, walk.C + t * walk.C_step, place);
-  } else {
-    load_ones(out.C, place);
-  }
+  load_side<C_TOKEN>(out.C, walk.C + t * walk.C_step, place);
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) out.du[c] = out.decay[c] = 0.f;
 #pragma unroll

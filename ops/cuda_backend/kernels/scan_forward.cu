@@ -1,11 +1,91 @@
 // Selective scan, in several directions (V2M, Eq. 9-15), for B and C that are each the constant 1 or
 // one vector a token.
 //
+// A warp walks along its lanes a stretch of STEPS tokens at a time. While it computes one, the next
+// is on its way into shared memory, also across the ends of lanes: they may be short.
+//
 // Given to the compiler, beside what scan.cuh needs: SUMS, whether the outputs of all directions are
-// summed; OUTPUT, the type of outputs; STEPS, tokens whose loads are under way together.
+// summed; OUTPUT, the type of outputs; STEPS; MAP_BYTES, SIDE_BYTES and SUM_BYTES, which are copied
+// at once of maps, of B and C, and of earlier sums.
 #include "scan.cuh"
+#include "stage.cuh"
 
-typedef Numbers<NUMBER, CHANNELS_HELD> Held;
+// What a warp reads of a stretch; of what it never reads, a single token.
+struct Stage {
+  Staged<NUMBER, STEPS, WARP_CHANNELS> x, delta;
+  Staged<SIDE, B_TOKEN ? STEPS : 1, STATES> B;
+  Staged<SIDE, C_TOKEN ? STEPS : 1, STATES> C;
+  Staged<OUTPUT, SUMS ? STEPS : 1, WARP_CHANNELS> before;
+};
+
+// The lanes of a launch. If SUMS, `lanes` counts those of one direction, and `numbers` has each
+// direction's position among all, four bits each.
+struct Work {
+  Map map;
+  int lanes;
+  unsigned numbers;
+
+  DEVICE Work(const Map& map, unsigned numbers) : map(map), lanes(map.lanes(0)), numbers(numbers) {
+    if (SUMS) return;
+    for (int k = 1; k < map.directions; ++k) lanes += map.lanes(k);
+  }
+};
+
+// A warp's position on its way along the lanes. If SUMS, it walks along each in one direction after
+// the other.
+struct Cursor {
+  int unit, turn, start;
+  Lane lane;
+
+  DEVICE Cursor(const Work& work) : unit(blockIdx.x), turn(0), start(0) { find_lane(work); }
+
+  DEVICE bool there(const Work& work) const { return unit < work.lanes; }
+  DEVICE int steps() const { return min(STEPS, lane.length - start); }
+  // The lane's number among those of all directions.
+  DEVICE int number(const Work& work) const { return SUMS ? lane.k * work.lanes + unit : unit; }
+
+  DEVICE void find_lane(const Work& work) {
+    if (!there(work)) return;
+    lane = ::find_lane(work.map, SUMS ? turn * work.lanes + unit : unit);
+    if (SUMS) lane.k = work.numbers >> 4 * turn & 15;
+  }
+
+  // On to the next stretch.
+  DEVICE void advance(const Work& work) {
+    start += STEPS;
+    if (start < lane.length) return;
+    start = 0;
+    if (!SUMS || ++turn == work.map.directions) {
+      turn = 0;
+      unit += gridDim.x;
+    }
+    find_lane(work);
+  }
+};
+
+// Begin to copy the stretch at a position; if `adds`, also what earlier launches have left of it.
+DEVICE void copy_stretch(Stage& stage, const Scan& scan, const OUTPUT* y, const Map& map,
+                         const Cursor& at, int channel, int states, bool adds) {
+  const Lane& lane = at.lane;
+  long long own = lane.entry + (long long)at.start * lane.step;
+  long long token = lane.k * map.tokens() + own;
+  int steps = at.steps(), map_step = lane.step * map.channels, channels = map.channels - channel;
+  long long first = token * map.channels + channel;
+  copy_tokens<MAP_BYTES>(stage.x, scan.x + first, map_step, steps, channels);
+  copy_tokens<MAP_BYTES>(stage.delta, scan.delta + first, map_step, steps, channels);
+  if (B_TOKEN) {
+    const SIDE* B = scan.B + token * scan.B_token;
+    copy_tokens<SIDE_BYTES>(stage.B, B, lane.step * scan.B_token, steps, states);
+  }
+  if (C_TOKEN) {
+    const SIDE* C = scan.C + token * scan.C_token;
+    copy_tokens<SIDE_BYTES>(stage.C, C, lane.step * scan.C_token, steps, states);
+  }
+  if (SUMS && adds) {
+    const OUTPUT* sums = y + own * map.channels + channel;
+    copy_tokens<SUM_BYTES>(stage.before, sums, map_step, steps, channels);
+  }
+}
 
 // The sums over states of what the thread's channels are read out as.
 DEVICE void read_out(Channels& out, const Tile& state, const States& C) {
@@ -17,82 +97,128 @@ DEVICE void read_out(Channels& out, const Tile& state, const States& C) {
   }
 }
 
-// Walk along a lane and leave its outputs at `y`, or add them `again` to what is there.
-DEVICE void walk_lane(const Walk& walk, const Place& place, const Parameters& given, Tile& state,
-                      OUTPUT* y, int length, bool again) {
-  int owned = place.owned();
-  OUTPUT* mine = y + owned;
-  for (int start = 0; start < length; start += STEPS) {
-    Held xs[STEPS], deltas[STEPS];
-    float before[STEPS][CHANNELS_OWNED];
+// A step, and what it is read out as: the sums of the channels from owned() on are at the front.
+DEVICE void walk_step(Channels& out, Tile& state, const Stage& stage, const Place& place,
+                      const Parameters& given, int j) {
+  Step now;
+  States C;
+  read_numbers(now.x, &stage.x.at[j][place.in_warp()]);
+  read_numbers(now.dt, &stage.delta.at[j][place.in_warp()]);
+  read_side<B_TOKEN>(now.B, &stage.B.at[B_TOKEN ? j : 0][place.state], place);
+  read_side<C_TOKEN>(C, &stage.C.at[C_TOKEN ? j : 0][place.state], place);
+  finish_step(now, given.bias);
+  advance(state, given.A_log2, now);
+  read_out(out, state, C);
+  spread_sum<CHANNELS_HELD, STATE_LANES, 1>(out, place.lane);
 #pragma unroll
-    for (int j = 0; j < STEPS; ++j) {
-      int at = (start + j) * walk.map_step;
-      bool there = start + j < length;
-      place.load(xs[j], walk.x + at, there);
-      place.load(deltas[j], walk.delta + at, there);
-#pragma unroll
-      for (int i = 0; i < CHANNELS_OWNED; ++i) {
-        bool added = SUMS && again && there && place.has_channel(owned + i);
-        before[j][i] = added ? to_float(mine[at + i]) : 0.f;
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < STEPS; ++j) {
-      int t = start + j;
-      if (t >= length) break;
-      Step now;
-      States C;
-      xs[j].get(now.x);
-      deltas[j].get(now.dt);
-      finish_step(now, walk, place, given.bias, t);
-      if (C_TOKEN) {
-        load_states(C, walk.C + t * walk.C_step, place);
-      } else {
-        load_ones(C, place);
-      }
-      advance(state, given.A_log2, now);
-      Channels out;
-      read_out(out, state, C);
-      spread_sum<CHANNELS_HELD, STATE_LANES, 1>(out, place.lane);
-#pragma unroll
-      for (int i = 0; i < CHANNELS_OWNED; ++i) {
-        if (HAS_D) out[i] += pick(given.skip, owned + i) * pick(now.x, owned + i);
-        if (SUMS) out[i] += before[j][i];
-        if (place.has_channel(owned + i) && place.speaks()) {
-          mine[t * walk.map_step + i] = from_float<OUTPUT>(out[i]);
-        }
-      }
-    }
+  for (int i = 0; i < CHANNELS_OWNED; ++i) {
+    if (HAS_D) out[i] += pick(given.skip, place.owned() + i) * pick(now.x, place.owned() + i);
   }
 }
 
+// Where the outputs of a stretch go. Those of all directions but the last are kept in shared memory
+// (`sums`), whose tokens are `sums_step` apart; the last one's are stored, `y_step` apart.
+struct Outlet {
+  OUTPUT* y;
+  float* sums;
+  int y_step, sums_step;
+  bool adds, first, last;
+
+  DEVICE Outlet(OUTPUT* outputs, float* kept, const Work& work, const Cursor& at,
+                const Place& place, bool again) {
+    const Lane& lane = at.lane;
+    const Map& map = work.map;
+    long long token = (SUMS ? 0 : lane.k * map.tokens()) + lane.entry;
+    y_step = lane.step * map.channels;
+    y = outputs + token * map.channels + (long long)at.start * y_step + place.channel +
+        place.owned();
+    sums_step = lane.step < 0 ? -WARP_CHANNELS : WARP_CHANNELS;
+    sums = kept + (lane.step < 0 ? lane.length - 1 : 0) * WARP_CHANNELS + at.start * sums_step;
+    first = at.turn == 0;
+    last = at.turn + 1 == map.directions;
+    adds = again && first;
+  }
+
+  // Of the stretch's step j. The sums that the thread is left with are at the front of `out`.
+  DEVICE void leave(Channels& out, const Stage& stage, const Place& place, int j) const {
+    if (SUMS) {
+      float* kept = sums + j * sums_step;
+      float before[CHANNELS_OWNED] = {};
+      if (adds) {
+        read_numbers(before, &stage.before.at[SUMS ? j : 0][place.in_warp() + place.owned()]);
+      } else if (!first) {
+        read_numbers(before, kept);
+      }
+#pragma unroll
+      for (int i = 0; i < CHANNELS_OWNED; ++i) out[i] += before[i];
+      if (!last) {
+#pragma unroll
+        for (int i = 0; i < CHANNELS_OWNED; ++i) kept[i] = out[i];
+        return;
+      }
+    }
+    store(y + j * y_step, out, place);
+  }
+
+  DEVICE void store(OUTPUT* to, const Channels& out, const Place& place) const {
+    if (CHANNELS_OWNED == CHANNELS_HELD) {
+      place.store(to, out);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < CHANNELS_OWNED; ++i) {
+      bool mine = place.has_channel(place.owned() + i) && place.speaks();
+      if (mine) to[i] = from_float<OUTPUT>(out[i]);
+    }
+  }
+};
+
 // Grid: (any number of blocks, which share out the lanes; groups of WARPS * WARP_CHANNELS
-// channels). If SUMS, all directions of the map walk along one axis, and a warp walks along its
-// lanes in all of them, so that their outputs are added up in order; `numbers` has each one's
-// position among all directions, four bits each, and `adds` says whether launches for the other axis
-// have left outputs already.
+// channels). Each warp has two stages in shared memory.
+//
+// If SUMS, all directions of the map walk along one axis. What they leave is added up in order; where
+// there are several, shared memory has `length` tokens for that, as many as the longest lane. `adds`
+// says whether earlier launches have left outputs already.
 //
 // Shapes: y (K, tokens, E), or (tokens, E) if SUMS.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
-    scan_forward(Scan scan, OUTPUT* y, Map map, unsigned numbers, int adds, int states) {
-  int warp = blockIdx.y * WARPS + threadIdx.x / 32;
-  Place place(warp * WARP_CHANNELS, map.channels, states);
+    scan_forward(Scan scan, OUTPUT* y, Map map, unsigned numbers, int adds, int states,
+                 int length) {
+  SHARED(Stage, stages);
+  int number = threadIdx.x / 32, channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
+  Place place(channel, map.channels, states);
   Parameters given(scan, place);
-  int lanes = map.lanes(0);
-  if (!SUMS) {
-    for (int k = 1; k < map.directions; ++k) lanes += map.lanes(k);
-  }
-  for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
-    for (int i = 0; i < (SUMS ? map.directions : 1); ++i) {
-      Lane lane = find_lane(map, SUMS ? i * lanes + unit : unit);
-      Tile state = {};
-      load_edge(state, scan.start, SUMS ? i * lanes + unit : unit, place);
-      if (SUMS) lane.k = numbers >> 4 * i & 15;
-      Walk walk(scan, map, lane, place);
-      long long first = SUMS ? lane.entry : walk.entry;
-      OUTPUT* out = y + first * map.channels + place.channel;
-      walk_lane(walk, place, given, state, out, lane.length, adds || i > 0);
+  Work work(map, numbers);
+  Stage* stage = stages + 2 * number;
+  float* sums = reinterpret_cast<float*>(stages + 2 * WARPS) + number * length * WARP_CHANNELS +
+                place.in_warp() + place.owned();
+  Tile state;
+
+  Cursor next(work);
+  if (next.there(work)) copy_stretch(stage[0], scan, y, map, next, channel, states, adds);
+  commit_copies();
+  for (int turn = 0; next.there(work); turn ^= 1) {
+    Cursor now = next;
+    next.advance(work);
+    if (next.there(work)) {
+      bool first = next.turn == 0;
+      copy_stretch(stage[turn ^ 1], scan, y, map, next, channel, states, adds && first);
     }
+    commit_copies();
+    await_copies<1>();
+    __syncwarp();
+    if (now.start == 0) {
+      clear(state);
+      load_edge(state, scan.start, now.number(work), place);
+    }
+    Outlet outlet(y, sums, work, now, place, adds);
+    int steps = now.steps();
+#pragma unroll UNROLL
+    for (int j = 0; j < steps; ++j) {
+      Channels out;
+      walk_step(out, state, stage[turn], place, given, j);
+      outlet.leave(out, stage[turn], place, j);
+    }
+    __syncwarp();  // the stage is free for the next stretch but one
   }
 }

@@ -25,10 +25,12 @@ struct Place : ChannelPlace {
 
   DEVICE Place(int warp_channel, int channels, int states)
       : lane(threadIdx.x % 32), state(lane % STATE_LANES * STATES_HELD), states(states) {
-    this->channel = warp_channel + lane / STATE_LANES * CHANNELS_HELD;
+    this->channel = warp_channel + in_warp();
     this->channels = channels;
   }
 
+  // The first channel, counted from the warp's first one.
+  DEVICE int in_warp() const { return lane / STATE_LANES * CHANNELS_HELD; }
   DEVICE bool has_state(int n) const { return WHOLE_STATES || state + n < states; }
 
   // Of the sums over states: the first channel that this thread is left with, and whether other
@@ -49,6 +51,14 @@ DEVICE void load_states(States& out, const T* from, const Place& place) {
   } else {
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) out[n] = place.has_state(n) ? to_float(from[n]) : 0.f;
+  }
+}
+
+DEVICE void clear(Tile& tile) {
+#pragma unroll
+  for (int c = 0; c < CHANNELS_HELD; ++c) {
+#pragma unroll
+    for (int n = 0; n < STATES_HELD; ++n) tile[c][n] = 0.f;
   }
 }
 
