@@ -67,16 +67,21 @@ class Backend:
     devices: tuple[str, ...] | None = None
 
 
+@cache
+def _is_recent(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def cuda_refusal(x: Tensor) -> str | None:
     """Why the CUDA C++ kernels, and the Triton kernels beside them, cannot run on ``x``."""
+    if INTERPRETED or x.device.type != 'cuda' or torch.version.hip is not None:
+        return f'the input is on {x.device}, but its kernels need an NVIDIA GPU'
     reason = triton_refusal(x)
     if reason is not None:
         return reason
-    if INTERPRETED or x.device.type != 'cuda' or torch.version.hip is not None:
-        return f'the input is on {x.device}, but its kernels need an NVIDIA GPU'
     if not HAS_NVRTC:
         return 'cuda-bindings is not installed: pip install cuda-bindings'
-    if torch.cuda.get_device_capability(x.device) < (8, 0):
+    if not _is_recent(x.device):
         return 'its kernels need compute capability 8.0'
     return None
 

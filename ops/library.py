@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .backends import BACKENDS
 from .operator import Backward, differentiate, operator
+from .precision import products_like
 
 __all__ = ['add_norm_op', 'conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
 
@@ -173,7 +174,7 @@ def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tenso
     """:func:`mmv2m.ops.gated_linear` on a backend that fuses the gate."""
     gate = BACKENDS[backend].gate_forward
     assert gate is not None
-    with torch.autocast(x.device.type, enabled=False):
+    with products_like(x):
         return F.linear(gate(x, z), weight)
 
 
@@ -183,7 +184,7 @@ def _gated_linear_backward_op(
 ) -> list[Tensor]:
     gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
     assert gate is not None and gate_backward is not None
-    with torch.autocast(x.device.type, enabled=False):
+    with products_like(x):
         flat = grad_y.flatten(0, -2)
         grad_weight = flat.t() @ gate(x, z).flatten(0, -2)
         return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))

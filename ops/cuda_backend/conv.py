@@ -18,8 +18,9 @@ __all__ = ['convs_backward', 'convs_forward']
 STEPS = 7
 """Tokens whose loads a thread has under way together, at most, in the forward kernel."""
 
-FORWARD_WARPS_AT_ONCE = {False: 27, True: 21}
-"""Warps of a multiprocessor in the forward kernel, without and with a gate: as registers suffice."""
+FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
+"""Warps of a multiprocessor among which the forward kernel shares out the lanes, without and with a
+gate: as many as have registers enough, or more."""
 
 STEPS_BACKWARD = {False: 7, True: 5}
 """Tokens whose loads are under way together in the backward kernel, likewise."""

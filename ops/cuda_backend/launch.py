@@ -1,8 +1,8 @@
 """Launching compiled kernels on PyTorch's current stream."""
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -84,8 +84,10 @@ class Prepared:
         arguments: Sequence[Any],
     ) -> None:
         self.arguments = arguments
-        self._pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        self._shape = (function, *grid, threads, 1, 1, shared_bytes)
+        pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        handle = ctypes.c_void_p(int(function))
+        self._before = (handle, *grid, threads, 1, 1, shared_bytes)
+        self._after = (pointers, None)
 
     def run(self, stream: int) -> None:
         """Launch behind what a stream, by its handle, has been given already.
@@ -93,9 +95,9 @@ class Prepared:
         Raises:
             RuntimeError: If the driver refuses.
         """
-        from cuda.bindings import driver
-
-        _check(driver.cuLaunchKernel(*self._shape, stream, ctypes.addressof(self._pointers), 0))
+        status = _launcher()(*self._before, ctypes.c_void_p(stream), *self._after)
+        if status:
+            raise RuntimeError(f'the CUDA driver refused a launch: error {status}')
 
 
 def launch(call: Launch, device: torch.device) -> None:
@@ -113,27 +115,56 @@ def launch(call: Launch, device: torch.device) -> None:
     tell(lambda: prepared)
 
 
-@contextmanager
-def on_stream(device: torch.device) -> Iterator[int]:
-    """Make a GPU's context the thread's, and give the handle of PyTorch's current stream there.
+@cache
+def _launcher() -> Any:
+    """The driver's own function, called without the bindings' conversions: it is called often."""
+    from cuda.bindings import driver
+
+    found = _check(driver.cuGetProcAddress(b'cuLaunchKernel', 12000, 0))
+    return ctypes.CFUNCTYPE(ctypes.c_int)(int(found))
+
+
+class on_stream:  # noqa: N801 - a context manager
+    """Make a GPU the thread's, and give the handle of PyTorch's current stream there.
 
     Anything but a GPU, which only an emulation runs on, has neither.
     """
-    if device.type != 'cuda':
-        yield 0
-        return
-    with torch.cuda.device(device):
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.other: Any = None
+
+    def __enter__(self) -> int:
+        if self.device.type != 'cuda':
+            return 0
+        index = torch.cuda.current_device()
+        if self.device.index not in (None, index):
+            self.other, index = torch.cuda.device(self.device), self.device.index
+            self.other.__enter__()
         _enter_context()
-        yield torch.cuda.current_stream(device).cuda_stream
+        return int(torch._C._cuda_getCurrentRawStream(index))
+
+    def __exit__(self, *error: Any) -> None:
+        if self.other is not None:
+            self.other.__exit__(*error)
+
+
+_entered = threading.local()
 
 
 def _enter_context() -> None:
-    """Make PyTorch's context the thread's, as the runtime does when a thread first calls it."""
+    """Make PyTorch's context a new thread's, as the runtime does when a thread first calls it.
+
+    From then on, changing PyTorch's device changes the context.
+    """
+    if getattr(_entered, 'yes', False):
+        return
     from cuda.bindings import driver
 
     if int(_check(driver.cuCtxGetCurrent())) == 0:
         context = _check(driver.cuDevicePrimaryCtxRetain(torch.cuda.current_device()))
         _check(driver.cuCtxSetCurrent(context))
+    _entered.yes = True
 
 
 @cache

@@ -79,8 +79,6 @@ def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) ->
         Obstacle: If the kernel needs what only Triton's own launcher provides.
         AttributeError: If Triton is not as expected.
     """
-    from cuda.bindings import driver
-
     metadata = compiled.metadata
     for name in ('global_scratch_size', 'profile_scratch_size', 'launch_cooperative_grid'):
         if getattr(metadata, name, 0):
@@ -97,8 +95,9 @@ def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) ->
     # Every kernel of Triton's ends in pointers to scratch memory, which these do not use.
     arguments += [ctypes.c_void_p(None), ctypes.c_void_p(None)]
     x, y, z = (*grid, 1, 1)[:3]
-    function = driver.CUfunction(int(compiled.function))
-    return Prepared(function, (x, y, z), 32 * metadata.num_warps, metadata.shared, arguments)
+    return Prepared(
+        compiled.function, (x, y, z), 32 * metadata.num_warps, metadata.shared, arguments
+    )
 
 
 def pointers_in(argument: Any) -> Iterator[tuple[int, int]]:

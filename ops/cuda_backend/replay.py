@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..triton_backend.launch import listening
-from .launch import on_stream
+from .launch import Prepared, on_stream
 from .recording import Obstacle, Recorder, pointers_in
 
 __all__ = ['Replay', 'replayed']
@@ -60,8 +60,7 @@ def _describe(args: Sequence[Any], tensors: list[Tensor]) -> tuple:
     for arg in args:
         if isinstance(arg, Tensor):
             tensors.append(arg)
-            alignment = arg.data_ptr() % 16
-            key.append((arg.get_device(), arg.dtype, arg.shape, arg.stride(), alignment))
+            key.append((arg.get_device(), arg.dtype, arg.shape, arg.stride(), arg.data_ptr() % 16))
         elif isinstance(arg, tuple | list):
             key.append(_describe(arg, tensors))
         else:
@@ -127,50 +126,93 @@ class Replay:
         starts = {t.data_ptr(): i for i, t in enumerate(bases)}
         if len(starts) < len(bases):
             raise Obstacle('it returns a tensor twice, or an empty one')
-        # What is left is needed during the run only, and shares one allocation.
-        self.scratch_bytes, places = 0, {}
-        for start, buffer in fresh.items():
-            if start not in starts:
-                places[start] = (self.scratch_bytes, buffer.untyped_storage().nbytes())
-                self.scratch_bytes += -(-places[start][1] // ALIGNMENT) * ALIGNMENT
-        self.patches = [
-            self._patches(launch.arguments, starts, len(bases), places) for launch in self.launches
-        ]
+        # What is left is needed during the run only.
+        scratch = [t for start, t in fresh.items() if start not in starts]
+        found = [self._find(launch, bases, scratch) for launch in self.launches]
+        self.patches = self._place(found, len(inputs), len(bases), scratch)
 
     @staticmethod
-    def _patches(
-        arguments: Sequence[Any],
-        starts: dict[int, int],
-        scratch: int,
-        places: dict[int, tuple[int, int]],
-    ) -> list[_Patch]:
-        patches = []
-        for place, pointer in (found for a in arguments for found in pointers_in(a)):
-            slot = ctypes.c_uint64.from_address(place)
-            if pointer in starts:
-                patches.append(_Patch(slot, starts[pointer], 0))
+    def _find(
+        launch: Prepared, bases: list[Tensor], scratch: list[Tensor]
+    ) -> list[tuple[int, int, int]]:
+        """Where each pointer of a launch lies, the number of its tensor, and how far into that."""
+        known = {t.data_ptr(): i for i, t in enumerate(bases)}
+        found = []
+        for place, pointer in (p for a in launch.arguments for p in pointers_in(a)):
+            if pointer in known:
+                found.append((place, known[pointer], 0))
                 continue
-            inside = [s for s, (_, size) in places.items() if s <= pointer < s + size]
-            if not inside:
+            for i, buffer in enumerate(scratch, len(bases)):
+                inside = pointer - buffer.data_ptr()
+                if 0 <= inside < buffer.untyped_storage().nbytes():
+                    found.append((place, i, inside))
+                    break
+            else:
                 raise Obstacle('a kernel is given an address of unknown origin')
-            patches.append(_Patch(slot, scratch, places[inside[0]][0] + pointer - inside[0]))
-        return patches
+        return found
+
+    def _place(
+        self,
+        found: list[list[tuple[int, int, int]]],
+        inputs: int,
+        bases: int,
+        scratch: list[Tensor],
+    ) -> list[list[_Patch]]:
+        """Lay scratch buffers out in two allocations.
+
+        The first is given back before the outputs are made, so that they may take its place: it
+        has the buffers that no launch needs from the first on that needs an output.
+        """
+        uses = [{i for _, i, _ in launch} for launch in found]
+        writes = [n for n, used in enumerate(uses) if any(inputs <= i < bases for i in used)]
+        self.turn = min(writes, default=0)
+        late = set().union(*uses[self.turn :])
+        self.early_bytes = self.late_bytes = 0
+        where: dict[int, tuple[int, int]] = {}
+        for i, buffer in enumerate(scratch, bases):
+            size = -(-buffer.untyped_storage().nbytes() // ALIGNMENT) * ALIGNMENT
+            if i in late:
+                where[i] = (bases + 1, self.late_bytes)
+                self.late_bytes += size
+            else:
+                where[i] = (bases, self.early_bytes)
+                self.early_bytes += size
+        return [
+            [
+                _Patch(ctypes.c_uint64.from_address(place), base, start + inside)
+                for place, i, inside in launch
+                for base, start in (where.get(i, (i, 0)),)
+            ]
+            for launch in found
+        ]
 
     def __call__(self, inputs: list[Tensor]) -> Any:
         """Run on other tensors of the same layout."""
-        device = self.device
-        results = [
-            None if o is None else torch.empty(o.size, dtype=o.dtype, device=device)
-            for o in self.outputs
-        ]
-        bases = [t.data_ptr() for t in inputs]
-        bases += [t.data_ptr() for t in results if t is not None]
-        if self.scratch_bytes:
-            scratch = torch.empty(self.scratch_bytes, dtype=torch.uint8, device=device)
-            bases.append(scratch.data_ptr())
-        with on_stream(device) as stream, self.lock:
-            for launch, patches in zip(self.launches, self.patches, strict=True):
-                for place, base, offset in patches:
-                    place.value = bases[base] + offset
-                launch.run(stream)
+        early, late = self._scratch(self.early_bytes), self._scratch(self.late_bytes)
+        addresses = {i: t.data_ptr() for i, t in enumerate(inputs)}
+        first = len(addresses) + sum(o is not None for o in self.outputs)
+        addresses.update({first: _address(early), first + 1: _address(late)})
+        with on_stream(self.device) as stream, self.lock:
+            self._launch(0, self.turn, addresses, stream)
+            del early
+            results = [
+                None if o is None else torch.empty(o.size, dtype=o.dtype, device=self.device)
+                for o in self.outputs
+            ]
+            made = (t.data_ptr() for t in results if t is not None)
+            addresses.update(enumerate(made, len(inputs)))
+            self._launch(self.turn, len(self.launches), addresses, stream)
         return results[0] if self.single else tuple(results)
+
+    def _scratch(self, size: int) -> Tensor | None:
+        return torch.empty(size, dtype=torch.uint8, device=self.device) if size else None
+
+    def _launch(self, first: int, last: int, addresses: dict[int, int], stream: int) -> None:
+        for n in range(first, last):
+            for place, base, offset in self.patches[n]:
+                place.value = addresses[base] + offset
+            self.launches[n].run(stream)
+
+
+def _address(buffer: Tensor | None) -> int:
+    return 0 if buffer is None else buffer.data_ptr()

@@ -12,10 +12,10 @@ from .sums import SumRows, sum_rows
 
 __all__ = ['add_norm_backward', 'add_norm_forward']
 
-TILE = 1024
+TILE, TILE_BACKWARD = 1024, 4096
 """Numbers of a program's tile, at least one row."""
 
-PROGRAMS = 1024
+PROGRAMS = 528
 """Programs that share out the tiles of the backward pass, at most."""
 
 
@@ -25,7 +25,7 @@ def add_norm_forward(
     """See :func:`mmv2m.ops.add_norm`."""
     branch, residual = branch.contiguous(), residual.contiguous()
     normed, total = torch.empty_like(branch), torch.empty_like(residual)
-    options = _options(branch, bias)
+    options = _options(branch, bias, TILE)
     if branch.numel():
         rows = branch.numel() // branch.shape[-1]
         launch(
@@ -49,7 +49,7 @@ def add_norm_backward(
     """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output."""
     grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
     grad_branch, grad_residual = torch.empty_like(grad_normed), torch.empty_like(total)
-    options = _options(total, bias)
+    options = _options(total, bias, TILE_BACKWARD)
     channels = total.shape[-1]
     tiles = triton.cdiv(total.numel() // max(1, channels), options['BLOCK_R'])
     programs = min(tiles, PROGRAMS)
@@ -67,7 +67,7 @@ def add_norm_backward(
     return grad_branch, grad_residual, *sum_rows([grad_weight, grad_bias])
 
 
-def _options(x: Tensor, bias: Tensor | None) -> dict[str, Any]:
+def _options(x: Tensor, bias: Tensor | None, tile: int) -> dict[str, Any]:
     width = triton.next_power_of_2(max(1, x.shape[-1]))
-    rows = max(1, TILE // width)
+    rows = max(1, tile // width)
     return dict(CENTERED=bias is not None, BLOCK_R=rows, BLOCK_D=width, num_warps=4)

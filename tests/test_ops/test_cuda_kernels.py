@@ -81,7 +81,7 @@ def reference_results(tensors, grad_y, directions, sums):
 def compare(scan, truth, dtype=torch.float32):
     results = run(scan)
     for name, expected in truth.items():
-        assert naive.relative_error(results[name], expected) < TOLERANCE[dtype], name
+        assert naive.relative_error(results[name].cpu(), expected) < TOLERANCE[dtype], name
 
 
 @needs_a_device
@@ -181,10 +181,10 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
         ]
     )
     truth.backward(grad_y.double())
-    assert naive.relative_error(y, truth) < TOLERANCE[dtype]
+    assert naive.relative_error(y.cpu(), truth) < TOLERANCE[dtype]
     for leaf, gradient in zip(leaves, gradients, strict=True):
         if leaf is not None:
-            assert naive.relative_error(gradient, leaf.grad) < TOLERANCE[dtype]
+            assert naive.relative_error(gradient.cpu(), leaf.grad) < TOLERANCE[dtype]
 
 
 @pytest.mark.skipif(

@@ -21,7 +21,7 @@ class Emulated(Prepared):
     """A launch on the emulation."""
 
     def __init__(self, call):
-        super().__init__(None, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
+        super().__init__(0, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
         self.call = call
 
     def run(self, stream):
