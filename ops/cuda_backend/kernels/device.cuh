@@ -60,13 +60,15 @@ DEVICE float select(bool condition, float a, float b) {
 }
 DEVICE float exchange(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
-// Begin to copy BYTES (4, 8 or 16) from global to shared memory, or else as many zeros. They have
-// arrived once the thread has waited for them; for other threads, once it meets them after that.
+// If `wanted`, begin to copy BYTES (4, 8 or 16) from global to shared memory, or else as many zeros.
+// They have arrived once the thread has waited for them; for other threads, once it meets them after
+// that. A branch around it would take the arithmetic of addresses along, which copies share.
 template <int BYTES>
-DEVICE void copy_async(void* to, const void* from, bool there) {
+DEVICE void copy_async(void* to, const void* from, bool wanted, bool there) {
   unsigned target = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
-               :: "r"(target), "l"(from), "n"(BYTES), "r"(there ? BYTES : 0) : "memory");
+  asm volatile(
+      "{.reg .pred p; setp.ne.s32 p, %4, 0; @p cp.async.ca.shared.global [%0], [%1], %2, %3;}"
+      :: "r"(target), "l"(from), "n"(BYTES), "r"(there ? BYTES : 0), "r"((int)wanted) : "memory");
 }
 // All copies that the thread has begun since it last called this are a group.
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
