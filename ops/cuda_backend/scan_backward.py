@@ -25,11 +25,10 @@ from .scan_arguments import (
 __all__ = ['BackwardScan', 'scans_backward']
 
 WARPS_AT_ONCE = {1: 28, 2: 24, 4: 16, 8: 12, 16: 12, 32: 12}
-"""Warps of a multiprocessor, by states: as many as have registers enough (168 a thread for 12), and
-for a single state shared memory enough to hold the history of 60 steps."""
+"""Warps of a multiprocessor, by states: as many as have registers enough (168 a thread for 12)."""
 
-SHARED_BYTES = 225 * 1024
-"""Shared memory of a multiprocessor that its blocks may have together."""
+SHARED_BYTES, RESERVED_BYTES = 228 * 1024, 1024
+"""Shared memory of a multiprocessor, and of it what each block takes for the system."""
 
 
 class Gradients(ctypes.Structure):
@@ -88,7 +87,7 @@ class BackwardScan:
         lanes *= self.edges.number
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
         self._allocate()
-        self.cut(2 * (SHARED_BYTES // self.blocks // self._slot_bytes()))
+        self.cut(2 * ((SHARED_BYTES // self.blocks - RESERVED_BYTES) // self._slot_bytes()))
 
     def _length(self, axis: int) -> int:
         return self.grid.height if axis == 1 else self.grid.width
