@@ -145,6 +145,27 @@ def test_projections_between_others():
 
 
 @needs_a_device
+@pytest.mark.parametrize('every', [1, 8])
+def test_exponentials_by_polynomial(every, monkeypatch):
+    """From those of zero, which leave the state as it is, to those that are zero."""
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_forward.POLYNOMIAL_EVERY', every)
+    scan, _ = make_scan((1, 2, 9, 40), 16, ['left'], B='token', C=None)
+    scales = torch.logspace(-3, 4, 40, device=DEVICE)[:, None]
+    scan.inputs.A = (scan.inputs.A * scales).index_fill(0, torch.tensor([1], device=DEVICE), 0)
+    expected = directional_scan_reference(
+        *(scan.inputs.x[0].double(), scan.inputs.delta[0].double(), scan.inputs.A.double()),
+        B=scan.inputs.B[0].double(),
+        C=None,
+        D=scan.inputs.D.double(),
+        delta_bias=scan.inputs.delta_bias.double(),
+        delta_softplus=True,
+        direction='left',
+    )
+    y = scans_forward(scan.inputs, launch=LAUNCH)
+    assert naive.relative_error(y[0], expected) < 1e-6
+
+
+@needs_a_device
 def test_runs_agree_to_the_bit():
     scan, _ = make_scan((2, 5, 9, 40), 16, CORNERS, sums=True, B=None)
     first, second = run(scan), run(scan)
