@@ -10,18 +10,25 @@ from ..directions import get_direction
 from ..triton_backend import scan_backward as triton_scan_backward
 from ..triton_backend.scan import ScanInputs
 from ..triton_backend.segments import SegmentEdges
-from .arguments import NUMBERS, Map, choose_warps, make_map
+from .arguments import NUMBERS, Map, choose_warps, copied_at_once, make_map
 from .launch import Launch, Launcher, address, launch, multiprocessors
-from .scan_arguments import Tile, pack_scan, scan_definitions, serves, whole_states
+from .scan_arguments import (
+    Tile,
+    pack_scan,
+    scan_definitions,
+    serves,
+    side_bytes,
+    staged_bytes,
+    whole_states,
+)
 
 __all__ = ['BackwardScan', 'scans_backward']
 
 WARPS_AT_ONCE = {1: 28, 2: 24, 4: 16, 8: 12, 16: 12, 32: 12}
-"""Warps of a multiprocessor, by states: as many as have registers enough (168 a thread for 12), and
-for a single state shared memory enough to hold the history of 60 steps."""
+"""Warps of a multiprocessor, by states: as many as have registers enough (168 a thread for 12)."""
 
-SHARED_BYTES = 216 * 1024
-"""Shared memory of a multiprocessor that its blocks may have together."""
+SHARED_BYTES, RESERVED_BYTES = 228 * 1024, 1024
+"""Shared memory of a multiprocessor, and of it what each block takes for the system."""
 
 
 class Gradients(ctypes.Structure):
@@ -30,9 +37,14 @@ class Gradients(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', 'A', 'B', 'C', 'D', 'bias')]
 
 
+TILE = (8, 2)
+"""States and channels that a thread holds, of many."""
+
+
 def backward_tile(states: int) -> Tile:
-    """Patches as square as can be: there are sums over states, and over channels."""
-    return Tile(states, min(states, 4), 2 if states <= 4 else 4)
+    """Patches of both: there are sums over states, and over channels."""
+    held = min(states, TILE[0])
+    return Tile(states, held, TILE[1] * TILE[0] // held if states > 4 else 2)
 
 
 def scans_backward(
@@ -75,14 +87,18 @@ class BackwardScan:
         lanes *= self.edges.number
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
         self._allocate()
-        self.cut(2 * (SHARED_BYTES // self.blocks // self._slot_bytes()))
+        self.cut(2 * ((SHARED_BYTES // self.blocks - RESERVED_BYTES) // self._slot_bytes()))
 
     def _length(self, axis: int) -> int:
         return self.grid.height if axis == 1 else self.grid.width
 
     def _slot_bytes(self) -> int:
-        """Bytes of the history of two steps."""
-        return self.warps * self.tile.channels * self.tile.states * 4
+        """Bytes of two steps: of their history, and of ``Stage`` in the kernel."""
+        channels, states = self.tile.channels, self.tile.states
+        sides = (self.inputs.B_kind, self.inputs.C_kind).count('token')
+        staged = [(2, channels, t.element_size()) for t in (self.x, self.delta, self.grad_y)]
+        staged.append((2 * max(1, sides), states, side_bytes(self.inputs)))
+        return self.warps * (channels * states * 4 + sum(staged_bytes(*s) for s in staged))
 
     def _allocate(self) -> None:
         grid, inputs, count = self.grid, self.inputs, len(self.walks)
@@ -147,4 +163,11 @@ class BackwardScan:
     def _definitions(self) -> dict[str, Any]:
         maps = (self.x, self.delta, self.grad_y)
         common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, maps)
-        return dict(common, GRADIENT=NUMBERS[self.grad_y.dtype], SHARED_Y=self.sums)
+        channels = self.grid.channels
+        copied = [copied_at_once(channels, [(t, channels)]) for t in maps]
+        return dict(
+            common,
+            GRADIENT=NUMBERS[self.grad_y.dtype],
+            SHARED_Y=self.sums,
+            MAP_BYTES=min(copied),
+        )

@@ -35,6 +35,10 @@ STEPS = 8
 UNROLL = 2
 """Steps whose instructions the compiler may mix."""
 
+POLYNOMIAL_EVERY = 0
+"""Of how many exponentials one is a polynomial, for which the special function unit need not be
+waited for; 0 for none."""
+
 SUMMED_STEPS = 32
 """Longest lanes whose sums over directions are kept in shared memory."""
 
@@ -143,6 +147,7 @@ class _ForwardScan:
             SUMS=self.sums,
             STEPS=stretch,
             UNROLL=UNROLL,
+            POLYNOMIAL=POLYNOMIAL_EVERY,
             MAP_BYTES=copied_at_once(channels, [(t, channels) for t in maps]),
             SUM_BYTES=copied_at_once(channels, [(self.y, channels)]),
         )

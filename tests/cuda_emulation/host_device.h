@@ -146,8 +146,9 @@ inline float exchange(float x, int mask) {
 }
 
 template <int BYTES>
-void copy_async(void* to, const void* from, bool there) {
+void copy_async(void* to, const void* from, bool wanted, bool there) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
+  if (!wanted) return;
   bool aligned = reinterpret_cast<size_t>(to) % BYTES == 0 &&
                  (!there || reinterpret_cast<size_t>(from) % BYTES == 0);
   if (!aligned) {

@@ -1,5 +1,6 @@
 """The CUDA C++ kernels against the float64 reference; emulated where there is no GPU."""
 
+import dataclasses
 import importlib.util
 
 import naive
@@ -112,6 +113,68 @@ def test_segments_of_long_lanes(direction, monkeypatch):
 @pytest.mark.parametrize('dtype', TOLERANCE)
 def test_dtypes(dtype):
     compare(*make_scan((1, 2, 7, 36), 16, ['right', 'up'], dtype=dtype, B='token', C=None), dtype)
+
+
+@needs_a_device
+@pytest.mark.parametrize('shape', [(3, 7, 1, 6), (2, 17, 3, 34), (1, 3, 19, 8)])
+@pytest.mark.parametrize(('B', 'C', 'sums'), [('token', None, False), ('token', 'token', True)])
+def test_lanes_of_any_lengths(shape, B, C, sums):
+    """Of one step, of other numbers in other directions, of no whole number of pairs."""
+    compare(*make_scan(shape, 3, CORNERS, sums, B=B, C=C, most_steps=6))
+
+
+@needs_a_device
+@pytest.mark.parametrize('length', [32, 33])
+def test_sums_over_lanes_kept_in_shared_memory_or_not(length):
+    compare(*make_scan((1, 2, length, 5), 4, ['up', 'right', 'left'], sums=True))
+
+
+@needs_a_device
+@pytest.mark.parametrize('states', [1, 3, 16, 32])
+def test_projections_of_half_precision(states):
+    """Three of them are too few bytes for the hardware to copy at once."""
+    dtype = torch.bfloat16
+    compare(*make_scan((1, 3, 9, 24), states, ['left', 'down'], True, dtype), dtype)
+
+
+@needs_a_device
+def test_projections_between_others():
+    """B is part of a wider projection, at an address that allows for copies of eight bytes."""
+    scan, truth = make_scan((1, 3, 10, 32), 4, ['right', 'up'], B='token', C=None)
+    B = scan.inputs.B
+    wide = torch.full((*B.shape[:-1], 10), torch.nan, device=DEVICE)
+    wide[..., 2:6] = B
+    scan.inputs = dataclasses.replace(scan.inputs, B=wide[..., 2:6])
+    assert dict(scan.call().definitions)['SIDE_BYTES'] == 8
+    compare(scan, truth)
+
+
+@needs_a_device
+@pytest.mark.parametrize('every', [1, 8])
+def test_exponentials_by_polynomial(every, monkeypatch):
+    """From those of zero, which leave the state as it is, to those that are zero."""
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_forward.POLYNOMIAL_EVERY', every)
+    scan, _ = make_scan((1, 2, 9, 40), 16, ['left'], B='token', C=None)
+    scales = torch.logspace(-3, 4, 40, device=DEVICE)[:, None]
+    scan.inputs.A = (scan.inputs.A * scales).index_fill(0, torch.tensor([1], device=DEVICE), 0)
+    expected = directional_scan_reference(
+        *(scan.inputs.x[0].double(), scan.inputs.delta[0].double(), scan.inputs.A.double()),
+        B=scan.inputs.B[0].double(),
+        C=None,
+        D=scan.inputs.D.double(),
+        delta_bias=scan.inputs.delta_bias.double(),
+        delta_softplus=True,
+        direction='left',
+    )
+    y = scans_forward(scan.inputs, launch=LAUNCH)
+    assert naive.relative_error(y[0], expected) < 1e-6
+
+
+@needs_a_device
+def test_runs_agree_to_the_bit():
+    scan, _ = make_scan((2, 5, 9, 40), 16, CORNERS, sums=True, B=None)
+    first, second = run(scan), run(scan)
+    assert all(torch.equal(first[n], second[n]) for n in first if first[n] is not None)
 
 
 @needs_a_device

@@ -29,7 +29,11 @@ struct Lane {
 DEVICE Lane find_lane(const Map& map, int unit) {
   int k = 0;
   while (unit >= map.lanes(k)) unit -= map.lanes(k++);
-  int whole = unit / map.segments, first = unit % map.segments * map.segment_steps;
+  int whole = unit, first = 0;
+  if (map.segments > 1) {  // spares most launches a division
+    whole = unit / map.segments;
+    first = unit % map.segments * map.segment_steps;
+  }
   int length = min(map.segment_steps, map.length(k) - first);
   long long start = (long long)whole * map.width;
   if (map.is_along_h(k)) {

@@ -2,11 +2,14 @@
 //
 // Computes what kernels/scan_backward.py computes in Triton, for B and C that are each the constant
 // 1 or one vector a token. Two things make it faster, which Triton cannot express: a thread owns a
-// patch of channels times states (tile.cuh), and the states' history lies in shared memory.
+// patch of channels times states (tile.cuh), and the states' history lies in shared memory. While a
+// warp walks back over a chunk of a lane, what it reads of the next is on its way there too.
 //
 // Given to the compiler, beside what scan.cuh needs: GRADIENT, the type of output gradients; SHARED_Y,
-// whether one of them serves all directions.
+// whether one of them serves all directions; MAP_BYTES and SIDE_BYTES, which are copied at
+// once of maps and output gradients, and of B and C.
 #include "scan.cuh"
+#include "stage.cuh"
 
 constexpr int SIDES = B_TOKEN + C_TOKEN;
 constexpr int TILE_FLOATS = CHANNELS_HELD * STATES_HELD * 32;
@@ -19,23 +22,148 @@ struct alignas(4 * STATES_HELD) HeldStates {
 // each channel that its threads hold.
 constexpr int PATCH = CHANNELS_HELD * 32, SLOT = WARPS * PATCH;
 
+// What a warp reads of a pair of steps: B's tokens are followed by C's.
+struct Stage {
+  Staged<NUMBER, 2, WARP_CHANNELS> x, delta;
+  Staged<GRADIENT, 2, WARP_CHANNELS> grad_y;
+  Staged<SIDE, 2 * (SIDES > 0 ? SIDES : 1), STATES> sides;
+};
+
 struct Gradients {
   NUMBER *x, *delta;
   float *A, *B, *C, *D, *bias;
 };
 
-// Where a thread finds what a walk back needs besides, and leaves.
+// Where a thread leaves what a walk back finds.
 struct WalkBack {
-  const GRADIENT* grad_y;
   NUMBER *grad_x, *grad_delta;
 
-  DEVICE WalkBack(const GRADIENT* grad_outputs, const Gradients& grads, const Map& map,
-                  const Lane& lane, const Place& place) {
-    long long shared = lane.entry * map.channels + place.channel;
-    long long own = lane.k * map.tokens() * map.channels + shared;
-    grad_y = grad_outputs + (SHARED_Y ? shared : own);
-    grad_x = grads.x + own + place.owned();
-    grad_delta = grads.delta + own + place.owned();
+  DEVICE WalkBack(const Gradients& grads, const Map& map, const Lane& lane, const Place& place) {
+    long long token = lane.k * map.tokens() + lane.entry;
+    long long own = token * map.channels + place.channel + place.owned();
+    grad_x = grads.x + own;
+    grad_delta = grads.delta + own;
+  }
+};
+
+// A block's position on its way along the lanes, each of which it walks over in chunks of `chunk`
+// steps, the last one first.
+struct Cursor {
+  int unit, chunks, c;
+  Lane lane;
+
+  DEVICE Cursor(const Map& map, int lanes, int chunk) : unit(blockIdx.x) {
+    find(map, lanes, chunk);
+  }
+
+  DEVICE bool there(int lanes) const { return unit < lanes; }
+  DEVICE int steps(int chunk) const { return min(chunk, lane.length - c * chunk); }
+
+  DEVICE void find(const Map& map, int lanes, int chunk) {
+    if (!there(lanes)) return;
+    lane = find_lane(map, unit);
+    chunks = (lane.length + chunk - 1) / chunk;
+    c = chunks - 1;
+  }
+
+  // On to the next chunk.
+  DEVICE void advance(const Map& map, int lanes, int chunk) {
+    if (--c >= 0) return;
+    unit += gridDim.x;
+    find(map, lanes, chunk);
+  }
+};
+
+// Two rows of numbers, a pair of steps, each of which a warp copies by `chunks` of BYTES.
+template <int BYTES>
+struct Rows {
+  const char* from;
+  long long step;  // bytes from step to step
+  int chunks, there;
+
+  template <typename T>
+  DEVICE static Rows of(const T* first, long long distance, int columns, int numbers) {
+    constexpr int SIZE = sizeof(T);
+    return {reinterpret_cast<const char*>(first), distance * SIZE, columns * SIZE / BYTES,
+            numbers * SIZE / BYTES};
+  }
+};
+
+// What a thread copies of each pair of steps of a chunk of a lane: CHUNKS of BYTES are copied by the
+// warp, one after the other.
+template <int BYTES, int CHUNKS>
+struct Share {
+  static constexpr int COUNT = (CHUNKS + 31) / 32;
+  const char* from[COUNT];
+  int step[COUNT];
+  bool second[COUNT], there[COUNT];
+
+  // Go on with the thread's share where `rows` begin in the warp's: at chunk `first`.
+  DEVICE void take(const Rows<BYTES>& rows, int first) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      int chunk = (int)threadIdx.x % 32 + 32 * i - first;
+      if (chunk < 0 || chunk >= 2 * rows.chunks) continue;
+      int column = chunk % rows.chunks;
+      second[i] = chunk >= rows.chunks;
+      there[i] = WHOLE_CHANNELS && WHOLE_STATES ? true : column < rows.there;
+      step[i] = (int)rows.step;
+      from[i] = rows.from + (second[i] ? rows.step : 0) + column * BYTES;
+    }
+  }
+
+  // Begin to copy the pair of steps t and t + 1, out of `steps`; zeros in place of one that is not
+  // there.
+  DEVICE void copy(void* to, int t, int steps) const {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      int chunk = (int)threadIdx.x % 32 + 32 * i;
+      const char* source = from[i] + (long long)t * step[i];
+      // Whatever the numbers are, two bytes are a bfloat16, and zeros are zero.
+      copy_chunk<BYTES>(reinterpret_cast<bfloat16*>(to) + chunk * (BYTES / 2),
+                        reinterpret_cast<const bfloat16*>(source), chunk < CHUNKS && t < steps,
+                        there[i] && t + second[i] < steps);
+    }
+  }
+};
+
+// Where a thread finds what it copies of a chunk of a lane.
+struct Source {
+  static constexpr int MAP = 2 * WARP_CHANNELS * sizeof(NUMBER) / MAP_BYTES;
+  static constexpr int GRADIENT_MAP = 2 * WARP_CHANNELS * sizeof(GRADIENT) / MAP_BYTES;
+  static constexpr int SIDE_ROWS = 2 * STATES * sizeof(SIDE) / SIDE_BYTES;
+  Share<MAP_BYTES, 2 * MAP + GRADIENT_MAP> maps;
+  Share<SIDE_BYTES, SIDES * SIDE_ROWS> sides;
+  int steps;
+
+  DEVICE Source(const Scan& scan, const GRADIENT* grad_y, const Map& map, const Cursor& at,
+                int chunk, int channel, int states)
+      : steps(at.steps(chunk)) {
+    typedef Rows<MAP_BYTES> Maps;
+    typedef Rows<SIDE_BYTES> Sides;
+    const Lane& lane = at.lane;
+    long long shared = lane.entry + (long long)(at.c * chunk) * lane.step;
+    long long own = lane.k * map.tokens() + shared;
+    long long first = own * map.channels + channel, distance = (long long)lane.step * map.channels;
+    long long first_y = (SHARED_Y ? shared : own) * map.channels + channel;
+    int channels = map.channels - channel;
+    maps.take(Maps::of(scan.x + first, distance, WARP_CHANNELS, channels), 0);
+    maps.take(Maps::of(scan.delta + first, distance, WARP_CHANNELS, channels), MAP);
+    maps.take(Maps::of(grad_y + first_y, distance, WARP_CHANNELS, channels), 2 * MAP);
+    if (B_TOKEN) {
+      long long step = (long long)lane.step * scan.B_token;
+      sides.take(Sides::of(scan.B + own * scan.B_token, step, STATES, states), 0);
+    }
+    if (C_TOKEN) {
+      long long step = (long long)lane.step * scan.C_token;
+      sides.take(Sides::of(scan.C + own * scan.C_token, step, STATES, states),
+                 B_TOKEN * SIDE_ROWS);
+    }
+  }
+
+  DEVICE void copy(Stage& stage, int pair) const {
+    maps.copy(&stage.x, 2 * pair, steps);
+    if (SIDES > 0) sides.copy(&stage.sides, 2 * pair, steps);
   }
 };
 
@@ -51,17 +179,29 @@ struct Sums {
   float D[CHANNELS_OWNED], bias[CHANNELS_OWNED];
 };
 
-DEVICE void load_step_back(StepBack& out, const Walk& walk, const WalkBack& ends,
-                           const Place& place, int t) {
-  place.load(out.dy, ends.grad_y + t * walk.map_step);
-  load_side<C_TOKEN>(out.C, walk.C + t * walk.C_step, place);
+// Step j of a pair.
+DEVICE void read_step(Step& out, const Stage& stage, const Place& place, const Channels& bias,
+                      int j) {
+  read_numbers(out.x, &stage.x.at[j][place.in_warp()]);
+  read_numbers(out.dt, &stage.delta.at[j][place.in_warp()]);
+  read_side<B_TOKEN>(out.B, stage.sides.at[j] + place.state, place);
+  finish_step(out, bias);
+}
+
+DEVICE void read_step_back(StepBack& out, const Stage& stage, const Place& place, int j) {
+  read_numbers(out.dy, &stage.grad_y.at[j][place.in_warp()]);
+  read_side<C_TOKEN>(out.C, stage.sides.at[2 * (SIDES > 1) + j] + place.state, place);
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) out.du[c] = out.decay[c] = 0.f;
 #pragma unroll
   for (int n = 0; n < STATES_HELD; ++n) out.grad_B[n] = out.grad_C[n] = 0.f;
 }
 
-// Make a step one that changes nothing and leaves nothing.
+// Whether zeros in place of a step are one that changes nothing and leaves nothing.
+constexpr bool ZEROS_SKIP =
+    SOFTPLUS == SOFTPLUS_APPLIED || (SOFTPLUS == SOFTPLUS_NONE && !HAS_BIAS);
+
+// Make a step such a one.
 DEVICE void skip_step(Step& now, StepBack& back) {
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) now.dt[c] = now.u[c] = back.dy[c] = 0.f;
@@ -163,6 +303,17 @@ DEVICE void restore(Tile& state, const float* kept, int lane) {
   }
 }
 
+// Where a warp's pairs of steps lie: while the last one of a chunk makes way for the first one of the
+// next, they lie in turn from the front and from the back.
+struct Stages {
+  Stage* stages;
+  int count;
+  bool backward;
+
+  DEVICE int place(int pair) const { return backward ? count - 1 - pair : pair; }
+  DEVICE const Stage& of(int pair) const { return stages[place(pair)]; }
+};
+
 // A warp's walks.
 struct Warp {
   Place place;
@@ -186,7 +337,7 @@ struct Warp {
   }
 
   // Leave the states before every pair of steps in the pair's slot.
-  DEVICE void fill_history(HeldStates* history, const Walk& walk, Tile& state, int first,
+  DEVICE void fill_history(HeldStates* history, const Stages& stages, Tile& state,
                            int pairs) const {
     for (int p = 0;; ++p) {
 #pragma unroll
@@ -198,38 +349,34 @@ struct Warp {
       }
       if (p == pairs - 1) return;
       Step now[2];
-      load_step(now[0], walk, place, given.bias, first + 2 * p);
-      load_step(now[1], walk, place, given.bias, first + 2 * p + 1);
+      read_step(now[0], stages.of(p), place, given.bias, 0);
+      read_step(now[1], stages.of(p), place, given.bias, 1);
       advance(state, given.A_log2, now[0]);
       advance(state, given.A_log2, now[1]);
     }
   }
 
-  // The way back over a chunk. Its sums over channels stay in the slots, which are free by then.
-  DEVICE void walk_back(HeldStates* history, const Walk& walk, const WalkBack& ends, Tile& grad,
-                        Sums& sums, int first, int steps) const {
-    for (int p = (steps - 1) / 2; p >= 0; --p) {
-      HeldStates* slot = history + p * SLOT;
-      bool paired = 2 * p + 1 < steps;
-      int t[2] = {first + 2 * p, first + 2 * p + paired};
-      Step now[2];
-      StepBack back[2];
+  // The way back over a pair. Its sums over channels stay in the slot, which is free by then.
+  DEVICE void walk_back(HeldStates* slot, const Stage& stage, const Walk& walk,
+                        const WalkBack& ends, Tile& grad, Sums& sums, int first,
+                        bool paired) const {
+    Step now[2];
+    StepBack back[2];
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        load_step(now[j], walk, place, given.bias, t[j]);
-        load_step_back(back[j], walk, ends, place, t[j]);
-      }
-      if (!paired) skip_step(now[1], back[1]);
-      pair_back(grad, sums.A, given.A_log2, slot + place.lane, now, back);
-      __syncwarp();
-      float* stage = reinterpret_cast<float*>(slot);
+    for (int j = 0; j < 2; ++j) {
+      read_step(now[j], stage, place, given.bias, j);
+      read_step_back(back[j], stage, place, j);
+    }
+    if (!ZEROS_SKIP && !paired) skip_step(now[1], back[1]);
+    pair_back(grad, sums.A, given.A_log2, slot + place.lane, now, back);
+    __syncwarp();
+    float* sides = reinterpret_cast<float*>(slot);
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        if (B_TOKEN) stage_sums(stage + j * SIDES * STATES, place, back[j].grad_B);
-        if (C_TOKEN) stage_sums(stage + (j * SIDES + B_TOKEN) * STATES, place, back[j].grad_C);
-        int at = t[j] * walk.map_step;
-        store_step(ends, at, place, now[j], back[j], given.skip, sums, j == 0 || paired);
-      }
+    for (int j = 0; j < 2; ++j) {
+      if (B_TOKEN) stage_sums(sides + j * SIDES * STATES, place, back[j].grad_B);
+      if (C_TOKEN) stage_sums(sides + (j * SIDES + B_TOKEN) * STATES, place, back[j].grad_C);
+      int at = (first + j * paired) * walk.map_step;
+      store_step(ends, at, place, now[j], back[j], given.skip, sums, j == 0 || paired);
     }
   }
 
@@ -248,8 +395,8 @@ struct Warp {
 };
 
 // Grid: (any number of blocks, which share out the lanes; groups of WARPS * WARP_CHANNELS
-// channels). A lane is cut into chunks of at most `chunk` steps, for whose history the shared
-// memory has (chunk + 1) / 2 slots.
+// channels). A lane is cut into chunks of at most `chunk` steps, for whose (chunk + 1) / 2 pairs the
+// shared memory has slots of history, then each warp's stages.
 //
 // Shapes: grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; incoming, the gradients of the states
 // that leave each lane, like scan.start; gradients of maps like the maps. Partial sums, to be summed
@@ -260,33 +407,65 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_backward(Scan scan, const GRADIENT* grad_y, const float* incoming, Gradients grads,
                   Map map, float* carried, int states, int chunk, int most_chunks) {
   SHARED(HeldStates, shared_history);
-  int number = threadIdx.x / 32;
+  int number = threadIdx.x / 32, slots = (chunk + 1) / 2;
+  int channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
   HeldStates* history = shared_history + number * PATCH;
+  Stages stages = {reinterpret_cast<Stage*>(shared_history + slots * SLOT) + number * slots, slots,
+                   false};
   Warp warp(scan, map, states);
-  long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
-  float* kept = carried + (block * WARPS + number) * most_chunks * TILE_FLOATS;
   Sums sums = {};
 
   int lanes = 0;
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
-  for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
-    Lane lane = find_lane(map, unit);
-    Walk walk(scan, map, lane, warp.place);
-    WalkBack ends(grad_y, grads, map, lane, warp.place);
-    int chunks = (lane.length + chunk - 1) / chunk;
-    Tile state = {}, grad = {};
-    load_edge(state, scan.start, unit, warp.place);
-    load_edge(grad, incoming, unit, warp.place);
-    if (chunks > 1) warp.walk_ahead(walk, state, kept, chunk, chunks);
-    for (int c = chunks - 1; c >= 0; --c) {
-      int first = c * chunk, steps = min(chunk, lane.length - first);
-      if (chunks > 1) restore(state, kept + c * TILE_FLOATS, warp.place.lane);
-      warp.fill_history(history, walk, state, first, (steps + 1) / 2);
-      warp.walk_back(history, walk, ends, grad, sums, first, steps);
-      __syncthreads();
-      store_staged(grads, shared_history, map, walk, states, first, steps);
-      __syncthreads();
+  Cursor next(map, lanes, chunk);
+  if (next.there(lanes)) {
+    Source source(scan, grad_y, map, next, chunk, channel, states);
+    for (int p = 0; p < slots; ++p) {
+      if (p == slots - 1) commit_copies();
+      source.copy(stages.stages[p], p);
     }
+  }
+  commit_copies();
+  Tile grad;
+  for (; next.there(lanes); stages.backward = !stages.backward) {
+    Cursor now = next;
+    next.advance(map, lanes, chunk);
+    Walk walk(scan, map, now.lane, warp.place);
+    WalkBack ends(grads, map, now.lane, warp.place);
+    Tile state;
+    clear(state);
+    bool whole = now.chunks == 1;
+    long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
+    float* kept = carried + (block * WARPS + number) * most_chunks * TILE_FLOATS;
+    if (now.c == now.chunks - 1) {
+      clear(grad);
+      load_edge(state, scan.start, now.unit, warp.place);
+      load_edge(grad, incoming, now.unit, warp.place);
+      if (!whole) warp.walk_ahead(walk, state, kept, chunk, now.chunks);
+    }
+    if (!whole) restore(state, kept + now.c * TILE_FLOATS, warp.place.lane);
+    int first = now.c * chunk, steps = now.steps(chunk), pairs = (steps + 1) / 2;
+    await_copies<1>();  // the last pair is not needed yet
+    __syncwarp();
+    warp.fill_history(history, stages, state, pairs);
+    await_copies<0>();
+    __syncwarp();
+    bool more = next.there(lanes);
+    Source source(scan, grad_y, map, more ? next : now, chunk, channel, states);
+    for (int p = slots - 1; p >= 0; --p) {
+      Stage& stage = stages.stages[stages.place(p)];
+      if (p < pairs) {
+        HeldStates* slot = history + p * SLOT;
+        bool paired = 2 * p + 1 < steps;
+        warp.walk_back(slot, stage, walk, ends, grad, sums, first + 2 * p, paired);
+      }
+      if (p == 0) commit_copies();
+      if (more) source.copy(stage, slots - 1 - p);
+    }
+    commit_copies();
+    __syncthreads();
+    store_staged(grads, shared_history, map, walk, states, first, steps);
+    __syncthreads();
   }
   warp.store_sums(grads, sums);
 }

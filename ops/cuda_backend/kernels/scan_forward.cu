@@ -5,7 +5,8 @@
 // is on its way into shared memory, also across the ends of lanes: they may be short.
 //
 // Given to the compiler, beside what scan.cuh needs: SUMS, whether the outputs of all directions are
-// summed; OUTPUT, the type of outputs; STEPS; MAP_BYTES, SIDE_BYTES and SUM_BYTES, which are copied
+// summed; OUTPUT, the type of outputs; STEPS; UNROLL, how many are unrolled; POLYNOMIAL, of how many
+// exponentials one is by ordinary arithmetic, or 0; MAP_BYTES, SIDE_BYTES and SUM_BYTES, which are copied
 // at once of maps, of B and C, and of earlier sums.
 #include "scan.cuh"
 #include "stage.cuh"
@@ -107,7 +108,7 @@ DEVICE void walk_step(Channels& out, Tile& state, const Stage& stage, const Plac
   read_side<B_TOKEN>(now.B, &stage.B.at[B_TOKEN ? j : 0][place.state], place);
   read_side<C_TOKEN>(C, &stage.C.at[C_TOKEN ? j : 0][place.state], place);
   finish_step(now, given.bias);
-  advance(state, given.A_log2, now);
+  advance<POLYNOMIAL>(state, given.A_log2, now);
   read_out(out, state, C);
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(out, place.lane);
 #pragma unroll

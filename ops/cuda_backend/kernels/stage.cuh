@@ -10,13 +10,13 @@ struct alignas(64) Staged {
   T at[TOKENS][COLUMNS];
 };
 
-// Copy BYTES at once, or else as many zeros.
+// If `wanted`, copy BYTES at once, or else as many zeros.
 template <int BYTES, typename T>
-DEVICE void copy_chunk(T* to, const T* from, bool there) {
+DEVICE void copy_chunk(T* to, const T* from, bool wanted, bool there) {
   if constexpr (BYTES < 4) {  // the hardware does not copy less than four
-    *to = there ? *from : from_float<T>(0.f);
+    if (wanted) *to = there ? *from : from_float<T>(0.f);
   } else {
-    copy_async<BYTES>(to, from, there);
+    copy_async<BYTES>(to, from, wanted, there);
   }
 }
 
@@ -30,8 +30,7 @@ DEVICE void copy_tokens(Staged<T, TOKENS, COLUMNS>& to, const T* from, int dista
 #pragma unroll
   for (int first = 0; first < TOKENS * CHUNKS; first += 32) {
     int token = (first + lane) / CHUNKS, column = (first + lane) % CHUNKS * COUNT;
-    if (token < tokens) {
-      copy_chunk<BYTES>(&to.at[token][column], from + token * distance + column, column < columns);
-    }
+    copy_chunk<BYTES>(&to.at[0][0] + token * COLUMNS + column, from + token * distance + column,
+                      token < tokens, column < columns);
   }
 }
