@@ -224,8 +224,8 @@ DEVICE float rough_softplus(float x) {
   return s * ratio + fmaxf(x, 0.f);
 }
 
-// The time steps of a group's channels.
-DEVICE void expand(NUMBER* const (&to)[2], const Tokens& tokens, const Place& place,
+// Store the time steps of a group's channels, and go on to the next group's.
+DEVICE void expand(NUMBER* (&to)[2], const Tokens& tokens, const Place& place,
                    const unsigned (&low)[RANK_PARTS][4], const Weights& weights, int group) {
   float sums[4][4];
 #pragma unroll
@@ -252,8 +252,9 @@ DEVICE void expand(NUMBER* const (&to)[2], const Tokens& tokens, const Place& pl
       steps.at[j] = pack_two<NUMBER>(low_step, rough_softplus(sums[j][2 * i + 1]));
     }
     if (tokens.there[i] && place.has_channels(group)) {
-      *reinterpret_cast<Quad*>(to[i] + group * 32) = steps;
+      *reinterpret_cast<Quad*>(to[i]) = steps;
     }
+    to[i] += 32;
   }
 }
 
