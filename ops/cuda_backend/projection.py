@@ -21,8 +21,8 @@ GROUP, TILE, PART = 32, 16, 16
 AHEAD = 4
 """Groups of channels whose loads a thread has under way together, at most."""
 
-MOST_WARPS = {3: 24, 7: 16, 12: 12}
-"""Warps of a multiprocessor, by parts of outputs up to which they have registers enough."""
+WARPS = {3: 24, 7: 16, 12: 12}
+"""Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
 
 
 class Projection(ctypes.Structure):
@@ -57,9 +57,7 @@ def project(
         return triton_projection.project(x, weight, dt_weight, dt_bias, states)
     results = sizes.allocate(x)
     if sizes.tokens:
-        tiles, most = -(-sizes.tokens // TILE), _most_warps(sizes)
-        blocks = min(tiles, multiprocessors(x.device))
-        warps = min(-(-tiles // blocks), most)
+        warps = _choose_warps(sizes)
         pointers = map(address, (x, weight, dt_weight, dt_bias, *results))
         definitions = dict(
             NUMBER=NUMBERS[x.dtype],
@@ -69,16 +67,16 @@ def project(
             PADDED=sizes.padded,
             SIDES=sizes.sides,
             AHEAD=even_parts(-(-sizes.channels // GROUP), AHEAD),
-            WARPS=most,
+            WARPS=warps,
         )
         launch(
             Launch(
                 'projection.cu',
                 tuple(definitions.items()),
-                (blocks, 1),
+                (min(-(-sizes.tokens // TILE), multiprocessors(x.device)), 1),
                 32 * warps,
                 _shared_bytes(sizes),
-                (Projection(*pointers, sizes.tokens), ctypes.c_int(warps)),
+                (Projection(*pointers, sizes.tokens),),
             ),
             x.device,
         )
@@ -91,7 +89,7 @@ def _serves(sizes: Sizes, x: Tensor, *parameters: Tensor) -> bool:
         and all(p.dtype == torch.float32 for p in parameters)
         and loads_at_once(8, [(x, sizes.channels)])
         and loads_at_once(4, [(parameters[0], sizes.channels)])
-        and sum(_parts(sizes)) <= max(MOST_WARPS)
+        and sum(_parts(sizes)) <= max(WARPS)
         and _shared_bytes(sizes) <= _most_shared_bytes(x.device)
         and sizes.tokens < 2**30
     )
@@ -102,8 +100,8 @@ def _parts(sizes: Sizes) -> tuple[int, int]:
     return -(-sizes.rank // PART), -(-sizes.sides * sizes.padded // PART)
 
 
-def _most_warps(sizes: Sizes) -> int:
-    return next(warps for parts, warps in MOST_WARPS.items() if sum(_parts(sizes)) <= parts)
+def _choose_warps(sizes: Sizes) -> int:
+    return next(warps for parts, warps in WARPS.items() if sum(_parts(sizes)) <= parts)
 
 
 def _shared_bytes(sizes: Sizes) -> int:

@@ -10,7 +10,7 @@
 //
 // Given to the compiler: NUMBER, the type of maps, of 16 bits; CHANNELS, a multiple of 8; RANK;
 // STATES, and PADDED, that rounded up to a power of two; SIDES; AHEAD, groups of channels whose loads
-// a thread has under way together; WARPS of a block, at most.
+// a thread has under way together; WARPS of a block.
 #include "matrix.cuh"
 
 constexpr int GROUPS = (CHANNELS + 31) / 32;
@@ -92,20 +92,22 @@ DEVICE Quad expanding_words(const float* dt_weight, const Place& place, int grou
 }
 
 // Warp by warp, so that all of its threads are at the same words.
-DEVICE void fill(Weights& weights, const Projection& given, const Place& place, int warps) {
+DEVICE void fill(Weights& weights, const Projection& given, const Place& place) {
   int lane = threadIdx.x % 32;
-  for (int i = threadIdx.x / 32; i < GROUPS * PARTS * 2; i += warps) {
+#pragma unroll 4
+  for (int i = threadIdx.x / 32; i < GROUPS * PARTS * 2; i += WARPS) {
     int group = i / (PARTS * 2), part = i / 2 % PARTS, step = i % 2;
     weights.project[group][part][step][lane] =
         projecting_words(given.weight, place, group, part, step);
   }
-  for (int i = threadIdx.x / 32; i < GROUPS * RANK_PARTS * 2; i += warps) {
+#pragma unroll 2
+  for (int i = threadIdx.x / 32; i < GROUPS * RANK_PARTS * 2; i += WARPS) {
     int group = i / (RANK_PARTS * 2), part = i / 2 % RANK_PARTS, half = i % 2;
     weights.expand[group][part][half][lane] =
         expanding_words(given.dt_weight, place, group, part, half);
   }
   float* bias = &weights.bias[0][0][0].at[0];
-  for (int i = threadIdx.x; i < GROUPS * 32; i += warps * 32) {
+  for (int i = threadIdx.x; i < GROUPS * 32; i += WARPS * 32) {
     bias[i] = i < CHANNELS ? given.dt_bias[i] : 0.f;
   }
 }
@@ -258,13 +260,12 @@ DEVICE void expand(NUMBER* (&to)[2], const Tokens& tokens, const Place& place,
   }
 }
 
-// Grid: any number of blocks of at most WARPS `warps`, which share out the tiles of 16 tokens.
+// Grid: any number of blocks, which share out the tiles of 16 tokens.
 //
 // Shapes: x (tokens, E); weight (RANK + SIDES * STATES, E); dt_weight (E, RANK); dt_bias (E,);
 // low_rank (tokens, RANK); delta (tokens, E); sides (tokens, SIDES * PADDED), each side padded with
 // zeros to PADDED.
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
-    projection(Projection given, int warps) {
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) projection(Projection given) {
   SHARED(Weights, shared);
   const Weights& weights = *shared;
   Place place;
@@ -276,10 +277,10 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
   find(from, given.x, Tokens(tile, given.tokens, place), place);
 #pragma unroll
   for (int j = 0; j < AHEAD; ++j) held[j].load(from, place, j);
-  fill(*shared, given, place, warps);
+  fill(*shared, given, place);
   __syncthreads();
 
-  for (; tile < tiles; tile += warps * gridDim.x) {
+  for (; tile < tiles; tile += WARPS * gridDim.x) {
     Sums sums = {};
 #pragma unroll 1
     for (int start = 0; start < GROUPS; start += AHEAD) {
@@ -291,7 +292,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
       }
     }
     // While the time steps are worked out, the next tokens come.
-    find(from, given.x, Tokens(tile + warps * gridDim.x, given.tokens, place), place);
+    find(from, given.x, Tokens(tile + WARPS * gridDim.x, given.tokens, place), place);
 #pragma unroll
     for (int j = 0; j < AHEAD; ++j) held[j].load(from, place, j);
 
