@@ -21,7 +21,7 @@ GROUP, TILE, PART = 32, 16, 16
 AHEAD = 4
 """Groups of channels whose loads a thread has under way together, at most."""
 
-WARPS = {3: 24, 7: 16, 12: 12}
+WARPS = {3: 24, 6: 16, 12: 12}
 """Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
 
 
@@ -46,10 +46,11 @@ def project(
     """See :func:`mmv2m.ops.triton_backend.projection.project`, which serves what this does not.
 
     This serves maps in half precision, which are what tensor cores multiply, with parameters in
-    float32; channels in multiples of 8, maps and weights at multiples of 16 bytes; and weights that
-    shared memory has room for: each channel takes 4 bytes, 2 for each of R + N outputs (N twice for
-    two sides), and 2 for each of R again, R and N rounded up to multiples of 16. On an H100 that
-    is up to 1408 channels where R is 24 and N is 16.
+    float32; channels in multiples of 8, maps and weights at multiples of 16 bytes; and as many
+    outputs as registers and shared memory have room for. Counted are R, and all sides' N together,
+    each rounded up to a multiple of 16: 192 outputs at most; and a channel takes 2 bytes for each
+    of them, 2 more for each of R, and 4. On an H100 that is up to 1408 channels where R is 24 and
+    N is 16.
     """
     weight, dt_weight = weight.contiguous(), dt_weight.contiguous()
     sizes = Sizes.of(x, weight, dt_weight, states)

@@ -1,5 +1,5 @@
 // What a scan needs of each token: low_rank, sides = x @ weight.T and
-// delta = softplus(low_rank @ dt_weight.T + dt_bias) (V2M, Sec. 3.2).
+// delta = softplus(low_rank @ dt_weight.T + dt_bias).
 //
 // A warp owns 16 tokens at a time, sums up the projection over groups of 32 channels, and walks over
 // the groups again to expand the time step. In the first product, weight @ x.T, a thread's words of
