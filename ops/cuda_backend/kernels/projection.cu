@@ -112,8 +112,8 @@ DEVICE void fill(Weights& weights, const Projection& given, const Place& place) 
   }
 }
 
-// A thread's two tokens of the 16 of a tile: those that it loads and stores channels of. Behind the map's last token are
-// copies of it, which are not stored.
+// A thread's two tokens of the 16 of a tile: those that it loads and stores channels of. Behind the
+// map's last token are copies of it, which are not stored.
 struct Tokens {
   long long at[2];
   bool there[2];
