@@ -5,6 +5,7 @@ from functools import partial
 from ..triton_backend import add_norm, gate, single, ssm
 from ..triton_backend.kernel_set import TRITON
 from .conv import convs_backward, convs_forward
+from .projection import project
 from .replay import replayed
 from .scan_backward import scans_backward
 from .scan_forward import scans_forward
@@ -26,6 +27,7 @@ __all__ = [
 CUDA = TRITON._replace(
     convs_forward=convs_forward,
     convs_backward=convs_backward,
+    project=project,
     scans_forward=scans_forward,
     scans_backward=scans_backward,
     sum_rows=sum_rows,

@@ -10,7 +10,7 @@ from .kernels.projection import projection_kernel
 from .launch import launch
 from .layout import dot_dtype
 
-__all__ = ['Projected', 'project']
+__all__ = ['Projected', 'Sizes', 'project']
 
 BLOCK_TOKENS = 64
 
@@ -29,6 +29,46 @@ class Projected(NamedTuple):
     sides: list[Tensor]
 
 
+class Sizes(NamedTuple):
+    """The sizes of a projection.
+
+    Attributes:
+        tokens: Of the whole map.
+        channels: E.
+        rank: R.
+        states: N.
+        sides: One or two.
+    """
+
+    tokens: int
+    channels: int
+    rank: int
+    states: int
+    sides: int
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor, dt_weight: Tensor, states: int) -> 'Sizes':
+        """Those of a call of :func:`project`."""
+        channels, rank = dt_weight.shape
+        sides = (weight.shape[0] - rank) // states
+        return cls(x.numel() // channels if channels else 0, channels, rank, states, sides)
+
+    @property
+    def padded(self) -> int:
+        """Numbers that a side takes of a token: N rounded up to a power of two."""
+        return int(triton.next_power_of_2(self.states))
+
+    def allocate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Memory for low_rank and delta as in :class:`Projected`, and both sides' in one tensor."""
+        sides = x.new_empty((*x.shape[:-1], self.sides, self.padded), dtype=torch.float32)
+        return x.new_empty((*x.shape[:-1], self.rank)), torch.empty_like(x), sides
+
+    def projected(self, low_rank: Tensor, delta: Tensor, sides: Tensor) -> Projected:
+        """What is in that memory, without padding."""
+        each = [sides[..., i, : self.states] for i in range(self.sides)]
+        return Projected(low_rank, delta, each)
+
+
 def project(
     x: Tensor, weight: Tensor, dt_weight: Tensor, dt_bias: Tensor, states: int
 ) -> Projected:
@@ -41,30 +81,25 @@ def project(
         dt_bias: (E,), float32.
         states: N.
     """
-    channels, rank = dt_weight.shape
-    count = (weight.shape[0] - rank) // states
-    padded = triton.next_power_of_2(states)
-    low_rank = x.new_empty((*x.shape[:-1], rank))
-    delta = torch.empty_like(x)
-    sides = x.new_empty((*x.shape[:-1], count, padded), dtype=torch.float32)
-    if x.numel():
-        tokens = x.numel() // channels
+    sizes = Sizes.of(x, weight, dt_weight, states)
+    results = sizes.allocate(x)
+    if sizes.tokens:
         launch(
             projection_kernel,
-            (triton.cdiv(tokens, BLOCK_TOKENS),),
-            *(x, weight.contiguous(), dt_weight.contiguous(), dt_bias, low_rank, delta, sides),
-            tokens,
-            channels,
-            rank=rank,
-            RANK=max(16, triton.next_power_of_2(rank)),
+            (triton.cdiv(sizes.tokens, BLOCK_TOKENS),),
+            *(x, weight.contiguous(), dt_weight.contiguous(), dt_bias, *results),
+            sizes.tokens,
+            sizes.channels,
+            rank=sizes.rank,
+            RANK=max(16, triton.next_power_of_2(sizes.rank)),
             states=states,
-            STATES=padded,
-            SIDES=count,
-            OUTPUTS=max(16, triton.next_power_of_2(count * padded)),
+            STATES=sizes.padded,
+            SIDES=sizes.sides,
+            OUTPUTS=max(16, triton.next_power_of_2(sizes.sides * sizes.padded)),
             BLOCK_T=BLOCK_TOKENS,
-            BLOCK_E=64 if channels > 32 else 32,
+            BLOCK_E=64 if sizes.channels > 32 else 32,
             DOT_DTYPE=dot_dtype(x.dtype),
             PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
             num_warps=4,
         )
-    return Projected(low_rank, delta, [sides[..., i, :states] for i in range(count)])
+    return sizes.projected(*results)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .kernel_set import TRITON, KernelSet
-from .projection import project
 from .projection_backward import project_backward
 from .scan import ScanInputs
 
@@ -73,7 +72,7 @@ def _scan_inputs(
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
     convolved = kernels.convs_forward(*given.conv(), directions)
-    low_rank, delta, sides = project(
+    low_rank, delta, sides = kernels.project(
         convolved, given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1]
     )
     B = None if projects == 'output' else sides[0]

@@ -41,6 +41,11 @@ struct Fiber {
   bool done = false;
 };
 
+// What a thread contributes to a product of matrices.
+struct Words {
+  unsigned a[4], b[2];
+};
+
 struct Barrier {
   int arrived = 0, passed = 0;
 };
@@ -56,6 +61,7 @@ inline std::vector<std::vector<Group>> groups;  // of each thread; the last one 
 inline std::vector<Fiber> fibers;
 inline std::vector<Barrier> warp_barriers;
 inline std::vector<float> exchanged, shared;
+inline std::vector<Words> fragments;
 inline Barrier block_barrier;
 inline ucontext_t scheduler;
 inline int current = 0;
@@ -109,6 +115,7 @@ inline void run_grid(Index grid, int threads, int shared_bytes) {
   gridDim = grid;
   fibers = std::vector<Fiber>(threads);
   exchanged.assign(threads, 0.f);
+  fragments.assign(threads, Words());
   for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y) {
     for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
       shared.assign(shared_bytes / sizeof(float), std::numeric_limits<float>::quiet_NaN());
@@ -204,3 +211,49 @@ inline float16 to_float16(float x) {
 inline float reciprocal(float x) { return 1 / x; }
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float log2_approx(float x) { return std::log2(x); }
+
+template <typename T>
+unsigned pack_two(float low, float high);
+template <>
+inline unsigned pack_two<bfloat16>(float low, float high) {
+  return to_bfloat16(low).bits | (unsigned)to_bfloat16(high).bits << 16;
+}
+template <>
+inline unsigned pack_two<float16>(float low, float high) {
+  return to_float16(low).bits | (unsigned)to_float16(high).bits << 16;
+}
+
+// The instructions of matrix.cuh, element by element: which thread has which is written down here a
+// second time, as PTX documents mma.m16n8k16 and movmatrix.
+template <typename T>
+float half_of(unsigned word, int which) {
+  return to_float(T{(unsigned short)(word >> 16 * which)});
+}
+
+template <typename T>
+void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  int me = threadIdx.x, lane = me % 32;
+  const emulation::Words* warp = &emulation::fragments[me - lane];
+  emulation::fragments[me] = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  __syncwarp();
+  for (int i = 0; i < 4; ++i) {
+    int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + (i & 1);
+    for (int k = 0; k < 16; ++k) {
+      const emulation::Words& of_a = warp[row % 8 * 4 + k % 8 / 2];
+      const emulation::Words& of_b = warp[column * 4 + k % 8 / 2];
+      float left = half_of<T>(of_a.a[(row >= 8 ? 1 : 0) + (k >= 8 ? 2 : 0)], k % 2);
+      c[i] += left * half_of<T>(of_b.b[k >= 8 ? 1 : 0], k % 2);
+    }
+  }
+  __syncwarp();
+}
+
+inline unsigned transpose(unsigned two) {
+  int me = threadIdx.x, lane = me % 32, row = lane / 4, column = lane % 4 * 2;
+  const emulation::Words* warp = &emulation::fragments[me - lane];
+  emulation::fragments[me].a[0] = two;
+  __syncwarp();
+  unsigned low = warp[column * 4 + row / 2].a[0], high = warp[(column + 1) * 4 + row / 2].a[0];
+  __syncwarp();
+  return (low >> 16 * (row % 2) & 0xffff) | (high >> 16 * (row % 2)) << 16;
+}

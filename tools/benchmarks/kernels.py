@@ -17,6 +17,7 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from mmv2m.ops.cuda_backend import conv as cuda_conv
+from mmv2m.ops.cuda_backend import projection as cuda_projection
 from mmv2m.ops.cuda_backend import scan_backward as cuda_scan_backward
 from mmv2m.ops.cuda_backend import scan_forward as cuda_scan_forward
 from mmv2m.ops.triton_backend import conv, gate, projection, scan, scan_backward
@@ -90,6 +91,9 @@ class Mixer:
             ),
             'CUDA conv backward 2': partial(
                 cuda_conv.convs_backward, self.maps, *second, DIRECTIONS[1]
+            ),
+            'CUDA projection': partial(
+                cuda_projection.project, self.maps, *self.projection, self.A.shape[1]
             ),
             'CUDA scan forward 1': partial(cuda_ahead, inputs[0]),
             'CUDA scan forward 2': partial(cuda_ahead, inputs[1], sums=True),

@@ -1,0 +1,121 @@
+"""The projection of tokens in CUDA C++: its arguments, and its launch."""
+
+import ctypes
+from functools import cache
+
+import torch
+from torch import Tensor
+from triton.runtime import driver
+
+from ..triton_backend import projection as triton_projection
+from ..triton_backend.layout import even_parts
+from ..triton_backend.projection import Projected, Sizes
+from .arguments import NUMBERS, loads_at_once
+from .launch import Launch, Launcher, address, launch, multiprocessors
+
+__all__ = ['project']
+
+GROUP, TILE, PART = 32, 16, 16
+"""Channels, tokens and outputs that a warp works on together."""
+
+AHEAD = 4
+"""Groups of channels whose loads a thread has under way together, at most."""
+
+WARPS = {3: 24, 6: 16, 12: 12}
+"""Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
+
+
+class Projection(ctypes.Structure):
+    """``Projection`` in projection.cu."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'weight', 'dt_weight', 'dt_bias')),
+        *((name, ctypes.c_void_p) for name in ('low_rank', 'delta', 'sides')),
+        ('tokens', ctypes.c_int),
+    ]
+
+
+def project(
+    x: Tensor,
+    weight: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    states: int,
+    launch: Launcher = launch,
+) -> Projected:
+    """See :func:`mmv2m.ops.triton_backend.projection.project`, which serves what this does not.
+
+    This serves maps in half precision, which are what tensor cores multiply, with parameters in
+    float32; channels in multiples of 8, maps and weights at multiples of 16 bytes; and as many
+    outputs as registers and shared memory have room for. Counted are R, and all sides' N together,
+    each rounded up to a multiple of 16: 192 outputs at most; and a channel takes 2 bytes for each
+    of them, 2 more for each of R, and 4. On an H100 that is up to 1408 channels where R is 24 and
+    N is 16.
+    """
+    weight, dt_weight = weight.contiguous(), dt_weight.contiguous()
+    sizes = Sizes.of(x, weight, dt_weight, states)
+    if not _serves(sizes, x, weight, dt_weight, dt_bias):
+        return triton_projection.project(x, weight, dt_weight, dt_bias, states)
+    results = sizes.allocate(x)
+    if sizes.tokens:
+        warps = _choose_warps(sizes)
+        pointers = map(address, (x, weight, dt_weight, dt_bias, *results))
+        definitions = dict(
+            NUMBER=NUMBERS[x.dtype],
+            CHANNELS=sizes.channels,
+            RANK=sizes.rank,
+            STATES=states,
+            PADDED=sizes.padded,
+            SIDES=sizes.sides,
+            AHEAD=even_parts(-(-sizes.channels // GROUP), AHEAD),
+            WARPS=warps,
+        )
+        launch(
+            Launch(
+                'projection.cu',
+                tuple(definitions.items()),
+                (min(-(-sizes.tokens // TILE), multiprocessors(x.device)), 1),
+                32 * warps,
+                _shared_bytes(sizes),
+                (Projection(*pointers, sizes.tokens),),
+            ),
+            x.device,
+        )
+    return sizes.projected(*results)
+
+
+def _serves(sizes: Sizes, x: Tensor, *parameters: Tensor) -> bool:
+    return (
+        x.dtype in (torch.bfloat16, torch.float16)
+        and all(p.dtype == torch.float32 for p in parameters)
+        and loads_at_once(8, [(x, sizes.channels)])
+        and loads_at_once(4, [(parameters[0], sizes.channels)])
+        and sum(_parts(sizes)) <= max(WARPS)
+        and _shared_bytes(sizes) <= _most_shared_bytes(x.device)
+        and sizes.tokens < 2**30
+    )
+
+
+def _parts(sizes: Sizes) -> tuple[int, int]:
+    """Parts of the low rank, and of the sides."""
+    return -(-sizes.rank // PART), -(-sizes.sides * sizes.padded // PART)
+
+
+def _choose_warps(sizes: Sizes) -> int:
+    return next(warps for parts, warps in WARPS.items() if sum(_parts(sizes)) <= parts)
+
+
+def _shared_bytes(sizes: Sizes) -> int:
+    """The size of ``Weights`` in projection.cu."""
+    of_rank, of_sides = _parts(sizes)
+    words = PART * (of_rank + of_sides + of_rank)
+    return -(-sizes.channels // GROUP) * GROUP * (2 * words + 4)
+
+
+@cache
+def _most_shared_bytes(device: torch.device) -> int:
+    """That a block may have; of an emulation, what an H100's has."""
+    if device.type != 'cuda':
+        return 227 * 1024
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return int(driver.active.utils.get_device_properties(index)['max_shared_mem'])
