@@ -1,9 +1,9 @@
 """The ``'reference'`` backend: any device, any floating dtype, no compiler needed.
 
-The forward passes are the definitions in ``reference.py``. The backward passes keep nothing but
-the operator's inputs between the two and recompute the rest, so a deep model pays for the states
-of one operator at a time. They are written out step by step as a kernel would do it; gradients
-sum in a fixed order, so two runs agree to the bit.
+It computes what ``reference.py`` defines, the scan in the fewer passes of ``reference_walk.py``.
+The backward passes keep nothing but the operator's inputs between the two and recompute the rest,
+so a deep model pays for the states of one operator at a time. They are written out; gradients sum
+in a fixed order, so two runs agree to the bit.
 """
 
 from typing import Any
@@ -14,22 +14,36 @@ from torch import Tensor
 
 from .directions import get_direction
 from .precision import without_autocast
-from .reference import (
-    directional_conv_reference,
-    directional_scan_reference,
-    seen_by_taps,
-    state_dtype,
-    token_at,
-    weight_taps,
-)
+from .reference import directional_conv_reference, seen_by_taps, state_dtype, weight_taps
+from .reference_walk import on_map, projection_in_order, tokens_in_order, walk_back, walk_forth
 
 __all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward']
 
 
-def scan_forward(x: Tensor, *args: Any) -> Tensor:
+def scan_forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+) -> Tensor:
     """See :func:`mmv2m.ops.directional_scan`."""
     with without_autocast(x):
-        return directional_scan_reference(x, *args)
+        walk, u = get_direction(direction), x.to(state_dtype(x))
+        _, step = _time_step(delta.to(u.dtype), delta_bias, delta_softplus)
+        drive, steps = (tokens_in_order(m, walk) for m in (step * u, step))
+        projections = (projection_in_order(p, walk, u.dtype) for p in (B, C))
+        y = on_map(walk_forth(drive, steps, A.t().contiguous(), *projections), walk, u)
+        if D is not None:
+            y = y + D * u
+        if z is not None:
+            y = y * F.silu(z.to(u.dtype))
+        return y.to(x.dtype)
 
 
 def conv_forward(x: Tensor, *args: Any) -> Tensor:
@@ -42,6 +56,12 @@ def _silu_grad(x: Tensor) -> Tensor:
     """Derivative of SiLU at ``x``."""
     gate = torch.sigmoid(x)
     return gate * (1 + x * (1 - gate))
+
+
+def _time_step(delta: Tensor, bias: Tensor | None, softplus: bool) -> tuple[Tensor, Tensor]:
+    """The time step before and after the softplus, if there is one."""
+    raw = delta if bias is None else delta + bias
+    return raw, F.softplus(raw) if softplus else raw
 
 
 def scan_backward(
@@ -57,110 +77,38 @@ def scan_backward(
     delta_softplus: bool,
     direction: str,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the scan for ``x, delta, A, B, C, D, z, delta_bias``.
-
-    With ``u = delta * x`` and ``a[t] = exp(delta[t] * A)`` the states are
-    ``h[t] = a[t] * h[t-1] + u[t] * B[t]``; their gradients run against the walk:
-    ``g[t] = grad_s[t] * C[t] + a[t+1] * g[t+1]``.
-    """
+    """Gradients of the scan for ``x, delta, A, B, C, D, z, delta_bias``."""
     with without_autocast(x):
-        dtype = state_dtype(x)
-        raw = delta.to(dtype) if delta_bias is None else delta.to(dtype) + delta_bias
-        step = F.softplus(raw) if delta_softplus else raw
-        u, grad_s, grad_z = x.to(dtype), grad_y.to(dtype), None
-        if z is not None:
-            ungated = (u, step, A, B, C, D, None, None, False, direction)
-            grad_z = grad_s * directional_scan_reference(*ungated) * _silu_grad(z.to(dtype))
-            grad_s = grad_s * F.silu(z.to(dtype))
+        walk, u = get_direction(direction), x.to(state_dtype(x))
+        raw, step = _time_step(delta.to(u.dtype), delta_bias, delta_softplus)
+        grad_y = grad_y.to(u.dtype)
+        gate = None if z is None else z.to(u.dtype)
+        grad_s = grad_y if gate is None else grad_y * F.silu(gate)
 
-        grad_drive, grad_step, grad_A, grad_B, grad_C = _walk_back(
-            grad_s, step * u, step, A, B, C, direction
-        )
+        upstream, drive, steps = (tokens_in_order(m, walk) for m in (grad_s, step * u, step))
+        B_, C_ = (projection_in_order(p, walk, u.dtype) for p in (B, C))
+        A_ = A.t().contiguous()
+        results = walk_back(upstream, drive, steps, A_, B_, C_, wants_y=gate is not None)
+        y, grad_drive, grad_step, grad_A, grad_B, grad_C = (on_map(r, walk, u) for r in results)
+
         grad_x = grad_drive * step
         grad_step = grad_step + grad_drive * u
         if D is not None:
             grad_x = grad_x + grad_s * D
+        if gate is not None:
+            y = y if D is None else y + D * u
         grad_raw = grad_step * torch.sigmoid(raw) if delta_softplus else grad_step
-        tokens = (0, 1, 2)
         grads = (
             (grad_x, x),
             (grad_raw, delta),
             (grad_A, A),
             (grad_B, B),
             (grad_C, C),
-            (None if D is None else (grad_s * u).sum(tokens), D),
-            (grad_z, z),
-            (None if delta_bias is None else grad_raw.sum(tokens), delta_bias),
+            (None if D is None else (grad_s * u).sum((0, 1, 2)), D),
+            (None if gate is None else grad_y * y * _silu_grad(gate), z),
+            (None if delta_bias is None else grad_raw.sum((0, 1, 2)), delta_bias),
         )
         return tuple(None if g is None or p is None else g.to(p.dtype) for g, p in grads)
-
-
-def _walk_back(
-    grad_s: Tensor,
-    drive: Tensor,
-    step: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    direction: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """The recurrence's own backward pass: gradients of drive, step (in the decay), A, B and C."""
-    walk = get_direction(direction)
-    axis = walk.axis
-    order = list(walk.steps(drive.shape[axis]))
-    B_map = None if B is None else B.to(drive.dtype)
-    C_map = None if C is None else C.to(drive.dtype)
-    grad_drive, grad_step = torch.zeros_like(drive), torch.zeros_like(step)
-    grad_A = torch.zeros_like(A)
-    grad_B = None if B_map is None else torch.zeros_like(B_map)
-    grad_C = None if C_map is None else torch.zeros_like(C_map)
-
-    start = drive.new_zeros(drive.shape[0], drive.shape[walk.lanes], *A.shape)
-    decays, states = _walk(start, order, drive, step, A, B_map, axis)
-    grad_state = torch.zeros_like(start)
-    for i, t in reversed(list(enumerate(order))):
-        inflow = drive.select(axis, t).unsqueeze(-1)
-        upstream = grad_s.select(axis, t).unsqueeze(-1)
-        B_t, C_t = token_at(B_map, axis, t), token_at(C_map, axis, t)
-        grad_state = grad_state + (upstream if C_t is None else upstream * C_t)
-        if grad_C is not None:
-            _add_projection_grad(grad_C, upstream * states[i + 1], axis, t)
-        if grad_B is not None:
-            _add_projection_grad(grad_B, grad_state * inflow, axis, t)
-        through_B = grad_state if B_t is None else grad_state * B_t
-        grad_drive.select(axis, t).copy_(through_B.sum(-1))
-        grad_state = grad_state * decays[i]
-        grad_exponent = grad_state * states[i]
-        grad_step.select(axis, t).copy_((grad_exponent * A).sum(-1))
-        grad_A += (grad_exponent * step.select(axis, t).unsqueeze(-1)).sum((0, 1))
-    return grad_drive, grad_step, grad_A, grad_B, grad_C
-
-
-def _walk(
-    state: Tensor,
-    order: list[int],
-    drive: Tensor,
-    step: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    axis: int,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Decay of every step, and the states before the first and after every step."""
-    decays, states = [], [state]
-    for t in order:
-        decays.append(torch.exp(step.select(axis, t).unsqueeze(-1) * A))
-        inflow = drive.select(axis, t).unsqueeze(-1)
-        B_t = token_at(B, axis, t)
-        states.append(decays[-1] * states[-1] + (inflow if B_t is None else inflow * B_t))
-    return decays, states
-
-
-def _add_projection_grad(grad: Tensor, product: Tensor, axis: int, t: int) -> None:
-    """Sum a (B, lanes, E, N) product into the gradient of a projection, whatever its shape."""
-    if grad.dim() == 2:
-        grad += product.sum((0, 1))
-    else:
-        grad.select(axis, t).copy_(product.sum(-2))
 
 
 def conv_backward(
