@@ -26,8 +26,9 @@ from .scan_arguments import (
 
 __all__ = ['scans_forward']
 
-WARPS_AT_ONCE = {1: 32, 2: 32, 4: 24, 8: 16, 16: 16, 32: 16}
-"""Warps of a multiprocessor, by states: as many as have registers enough."""
+WARPS_AT_ONCE = {1: 32, 2: 32, 4: 24, 8: 16, 16: 12, 32: 12}
+"""Warps of a multiprocessor, by states: as many as have registers enough, or fewer where that is
+faster."""
 
 STEPS = 8
 """Tokens of a stretch, which a warp copies while it computes the one before, at most."""

@@ -93,7 +93,7 @@ struct Rows {
 // warp, one after the other.
 template <int BYTES, int CHUNKS>
 struct Share {
-  static constexpr int COUNT = (CHUNKS + 31) / 32;
+  static constexpr int COUNT = CHUNKS > 0 ? (CHUNKS + 31) / 32 : 1;
   const char* from[COUNT];
   int step[COUNT];
   bool second[COUNT], there[COUNT];
