@@ -36,7 +36,9 @@ CUDA = TRITON._replace(
 conv_forward = replayed(partial(single.conv_forward, kernels=CUDA))
 conv_backward = replayed(partial(single.conv_backward, kernels=CUDA))
 scan_forward = replayed(partial(single.scan_forward, kernels=CUDA))
-scan_backward = replayed(partial(single.scan_backward, kernels=CUDA))
+scan_backward = partial(
+    single.scan_backward, gradients=replayed(partial(single.scan_gradients, kernels=CUDA))
+)
 ssm_forward = replayed(partial(ssm.ssm_forward, kernels=CUDA))
 ssm_backward = replayed(partial(ssm.ssm_backward, kernels=CUDA))
 gate_forward = replayed(gate.gate_forward)

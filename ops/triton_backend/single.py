@@ -1,5 +1,7 @@
 """The operators of one direction on the kernels that serve several."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from .gate import gate_backward, gate_forward
 from .kernel_set import TRITON, KernelSet
 from .scan import ScanInputs
 
-__all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward']
+__all__ = ['conv_backward', 'conv_forward', 'scan_backward', 'scan_forward', 'scan_gradients']
 
 
 def conv_forward(
@@ -62,23 +64,38 @@ def scan_backward(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     direction: str,
+    gradients: Callable[..., tuple[Tensor | None, ...]] | None = None,
+) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``; from :func:`scan_gradients`."""
+    tensors = (x, delta, A, B, C, D, z, delta_bias)
+    found = (gradients or scan_gradients)(grad_y, *tensors, delta_softplus, direction)
+    return tuple(_like(grad, value) for grad, value in zip(found, tensors, strict=True))
+
+
+def scan_gradients(
+    grad_y: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
+    """The same as the kernels leave them: in float32 what is summed, with an axis of directions."""
     inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
     grad_z = None
     if z is not None:
         ungated = kernels.scans_forward(inputs, dtype=torch.float32)[0]
         grad_y, grad_z = gate_backward(grad_y, ungated, z)
     grads = kernels.scans_backward(grad_y[None], inputs)
-    parameters = ('A', 'B', 'C', 'D', 'delta_bias')
-    summed = kernels.sum_rows([grads[name] for name in parameters])
-    grads.update(zip(parameters, summed, strict=True))
-    grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_bias = (
-        _like(grads[name], value)
-        for name, value in dict(x=x, delta=delta, A=A, B=B, C=C, D=D, delta_bias=delta_bias).items()
-    )
-    return grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias
+    summed = kernels.sum_rows([grads[name] for name in ('A', 'B', 'C', 'D', 'delta_bias')])
+    *sides, grad_bias = summed
+    return grads['x'], grads['delta'], *sides, grad_z, grad_bias
 
 
 def _like(grad: Tensor | None, value: Tensor | None) -> Tensor | None:
