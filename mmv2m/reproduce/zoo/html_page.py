@@ -53,11 +53,10 @@ def build_html_page(tables: Sequence[tuple[Table, Sequence[Entry]]]) -> str:
 
 
 def _section(table: Table, entries: Sequence[Entry]) -> str:
-    head = ''.join(
-        f'<th scope="col" tabindex="0">{escape(name)}</th>' for name, *_ in _columns(entries[0])
-    )
+    columns = [column for column in zip(*map(_columns, entries), strict=True) if _is_filled(column)]
+    head = ''.join(f'<th scope="col" tabindex="0">{escape(cells[0][0])}</th>' for cells in columns)
     rows = '\n'.join(
-        f'<tr>{"".join(_cell(*column) for column in _columns(entry))}</tr>' for entry in entries
+        f'<tr>{"".join(_cell(*cell) for cell in row)}</tr>' for row in zip(*columns, strict=True)
     )
     notes = ''.join(
         f'<li>{escape(f"{e.report.row.name}: {e.report.row.note}")}</li>'
@@ -73,6 +72,11 @@ def _section(table: Table, entries: Sequence[Entry]) -> str:
 </tbody>
 </table></div>
 {f'<ul>{notes}</ul>' if notes else ''}</section>"""
+
+
+def _is_filled(column: Sequence[tuple[str, str, float | None]]) -> bool:
+    """Whether any row has something in it."""
+    return any(html for _, html, _ in column)
 
 
 def _columns(entry: Entry) -> Iterator[tuple[str, str, float | None]]:
