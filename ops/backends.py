@@ -43,7 +43,8 @@ class Backend:
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
         ssm_forward: ``((x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-            directions, projects, reduction) -> y``; None for a backend that does not fuse it.
+            directions, projects, reduction, log_A) -> y``; None for a backend that does not
+            fuse it.
         ssm_backward: ``(grad_y, *the same) -> gradients`` of the nine tensors, likewise.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z) -> gradients``, likewise.

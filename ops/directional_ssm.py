@@ -35,6 +35,7 @@ def directional_ssm(
     projects: str = 'input',
     reduction: str = 'none',
     backend: str = 'auto',
+    log_A: bool = False,
 ) -> Tensor:
     r"""Selective state space model along one or several directions of a map (V2M, Eq. 9-12).
 
@@ -50,7 +51,7 @@ def directional_ssm(
     Args:
         x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E), one each.
         gate: (B, H, W, E), or None.
-        conv_weight: (E, taps).
+        conv_weight: (E, taps), or (E, 1, taps) as :class:`torch.nn.Conv1d` has it.
         conv_bias: (E,), or None.
         x_proj: (R + N, E), or (R + 2 N, E) if ``projects='both'``; time step first, then B, C.
         dt_proj: (E, R).
@@ -61,6 +62,7 @@ def directional_ssm(
         projects: ``'input'`` (B depends on the token), ``'output'`` (C does) or ``'both'``.
         reduction: ``'none'``, or ``'sum'`` over the directions.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+        log_A: Whether ``A`` is given by its logarithm, as models keep it: ``-exp(A)`` is meant.
 
     Returns:
         (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
@@ -75,8 +77,9 @@ def directional_ssm(
     check_map('x', one_map)
     check_same_map('gate', gate, one_map)
     channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
+    one = (1,) if conv_weight.dim() == 3 else ()
     for name, value, shape in (
-        ('conv_weight', conv_weight, (channels, conv_weight.shape[-1])),
+        ('conv_weight', conv_weight, (channels, *one, conv_weight.shape[-1])),
         ('conv_bias', conv_bias, (channels,)),
         ('x_proj', x_proj, (rank + SIDES[projects] * states, channels)),
         ('dt_proj', dt_proj, (channels, rank)),
@@ -91,7 +94,7 @@ def directional_ssm(
         x,
         gate,
         (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        (directions, projects, reduction, backend),
+        (directions, projects, reduction, log_A, backend),
     )
 
 
@@ -120,13 +123,17 @@ def _check_options(
 def _fused(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
     """As one operator of the backend's."""
     exact = (None if p is None else p.to(state_dtype(x)) for p in parameters)
-    directions, projects, reduction, backend = options
-    return ssm_op(x, gate, *exact, ','.join(directions), projects, reduction, backend)
+    directions, *others = options
+    return ssm_op(x, gate, *exact, ','.join(directions), *others)
 
 
 def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
     """One direction after the other, by the single operators."""
-    directions, _, reduction, _ = options
+    directions, _, reduction, log_A, _ = options
+    conv_weight, *others, A, D = parameters
+    if log_A:
+        A = -A.to(state_dtype(x)).exp()
+    parameters = (conv_weight.flatten(1), *others, A, D)
     opened = None if gate is None else F.silu(gate.to(state_dtype(gate)))
     outputs = []
     for k, direction in enumerate(directions):
@@ -138,7 +145,7 @@ def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tupl
 
 def _one_direction(x: Tensor, parameters: tuple, options: tuple, direction: str) -> Tensor:
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
-    _, projects, _, backend = options
+    _, projects, *_, backend = options
     x = directional_conv(x, conv_weight, conv_bias, direction, backend)
     # The operators take one dtype; an autocast here would bring a second one in.
     with without_autocast(x):

@@ -37,7 +37,7 @@ def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
 
 
 def _one_map_a_direction(x: Tensor, *args: Any) -> Tensor:
-    directions, _, reduction, _ = args[8:]
+    directions, _, reduction, *_ = args[8:]
     shape = x.shape[-4:] if reduction == 'sum' else (directions.count(',') + 1, *x.shape[-4:])
     return torch.empty(shape, dtype=x.dtype, device=x.device)
 
@@ -137,13 +137,14 @@ def ssm_op(
     directions: str,
     projects: str,
     reduction: str,
+    log_A: bool,
     backend: str,
 ) -> Tensor:
     """:func:`mmv2m.ops.directional_ssm` on a backend that fuses it; directions with commas."""
     forward = BACKENDS[backend].ssm_forward
     assert forward is not None
     tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return forward(tensors, directions.split(','), projects, reduction)
+    return forward(tensors, directions.split(','), projects, reduction, log_A)
 
 
 @operator('directional_ssm_backward', _like_inputs)
@@ -161,12 +162,13 @@ def _ssm_backward_op(
     directions: str,
     projects: str,
     reduction: str,
+    log_A: bool,
     backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].ssm_backward
     assert backward is not None
     tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return _present(backward(grad_y, tensors, directions.split(','), projects, reduction))
+    return _present(backward(grad_y, tensors, directions.split(','), projects, reduction, log_A))
 
 
 @operator('gated_linear', _projected)

@@ -124,6 +124,7 @@ def scan_definitions(
         VECTORS=vectors,
         B_TOKEN=int(inputs.B_kind == 'token'),
         C_TOKEN=int(inputs.C_kind == 'token'),
+        LOG_A=inputs.log_A,
         HAS_D=inputs.D is not None,
         HAS_BIAS=inputs.delta_bias is not None,
         SOFTPLUS=SOFTPLUS[inputs.softplus],

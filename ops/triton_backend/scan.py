@@ -37,6 +37,8 @@ class ScanInputs:
         softplus: ``'none'``, ``'apply'``, or ``'applied'`` if delta has been through bias and
             softplus already; its gradient is nevertheless that of before.
         directions: K names of directions.
+        log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; its gradient is
+            likewise.
     """
 
     x: Tensor
@@ -48,6 +50,7 @@ class ScanInputs:
     delta_bias: Tensor | None
     softplus: str
     directions: Sequence[str]
+    log_A: bool = False
 
     def __post_init__(self) -> None:
         self.grid = Grid.of(self.x)
@@ -62,8 +65,12 @@ class ScanInputs:
         """The kernels' first arguments."""
         return (
             *(self.x, self.delta, self.delta_bias),
-            *(self.A, self.B, self.C, self.D),
+            *(self.rates(), self.B, self.C, self.D),
         )
+
+    def rates(self) -> Tensor:
+        """A itself, (E, N)."""
+        return -self.A.exp() if self.log_A else self.A
 
     def distances(self) -> tuple[int, ...]:
         """Elements between tokens, as the kernels take them."""

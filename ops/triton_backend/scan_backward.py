@@ -49,7 +49,10 @@ def scans_backward(
     grad_y = grad_y.contiguous()
     for turn, group in enumerate(groups):
         _launch_backward(grad_y, inputs, sums, buffers, group, turn, edges)
-    return {**buffers.maps, **buffers.partial}
+    gradients = {**buffers.maps, **buffers.partial}
+    if inputs.log_A and gradients['A'] is not None:
+        gradients['A'] = gradients['A'] * inputs.rates()  # the derivative of A by its logarithm
+    return gradients
 
 
 @dataclass

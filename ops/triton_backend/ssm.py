@@ -31,7 +31,7 @@ class SSMTensors(NamedTuple):
 
     def conv(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """What the convolution reads."""
-        return self.x, self.gate, self.conv_weight, self.conv_bias
+        return self.x, self.gate, self.conv_weight.flatten(1), self.conv_bias
 
 
 def ssm_forward(
@@ -39,10 +39,11 @@ def ssm_forward(
     directions: Sequence[str],
     projects: str,
     reduction: str,
+    log_A: bool = False,
     kernels: KernelSet = TRITON,
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`."""
-    inputs, _ = _scan_inputs(SSMTensors(*tensors), directions, projects, kernels)
+    inputs, _ = _scan_inputs(SSMTensors(*tensors), directions, projects, log_A, kernels)
     return kernels.scans_forward(inputs, sums=reduction == 'sum')
 
 
@@ -52,11 +53,12 @@ def ssm_backward(
     directions: Sequence[str],
     projects: str,
     reduction: str,
+    log_A: bool = False,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the nine tensors."""
     given = SSMTensors(*tensors)
-    inputs, low_rank = _scan_inputs(given, directions, projects, kernels)
+    inputs, low_rank = _scan_inputs(given, directions, projects, log_A, kernels)
     grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
     sides = [grads[name] for name in ('B', 'C') if grads[name] is not None]
     projections = project_backward(
@@ -64,11 +66,13 @@ def ssm_backward(
     )
     grad_x, grad_gate, *taps = kernels.convs_backward(grads['x'], *given.conv(), directions)
     partial = [*taps, *projections, grads['delta_bias'], grads['A'], grads['D']]
-    return grad_x, grad_gate, *kernels.sum_rows(partial)
+    grad_weight, *others = kernels.sum_rows(partial)
+    assert grad_weight is not None
+    return grad_x, grad_gate, grad_weight.view_as(given.conv_weight), *others
 
 
 def _scan_inputs(
-    given: SSMTensors, directions: Sequence[str], projects: str, kernels: KernelSet
+    given: SSMTensors, directions: Sequence[str], projects: str, log_A: bool, kernels: KernelSet
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
     convolved = kernels.convs_forward(*given.conv(), directions)
@@ -78,6 +82,6 @@ def _scan_inputs(
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
     inputs = ScanInputs(
-        *(convolved, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions)
+        *(convolved, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions, log_A)
     )
     return inputs, low_rank

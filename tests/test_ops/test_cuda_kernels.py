@@ -110,6 +110,16 @@ def test_segments_of_long_lanes(direction, monkeypatch):
 
 
 @needs_a_device
+@pytest.mark.parametrize('states', [3, 16])
+def test_logarithm_of_A(states):
+    scan, truth = make_scan((1, 2, 5, 6), states, ['right', 'up'], B='token', C=None)
+    A = scan.inputs.A.cpu().double()
+    scan.inputs.A, scan.inputs.log_A = (-scan.inputs.A).log(), True
+    truth['A'] = truth['A'] * A
+    compare(scan, truth)
+
+
+@needs_a_device
 @pytest.mark.parametrize('dtype', TOLERANCE)
 def test_dtypes(dtype):
     compare(*make_scan((1, 2, 7, 36), 16, ['right', 'up'], dtype=dtype, B='token', C=None), dtype)

@@ -52,6 +52,20 @@ def test_sum_over_directions():
     assert torch.allclose(directional_ssm(**inputs, **OPTIONS, reduction='sum'), stacked.sum(0))
 
 
+def test_parameters_as_a_model_keeps_them():
+    """The logarithm of A, and a Conv1d's weight: the same output; gradients by the chain rule."""
+    plain = {k: v.requires_grad_() for k, v in float64_inputs().items()}
+    kept = {k: v.detach().clone() for k, v in plain.items()}
+    kept.update(A=(-kept['A']).log(), conv_weight=kept['conv_weight'].unsqueeze(1))
+    kept = {k: v.requires_grad_() for k, v in kept.items()}
+    directional_ssm(**plain, **OPTIONS).sin().sum().backward()
+    y = directional_ssm(**kept, **OPTIONS, log_A=True)
+    y.sin().sum().backward()
+    assert torch.allclose(y, directional_ssm(**plain, **OPTIONS))
+    assert torch.allclose(kept['A'].grad, plain['A'].grad * plain['A'])
+    assert torch.allclose(kept['conv_weight'].grad.squeeze(1), plain['conv_weight'].grad)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_autocast_around_it_changes_nothing(dtype):
     inputs = make_ssm_inputs(dtype=dtype)

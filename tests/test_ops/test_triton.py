@@ -165,6 +165,14 @@ def test_ssm_subsets_of_directions(directions):
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=directions)
 
 
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+def test_ssm_with_parameters_as_a_model_keeps_them(reduction):
+    inputs = make_ssm_inputs()
+    inputs.update(A=(-inputs['A']).log(), conv_weight=inputs['conv_weight'].unsqueeze(1))
+    options = dict(directions=CORNERS, reduction=reduction, log_A=True)
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
+
+
 def test_ssm_without_gate_and_conv_bias():
     inputs = make_ssm_inputs() | dict(gate=None, conv_bias=None)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=CORNERS)
@@ -213,7 +221,7 @@ def test_compile_sees_one_node():
 @pytest.mark.parametrize('reduction', ['none', 'sum'])
 def test_opcheck(reduction):
     tensors = [t.to(DEVICE).requires_grad_() for t in make_ssm_inputs(grid=(1, 2, 2)).values()]
-    arguments = (*tensors, 'right,up', 'input', reduction, 'triton')
+    arguments = (*tensors, 'right,up', 'input', reduction, False, 'triton')
     torch.library.opcheck(torch.ops.mmv2m.directional_ssm.default, arguments)
 
 

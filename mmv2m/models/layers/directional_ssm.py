@@ -110,19 +110,19 @@ class DirectionalSSM(BaseModule):
         Returns:
             (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
         """
-        A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
         return directional_ssm(
             x,
             gate,
-            self.conv.weight.squeeze(1),
+            self.conv.weight,
             self.conv.bias,
             self.x_proj.weight,
             self.dt_proj.weight,
             self.dt_proj.bias,
-            -A_log.exp(),
+            self.A_log,
             self.D,
             directions,
             self.projects,
             reduction,
             self.backend,
+            log_A=True,
         )

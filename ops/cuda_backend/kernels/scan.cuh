@@ -1,7 +1,8 @@
 // What both passes of the selective scan share: its arguments, and a step ahead.
 //
 // Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps; SIDE, that of B and
-// C; B_TOKEN and C_TOKEN, whether they are vectors (one a token) or the constant 1; HAS_D; HAS_BIAS;
+// C; B_TOKEN and C_TOKEN, whether they are vectors (one a token) or the constant 1; LOG_A, whether A is
+// the logarithm of what is meant, but for the sign; HAS_D; HAS_BIAS;
 // SOFTPLUS, one of the values below; WARPS of a block; BLOCKS that a multiprocessor has to have room
 // for.
 #pragma once
@@ -50,11 +51,20 @@ struct Parameters {
 
   DEVICE Parameters(const Scan& scan, const Place& place) {
     load_tile(A_log2, scan.A, place.states, place, LOG2E);
+    if (LOG_A) take_exponentials();
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) {
       bool there = place.has_channel(c);
       bias[c] = HAS_BIAS && there ? scan.delta_bias[place.channel + c] : 0.f;
       skip[c] = HAS_D && there ? scan.D[place.channel + c] : 0.f;
+    }
+  }
+
+  DEVICE void take_exponentials() {
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+#pragma unroll
+      for (int n = 0; n < STATES_HELD; ++n) A_log2[c][n] = -LOG2E * exp2_approx(A_log2[c][n]);
     }
   }
 };

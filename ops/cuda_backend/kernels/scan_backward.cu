@@ -383,7 +383,16 @@ struct Warp {
   // The sums over everything, in this block's row of the partial sums.
   DEVICE void store_sums(const Gradients& grads, const Sums& sums) const {
     long long row = (long long)blockIdx.x * place.channels;
-    store_tile(grads.A + row * place.states, sums.A, place);
+    Tile A;
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+#pragma unroll
+      for (int n = 0; n < STATES_HELD; ++n) {
+        // The derivative of A by its logarithm is A.
+        A[c][n] = sums.A[c][n] * (LOG_A ? given.A_log2[c][n] * LN2 : 1.f);
+      }
+    }
+    store_tile(grads.A + row * place.states, A, place);
 #pragma unroll
     for (int i = 0; i < CHANNELS_OWNED; ++i) {
       int c = place.owned() + i;
