@@ -6,13 +6,13 @@ one GPU. Prints a table and writes it as JSON.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from models import GIB, as_graph
+from results import Results
 from timm.layers import Attention
 from torch import Tensor, nn
 from triton.testing import do_bench
@@ -77,7 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     print(f'{torch.cuda.get_device_name()}, batch {args.batch}, {GRID} tokens, bf16 autocast')
     print(f'{"model":8}{"layer":12}{"mode":>9}{"":>20}{"ms":>9}{"peak GiB":>10}')
-    results = []
+    results = Results(args.out)
     for model, width in WIDTHS.items():
         for name, make in layers(width).items():
             if name in args.skip:
@@ -93,9 +93,6 @@ def main() -> None:
                         f'{r["milliseconds"]:>9.3f}{r["peak_gib"]:>10.2f}',
                         flush=True,
                     )
-    if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
 
 
 if __name__ == '__main__':

@@ -5,13 +5,13 @@ autocast on one GPU, all in one process. Prints a table and writes it as JSON.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import timm
 import torch
+from results import Results
 from torch import nn
 from triton.testing import do_bench
 
@@ -138,7 +138,7 @@ def main() -> None:
     args = parser.parse_args()
     print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16 autocast')
     print(f'{"model":22}{"input":>16}{"mode":>9}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
-    results = []
+    results = Results(args.out)
     for name in args.models:
         for mode in args.modes:
             for training in (False, True):
@@ -153,9 +153,6 @@ def main() -> None:
                     flush=True,
                 )
                 torch.cuda.empty_cache()
-    if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
 
 
 if __name__ == '__main__':

@@ -8,12 +8,12 @@ writes it as JSON.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from results import Results
 from torch import Tensor
 from triton.testing import do_bench
 
@@ -21,8 +21,9 @@ from mmv2m.ops import can_run, directional_scan
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-except ImportError:
+except ImportError as problem:
     selective_scan_fn = None
+    print(f'without mamba_ssm: {problem}')
 
 CORNERS = ('right', 'left', 'down', 'up')
 EXPONENTIALS_PER_CLOCK = 16
@@ -153,7 +154,7 @@ def main() -> None:
         f'{torch.cuda.get_device_name()}: copies {ceilings[0] / 1e12:.2f} TB/s, '
         f'{ceilings[1] / 1e12:.2f} T exponentials/s'
     )
-    results = []
+    results = Results(args.out)
     print(f'{"case":34}{"backend":>12}{"forward ms":>12}{"of floor":>10}{"+ backward":>12}')
     for name in args.cases:
         case = CASES[name]
@@ -174,9 +175,6 @@ def main() -> None:
                 dict(case=name, backend=backend, forward_ms=forward, both_ms=both, floor_ms=floor)
             )
             print(f'{name:34}{backend:>12}{forward:>12.3f}{floor / forward:>10.0%}{both:>12.3f}')
-    if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
 
 
 if __name__ == '__main__':

@@ -6,18 +6,18 @@ GPU. Prints a table, writes it as JSON and draws it.
 """
 
 import argparse
-import json
 from typing import Any
 
 import torch
 from models import measure
+from results import Results
 
 SIZES = (224, 448, 672, 896, 1120, 1344, 1568, 1792)
 
 
-def sweep(models: list[str], sizes: list[int], batch: int) -> list[dict[str, Any]]:
+def sweep(models: list[str], sizes: list[int], batch: int, out: str | None) -> Results:
     """Measure every model at every size, printing as it goes; what does not fit is left out."""
-    results = []
+    results = Results(out)
     print(f'{"model":10}{"pixels":>8}{"":>11}{"ms":>10}{"us/token":>10}{"peak MiB":>10}')
     for name in models:
         for training in (False, True):
@@ -78,10 +78,7 @@ def main() -> None:
     parser.add_argument('--plot', help='draw the results into this image file')
     args = parser.parse_args()
     print(f'{torch.cuda.get_device_name()}, batch {args.batch}, bf16 autocast')
-    results = sweep(args.models, args.sizes, args.batch)
-    if args.out:
-        with open(args.out, 'w') as file:
-            json.dump(dict(device=torch.cuda.get_device_name(), results=results), file, indent=1)
+    results = sweep(args.models, args.sizes, args.batch, args.out)
     if args.plot:
         draw(results, args.plot)
 
