@@ -20,7 +20,7 @@ from .recording import Obstacle, Recorder, pointers_in
 
 __all__ = ['Replay', 'replayed']
 
-MOST_REPLAYS = 1024
+MOST_LAYOUTS = 1024
 """Layouts of arguments that are remembered for an operator."""
 
 ALIGNMENT = 512
@@ -28,7 +28,9 @@ ALIGNMENT = 512
 
 
 def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a function that launches kernels run by :class:`Replay` from its second call on.
+    """Have a function that launches kernels run by :class:`Replay`.
+
+    The second call with arguments of some layout is recorded, and repeated from then on.
 
     Args:
         function: Takes tensors, numbers, strings, None and sequences of them, and returns a new
@@ -36,6 +38,7 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
             numbers in a tensor. If it does something besides launching, it always runs as it is.
     """
     replays: dict[tuple, Replay | None] = {}
+    seen: set[tuple] = set()
 
     @functools.wraps(function)
     def run(*args: Any) -> Any:
@@ -44,10 +47,14 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
         if key in replays:
             replay = replays[key]
             return function(*args) if replay is None else replay(tensors)
-        if len({t.data_ptr() for t in tensors}) < len(tensors):
-            return function(*args)  # which of them a launch means could not be told
-        if len(replays) >= MOST_REPLAYS:
-            replays.clear()
+        if key not in seen or len({t.data_ptr() for t in tensors}) < len(tensors):
+            # Recording takes time, and images may be of any size; and of a tensor that is given
+            # twice, one could not tell which one a launch means.
+            if len(seen) >= MOST_LAYOUTS:
+                seen.clear()
+                replays.clear()
+            seen.add(key)
+            return function(*args)
         result, replays[key] = _record(function, args, tensors)
         return result
 
