@@ -135,21 +135,20 @@ class Replay:
             raise Obstacle('it returns a tensor twice, or an empty one')
         # What is left is needed during the run only.
         scratch = [t for start, t in fresh.items() if start not in starts]
-        found = [self._find(launch, bases, scratch) for launch in self.launches]
+        found = [self._find(launch, starts, scratch) for launch in self.launches]
         self.patches = self._place(found, len(inputs), len(bases), scratch)
 
     @staticmethod
     def _find(
-        launch: Prepared, bases: list[Tensor], scratch: list[Tensor]
+        launch: Prepared, starts: dict[int, int], scratch: list[Tensor]
     ) -> list[tuple[int, int, int]]:
         """Where each pointer of a launch lies, the number of its tensor, and how far into that."""
-        known = {t.data_ptr(): i for i, t in enumerate(bases)}
         found = []
         for place, pointer in (p for a in launch.arguments for p in pointers_in(a)):
-            if pointer in known:
-                found.append((place, known[pointer], 0))
+            if pointer in starts:
+                found.append((place, starts[pointer], 0))
                 continue
-            for i, buffer in enumerate(scratch, len(bases)):
+            for i, buffer in enumerate(scratch, len(starts)):
                 inside = pointer - buffer.data_ptr()
                 if 0 <= inside < buffer.untyped_storage().nbytes():
                     found.append((place, i, inside))

@@ -1,6 +1,7 @@
 """The operators of one direction on the kernels that serve several."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,23 +54,11 @@ def scan_forward(
 
 
 def scan_backward(
-    grad_y: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-    gradients: Callable[..., tuple[Tensor | None, ...]] | None = None,
+    grad_y: Tensor, *args: Any, gradients: Callable[..., tuple[Tensor | None, ...]] | None = None
 ) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``; from :func:`scan_gradients`."""
-    tensors = (x, delta, A, B, C, D, z, delta_bias)
-    found = (gradients or scan_gradients)(grad_y, *tensors, delta_softplus, direction)
-    return tuple(_like(grad, value) for grad, value in zip(found, tensors, strict=True))
+    """What :func:`scan_gradients` finds, in the shapes and dtypes of the tensors among ``args``."""
+    found = (gradients or scan_gradients)(grad_y, *args)
+    return tuple(_like(grad, value) for grad, value in zip(found, args, strict=False))
 
 
 def scan_gradients(
@@ -86,7 +75,10 @@ def scan_gradients(
     direction: str,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
-    """The same as the kernels leave them: in float32 what is summed, with an axis of directions."""
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``, as the kernels leave them.
+
+    In float32 what is summed, with an axis of directions what has tokens.
+    """
     inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
     grad_z = None
     if z is not None:
