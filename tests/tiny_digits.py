@@ -1,6 +1,6 @@
 """A V2M of some hundred weights on some of the digits, as a config: seconds on one CPU core."""
 
-TINY_DIGITS = """
+DIGITS_AND_MODEL = """
 default_scope = 'mmpretrain'
 custom_imports = dict(
     imports=['mmv2m.models', 'mmv2m.datasets', 'mmv2m.engine'], allow_failed_imports=False)
@@ -16,6 +16,11 @@ val_dataloader = test_dataloader = dict(
     batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='Digits', split='test', indices=16, pipeline=pipeline))
 val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
+"""
+
+TINY_DIGITS = (
+    DIGITS_AND_MODEL
+    + """
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
 train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
 val_cfg = test_cfg = dict()
@@ -25,3 +30,4 @@ default_hooks = dict(logger=dict(type='LoggerHook', interval=1),
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 """
+)

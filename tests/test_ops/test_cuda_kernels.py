@@ -264,9 +264,10 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
     importlib.util.find_spec('cuda') is None, reason='cuda-bindings is not installed'
 )
 @pytest.mark.parametrize('architecture', ['sm_80', 'sm_90'])
-def test_compiles_for(architecture, tmp_path, monkeypatch):
+@pytest.mark.parametrize('B', ['token', None])
+def test_compiles_for(architecture, B, tmp_path, monkeypatch):
     monkeypatch.setenv('MMV2M_CACHE_DIR', str(tmp_path))
-    scan, _ = make_scan((1, 2, 3, 384), 16, CORNERS, dtype=torch.bfloat16, B='token', C=None)
+    scan, _ = make_scan((1, 2, 3, 384), 16, CORNERS, dtype=torch.bfloat16, B=B, C=None)
     definitions = scan.call().definitions
     cubin = compile_kernel('scan_backward.cu', definitions, architecture)
     assert cubin[:4] == b'\x7fELF'

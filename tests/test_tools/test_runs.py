@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mmengine.fileio import load
 from PIL import Image
+from tiny_digits import DIGITS_AND_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULE = """
@@ -23,25 +24,7 @@ default_hooks = dict(logger=dict(type='LoggerHook', interval=1),
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='%s', vis_backends=vis_backends)
 """
-DIGITS = (
-    """
-default_scope = 'mmpretrain'
-custom_imports = dict(imports=['mmv2m.models', 'mmv2m.datasets'], allow_failed_imports=False)
-model = dict(
-    type='ImageClassifier', data_preprocessor=dict(num_classes=10, mean=[78.] * 3, std=[96.] * 3),
-    backbone=dict(type='V2M', arch=dict(embed_dims=16, depths=(1, 0, 0, 0), state_dims=2),
-                  img_size=8, patch_size=4, out_indices=0),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=16))
-pipeline = [dict(type='PackInputs')]
-train_dataloader = dict(batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler'),
-    dataset=dict(type='Digits', split='train', indices=16, pipeline=pipeline))
-val_dataloader = test_dataloader = dict(
-    batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='Digits', split='test', indices=16, pipeline=pipeline))
-val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
-"""
-    + SCHEDULE % ('VisualizationHook', 'UniversalVisualizer')
-)
+DIGITS = DIGITS_AND_MODEL + SCHEDULE % ('VisualizationHook', 'UniversalVisualizer')
 COCO = (
     """
 default_scope = 'mmdet'
