@@ -1,0 +1,69 @@
+"""Where a model's time goes: `python tools/benchmarks/breakdown.py --model V2M-T --training`.
+
+The time that each kernel keeps one GPU busy in a step of inference or training, under bfloat16
+autocast, the longest first; and the host's own time for a step, taken with two images, which leave
+the GPU idle.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from models import MODELS, forward, train_step
+from torch.profiler import ProfilerActivity, profile
+
+
+def host_milliseconds(step: Callable[[], Any], steps: int = 20) -> float:
+    """Of a step that the GPU does not delay."""
+    for _ in range(5):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return (time.perf_counter() - start) / steps * 1e3
+
+
+def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
+    """Name, calls and milliseconds of each kernel of a step, the longest first."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+        step()
+        torch.cuda.synchronize()
+    found = [
+        (event.key, event.count, event.self_device_time_total / 1e3)
+        for event in profiler.key_averages()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    return sorted(found, key=lambda kernel: -kernel[2])
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--model', default='V2M-T', choices=list(MODELS))
+    parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
+    parser.add_argument('--batch', type=int, default=128)
+    parser.add_argument('--training', action='store_true')
+    parser.add_argument('--rows', type=int, default=25, help='kernels to print')
+    args = parser.parse_args()
+    model = MODELS[args.model](size=tuple(args.size)).cuda().train(args.training)
+    run = partial(train_step if args.training else forward, model)
+    images = torch.randn(args.batch, 3, *args.size, device='cuda')
+    found = kernels(partial(run, images))
+    print(
+        f'{torch.cuda.get_device_name()}, {args.model}: the GPU is busy for '
+        f'{sum(total for *_, total in found):.1f} ms, '
+        f'the host for {host_milliseconds(partial(run, images[:2])):.1f} ms a step'
+    )
+    for name, calls, total in found[: args.rows]:
+        print(f'{total:9.3f} ms {calls:5d} x {1e3 * total / calls:8.1f} us  {name[:90]}')
+
+
+if __name__ == '__main__':
+    main()
