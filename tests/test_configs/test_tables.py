@@ -29,6 +29,13 @@ IN_ZOO = [name for name in NAMES if not name.startswith('studies/')]
 TABLES = load_tables(CONFIGS / 'tables.yml')
 COSTS = read_costs(CONFIGS.parent)
 LIGHT = ('v2m-mini_digits', 'baselines/resnet18_8xb32_in1k', 'baselines/deit-t_4xb256_in1k')
+# Baselines on small data, and the config of V2M that they share everything but the model with.
+BESIDE_V2M = {
+    'mask-rcnn_r50_1xb8-36e_nuclei': 'mask-rcnn_v2m-s_1xb8-36e_nuclei',
+    'mask-rcnn_swin-t_1xb8-36e_nuclei': 'mask-rcnn_v2m-s_1xb8-36e_nuclei',
+    'upernet_r50_1xb16-2k_camvid': 'upernet_v2m-s-star_1xb16-2k_camvid',
+    'upernet_swin-t_1xb16-2k_camvid': 'upernet_v2m-s-star_1xb16-2k_camvid',
+}
 # Parameters of more than one axis that do not decay.
 SPARED = ('A_log', 'pos_embed', 'class_token', 'direction_embed')
 
@@ -140,6 +147,17 @@ def test_data_and_optimiser_can_be_built(name):
     for key, p in model(name).backbone.named_parameters():
         spared = p.dim() <= 1 or any(part in key for part in SPARED)
         assert (decays[id(p)] == 0) == spared, key
+
+
+@pytest.mark.parametrize('name', BESIDE_V2M)
+def test_small_data_baselines_have_the_budget_of_v2m(name):
+    cfg, beside = config(f'baselines/{name}'), config(BESIDE_V2M[name])
+    assert {key for key in {*cfg, *beside} if cfg.get(key) != beside.get(key)} == {'model'}
+    # From scratch: nothing loaded, nothing frozen, batch norms with the batch's statistics.
+    backbone = build_on_meta(cfg).train().backbone
+    assert cfg.load_from is None and cfg.model.backbone.get('init_cfg') is None
+    assert all(p.requires_grad for p in backbone.parameters())
+    assert all(module.training for module in backbone.modules())
 
 
 @pytest.mark.parametrize('name', LIGHT)
