@@ -5,6 +5,7 @@ Imported as ``mmv2m.ops``.
 
 from .add_norm import add_norm
 from .backends import BACKENDS, can_run, choose_backend
+from .channel_norm import channel_norm
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
@@ -18,6 +19,7 @@ __all__ = [
     'Direction',
     'add_norm',
     'can_run',
+    'channel_norm',
     'choose_backend',
     'directional_conv',
     'directional_conv_reference',

@@ -1,8 +1,9 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm``, ``mmv2m::gated_linear`` and ``mmv2m::add_norm``, with their backward
-operators. Callers use the public functions, which check arguments and choose the backend first.
+``mmv2m::directional_ssm``, ``mmv2m::gated_linear``, ``mmv2m::channel_norm`` and
+``mmv2m::add_norm``, with their backward operators. Callers use the public functions, which check
+arguments and choose the backend first.
 """
 
 from typing import Any
@@ -15,7 +16,7 @@ from .backends import BACKENDS
 from .operator import Backward, differentiate, operator
 from .precision import products_like
 
-__all__ = ['add_norm_op', 'conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
+__all__ = ['add_norm_op', 'channel_norm_op', 'conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
 
 
 def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
@@ -192,6 +193,25 @@ def _gated_linear_backward_op(
         return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
 
 
+@operator('channel_norm', _like_x)
+def channel_norm_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+) -> Tensor:
+    """:func:`mmv2m.ops.channel_norm` on a backend that has it."""
+    forward = BACKENDS[backend].norm_forward
+    assert forward is not None
+    return forward(x, weight, bias, eps)
+
+
+@operator('channel_norm_backward', _like_inputs)
+def _channel_norm_backward_op(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+) -> list[Tensor]:
+    backward = BACKENDS[backend].norm_backward
+    assert backward is not None
+    return _present(backward(grad_y, x, weight, bias, eps))
+
+
 @operator('add_norm', _like_sum)
 def add_norm_op(
     branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
@@ -238,6 +258,7 @@ differentiate(scan_op, _save_inputs, _from_inputs(_scan_backward_op))
 differentiate(conv_op, _save_inputs, _from_inputs(_conv_backward_op))
 differentiate(ssm_op, _save_inputs, _from_inputs(_ssm_backward_op))
 differentiate(gated_linear_op, _save_inputs, _from_inputs(_gated_linear_backward_op))
+differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward_op))
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

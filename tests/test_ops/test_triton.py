@@ -8,6 +8,7 @@ from scan_inputs import make_inputs, make_ssm_inputs
 from mmv2m.ops import (
     DIRECTIONS,
     add_norm,
+    channel_norm,
     directional_conv,
     directional_scan,
     directional_ssm,
@@ -229,6 +230,17 @@ def test_opcheck(reduction):
 def test_gated_linear(dtype):
     x, z = torch.randn(2, 3, 5, 2, 70, generator=torch.Generator().manual_seed(0)).to(dtype)
     compare(gated_linear, dict(x=x, z=z, weight=x[0].flatten(0, 1)), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (35, 300), (0, 5)])
+def test_channel_norm(shape, bias, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(dtype)
+    weight, shift = torch.randn(2, shape[-1], generator=generator)
+    tensors = dict(x=x, weight=weight, bias=shift if bias else None)
+    compare(channel_norm, tensors, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
