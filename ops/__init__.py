@@ -11,6 +11,7 @@ from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
 from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
+from .gelu_linear import gelu_linear
 from .reference import directional_conv_reference, directional_scan_reference
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     'directional_scan_reference',
     'directional_ssm',
     'gated_linear',
+    'gelu_linear',
 ]

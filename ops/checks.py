@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
-__all__ = ['check_floating', 'check_map', 'check_parameter', 'check_projection', 'check_same_map']
+__all__ = [
+    'check_floating',
+    'check_map',
+    'check_parameter',
+    'check_projection',
+    'check_same_map',
+    'check_weight',
+]
 
 
 def check_floating(name: str, value: Tensor) -> None:
@@ -58,6 +65,20 @@ def check_parameter(name: str, value: Tensor | None, shape: tuple[int, ...], x: 
     check_floating(name, value)
     _check_shape(name, value, shape, f'x with {x.shape[-1]} channels')
     _check_device(name, value, x)
+
+
+def check_weight(weight: Tensor, x: Tensor) -> None:
+    """Check that the weight of a linear layer is (D, E) with the E channels of ``x``.
+
+    Raises:
+        TypeError: If it is not real floating point.
+        ValueError: If it is no tensor, or its shape or device is wrong.
+    """
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ValueError(
+            f'weight must be a (D, E) tensor, but is {getattr(weight, "shape", weight)}'
+        )
+    check_parameter('weight', weight, (weight.shape[0], x.shape[-1]), x)
 
 
 def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) -> None:

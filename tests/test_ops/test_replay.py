@@ -14,6 +14,7 @@ from mmv2m.ops import (
     directional_scan,
     directional_ssm,
     gated_linear,
+    gelu_linear,
 )
 
 pytest.importorskip('triton')
@@ -162,6 +163,7 @@ def test_all_operators_are_replayed(dtype, caplog):
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),
+        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0]))),
         (channel_norm, leaves(dict(x=x, weight=norm_weight, bias=norm_weight.clone()))),
         (add_norm, leaves(dict(branch=x, residual=z.float(), weight=norm_weight))),
     ]
