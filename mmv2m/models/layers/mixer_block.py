@@ -2,10 +2,10 @@
 
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import DropPath
-from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import nn
 
+from .ffn import FFN
 from .stream import Stream
 
 __all__ = ['MixerBlock']
@@ -23,7 +23,7 @@ class MixerBlock(BaseModule):
         norm_cfg: Norms in front of the mixer and of the MLP. Defaults to
             ``dict(type='SameDtypeLN')``.
         ffn_ratio: Hidden width of the MLP over D; 0 for none.
-        backend: Backend of the sums with norms.
+        backend: Backend of the sums with norms, and of the MLP.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -52,6 +52,7 @@ class MixerBlock(BaseModule):
                 act_cfg=dict(type='GELU'),
                 dropout_layer=dict(type='DropPath', drop_prob=drop_path),
                 add_identity=False,
+                backend=backend,
             )
 
     def forward(self, stream: Stream) -> Stream:
