@@ -5,11 +5,13 @@ Imported as ``mmv2m.ops``.
 
 from .add_norm import add_norm
 from .backends import BACKENDS, can_run, choose_backend
+from .channel_norm import channel_norm
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
 from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
+from .gelu_linear import gelu_linear
 from .reference import directional_conv_reference, directional_scan_reference
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     'Direction',
     'add_norm',
     'can_run',
+    'channel_norm',
     'choose_backend',
     'directional_conv',
     'directional_conv_reference',
@@ -25,4 +28,5 @@ __all__ = [
     'directional_scan_reference',
     'directional_ssm',
     'gated_linear',
+    'gelu_linear',
 ]

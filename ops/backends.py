@@ -48,6 +48,10 @@ class Backend:
         ssm_backward: ``(grad_y, *the same) -> gradients`` of the nine tensors, likewise.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
+        gelu_forward: ``x -> GELU(x)``; None as before.
+        gelu_backward: ``(grad_y, x) -> GELU(x)``; overwrites ``grad_y`` with the gradient of ``x``.
+        norm_forward: ``(x, weight, bias, eps) -> y``; None as before.
+        norm_backward: ``(grad_y, *the same) -> gradients`` of the three tensors, likewise.
         add_norm_forward: ``(branch, residual, weight, bias, eps) -> (normed, sum)``; None as
             before.
         add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps) -> gradients`` of
@@ -63,6 +67,10 @@ class Backend:
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     gate_forward: Callable[..., Tensor] | None = None
     gate_backward: Callable[..., tuple[Tensor, Tensor]] | None = None
+    gelu_forward: Callable[..., Tensor] | None = None
+    gelu_backward: Callable[..., Tensor] | None = None
+    norm_forward: Callable[..., Tensor] | None = None
+    norm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     add_norm_forward: Callable[..., tuple[Tensor, Tensor]] | None = None
     add_norm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     devices: tuple[str, ...] | None = None
@@ -134,8 +142,12 @@ TRITON = Backend(
     ssm_backward=_late('triton_backend.ssm', 'ssm_backward'),
     gate_forward=_late('triton_backend.gate', 'gate_forward'),
     gate_backward=_late('triton_backend.gate', 'gate_backward'),
-    add_norm_forward=_late('triton_backend.add_norm', 'add_norm_forward'),
-    add_norm_backward=_late('triton_backend.add_norm', 'add_norm_backward'),
+    gelu_forward=_late('triton_backend.gelu', 'gelu_forward'),
+    gelu_backward=_late('triton_backend.gelu', 'gelu_backward'),
+    norm_forward=_late('triton_backend.norm', 'norm_forward'),
+    norm_backward=_late('triton_backend.norm', 'norm_backward'),
+    add_norm_forward=_late('triton_backend.norm', 'add_norm_forward'),
+    add_norm_backward=_late('triton_backend.norm', 'add_norm_backward'),
     devices=('cuda',),  # Triton's interpreter, which runs on the CPU, is for checks
 )
 
@@ -152,6 +164,10 @@ BACKENDS: dict[str, Backend] = {
         ssm_backward=_late('cuda_backend.operators', 'ssm_backward'),
         gate_forward=_late('cuda_backend.operators', 'gate_forward'),
         gate_backward=_late('cuda_backend.operators', 'gate_backward'),
+        gelu_forward=_late('cuda_backend.operators', 'gelu_forward'),
+        gelu_backward=_late('cuda_backend.operators', 'gelu_backward'),
+        norm_forward=_late('cuda_backend.operators', 'norm_forward'),
+        norm_backward=_late('cuda_backend.operators', 'norm_backward'),
         add_norm_forward=_late('cuda_backend.operators', 'add_norm_forward'),
         add_norm_backward=_late('cuda_backend.operators', 'add_norm_backward'),
     ),

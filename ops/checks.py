@@ -3,7 +3,28 @@
 import torch
 from torch import Tensor
 
-__all__ = ['check_map', 'check_parameter', 'check_projection', 'check_same_map']
+__all__ = [
+    'check_floating',
+    'check_map',
+    'check_parameter',
+    'check_projection',
+    'check_same_map',
+    'check_weight',
+]
+
+
+def check_floating(name: str, value: Tensor) -> None:
+    """Check that ``value`` is a real tensor of at least 16 bits a number.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f'{name} must be a tensor, but is {type(value).__name__}')
+    if not value.dtype.is_floating_point:
+        raise TypeError(f'{name} must be real floating point, but is {value.dtype}')
+    if value.dtype.itemsize < 2:
+        raise TypeError(f'{name} must have at least 16 bits a number, but is {value.dtype}')
 
 
 def check_map(name: str, x: Tensor) -> None:
@@ -13,7 +34,7 @@ def check_map(name: str, x: Tensor) -> None:
         TypeError: If it is no tensor or not real floating point.
         ValueError: If it has not four axes.
     """
-    _check_floating(name, x)
+    check_floating(name, x)
     if x.dim() != 4:
         raise ValueError(f'{name} must be a (B, H, W, E) map, but has shape {tuple(x.shape)}')
 
@@ -27,7 +48,7 @@ def check_same_map(name: str, value: Tensor | None, x: Tensor) -> None:
     """
     if value is None:
         return
-    _check_floating(name, value)
+    check_floating(name, value)
     _check_shape(name, value, tuple(x.shape), "x's shape")
     _check_alike(name, value, x)
 
@@ -41,9 +62,23 @@ def check_parameter(name: str, value: Tensor | None, shape: tuple[int, ...], x: 
     """
     if value is None:
         return
-    _check_floating(name, value)
+    check_floating(name, value)
     _check_shape(name, value, shape, f'x with {x.shape[-1]} channels')
     _check_device(name, value, x)
+
+
+def check_weight(weight: Tensor, x: Tensor) -> None:
+    """Check that the weight of a linear layer is (D, E) with the E channels of ``x``.
+
+    Raises:
+        TypeError: If it is not real floating point.
+        ValueError: If it is no tensor, or its shape or device is wrong.
+    """
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise ValueError(
+            f'weight must be a (D, E) tensor, but is {getattr(weight, "shape", weight)}'
+        )
+    check_parameter('weight', weight, (weight.shape[0], x.shape[-1]), x)
 
 
 def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) -> None:
@@ -55,7 +90,7 @@ def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) ->
     """
     if value is None:
         return
-    _check_floating(name, value)
+    check_floating(name, value)
     constant, per_token = (x.shape[-1], states), (*x.shape[:3], states)
     # Without the dims, an export would rule out batches of E images by comparing them with E.
     if value.dim() == 2 and value.shape == constant:
@@ -67,15 +102,6 @@ def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) ->
             f'{name} must be None, (E, N) = {constant} or (B, H, W, N) = {per_token}, '
             f'but has shape {tuple(value.shape)}'
         )
-
-
-def _check_floating(name: str, value: Tensor) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f'{name} must be a tensor, but is {type(value).__name__}')
-    if not value.dtype.is_floating_point:
-        raise TypeError(f'{name} must be real floating point, but is {value.dtype}')
-    if value.dtype.itemsize < 2:
-        raise TypeError(f'{name} must have at least 16 bits a number, but is {value.dtype}')
 
 
 def _check_shape(name: str, value: Tensor, shape: tuple[int, ...], reason: str) -> None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
-from .checks import check_map, check_parameter, check_same_map
+from .checks import check_map, check_same_map, check_weight
 from .library import gated_linear_op
 from .precision import without_autocast
 from .reference import state_dtype
@@ -34,11 +34,7 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
     """
     check_map('x', x)
     check_same_map('z', z, x)
-    if not isinstance(weight, Tensor) or weight.dim() != 2:
-        raise ValueError(
-            f'weight must be a (D, E) tensor, but is {getattr(weight, "shape", weight)}'
-        )
-    check_parameter('weight', weight, (weight.shape[0], x.shape[-1]), x)
+    check_weight(weight, x)
     backend = choose_backend(backend, x)
     weight = weight.to(x.dtype)
     if BACKENDS[backend].gate_forward is not None:

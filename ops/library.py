@@ -1,8 +1,9 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm``, ``mmv2m::gated_linear`` and ``mmv2m::add_norm``, with their backward
-operators. Callers use the public functions, which check arguments and choose the backend first.
+``mmv2m::directional_ssm``, ``mmv2m::gated_linear``, ``mmv2m::gelu_linear``,
+``mmv2m::channel_norm`` and ``mmv2m::add_norm``, with their backward operators. Callers use the
+public functions, which check arguments and choose the backend first.
 """
 
 from typing import Any
@@ -15,7 +16,15 @@ from .backends import BACKENDS
 from .operator import Backward, differentiate, operator
 from .precision import products_like
 
-__all__ = ['add_norm_op', 'conv_op', 'gated_linear_op', 'scan_op', 'ssm_op']
+__all__ = [
+    'add_norm_op',
+    'channel_norm_op',
+    'conv_op',
+    'gated_linear_op',
+    'gelu_linear_op',
+    'scan_op',
+    'ssm_op',
+]
 
 
 def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
@@ -33,6 +42,10 @@ def _spread(grads: list[Tensor], inputs: tuple[Tensor | None, ...]) -> list[Tens
 
 
 def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _activated_and_projected(x: Tensor, weight: Tensor, *args: Any) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
@@ -192,6 +205,49 @@ def _gated_linear_backward_op(
         return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
 
 
+@operator('gelu_linear', _activated_and_projected)
+def gelu_linear_op(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
+    """:func:`mmv2m.ops.gelu_linear` on a backend that recomputes GELU."""
+    gelu = BACKENDS[backend].gelu_forward
+    assert gelu is not None
+    with products_like(x):
+        return F.linear(gelu(x), weight, None if bias is None else bias.to(x.dtype))
+
+
+@operator('gelu_linear_backward', _like_inputs)
+def _gelu_linear_backward_op(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, backend: str
+) -> list[Tensor]:
+    gelu_backward = BACKENDS[backend].gelu_backward
+    assert gelu_backward is not None
+    with products_like(x):
+        flat = torch.atleast_2d(grad_y).flatten(0, -2)
+        grad = flat @ weight  # of GELU(x), and from the next line on of x
+        activated = gelu_backward(grad, torch.atleast_2d(x).flatten(0, -2))
+        grad_weight = flat.t() @ activated
+        sums = None if bias is None else flat.sum(0, dtype=torch.float32).to(bias.dtype)
+        return _present((grad.view(x.shape), grad_weight, sums))
+
+
+@operator('channel_norm', _like_x)
+def channel_norm_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+) -> Tensor:
+    """:func:`mmv2m.ops.channel_norm` on a backend that has it."""
+    forward = BACKENDS[backend].norm_forward
+    assert forward is not None
+    return forward(x, weight, bias, eps)
+
+
+@operator('channel_norm_backward', _like_inputs)
+def _channel_norm_backward_op(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+) -> list[Tensor]:
+    backward = BACKENDS[backend].norm_backward
+    assert backward is not None
+    return _present(backward(grad_y, x, weight, bias, eps))
+
+
 @operator('add_norm', _like_sum)
 def add_norm_op(
     branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
@@ -238,6 +294,8 @@ differentiate(scan_op, _save_inputs, _from_inputs(_scan_backward_op))
 differentiate(conv_op, _save_inputs, _from_inputs(_conv_backward_op))
 differentiate(ssm_op, _save_inputs, _from_inputs(_ssm_backward_op))
 differentiate(gated_linear_op, _save_inputs, _from_inputs(_gated_linear_backward_op))
+differentiate(gelu_linear_op, _save_inputs, _from_inputs(_gelu_linear_backward_op))
+differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward_op))
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -65,6 +65,9 @@ def measure_complexity(
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return 2 * x.numel() * weight[0]
 
+    def count_gelu_linear(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
+        return 2 * x.numel() * weight[0]
+
     counter = FlopCounterMode(
         display=False,
         custom_mapping={
@@ -72,6 +75,7 @@ def measure_complexity(
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_ssm: count_ssm,
             torch.ops.mmv2m.gated_linear: count_gated_linear,
+            torch.ops.mmv2m.gelu_linear: count_gelu_linear,
         },
     )
     device = next(model.parameters()).device

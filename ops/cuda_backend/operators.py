@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from ..triton_backend import add_norm, gate, single, ssm
+from ..triton_backend import gate, gelu, norm, single, ssm
 from ..triton_backend.kernel_set import TRITON
 from .conv import convs_backward, convs_forward
 from .projection import project
@@ -18,6 +18,10 @@ __all__ = [
     'conv_forward',
     'gate_backward',
     'gate_forward',
+    'gelu_backward',
+    'gelu_forward',
+    'norm_backward',
+    'norm_forward',
     'scan_backward',
     'scan_forward',
     'ssm_backward',
@@ -43,5 +47,9 @@ ssm_forward = replayed(partial(ssm.ssm_forward, kernels=CUDA))
 ssm_backward = replayed(partial(ssm.ssm_backward, kernels=CUDA))
 gate_forward = replayed(gate.gate_forward)
 gate_backward = replayed(gate.gate_backward)
-add_norm_forward = replayed(add_norm.add_norm_forward)
-add_norm_backward = replayed(partial(add_norm.add_norm_backward, sum_rows=sum_rows))
+gelu_forward = replayed(gelu.gelu_forward)
+gelu_backward = replayed(gelu.gelu_backward)
+norm_forward = replayed(norm.norm_forward)
+norm_backward = replayed(partial(norm.norm_backward, sum_rows=sum_rows))
+add_norm_forward = replayed(norm.add_norm_forward)
+add_norm_backward = replayed(partial(norm.add_norm_backward, sum_rows=sum_rows))

@@ -7,7 +7,15 @@ import torch
 from cuda_emulation import HAS_COMPILER, emulate
 from scan_inputs import make_inputs, make_ssm_inputs
 
-from mmv2m.ops import add_norm, directional_conv, directional_scan, directional_ssm, gated_linear
+from mmv2m.ops import (
+    add_norm,
+    channel_norm,
+    directional_conv,
+    directional_scan,
+    directional_ssm,
+    gated_linear,
+    gelu_linear,
+)
 
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
@@ -155,6 +163,8 @@ def test_all_operators_are_replayed(dtype, caplog):
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),
+        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0]))),
+        (channel_norm, leaves(dict(x=x, weight=norm_weight, bias=norm_weight.clone()))),
         (add_norm, leaves(dict(branch=x, residual=z.float(), weight=norm_weight))),
     ]
     with caplog.at_level(logging.DEBUG, 'mmv2m'):

@@ -8,10 +8,12 @@ from scan_inputs import make_inputs, make_ssm_inputs
 from mmv2m.ops import (
     DIRECTIONS,
     add_norm,
+    channel_norm,
     directional_conv,
     directional_scan,
     directional_ssm,
     gated_linear,
+    gelu_linear,
 )
 from mmv2m.ops.directional_ssm import SIDES
 
@@ -229,6 +231,113 @@ def test_opcheck(reduction):
 def test_gated_linear(dtype):
     x, z = torch.randn(2, 3, 5, 2, 70, generator=torch.Generator().manual_seed(0)).to(dtype)
     compare(gated_linear, dict(x=x, z=z, weight=x[0].flatten(0, 1)), TOLERANCE[dtype])
+
+
+def make_gelu_inputs(shape, bias=True, dtype=torch.float32, outputs=6):
+    generator = torch.Generator().manual_seed(0)
+    tensors = dict(
+        x=2 * torch.randn(shape, generator=generator),
+        weight=torch.randn(outputs, shape[-1], generator=generator),
+        bias=torch.randn(outputs, generator=generator),
+    )
+    tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    return tensors if bias else tensors | dict(bias=None)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize('shape', [(5,), (3, 35), (2, 3, 5, 70)])
+def test_gelu_linear(shape, bias, dtype):
+    compare(gelu_linear, make_gelu_inputs(shape, bias, dtype), TOLERANCE[dtype])
+
+
+def test_gelu_linear_of_a_transposed_map():
+    inputs = make_gelu_inputs((3, 5, 7))
+
+    def transposed(x, **parameters):
+        return gelu_linear(x.transpose(0, 1), **parameters)
+
+    compare(transposed, inputs, TOLERANCE[torch.float32])
+
+
+def test_gelu_of_extreme_numbers():
+    x = torch.tensor([-1e18, -40.0, -6.0, -0.0, 1e-30, 6.0, 40.0, 1e18], device=DEVICE)
+    for backend in KERNELS:
+        leaf = x.clone().requires_grad_()
+        y = gelu_linear(leaf[:, None], torch.ones(1, 1, device=DEVICE), backend=backend)
+        y.sum().backward()
+        twin = x.double().requires_grad_()
+        truth = torch.nn.functional.gelu(twin)
+        truth.sum().backward()
+        assert torch.allclose(y.double()[:, 0], truth, rtol=1e-6, atol=1e-6)
+        assert torch.allclose(leaf.grad.double(), twin.grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize('shape', [(0, 4), (2, 0, 3, 4), (2, 3, 0)])
+def test_gelu_linear_of_empty_maps(shape):
+    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in make_gelu_inputs(shape).items()}
+    y = gelu_linear(**leaves, backend='triton')
+    y.sum().backward()
+    assert torch.equal(y, leaves['bias'].expand(*shape[:-1], 6))
+    assert leaves['x'].grad.shape == torch.Size(shape)
+    assert torch.equal(leaves['weight'].grad, torch.zeros_like(leaves['weight']))
+    tokens = torch.Size(shape[:-1]).numel()
+    assert torch.equal(leaves['bias'].grad, torch.full_like(leaves['bias'], tokens))
+
+
+def test_gelu_linear_under_autocast():
+    """The map's dtype, whatever autocast's is; the parameters' gradients in theirs."""
+    x, weight, bias = (
+        t.to(DEVICE) for t in make_gelu_inputs((3, 35), dtype=torch.bfloat16).values()
+    )
+    weight, bias = (t.float().requires_grad_() for t in (weight, bias))
+    expected = gelu_linear(x, weight, bias, backend='triton')
+    for dtype in (torch.bfloat16, torch.float16):
+        weight.grad = bias.grad = None
+        with torch.autocast(DEVICE, dtype):
+            y = gelu_linear(x, weight, bias, backend='triton')
+            y.backward(torch.full_like(y, 1 / 3))
+        assert torch.equal(y, expected) and y.dtype == torch.bfloat16
+        assert weight.grad.dtype == bias.grad.dtype == torch.float32
+        # Exact in float32: a bfloat16 sum of three such numbers would be rounded.
+        third = torch.full_like(y, 1 / 3).float()
+        assert torch.equal(bias.grad, third.sum(0))
+
+
+def test_gelu_linear_keeps_its_inputs_only():
+    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_gelu_inputs((2, 3, 4)).items()}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        gelu_linear(**inputs, backend='triton')
+    assert {t.data_ptr() for t in kept} <= {t.data_ptr() for t in inputs.values()}
+
+
+def test_gelu_linear_leaves_the_gradient_it_is_given():
+    x, weight, bias = (t.to(DEVICE) for t in make_gelu_inputs((3, 6)).values())
+    x = x.requires_grad_()
+    y = gelu_linear(x, weight, bias, backend='triton')
+    grad_y, before = torch.ones_like(y), x.detach().clone()
+    first = torch.autograd.grad(y, x, grad_y, retain_graph=True)[0]
+    assert torch.equal(torch.autograd.grad(y, x, grad_y)[0], first)
+    assert torch.equal(grad_y, torch.ones_like(y)) and torch.equal(x, before)
+
+
+@pytest.mark.parametrize('bias', [False, True])
+def test_opcheck_gelu_linear(bias):
+    tensors = make_gelu_inputs((1, 2, 3, 5), bias).values()
+    tensors = [None if t is None else t.to(DEVICE).requires_grad_() for t in tensors]
+    torch.library.opcheck(torch.ops.mmv2m.gelu_linear.default, (*tensors, 'triton'))
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (35, 300), (0, 5)])
+def test_channel_norm(shape, bias, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(dtype)
+    weight, shift = torch.randn(2, shape[-1], generator=generator)
+    tensors = dict(x=x, weight=weight, bias=shift if bias else None)
+    compare(channel_norm, tensors, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)

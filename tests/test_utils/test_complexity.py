@@ -15,8 +15,8 @@ from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
-def measure(**settings):
-    arch = dict(embed_dims=32, depths=(1, 0, 0, 0), state_dims=4)
+def measure(ffn_ratio=0, **settings):
+    arch = dict(embed_dims=32, depths=(1, 0, 0, 0), state_dims=4, ffn_ratio=ffn_ratio)
     return measure_complexity(
         V2M(arch, img_size=16, patch_size=4, out_indices=0, class_token='mean', **settings),
         (16, 16),
@@ -32,9 +32,11 @@ def test_counted_by_hand():
     assert cost.flops['matmul+conv+scan'] == products + 9 * tokens * inner * states * 4 * 2
 
 
-def test_fused_operators_count_the_same():
+@pytest.mark.parametrize('ffn_ratio', [0, 3])
+def test_fused_operators_count_the_same(ffn_ratio):
     pytest.importorskip('triton')
-    assert measure(scan_backend='triton') == measure(scan_backend='reference')
+    counts = [measure(ffn_ratio, scan_backend=name) for name in ('triton', 'reference')]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(

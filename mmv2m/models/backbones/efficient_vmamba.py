@@ -70,7 +70,7 @@ class EfficientVMamba(StagedBackbone):
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: All norms but the BatchNorm layers of the convolutions. Defaults to
-            ``dict(type='LN')``.
+            ``dict(type='SameDtypeLN')``.
         scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
             distribution (0.02) for linear layers; the scans keep their own initialisation.
@@ -119,7 +119,7 @@ class EfficientVMamba(StagedBackbone):
             init_cfg or LINEAR_INIT,
         )
         self.arch = look_up_arch(arch, ARCH_ZOO)
-        norm_cfg = norm_cfg or dict(type='LN')
+        norm_cfg = norm_cfg or dict(type='SameDtypeLN')
         widths = [self.arch.embed_dims * 2**i for i in range(4)]
 
         self.patch_embed = PatchEmbed(

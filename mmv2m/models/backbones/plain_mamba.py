@@ -79,7 +79,7 @@ class PlainMamba(StagedBackbone):
             eval mode. Defaults to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
-        norm_cfg: Norms of the blocks and the outputs. Defaults to ``dict(type='LN')``, and
+        norm_cfg: Norms of the blocks and the outputs. Defaults to ``dict(type='SameDtypeLN')``, and
             ``eps=1e-6`` in those of the outputs.
         scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
@@ -143,7 +143,7 @@ class PlainMamba(StagedBackbone):
         )
         self.pos_embed = PositionEmbedding(self.embed_dims, self.patch_embed.init_out_size)
         self.stages = self._build_stages(drop_path_rate, norm_cfg, scan_backend)
-        self.add_output_norms(norm_cfg or dict(type='LN', eps=1e-6), [self.embed_dims] * 4)
+        self.add_output_norms(norm_cfg or dict(type='SameDtypeLN', eps=1e-6), [self.embed_dims] * 4)
         self.freeze_stages()
 
     @classmethod

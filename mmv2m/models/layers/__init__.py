@@ -5,6 +5,7 @@ from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
 from .corner_ssm import CornerSSM, WindowSSM
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
+from .ffn import FFN
 from .inverted_residual import InvertedResidual
 from .local_scans import LOCAL_SCANS
 from .map_conv import MapConv2d, MapSequential
@@ -38,6 +39,7 @@ __all__ = [
     'DirectionalSSM',
     'Downsample',
     'DualMixer',
+    'FFN',
     'InvertedResidual',
     'LOCAL_SCANS',
     'MapConv2d',

@@ -30,7 +30,7 @@ class AtrousScanMixer(BaseModule):
         embed_dims: Width of the map, D.
         expand: Inner width E over D.
         states: States a channel, N.
-        norm_cfg: Norm behind the scans. Defaults to ``dict(type='LN')``.
+        norm_cfg: Norm behind the scans. Defaults to ``dict(type='SameDtypeLN')``.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -51,7 +51,7 @@ class AtrousScanMixer(BaseModule):
         self.in_proj = nn.Linear(embed_dims, 2 * inner, bias=False)
         self.conv = MapConv2d(inner, inner, 3, padding=1, groups=inner)
         self.grids = ModuleList(SequenceSSM(inner, states, rank, backend=backend) for _ in GRIDS)
-        self.norm = build_norm_layer(norm_cfg or dict(type='LN'), inner)[1]
+        self.norm = build_norm_layer(norm_cfg or dict(type='SameDtypeLN'), inner)[1]
         self.out_proj = nn.Linear(inner, embed_dims, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ChannelGate(BaseModule):
     Args:
         embed_dims: Width of the map, D.
         ratio: D over the width in between.
-        norm_cfg: The norm. Defaults to ``dict(type='LN')``.
+        norm_cfg: The norm. Defaults to ``dict(type='SameDtypeLN')``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -93,7 +93,7 @@ class ChannelGate(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.norm = build_norm_layer(norm_cfg or dict(type='LN'), embed_dims)[1]
+        self.norm = build_norm_layer(norm_cfg or dict(type='SameDtypeLN'), embed_dims)[1]
         self.reduce = nn.Linear(embed_dims, embed_dims // ratio)
         self.expand = nn.Linear(embed_dims // ratio, embed_dims)
 

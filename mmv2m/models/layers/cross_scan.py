@@ -26,7 +26,7 @@ class CrossScanMixer(BaseModule):
         embed_dims: Width of the map, D.
         expand: Inner width E over D.
         states: States a channel, N.
-        norm_cfg: Norm behind the scans. Defaults to ``dict(type='LN')``.
+        norm_cfg: Norm behind the scans. Defaults to ``dict(type='SameDtypeLN')``.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -47,7 +47,7 @@ class CrossScanMixer(BaseModule):
         self.conv = MapConv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
         self.rows = SequenceSSM(inner, states, rank, BOTH_WAYS, backend)
         self.columns = SequenceSSM(inner, states, rank, BOTH_WAYS, backend)
-        self.norm = build_norm_layer(norm_cfg or dict(type='LN'), inner)[1]
+        self.norm = build_norm_layer(norm_cfg or dict(type='SameDtypeLN'), inner)[1]
         self.out_proj = nn.Linear(inner, embed_dims, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

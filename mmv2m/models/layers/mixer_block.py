@@ -2,10 +2,10 @@
 
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import DropPath
-from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
 from torch import nn
 
+from .ffn import FFN
 from .stream import Stream
 
 __all__ = ['MixerBlock']
@@ -20,9 +20,10 @@ class MixerBlock(BaseModule):
         embed_dims: Width of the map, D.
         mixer: Takes and returns (B, H, W, D).
         drop_path: Rate of stochastic depth, of both branches.
-        norm_cfg: Norms in front of the mixer and of the MLP. Defaults to ``dict(type='LN')``.
+        norm_cfg: Norms in front of the mixer and of the MLP. Defaults to
+            ``dict(type='SameDtypeLN')``.
         ffn_ratio: Hidden width of the MLP over D; 0 for none.
-        backend: Backend of the sums with norms.
+        backend: Backend of the sums with norms, and of the MLP.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -37,7 +38,7 @@ class MixerBlock(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        norm_cfg = norm_cfg or dict(type='LN')
+        norm_cfg = norm_cfg or dict(type='SameDtypeLN')
         self.norm = build_norm_layer(norm_cfg, embed_dims)[1]
         self.mixer = mixer
         self.backend = backend
@@ -51,6 +52,7 @@ class MixerBlock(BaseModule):
                 act_cfg=dict(type='GELU'),
                 dropout_layer=dict(type='DropPath', drop_prob=drop_path),
                 add_identity=False,
+                backend=backend,
             )
 
     def forward(self, stream: Stream) -> Stream:

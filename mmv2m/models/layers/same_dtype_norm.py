@@ -1,9 +1,8 @@
 """LayerNorm that stays in its input's dtype, also under autocast."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmv2m.ops.precision import without_autocast
+from mmv2m.ops import channel_norm
 from mmv2m.registry import MODELS
 
 __all__ = ['SameDtypeLayerNorm']
@@ -16,11 +15,15 @@ class SameDtypeLayerNorm(nn.LayerNorm):
     Autocast would read a half precision map as float32 and write float32, which whatever follows
     casts back: three passes over the map and twice the memory, for a result of the same precision.
     A float32 map, such as the residual stream, is normalised as ever.
+
+    Args:
+        channels: Of the map.
+        eps: Added to the variance.
     """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., E) to (..., E), in the dtype of ``x``."""
-        weight = None if self.weight is None else self.weight.to(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        with without_autocast(x):
-            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        return channel_norm(x, self.weight, self.bias, self.eps)

@@ -7,6 +7,8 @@ from triton import knobs
 __all__ = [
     'LN2',
     'LOG2E',
+    'normal_cdf',
+    'normal_pdf',
     'sigmoid',
     'silu',
     'silu_grad',
@@ -16,6 +18,8 @@ __all__ = [
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+SQRT_HALF = tl.constexpr(0.7071067811865476)
+INV_SQRT_2PI = tl.constexpr(0.3989422804014327)
 
 
 INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
@@ -51,6 +55,18 @@ def silu_grad(x):
     """Derivative of SiLU at ``x``."""
     gate = sigmoid(x)
     return gate * (1 + x * (1 - gate))
+
+
+@triton.jit
+def normal_cdf(x):
+    """``(1 + erf(x / sqrt(2))) / 2``."""
+    return 0.5 + 0.5 * tl.erf(x * SQRT_HALF)
+
+
+@triton.jit
+def normal_pdf(x):
+    """Derivative of :func:`normal_cdf`: ``exp(-x**2 / 2) / sqrt(2 pi)``."""
+    return INV_SQRT_2PI * tl.exp2(x * x * (-0.5 * LOG2E))
 
 
 @triton.jit

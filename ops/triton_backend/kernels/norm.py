@@ -1,9 +1,9 @@
-"""A sum of two maps and its norm over the channels, forward and backward."""
+"""The norm of a map, or of a sum of two, over the channels: forward and backward."""
 
 import triton
 import triton.language as tl
 
-__all__ = ['add_norm_backward_kernel', 'add_norm_forward_kernel']
+__all__ = ['norm_backward_kernel', 'norm_forward_kernel']
 
 
 @triton.jit
@@ -22,7 +22,7 @@ def normalise(x, inside, channels, eps, CENTERED: tl.constexpr):
 
 
 @triton.jit
-def add_norm_forward_kernel(
+def norm_forward_kernel(
     branch,
     residual,
     weight,
@@ -38,16 +38,20 @@ def add_norm_forward_kernel(
 ):
     """``total = residual + branch``, ``normed = norm(total) * weight + bias``.
 
-    Shapes: (rows, D) all but weight and bias, (D,), of which bias may be None. CENTERED: LayerNorm,
-    else RMSNorm. Grid: (row tiles,).
+    Without a residual, ``branch`` alone is normalised, and nothing else stored.
+
+    Shapes: (rows, D) all but weight and bias, (D,); residual and total are both None or neither,
+    bias may be None. CENTERED: LayerNorm, else RMSNorm. Grid: (row tiles,).
     """
     row = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
     channel = tl.arange(0, BLOCK_D)
     valid = channel < channels
     inside = (row < rows) & valid[None, :]
     where = row * channels + channel[None, :]
-    x = load_rows(residual, where, inside) + load_rows(branch, where, inside)
-    tl.store(total + where, x, inside)
+    x = load_rows(branch, where, inside)
+    if residual is not None:
+        x += load_rows(residual, where, inside)
+        tl.store(total + where, x, inside)
     y, _ = normalise(x, inside, channels, eps, CENTERED)
     y *= tl.load(weight + channel, valid, 0)[None, :]
     if bias is not None:
@@ -56,7 +60,7 @@ def add_norm_forward_kernel(
 
 
 @triton.jit
-def add_norm_backward_kernel(
+def norm_backward_kernel(
     grad_normed,
     grad_total,
     total,
@@ -74,6 +78,8 @@ def add_norm_backward_kernel(
     BLOCK_D: tl.constexpr,
 ):
     """Gradients of both summands, the same in two dtypes, and of weight and bias.
+
+    Without a residual, ``total`` is what was normalised; grad_total and grad_residual are None.
 
     Shapes as in the forward kernel; grad_weight and grad_bias (programs, D) are partial sums, the
     latter None without a bias. A program works on every so many-th of the ``tiles`` of rows.
@@ -96,8 +102,10 @@ def add_norm_backward_kernel(
         if CENTERED:
             bias_sum += tl.sum(upstream, axis=0)
             inner -= tl.sum(grad, axis=1)[:, None] / channels
-        inner = inner * deviation + load_rows(grad_total, where, inside)
-        tl.store(grad_residual + where, inner, inside)
+        inner *= deviation
+        if grad_residual is not None:
+            inner += load_rows(grad_total, where, inside)
+            tl.store(grad_residual + where, inner, inside)
         tl.store(grad_branch + where, inner.to(grad_branch.dtype.element_ty), inside)
     at = tl.program_id(0) * channels + channel
     tl.store(grad_weight + at, weight_sum, valid)

@@ -1,0 +1,62 @@
+"""mmcv's MLP, which keeps half as much of its hidden layer for the backward pass."""
+
+from typing import Any
+
+from mmcv.cnn import Linear
+from mmcv.cnn.bricks.transformer import FFN as MMCVFFN
+from mmengine.model import Sequential
+from torch import Tensor, nn
+
+from mmv2m.ops import gelu_linear
+
+__all__ = ['FFN']
+
+
+class FFN(MMCVFFN):
+    """:class:`mmcv.cnn.bricks.transformer.FFN` on :func:`mmv2m.ops.gelu_linear`.
+
+    State dict and results are mmcv's. The operator takes the place of GELU and the second linear
+    layer where the MLP has two layers and no dropout between them that is active; any other MLP
+    runs as mmcv's. Hooks on the two modules are not called.
+
+    Args:
+        args: Arguments of mmcv's FFN.
+        backend: Of the operator: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+        kwargs: Likewise.
+    """
+
+    layers: Sequential
+
+    def __init__(self, *args: Any, backend: str = 'auto', **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.layers = _Layers(*self.layers, backend=backend)
+
+
+class _Layers(Sequential):
+    """The layers of an FFN: ``(linear, activation, dropout)`` once or more, linear, dropout."""
+
+    def __init__(self, *layers: nn.Module, backend: str = 'auto') -> None:
+        super().__init__(*layers)
+        self.backend = backend
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        if not self._end_in_gelu_linear():
+            return super().forward(x)
+        hidden, linear, _ = self
+        return gelu_linear(hidden[0](x), linear.weight, linear.bias, self.backend)
+
+    def _end_in_gelu_linear(self) -> bool:
+        """Whether all behind the first linear layer is what the operator computes.
+
+        Asked in every pass: modes change, and adapters such as LoRA's replace linear layers.
+        """
+        if len(self) != 3:
+            return False
+        (_, act, inner_drop), linear, drop = self
+        return (
+            type(act) is nn.GELU
+            and act.approximate == 'none'
+            and type(linear) in (nn.Linear, Linear)
+            and not any(d.training and d.p for d in (inner_drop, drop))
+        )

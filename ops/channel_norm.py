@@ -1,0 +1,57 @@
+"""The public operator that normalises maps over their channels."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .backends import BACKENDS, choose_backend
+from .checks import check_floating, check_parameter
+from .library import channel_norm_op
+from .precision import without_autocast
+from .reference import state_dtype
+
+__all__ = ['channel_norm']
+
+
+def channel_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    backend: str = 'auto',
+) -> Tensor:
+    """LayerNorm over the last axis, or RMSNorm, in the dtype of the input.
+
+    Means and variances are float32, also under autocast, which would otherwise read a half
+    precision map as float32 and write float32. Only the input is kept for the backward pass.
+
+    Args:
+        x: (..., D); float16, bfloat16, float32 or float64.
+        weight: (D,).
+        bias: (D,) for LayerNorm; None for RMSNorm.
+        eps: Added to the mean square.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+
+    Returns:
+        Like ``x``.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device or the backend's name is wrong.
+        RuntimeError: If the backend asked for cannot run; says why.
+    """
+    check_floating('x', x)
+    if not x.dim():
+        raise ValueError('x must have an axis of channels, but is a single number')
+    check_parameter('weight', weight, (x.shape[-1],), x)
+    check_parameter('bias', bias, (x.shape[-1],), x)
+    exact = state_dtype(x)
+    weight, bias = weight.to(exact), None if bias is None else bias.to(exact)
+    backend = choose_backend(backend, x)
+    if BACKENDS[backend].norm_forward is not None:
+        return channel_norm_op(x, weight, bias, eps, backend)
+    with without_autocast(x):
+        shape = (x.shape[-1],)
+        if bias is None:
+            return F.rms_norm(x.to(exact), shape, weight, eps).to(x.dtype)
+        # PyTorch's LayerNorm takes all of one dtype, and computes in float32.
+        return F.layer_norm(x, shape, weight.to(x.dtype), bias.to(x.dtype), eps)

@@ -1,0 +1,125 @@
+"""Launching the kernels that normalise a map, or a sum of a branch and the residual stream."""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernels.norm import norm_backward_kernel, norm_forward_kernel
+from .launch import launch
+from .sums import SumRows, sum_rows
+
+__all__ = ['add_norm_backward', 'add_norm_forward', 'norm_backward', 'norm_forward']
+
+TILE, TILE_BACKWARD = 1024, 4096
+"""Numbers of a program's tile, at least one row."""
+
+PROGRAMS = 528
+"""Programs that share out the tiles of the backward pass, at most."""
+
+
+def norm_forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """See :func:`mmv2m.ops.channel_norm`."""
+    x = x.contiguous()
+    normed = torch.empty_like(x)
+    _launch_forward(x, None, weight, bias, normed, None, eps)
+    return normed
+
+
+def norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    sum_rows: SumRows = sum_rows,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``x, weight, bias``, the first in the dtype of ``grad``."""
+    x, grad = x.contiguous(), grad.contiguous()
+    grad_x = torch.empty_like(grad)
+    partial = _launch_backward(grad, None, x, weight, bias, grad_x, None, eps)
+    return grad_x, *sum_rows(partial)
+
+
+def add_norm_forward(
+    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """See :func:`mmv2m.ops.add_norm`."""
+    branch, residual = branch.contiguous(), residual.contiguous()
+    normed, total = torch.empty_like(branch), torch.empty_like(residual)
+    _launch_forward(branch, residual, weight, bias, normed, total, eps)
+    return normed, total
+
+
+def add_norm_backward(
+    grad_normed: Tensor,
+    grad_total: Tensor,
+    total: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    sum_rows: SumRows = sum_rows,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output."""
+    grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
+    grad_branch, grad_residual = torch.empty_like(grad_normed), torch.empty_like(total)
+    partial = _launch_backward(
+        grad_normed, grad_total, total, weight, bias, grad_branch, grad_residual, eps
+    )
+    return grad_branch, grad_residual, *sum_rows(partial)
+
+
+def _launch_forward(
+    branch: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    normed: Tensor,
+    total: Tensor | None,
+    eps: float,
+) -> None:
+    if not branch.numel():
+        return
+    options, channels = _options(branch, bias, TILE), branch.shape[-1]
+    rows = branch.numel() // channels
+    launch(
+        norm_forward_kernel,
+        (triton.cdiv(rows, options['BLOCK_R']),),
+        *(branch, residual, weight, bias, normed, total, rows, channels, eps),
+        **options,
+    )
+
+
+def _launch_backward(
+    grad_normed: Tensor,
+    grad_total: Tensor | None,
+    total: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    grad_branch: Tensor,
+    grad_residual: Tensor | None,
+    eps: float,
+) -> list[Tensor | None]:
+    """Returns partial sums of the gradients of weight and bias, over their first axis."""
+    options, channels = _options(total, bias, TILE_BACKWARD), total.shape[-1]
+    tiles = triton.cdiv(total.numel() // max(1, channels), options['BLOCK_R'])
+    programs = min(tiles, PROGRAMS)
+    grad_weight = weight.new_empty((programs, channels))
+    grad_bias = None if bias is None else torch.empty_like(grad_weight)
+    if total.numel():
+        launch(
+            norm_backward_kernel,
+            (programs,),
+            *(grad_normed, grad_total, total, weight),
+            *(grad_branch, grad_residual, grad_weight, grad_bias),
+            *(total.numel() // channels, channels, eps, tiles),
+            **options,
+        )
+    return [grad_weight, grad_bias]
+
+
+def _options(x: Tensor, bias: Tensor | None, tile: int) -> dict[str, Any]:
+    width = triton.next_power_of_2(max(1, x.shape[-1]))
+    rows = max(1, tile // width)
+    return dict(CENTERED=bias is not None, BLOCK_R=rows, BLOCK_D=width, num_warps=4)
