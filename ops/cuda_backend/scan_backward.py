@@ -24,8 +24,12 @@ from .scan_arguments import (
 
 __all__ = ['BackwardScan', 'scans_backward']
 
-WARPS_AT_ONCE = {1: 28, 2: 24, 4: 16, 8: 12, 16: 12, 32: 12}
-"""Warps of a multiprocessor, by states: as many as have registers enough (168 a thread for 12)."""
+WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 18, (2, 2): 24, (4, 2): 16}
+"""Warps of a multiprocessor, by states and channels that a thread holds: as many as have registers
+enough."""
+
+MANY_STATES_WARPS = 12
+"""Those where threads hold a whole tile: 168 registers each."""
 
 SHARED_BYTES, RESERVED_BYTES = 228 * 1024, 1024
 """Shared memory of a multiprocessor, and of it what each block takes for the system."""
@@ -40,11 +44,22 @@ class Gradients(ctypes.Structure):
 TILE = (8, 2)
 """States and channels that a thread holds, of many."""
 
+INSTRUCTIONS_ASIDE = 1.7
+"""What a step of a single state costs beside its channels, in channels: decides on how many a
+thread holds."""
 
-def backward_tile(states: int) -> Tile:
+
+def backward_tile(states: int, channels: int) -> Tile:
     """Patches of both: there are sums over states, and over channels."""
-    held = min(states, TILE[0])
-    return Tile(states, held, TILE[1] * TILE[0] // held if states > 4 else 2)
+    if states > 4:
+        held = min(states, TILE[0])
+        return Tile(states, held, TILE[1] * TILE[0] // held)
+    if states > 1:
+        return Tile(states, states, 2)
+    return min(
+        (Tile(1, 1, held) for held in (4, 2)),
+        key=lambda tile: -(-channels // tile.channels) * (tile.channels_held + INSTRUCTIONS_ASIDE),
+    )
 
 
 def scans_backward(
@@ -76,12 +91,13 @@ class BackwardScan:
     ) -> None:
         self.inputs, self.sums, self.grid = inputs, sums, inputs.grid
         self.x, self.delta, self.grad_y = (t.contiguous() for t in (inputs.x, inputs.delta, grad_y))
-        self.tile = backward_tile(whole_states(inputs))
+        self.tile = backward_tile(whole_states(inputs), self.grid.channels)
         self.walks = [get_direction(name) for name in inputs.directions]
         column_blocks = -(-self.grid.channels // self.tile.channels)
         self.warps = choose_warps(column_blocks)
         self.groups = -(-column_blocks // self.warps)
-        self.blocks = WARPS_AT_ONCE[self.tile.states] // self.warps
+        held = (self.tile.states, self.tile.channels_held)
+        self.blocks = WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
         self.edges = SegmentEdges.of(grad_y, inputs, sums)
         lanes = sum(self.grid.tokens // self._length(walk.axis) for walk in self.walks)
         lanes *= self.edges.number

@@ -18,8 +18,9 @@ __all__ = ['project_backward']
 
 BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
 
-PROGRAMS = 132
-"""Programs along the tokens, at most: a gradient of the weights is a partial sum of each."""
+PROGRAMS = 528
+"""Programs, at most: four for each of some 130 multiprocessors. Those along the tokens each leave a
+partial sum of the weights' gradients."""
 
 
 def project_backward(
@@ -53,7 +54,7 @@ def project_backward(
     if not tokens:
         return torch.zeros_like(weight)[None], torch.zeros_like(dt_weight)[None]
     tiles, blocks = triton.cdiv(tokens, BLOCK_TOKENS), triton.cdiv(channels, BLOCK_CHANNELS)
-    grid = (blocks, min(tiles, PROGRAMS))
+    grid = (blocks, min(tiles, max(1, PROGRAMS // blocks)))
     common: dict[str, Any] = dict(
         BLOCK_T=BLOCK_TOKENS,
         BLOCK_E=BLOCK_CHANNELS,

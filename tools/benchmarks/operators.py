@@ -1,7 +1,8 @@
 """Speed of the operators on one GPU: `python tools/benchmarks/operators.py`.
 
 Each case runs on our kernels (CUDA C++ and Triton, and Triton alone), on mamba_ssm's scan with the
-copies that it needs for the same job (where mamba_ssm is installed), and on the reference. Beside
+copies that it needs for the same job (where mamba_ssm is installed), and on the reference; a single
+sequence also on mamba_ssm's scan alone, with everything laid out as it likes. Beside
 the times stands the floor: the larger of the bytes that must be moved over the copy bandwidth
 measured here, and the exponentials over the rate of the special function units. Prints a table and
 writes it as JSON.
@@ -44,6 +45,11 @@ class Case:
         """Tokens times channels, over all directions."""
         batch, height, width = self.grid
         return batch * height * width * self.channels * len(self.directions)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether it is one scan along rows, of which every image has one."""
+        return self.grid[1] == 1 and self.directions == ('right',)
 
     def floor(self, bytes_per_second: float, exponentials_per_second: float) -> float:
         """Milliseconds of a forward pass: x, delta and z read, y written, in two bytes each."""
@@ -116,6 +122,19 @@ def mamba(case: Case, inputs: dict[str, Tensor]) -> Tensor:
     return total
 
 
+def bare_mamba(inputs: dict[str, Tensor]) -> tuple[Callable[[], Tensor], dict[str, Tensor]]:
+    """mamba_ssm's scan of one sequence, channels first from the start; and its own inputs."""
+
+    def channels_first(x: Tensor) -> Tensor:
+        return x.detach().squeeze(1).transpose(1, 2).contiguous().requires_grad_()
+
+    maps = {name: channels_first(inputs[name]) for name in ('x', 'delta', 'B', 'z')}
+    own = {**inputs, **maps, 'C': torch.ones_like(maps['B'])}
+    x, delta, A, B, C = (own[name] for name in ('x', 'delta', 'A', 'B', 'C'))
+    others = dict(z=own['z'], delta_bias=own['delta_bias'], delta_softplus=True)
+    return lambda: selective_scan_fn(x, delta, A, B, C, own['D'], **others), own
+
+
 def time(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> tuple[float, float]:
     """Milliseconds of the forward pass, and of the forward and the backward pass."""
     grad = torch.randn_like(run())
@@ -159,18 +178,17 @@ def main() -> None:
     for name in args.cases:
         case = CASES[name]
         inputs, floor = case.inputs(), case.floor(*ceilings)
-        runs: dict[str, Callable[[], Tensor]] = {
-            backend: partial(ours, case, inputs, backend)
-            for backend in ('cuda', 'triton')
-            if can_run(backend, inputs['x'])
-        }
-        if selective_scan_fn is not None:
-            runs['mamba_ssm'] = partial(mamba, case, inputs)
+        backends = [name for name in ('cuda', 'triton') if can_run(name, inputs['x'])]
         # The reference launches several kernels a step.
         if not args.skip_reference and max(case.grid[1:]) < 1000:
-            runs['reference'] = partial(ours, case, inputs, 'reference')
-        for backend, run in runs.items():
-            forward, both = time(run, inputs)
+            backends.append('reference')
+        runs = {name: (partial(ours, case, inputs, name), inputs) for name in backends}
+        if selective_scan_fn is not None:
+            runs['mamba_ssm'] = (partial(mamba, case, inputs), inputs)
+            if case.is_sequence:
+                runs['bare'] = bare_mamba(inputs)
+        for backend, (run, leaves) in runs.items():
+            forward, both = time(run, leaves)
             results.append(
                 dict(case=name, backend=backend, forward_ms=forward, both_ms=both, floor_ms=floor)
             )

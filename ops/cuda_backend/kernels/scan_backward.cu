@@ -244,22 +244,22 @@ DEVICE void store_step(const WalkBack& ends, int at, const Place& place, const S
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.du, place.lane);
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.decay, place.lane);
   int owned = place.owned();
+  Channels grad_x, grad_delta;
 #pragma unroll
   for (int i = 0; i < CHANNELS_OWNED; ++i) {
     float x = pick(now.x, owned + i), dt = pick(now.dt, owned + i), dy = pick(back.dy, owned + i);
-    float grad_x = back.du[i] * dt;
-    float grad_delta = back.du[i] * x + back.decay[i] * LN2;
+    grad_x[i] = back.du[i] * dt;
+    grad_delta[i] = back.du[i] * x + back.decay[i] * LN2;
     if (HAS_D) {
-      grad_x += pick(skip, owned + i) * dy;
+      grad_x[i] += pick(skip, owned + i) * dy;
       sums.D[i] += dy * x;
     }
-    if (SOFTPLUS != SOFTPLUS_NONE) grad_delta *= softplus_grad(dt);
-    if (HAS_BIAS && there) sums.bias[i] += grad_delta;
-    if (there && place.has_channel(owned + i) && place.speaks()) {
-      ends.grad_x[at + i] = from_float<NUMBER>(grad_x);
-      ends.grad_delta[at + i] = from_float<NUMBER>(grad_delta);
-    }
+    if (SOFTPLUS != SOFTPLUS_NONE) grad_delta[i] *= softplus_grad(dt);
+    if (HAS_BIAS && there) sums.bias[i] += grad_delta[i];
   }
+  if (!there) return;
+  place.store_owned(ends.grad_x + at, grad_x);
+  place.store_owned(ends.grad_delta + at, grad_delta);
 }
 
 // Sum one number a state over the warp's channels, and leave it where the block finds it.

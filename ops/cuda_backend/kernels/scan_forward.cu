@@ -158,19 +158,7 @@ struct Outlet {
         return;
       }
     }
-    store(y + j * y_step, out, place);
-  }
-
-  DEVICE void store(OUTPUT* to, const Channels& out, const Place& place) const {
-    if (CHANNELS_OWNED == CHANNELS_HELD) {
-      place.store(to, out);
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < CHANNELS_OWNED; ++i) {
-      bool mine = place.has_channel(place.owned() + i) && place.speaks();
-      if (mine) to[i] = from_float<OUTPUT>(out[i]);
-    }
+    place.store_owned(y + j * y_step, out);
   }
 };
 

@@ -39,6 +39,20 @@ struct Place : ChannelPlace {
   DEVICE bool speaks() const {
     return STATE_LANES <= CHANNELS_HELD || lane % STATE_LANES < CHANNELS_HELD;
   }
+
+  // Store the sums over states that the thread is left with, which are at the front of `sums`; `to`
+  // is the first one's place. All channels that it holds go at once.
+  template <typename T>
+  DEVICE void store_owned(T* to, const Channels& sums) const {
+    if (CHANNELS_OWNED == CHANNELS_HELD) {
+      store(to, sums);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < CHANNELS_OWNED; ++i) {
+      if (has_channel(owned() + i) && speaks()) to[i] = from_float<T>(sums[i]);
+    }
+  }
 };
 
 // The thread's states of one token's projection; those that do not exist are zero.
