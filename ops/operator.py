@@ -1,7 +1,8 @@
 """How a function becomes an operator: a node of its own for autograd, compile and export.
 
 What :func:`torch.library.custom_op` offers takes 50 us a call with autograd in Python; a model has
-hundreds of calls a step. Here are the same registrations without its generality.
+hundreds of calls a step. Here are the same registrations without its generality, and where nothing
+but autograd is interested in a call, PyTorch's dispatcher is left out.
 """
 
 from collections.abc import Callable
@@ -11,16 +12,63 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-__all__ = ['differentiate', 'operator']
+__all__ = ['Operator', 'differentiate', 'operator']
 
 NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
+
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types of tensors that are nothing but tensors."""
+
+Keep = Callable[[Any, tuple, Any], None]
+"""``(context, arguments, result)``: saves in the context what the gradient needs."""
 
 Backward = Callable[..., tuple[Any, ...]]
 """Given the context and the outputs' gradients, returns one for every argument."""
 
 
-def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], OpOverload]:
+class Operator:
+    """A function of tensors that is a node of its own.
+
+    Args:
+        function: What it computes.
+        overload: Itself, as PyTorch knows it.
+
+    Attributes:
+        gradient: How to differentiate it, from :func:`differentiate`; None if not at all.
+    """
+
+    def __init__(self, function: Callable[..., Any], overload: OpOverload) -> None:
+        self.function, self.overload = function, overload
+        self.gradient: tuple[Keep, Backward] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """Run it, through PyTorch's dispatcher if anything there may be interested."""
+        if not _is_private(args):
+            return self.overload(*args)
+        if not _needs_gradient(args):
+            return self.function(*args)
+        if self.gradient is None:
+            return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
+        return _Node.apply(self.function, *self.gradient, *args)
+
+
+def _is_private(args: tuple[Any, ...]) -> bool:
+    """Whether nothing compiles, traces, transforms or counts what runs now."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._is_tracing()
+        or torch._C._functorch.maybe_current_level() is not None
+    ) and all(type(a) in PLAIN for a in args if isinstance(a, Tensor))
+
+
+def _needs_gradient(args: tuple[Any, ...]) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+
+
+def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Operator]:
     """Make a function of tensors an operator.
 
     Args:
@@ -32,12 +80,12 @@ def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any
         the operator's schema.
     """
 
-    def define(function: Callable[..., Any]) -> OpOverload:
+    def define(function: Callable[..., Any]) -> Operator:
         schema = torch.library.infer_schema(function, mutates_args=())
         _LIBRARY.define(f'{name}{schema}', tags=(torch.Tag.pt2_compliant_tag,))
         _LIBRARY.impl(name, function, 'CompositeExplicitAutograd')
         torch.library.register_fake(f'{NAMESPACE}::{name}', fake, lib=_LIBRARY)
-        return getattr(getattr(torch.ops, NAMESPACE), name).default
+        return Operator(function, getattr(getattr(torch.ops, NAMESPACE), name).default)
 
     return define
 
@@ -46,9 +94,9 @@ class _Node(torch.autograd.Function):
     """An operator in autograd's graph."""
 
     @staticmethod
-    def forward(ctx: Any, op: OpOverload, keep: Callable, backward: Backward, *args: Any) -> Any:
+    def forward(ctx: Any, function: Callable, keep: Keep, backward: Backward, *args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
-            result = op(*args)
+            result = function(*args)
         keep(ctx, args, result)
         ctx.differentiate = backward
         return result
@@ -58,21 +106,21 @@ class _Node(torch.autograd.Function):
         return None, None, None, *ctx.differentiate(ctx, *grads)
 
 
-def differentiate(
-    op: OpOverload, keep: Callable[[Any, tuple, Any], None], backward: Backward
-) -> None:
+def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
     """Give an operator its gradient.
 
     Args:
-        op: The operator.
-        keep: ``(context, arguments, result)``: saves in the context what ``backward`` needs.
+        operator: The operator.
+        keep: Saves what ``backward`` needs.
         backward: ``(context, *gradients of the results)``, to the arguments' gradients.
     """
+    overload = operator.overload
+    operator.gradient = keep, backward
 
     def run(*args: Any) -> Any:
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args):
-            return _Node.apply(op, keep, backward, *args)
+        if _needs_gradient(args):
+            return _Node.apply(overload, keep, backward, *args)
         with torch._C._AutoDispatchBelowAutograd():
-            return op(*args)
+            return overload(*args)
 
-    _LIBRARY.impl(op._schema.name.split('::')[1], run, 'Autograd')
+    _LIBRARY.impl(overload._schema.name.split('::')[1], run, 'Autograd')
