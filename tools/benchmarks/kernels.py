@@ -64,7 +64,8 @@ class Mixer:
         """Gradients of a half's projections."""
         weight, dt_weight, _ = self.projection
         low_rank, delta, sides = projection.project(self.maps, *self.projection, self.A.shape[1])
-        given = (delta, sides, self.maps, low_rank, weight, dt_weight)
+        partial_sums = [side[None].contiguous() for side in sides]
+        given = (delta, partial_sums, self.maps, low_rank, weight, dt_weight)
         return partial(project_backward, torch.empty_like(self.maps), *given)
 
     def kernels(self) -> dict[str, Callable[[], Any]]:

@@ -5,6 +5,7 @@ autocast on one GPU, all in one process. Prints a table and writes it as JSON.
 """
 
 import argparse
+import gc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -152,6 +153,7 @@ def main() -> None:
                     f'{r["images_per_second"]:>9.0f}{r["peak_gib"]:>10.2f}',
                     flush=True,
                 )
+                gc.collect()  # or the next model's peak would have this one's weights in it
                 torch.cuda.empty_cache()
 
 
