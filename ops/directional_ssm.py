@@ -24,7 +24,7 @@ REDUCTIONS = ('none', 'sum')
 def directional_ssm(
     x: Tensor,
     gate: Tensor | None,
-    conv_weight: Tensor,
+    conv_weight: Tensor | None,
     conv_bias: Tensor | None,
     x_proj: Tensor,
     dt_proj: Tensor,
@@ -45,13 +45,17 @@ def directional_ssm(
     ``delta = dt_proj @ dt``, ``dt_bias``, softplus and skip ``D``. All directions share the
     parameters. A backend may fuse these; nothing but the inputs is kept for the backward pass then.
 
+    Without ``conv_weight`` there is neither convolution nor its SiLU, nor a gate: ``x`` itself is
+    projected and scanned, without a copy where it is contiguous and there is one direction, or a
+    map for each.
+
     The gate stands before the convolution, as that of a scan can be left to whatever reads its
     output, and is cheaper there: the second half of the 2D SSM, or :func:`gated_linear`.
 
     Args:
         x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E), one each.
         gate: (B, H, W, E), or None.
-        conv_weight: (E, taps), or (E, 1, taps) as :class:`torch.nn.Conv1d` has it.
+        conv_weight: (E, taps), or (E, 1, taps) as :class:`torch.nn.Conv1d` has it; or None.
         conv_bias: (E,), or None.
         x_proj: (R + N, E), or (R + 2 N, E) if ``projects='both'``; time step first, then B, C.
         dt_proj: (E, R).
@@ -69,7 +73,8 @@ def directional_ssm(
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
-        ValueError: If a shape, a device, a direction or an option is wrong.
+        ValueError: If a shape, a device, a direction or an option is wrong, or there is a gate or
+            a bias without a convolution.
         RuntimeError: If the backend asked for cannot run; says why.
     """
     _check_options(x, directions, projects, reduction)
@@ -77,10 +82,8 @@ def directional_ssm(
     check_map('x', one_map)
     check_same_map('gate', gate, one_map)
     channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
-    one = (1,) if conv_weight.dim() == 3 else ()
+    _check_conv(gate, conv_weight, conv_bias, one_map)
     for name, value, shape in (
-        ('conv_weight', conv_weight, (channels, *one, conv_weight.shape[-1])),
-        ('conv_bias', conv_bias, (channels,)),
         ('x_proj', x_proj, (rank + SIDES[projects] * states, channels)),
         ('dt_proj', dt_proj, (channels, rank)),
         ('dt_bias', dt_bias, (channels,)),
@@ -120,6 +123,20 @@ def _check_options(
         )
 
 
+def _check_conv(
+    gate: Tensor | None, weight: Tensor | None, bias: Tensor | None, one_map: Tensor
+) -> None:
+    channels = one_map.shape[-1]
+    if weight is None:
+        for name, value in (('gate', gate), ('conv_bias', bias)):
+            if value is not None:
+                raise ValueError(f'{name} needs a convolution, but conv_weight is None')
+        return
+    one = (1,) if weight.dim() == 3 else ()
+    check_parameter('conv_weight', weight, (channels, *one, weight.shape[-1]), one_map)
+    check_parameter('conv_bias', bias, (channels,), one_map)
+
+
 def _fused(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
     """As one operator of the backend's."""
     exact = (None if p is None else p.to(state_dtype(x)) for p in parameters)
@@ -133,7 +150,8 @@ def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tupl
     conv_weight, *others, A, D = parameters
     if log_A:
         A = -A.to(state_dtype(x)).exp()
-    parameters = (conv_weight.flatten(1), *others, A, D)
+    conv_weight = None if conv_weight is None else conv_weight.flatten(1)
+    parameters = (conv_weight, *others, A, D)
     opened = None if gate is None else F.silu(gate.to(state_dtype(gate)))
     outputs = []
     for k, direction in enumerate(directions):
@@ -146,7 +164,8 @@ def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tupl
 def _one_direction(x: Tensor, parameters: tuple, options: tuple, direction: str) -> Tensor:
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
     _, projects, *_, backend = options
-    x = directional_conv(x, conv_weight, conv_bias, direction, backend)
+    if conv_weight is not None:
+        x = directional_conv(x, conv_weight, conv_bias, direction, backend)
     # The operators take one dtype; an autocast here would bring a second one in.
     with without_autocast(x):
         dt, *sides = F.linear(x, x_proj.to(x.dtype)).split(

@@ -140,7 +140,7 @@ def _conv_backward_op(
 def ssm_op(
     x: Tensor,
     gate: Tensor | None,
-    conv_weight: Tensor,
+    conv_weight: Tensor | None,
     conv_bias: Tensor | None,
     x_proj: Tensor,
     dt_proj: Tensor,
@@ -165,7 +165,7 @@ def _ssm_backward_op(
     grad_y: Tensor,
     x: Tensor,
     gate: Tensor | None,
-    conv_weight: Tensor,
+    conv_weight: Tensor | None,
     conv_bias: Tensor | None,
     x_proj: Tensor,
     dt_proj: Tensor,

@@ -32,9 +32,19 @@ def make_inputs(shape=(2, 3, 5, 4), states=3, dtype=torch.float64, B='token', C=
 
 
 def make_ssm_inputs(
-    grid=(2, 3, 5), channels=6, rank=3, states=4, maps=0, projects='input', dtype=torch.float32
+    grid=(2, 3, 5),
+    channels=6,
+    rank=3,
+    states=4,
+    maps=0,
+    projects='input',
+    dtype=torch.float32,
+    conv=True,
 ):
-    """Tensors of ``directional_ssm``: x (one map, or ``maps`` of them), gate, parameters."""
+    """Tensors of ``directional_ssm``: x (one map, or ``maps`` of them), gate, parameters.
+
+    Without ``conv`` gate, weight and bias are None.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def normal(*size, dtype=torch.float32):
@@ -42,7 +52,7 @@ def make_ssm_inputs(
 
     sides = 2 if projects == 'both' else 1
     x, gate = normal(*grid, 2 * channels, dtype=dtype).chunk(2, -1)
-    return dict(
+    inputs = dict(
         x=normal(maps, *grid, channels, dtype=dtype) if maps else x,
         gate=gate,
         conv_weight=normal(channels, 4) / 2,
@@ -53,3 +63,4 @@ def make_ssm_inputs(
         A=-normal(channels, states).exp(),
         D=normal(channels),
     )
+    return inputs if conv else inputs | dict(gate=None, conv_weight=None, conv_bias=None)

@@ -60,7 +60,8 @@ def measure_complexity(
         _, conv_weight, _, x_proj, dt_proj, _, A, _, directions = args[:9]
         tokens = (directions.count(',') + 1) * x[-4:].numel()
         scans += 9 * tokens * A[-1]
-        return 2 * tokens * (conv_weight[-1] + x_proj[0] + dt_proj[-1])
+        taps = 0 if conv_weight is None else conv_weight[-1]
+        return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
 
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return 2 * x.numel() * weight[0]

@@ -118,14 +118,17 @@ def _edges(
     totals = torch.empty(shape, dtype=torch.float32, device=inputs.x.device)
     blocks = triton.cdiv(grid.channels, CHANNELS)
     options = dict(
-        ADJOINT=adjoint, STATES=padded, STRETCH=STRETCH // max(1, padded // 4), BLOCK_E=CHANNELS
+        ADJOINT=adjoint,
+        LOG_A=inputs.log_A,
+        STATES=padded,
+        STRETCH=STRETCH // max(1, padded // 4),
+        BLOCK_E=CHANNELS,
     )
     (first, first_token, shared), (second, second_token, kind) = values, side
-    rates = inputs.rates()
     launch(
         sum_segments_kernel,
         (blocks * lanes, group.directions),
-        *(first, inputs.delta, inputs.delta_bias, rates, second, edges, totals),
+        *(first, inputs.delta, inputs.delta_bias, inputs.A, second, edges, totals),
         *(group.length(grid), grid.width, grid.tokens, grid.channels, inputs.states),
         *(first_token, inputs.delta_token, second_token),
         *(group.packed, group.reverse, int(group.along_h), *segments),
@@ -139,7 +142,7 @@ def _edges(
     launch(
         chain_segments_kernel,
         (blocks * group.lanes(grid), group.directions),
-        *(edges, totals, rates, grid.channels, inputs.states),
+        *(edges, totals, inputs.A, grid.channels, inputs.states),
         *(group.packed, group.reverse, segments.number),
         **options,
         num_warps=1,

@@ -21,7 +21,7 @@ class SSMTensors(NamedTuple):
 
     x: Tensor
     gate: Tensor | None
-    conv_weight: Tensor
+    conv_weight: Tensor | None
     conv_bias: Tensor | None
     x_proj: Tensor
     dt_proj: Tensor
@@ -29,8 +29,10 @@ class SSMTensors(NamedTuple):
     A: Tensor
     D: Tensor
 
-    def conv(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """What the convolution reads."""
+    def conv(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None] | None:
+        """What the convolution reads, or None without one."""
+        if self.conv_weight is None:
+            return None
         return self.x, self.gate, self.conv_weight.flatten(1), self.conv_bias
 
 
@@ -64,24 +66,47 @@ def ssm_backward(
     projections = project_backward(
         *(grads['x'], grads['delta'], sides, inputs.x, low_rank, given.x_proj, given.dt_proj)
     )
-    grad_x, grad_gate, *taps = kernels.convs_backward(grads['x'], *given.conv(), directions)
+    grad_x, grad_gate, *taps = _conv_backward(grads['x'], given, directions, kernels)
     partial = [*taps, *projections, grads['delta_bias'], grads['A'], grads['D']]
     grad_weight, *others = kernels.sum_rows(partial)
-    assert grad_weight is not None
-    return grad_x, grad_gate, grad_weight.view_as(given.conv_weight), *others
+    if given.conv_weight is not None and grad_weight is not None:
+        grad_weight = grad_weight.view_as(given.conv_weight)
+    return grad_x, grad_gate, grad_weight, *others
 
 
 def _scan_inputs(
     given: SSMTensors, directions: Sequence[str], projects: str, log_A: bool, kernels: KernelSet
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
-    convolved = kernels.convs_forward(*given.conv(), directions)
+    maps = _conv_forward(given, directions, kernels)
     low_rank, delta, sides = kernels.project(
-        convolved, given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1]
+        maps, given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1]
     )
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
     inputs = ScanInputs(
-        *(convolved, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions, log_A)
+        *(maps, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions, log_A)
     )
     return inputs, low_rank
+
+
+def _conv_forward(given: SSMTensors, directions: Sequence[str], kernels: KernelSet) -> Tensor:
+    """What is projected and scanned, (K, B, H, W, E): without a convolution ``x`` itself."""
+    conv = given.conv()
+    if conv is not None:
+        return kernels.convs_forward(*conv, directions)
+    # A copy only of what is no map a direction, or has gaps.
+    return given.x.expand(len(directions), *given.x.shape[-4:]).contiguous()
+
+
+def _conv_backward(
+    grad_maps: Tensor, given: SSMTensors, directions: Sequence[str], kernels: KernelSet
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias."""
+    conv = given.conv()
+    if conv is not None:
+        return kernels.convs_backward(grad_maps, *conv, directions)
+    if given.x.dim() == 4:
+        # PyTorch sums half precision in float32.
+        grad_maps = grad_maps[0] if len(directions) == 1 else grad_maps.sum(0)
+    return grad_maps, None, None, None

@@ -38,6 +38,7 @@ def test_scans_have_parameters_of_their_own_and_are_summed(directions):
         parameter.data += 0.1 * torch.randn_like(parameter)
     x = torch.randn(2, 1, 7, 4, dtype=torch.float64)
     total = torch.zeros_like(x)
+    scans = []
     for k, direction in enumerate(directions):
         alone = SequenceSSM(4, 3, 2).double()
         alone.load_state_dict(
@@ -45,8 +46,15 @@ def test_scans_have_parameters_of_their_own_and_are_summed(directions):
         )
         forwards = x if direction == 'right' else x.flip(2)
         y = alone(forwards)
-        total += y if direction == 'right' else y.flip(2)
-    assert torch.allclose(together(x), total)
+        total = total + (y if direction == 'right' else y.flip(2))
+        scans.append(alone)
+    result = together(x)
+    assert torch.allclose(result, total)
+    result.sin().sum().backward()
+    total.sin().sum().backward()
+    for name, parameter in together.named_parameters():
+        each = torch.cat([alone.get_parameter(name).grad for alone in scans])
+        assert torch.allclose(parameter.grad, each), name
 
 
 @each_backbone

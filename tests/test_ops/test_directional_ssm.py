@@ -9,8 +9,10 @@ OPTIONS = dict(directions=['right', 'up'], backend='reference')
 
 
 def run_naive(inputs, direction, projects):
-    x = inputs['x'] * naive.silu(inputs['gate'])
-    x = naive.conv(x, inputs['conv_weight'], inputs['conv_bias'], direction)
+    x = inputs['x']
+    if inputs['conv_weight'] is not None:
+        x = x * naive.silu(inputs['gate'])
+        x = naive.conv(x, inputs['conv_weight'], inputs['conv_bias'], direction)
     rank, states = inputs['dt_proj'].shape[1], inputs['A'].shape[1]
     dt, *sides = (x @ inputs['x_proj'].T).split([rank, *[states] * (1 + (projects == 'both'))], -1)
     return naive.scan(
@@ -27,19 +29,22 @@ def run_naive(inputs, direction, projects):
 
 
 def float64_inputs(**settings):
-    return {k: v.double() for k, v in make_ssm_inputs(**settings).items()}
+    inputs = make_ssm_inputs(**settings)
+    return {k: None if v is None else v.double() for k, v in inputs.items()}
 
 
 @pytest.mark.parametrize('direction', DIRECTIONS)
 @pytest.mark.parametrize('projects', ['input', 'output', 'both'])
-def test_agrees_with_the_equations(direction, projects):
-    inputs = float64_inputs(projects=projects)
+@pytest.mark.parametrize('conv', [True, False])
+def test_agrees_with_the_equations(direction, projects, conv):
+    inputs = float64_inputs(projects=projects, conv=conv)
     y = directional_ssm(**inputs, directions=[direction], projects=projects)
     assert naive.relative_error(y[0], run_naive(inputs, direction, projects)) < 1e-12
 
 
-def test_each_direction_has_its_own_map():
-    inputs = float64_inputs(maps=2)
+@pytest.mark.parametrize('conv', [True, False])
+def test_each_direction_has_its_own_map(conv):
+    inputs = float64_inputs(maps=2, conv=conv)
     y = directional_ssm(**inputs, **OPTIONS)
     for k, direction in enumerate(OPTIONS['directions']):
         alone = directional_ssm(**inputs | dict(x=inputs['x'][k]), directions=[direction])
@@ -67,8 +72,9 @@ def test_parameters_as_a_model_keeps_them():
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_autocast_around_it_changes_nothing(dtype):
-    inputs = make_ssm_inputs(dtype=dtype)
+@pytest.mark.parametrize('conv', [True, False])
+def test_autocast_around_it_changes_nothing(dtype, conv):
+    inputs = make_ssm_inputs(dtype=dtype, conv=conv)
     expected = directional_ssm(**inputs, **OPTIONS)
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(directional_ssm(**inputs, **OPTIONS), expected)
@@ -86,6 +92,9 @@ def test_autocast_around_it_changes_nothing(dtype):
         (dict(x=torch.rand(2, 3, 6)), ValueError, r'x must be \(B, H, W, E\) or \(K, B'),
         (dict(gate=torch.rand(2, 3, 5, 7)), ValueError, 'gate must have shape'),
         (dict(gate=torch.rand(2, 3, 5, 6).double()), TypeError, 'gate is torch.float64 but'),
+        (dict(conv_weight=torch.rand(5, 4)), ValueError, r'conv_weight must have shape \(6, 4\)'),
+        (dict(conv_weight=None), ValueError, 'gate needs a convolution, but conv_weight is None'),
+        (dict(conv_weight=None, gate=None), ValueError, 'conv_bias needs a convolution'),
         (dict(x_proj=torch.rand(8, 6)), ValueError, r'x_proj must have shape \(7, 6\)'),
         (dict(D=torch.rand(5)), ValueError, 'D must have shape'),
         (dict(dt_bias=torch.ones(6, dtype=torch.int64)), TypeError, 'dt_bias must be real'),

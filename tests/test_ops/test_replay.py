@@ -1,11 +1,15 @@
 """Operators that are launched again instead of run again; emulated where there is no GPU."""
 
+import ctypes
 import logging
+from functools import partial
 
+import naive
 import pytest
 import torch
 from cuda_emulation import HAS_COMPILER, emulate
 from scan_inputs import make_inputs, make_ssm_inputs
+from torch.utils._python_dispatch import _disable_current_modes
 
 from mmv2m.ops import (
     add_norm,
@@ -20,8 +24,10 @@ from mmv2m.ops import (
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.launch import Prepared, launch  # noqa: E402
+from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
 from mmv2m.ops.cuda_backend.replay import replayed  # noqa: E402
 from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
+from mmv2m.ops.triton_backend import ssm  # noqa: E402
 from mmv2m.ops.triton_backend.launch import tell  # noqa: E402
 
 ON_GPU = torch.cuda.is_available()
@@ -48,6 +54,44 @@ def emulated_launch(call, device):
 
 
 LAUNCH = launch if ON_GPU else emulated_launch
+
+
+class Interpreted(Prepared):
+    """A launch of Triton's on its interpreter."""
+
+    def __init__(self, kernel, grid, named):
+        self.kernel, self.grid, self.named = kernel, grid, named
+        tensors = {name: value for name, value in named.items() if torch.is_tensor(value)}
+        self.pointers = {name: ctypes.c_void_p(t.data_ptr()) for name, t in tensors.items()}
+        super().__init__(0, (*grid, 1, 1)[:3], 1, 0, list(self.pointers.values()))
+
+    def run(self, stream):
+        numbers = {
+            name: torch.frombuffer(
+                (ctypes.c_char * self.named[name].itemsize).from_address(pointer.value),
+                dtype=self.named[name].dtype,
+            )
+            for name, pointer in self.pointers.items()
+        }
+        self.kernel[self.grid](**self.named | numbers)
+
+
+@pytest.fixture
+def triton_launches(monkeypatch):
+    """Without a GPU, Triton's launches can be told of and repeated too."""
+    if ON_GPU:
+        return
+    from triton.runtime.interpreter import InterpretedFunction
+
+    interpret = InterpretedFunction.run
+
+    def run(kernel, *args, **options):
+        with _disable_current_modes():  # what the interpreter does is not the operator's
+            interpret(kernel, *args, **options)
+        return kernel
+
+    monkeypatch.setattr(InterpretedFunction, 'run', run)
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.recording.prepare_triton', Interpreted)
 
 
 class Counted:
@@ -147,6 +191,44 @@ def test_one_tensor_given_twice():
     assert torch.equal(run(square, other), expected)
 
 
+KERNELS = CUDA._replace(**{name: partial(f, launch=LAUNCH) for name, f in CUDA._asdict().items()})
+
+
+def reference_gradients(grad_y, tensors, options):
+    leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
+    *options, log_A = options
+    y = directional_ssm(*leaves, *options, backend='reference', log_A=log_A)
+    y.backward(grad_y.double())
+    return y, *(None if leaf is None else leaf.grad for leaf in leaves)
+
+
+@pytest.mark.parametrize(
+    ('projects', 'maps', 'conv'),
+    [('both', 0, False), ('both', 0, True), ('output', 2, False), ('input', 2, True)],
+)
+def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
+    """In segments, and with the logarithm of A, as VMamba has it: launches of both kinds alone."""
+    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 6)
+    forward = Counted(partial(ssm.ssm_forward, kernels=KERNELS))
+    backward = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    run, run_back = replayed(forward), replayed(backward)
+    inputs = make_ssm_inputs((1, 1, 13), 6, states=3, maps=maps, projects=projects, conv=conv)
+    inputs['A'] = (-inputs['A']).log()
+    tensors = [None if t is None else t.to(DEVICE) for t in inputs.values()]
+    options = (['left', 'right'][: maps or 1], projects, 'none' if maps else 'sum', True)
+    generator = torch.Generator().manual_seed(2)
+    for turn in range(3):
+        tensors = [None if t is None else t * 0.9**turn for t in tensors]
+        y = run(tensors, *options)
+        grad_y = torch.randn(y.shape, generator=generator).to(DEVICE)
+        found = (y, *run_back(grad_y, tensors, *options))
+        truth = reference_gradients(grad_y, tensors, options)
+        for result, expected in zip(found, truth, strict=True):
+            assert (result is None) == (expected is None)
+            assert result is None or naive.relative_error(result, expected) < 1e-5
+    assert (forward.calls, backward.calls) == (2, 2)
+
+
 @pytest.mark.skipif(not ON_GPU, reason='no GPU')
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_all_operators_are_replayed(dtype, caplog):
@@ -158,8 +240,11 @@ def test_all_operators_are_replayed(dtype, caplog):
 
     x, z = torch.randn(2, 1, 2, 3, 8).to(dtype)
     weight, norm_weight = torch.randn(4, 8), torch.ones(8)
+    sequence = make_ssm_inputs((1, 1, 3136), projects='both', dtype=dtype, conv=False)
+    sequence.update(A=(-sequence['A']).log(), x=sequence['x'].contiguous())
     calls = [
         (directional_ssm, leaves(make_ssm_inputs(dtype=dtype))),
+        (directional_ssm, dict(leaves(sequence), projects='both', log_A=True)),
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),

@@ -136,9 +136,11 @@ def test_empty_maps(shape, direction):
 
 
 @pytest.mark.parametrize('shape', [(0, 2, 3), (1, 0, 3), (1, 2, 0)])
-def test_ssm_of_empty_maps(shape):
-    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs(shape).items()}
-    y = directional_ssm(**leaves, directions=CORNERS, reduction='sum', backend='triton')
+@pytest.mark.parametrize('conv', [True, False])
+def test_ssm_of_empty_maps(shape, conv):
+    inputs = make_ssm_inputs(shape, conv=conv)
+    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items() if v is not None}
+    y = directional_ssm(**inputs | leaves, directions=CORNERS, reduction='sum', backend='triton')
     y.sum().backward()
     assert y.shape == torch.Size((*shape, 6))
     assert all(torch.equal(leaf.grad, torch.zeros_like(leaf)) for leaf in leaves.values())
@@ -161,10 +163,38 @@ def test_ssm(projects, reduction, maps):
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
 
 
+@pytest.mark.parametrize('projects', SIDES)
+@pytest.mark.parametrize(('reduction', 'maps'), [('none', 0), ('sum', 0), ('none', 2)])
+def test_ssm_without_convolution(projects, reduction, maps):
+    inputs = make_ssm_inputs((1, 3, 4), maps=maps, projects=projects, conv=False)
+    options = dict(directions=['left', 'down'], projects=projects, reduction=reduction)
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
+
+
 @pytest.mark.parametrize('directions', [['up'], ['left', 'right'], ['down', 'right', 'up']])
-def test_ssm_subsets_of_directions(directions):
-    inputs = make_ssm_inputs(grid=(1, 4, 3), channels=40, rank=5, states=3)
+@pytest.mark.parametrize('conv', [True, False])
+def test_ssm_subsets_of_directions(directions, conv):
+    inputs = make_ssm_inputs(grid=(1, 4, 3), channels=40, rank=5, states=3, conv=conv)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=directions)
+
+
+@pytest.mark.parametrize(
+    ('projects', 'directions', 'conv'),
+    [
+        ('both', ['right'], False),
+        ('both', ['left'], False),
+        ('input', ['left', 'right'], False),
+        ('output', ['left', 'right'], False),
+        ('both', ['left'], True),
+    ],
+)
+def test_ssm_of_long_lanes_in_segments(projects, directions, conv, monkeypatch):
+    """A sequence as VMamba scans it, with the logarithm of A."""
+    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 5)
+    inputs = make_ssm_inputs(grid=(2, 1, 19), states=3, projects=projects, conv=conv)
+    inputs['A'] = (-inputs['A']).log()
+    options = dict(directions=directions, projects=projects, reduction='sum', log_A=True)
+    compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
 
 
 @pytest.mark.parametrize('reduction', ['none', 'sum'])
@@ -180,10 +210,27 @@ def test_ssm_without_gate_and_conv_bias():
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=CORNERS)
 
 
+@pytest.mark.parametrize('maps', [0, 2])
+def test_ssm_of_maps_with_gaps_and_without_convolution(maps):
+    """``x`` is one half of a projection's output, or turned."""
+    inputs = make_ssm_inputs(maps=maps, conv=False)
+    options = dict(directions=['right', 'up'][: maps or 1], backend='triton')
+    x = inputs['x'].to(DEVICE)
+    parameters = {k: v.to(DEVICE) for k, v in inputs.items() if k != 'x' and v is not None}
+    rest = dict(gate=None, conv_weight=None, conv_bias=None, **parameters)
+    expected = directional_ssm(x.contiguous(), **rest, **options)
+    with_gaps = torch.cat([x, x], -1).chunk(2, -1)[1]
+    turned = x.transpose(-2, -3).contiguous().transpose(-2, -3)
+    for other in (with_gaps, turned):
+        assert not other.is_contiguous()
+        assert torch.equal(directional_ssm(other, **rest, **options), expected)
+
+
 @pytest.mark.parametrize('dtype', TOLERANCE)
-def test_ssm_dtypes(dtype):
-    inputs = make_ssm_inputs(states=16, dtype=dtype)
-    compare(directional_ssm, inputs, TOLERANCE[dtype], directions=CORNERS, reduction='sum')
+@pytest.mark.parametrize(('conv', 'directions'), [(True, CORNERS), (False, ['left', 'right'])])
+def test_ssm_dtypes(dtype, conv, directions):
+    inputs = make_ssm_inputs(states=16, dtype=dtype, conv=conv)
+    compare(directional_ssm, inputs, TOLERANCE[dtype], directions=directions, reduction='sum')
 
 
 def test_two_runs_agree_to_the_bit():
@@ -221,8 +268,10 @@ def test_compile_sees_one_node():
 
 
 @pytest.mark.parametrize('reduction', ['none', 'sum'])
-def test_opcheck(reduction):
-    tensors = [t.to(DEVICE).requires_grad_() for t in make_ssm_inputs(grid=(1, 2, 2)).values()]
+@pytest.mark.parametrize('conv', [True, False])
+def test_opcheck(reduction, conv):
+    inputs = make_ssm_inputs(grid=(1, 2, 2), conv=conv).values()
+    tensors = [None if t is None else t.to(DEVICE).requires_grad_() for t in inputs]
     arguments = (*tensors, 'right,up', 'input', reduction, False, 'triton')
     torch.library.opcheck(torch.ops.mmv2m.directional_ssm.default, arguments)
 

@@ -1,14 +1,12 @@
 """Selective scans over one sequence, each with parameters of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmv2m.ops import directional_scan
-from mmv2m.ops.precision import without_autocast
+from mmv2m.ops import directional_ssm
 
 from .directional_ssm import draw_time_steps
 
@@ -48,9 +46,8 @@ class SequenceSSM(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.directions = tuple(directions)
         self.backend = backend
-        self.sizes = [dt_rank, states, states]
         scans = len(self.directions)
-        self.x_proj = nn.Parameter(torch.empty(scans * sum(self.sizes), channels))
+        self.x_proj = nn.Parameter(torch.empty(scans * (dt_rank + 2 * states), channels))
         self.dt_proj = nn.Parameter(torch.empty(scans * channels, dt_rank))
         self.dt_bias = nn.Parameter(torch.empty(scans * channels))
         self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(scans * channels, 1))
@@ -58,35 +55,28 @@ class SequenceSSM(BaseModule):
         nn.init.uniform_(self.x_proj, -(channels**-0.5), channels**-0.5)
         draw_time_steps(self.dt_proj, self.dt_bias)
 
-    def project(self, x: Tensor) -> list[dict[str, Tensor]]:
-        """What each scan takes besides its input.
-
-        Args:
-            x: (..., E).
-
-        Returns:
-            For each scan :func:`mmv2m.ops.directional_scan`'s ``delta, A, B, C, D, delta_bias``.
-        """
-        scans = len(self.directions)
-        A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
-        constant = dict(A=-A_log.exp(), D=self.D, delta_bias=self.dt_bias)
-        inputs = []
-        # The operators take one dtype; an autocast here would bring a second one in.
-        with without_autocast(x):
-            projected = F.linear(x, self.x_proj.to(x.dtype)).chunk(scans, -1)
-            dt_proj = self.dt_proj.to(x.dtype).chunk(scans)
-            for k in range(scans):
-                dt, B, C = projected[k].split(self.sizes, -1)
-                own = {name: value.chunk(scans)[k] for name, value in constant.items()}
-                inputs.append(dict(delta=F.linear(dt, dt_proj[k]), B=B, C=C, **own))
-        return inputs
-
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, L, E) to (B, 1, L, E), summed over the scans."""
         outputs = [
-            directional_scan(
-                x, **inputs, delta_softplus=True, direction=direction, backend=self.backend
+            directional_ssm(
+                x,
+                None,
+                None,
+                None,
+                *parameters,
+                (direction,),
+                projects='both',
+                reduction='sum',
+                backend=self.backend,
+                log_A=True,
             )
-            for inputs, direction in zip(self.project(x), self.directions, strict=True)
+            for parameters, direction in zip(self._of_each_scan(), self.directions, strict=True)
         ]
         return sum(outputs[1:], outputs[0])
+
+    def _of_each_scan(self) -> Iterable[tuple[Tensor, ...]]:
+        """Each scan's ``x_proj, dt_proj, dt_bias, A_log, D``."""
+        joined = (self.x_proj, self.dt_proj, self.dt_bias, self.A_log, self.D)
+        scans = len(self.directions)
+        # Cutting is a node of autograd's for each parameter, and a copy of its gradient.
+        return [joined] if scans == 1 else zip(*(p.chunk(scans) for p in joined), strict=True)

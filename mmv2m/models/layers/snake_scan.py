@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmv2m.ops import directional_scan, gated_linear
+from mmv2m.ops.precision import without_autocast
 
 from .map_conv import MapConv2d
 from .sequence_ssm import SequenceSSM, as_sequence
@@ -56,14 +57,30 @@ class SnakeSSM(SequenceSSM):
         """(B, H, W, E) to (B, H, W, E), summed over the orders."""
         order = self._order((x.shape[1], x.shape[2]), x.device)
         tokens = as_sequence(x)
-        (inputs,) = self.project(tokens)
+        delta, B, C = self._project(tokens)
+        A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
         four = (-1, len(order.order), -1, -1)
-        inputs['B'] = inputs['B'] + F.embedding(order.move, self.direction_embed).to(x.dtype)
-        inputs['C'], inputs['delta'] = inputs['C'].expand(four), inputs['delta'].expand(four)
         y = directional_scan(
-            spread(tokens[:, 0], order), **inputs, delta_softplus=True, backend=self.backend
+            spread(tokens[:, 0], order),
+            delta.expand(four),
+            -A_log.exp(),
+            B + F.embedding(order.move, self.direction_embed).to(x.dtype),
+            C.expand(four),
+            self.D,
+            delta_bias=self.dt_bias,
+            delta_softplus=True,
+            backend=self.backend,
         )
         return merge(y, order).view(x.shape)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Time steps before bias and softplus, B and C of each token."""
+        rank, states = self.dt_proj.shape[1], self.A_log.shape[1]
+        # The operators take one dtype; an autocast here would bring a second one in.
+        with without_autocast(x):
+            projected = F.linear(x, self.x_proj.to(x.dtype))
+            dt, B, C = projected.split([rank, states, states], -1)
+            return F.linear(dt, self.dt_proj.to(x.dtype)), B, C
 
     def _order(self, size: tuple[int, int], device: torch.device) -> Snake:
         if size == self.grid_size:

@@ -3,9 +3,8 @@
 import triton
 import triton.language as tl
 
-from .elementary import LOG2E
 from .lanes import RUNTIME, segment_entry
-from .scan_tiles import load_matrix, scattered, store_matrix, time_step, token_vector
+from .scan_tiles import load_matrix, load_rates, scattered, store_matrix, time_step, token_vector
 
 __all__ = ['chain_segments_kernel', 'sum_segments_kernel']
 
@@ -33,6 +32,7 @@ def sum_segments_kernel(
     segments,
     segment_steps,
     ADJOINT: tl.constexpr,
+    LOG_A: tl.constexpr,
     SHARED: tl.constexpr,
     SIDE_KIND: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -49,6 +49,7 @@ def sum_segments_kernel(
 
     Shapes as in the forward kernel; edges (K, lanes * segments, E, STATES) and total_steps
     (K, lanes * segments, E), float32. STRETCH: tokens whose loads are under way together.
+    LOG_A: see :func:`.scan_tiles.load_rates`.
     Grid: (channel blocks * lanes * segments, directions).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
@@ -62,7 +63,7 @@ def sum_segments_kernel(
         lane, backwards, length, width, along_h, segments, segment_steps
     )
 
-    A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
+    A_log2 = load_rates(A, channel, valid, states, STATES, LOG_A)
     side_t = (tl.arange(0, STATES) < states).to(tl.float32)[:, None]
     if SIDE_KIND == 'constant':
         side_t = load_matrix(side, channel, valid, states, states, STATES)
@@ -111,6 +112,7 @@ def chain_segments_kernel(
     reverse,
     segments,
     ADJOINT: tl.constexpr,
+    LOG_A: tl.constexpr,
     STATES: tl.constexpr,
     STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -128,7 +130,7 @@ def chain_segments_kernel(
     valid = channel < channels
     backwards = ((reverse >> i) & 1) ^ (1 if ADJOINT else 0)
 
-    A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
+    A_log2 = load_rates(A, channel, valid, states, STATES, LOG_A)
     state = tl.zeros((STATES, BLOCK_E), tl.float32)
     for turn in range(0, segments, STRETCH):
         rows, left, totals = (), (), ()

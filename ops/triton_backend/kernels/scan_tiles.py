@@ -7,9 +7,16 @@ their states: sums over states never leave a thread.
 import triton
 import triton.language as tl
 
-from .elementary import softplus
+from .elementary import LOG2E, softplus
 
-__all__ = ['load_matrix', 'scattered', 'store_matrix', 'time_step', 'token_vector']
+__all__ = [
+    'load_matrix',
+    'load_rates',
+    'scattered',
+    'store_matrix',
+    'time_step',
+    'token_vector',
+]
 
 
 @triton.jit
@@ -22,6 +29,18 @@ def load_matrix(pointer, channel, valid, row, size, SIZE: tl.constexpr):
     where = channel[:, None] * row + scattered(index)[None, :]
     tile = tl.load(pointer + where, valid[:, None] & (index < size)[None, :], 0)
     return tile.to(tl.float32).trans()
+
+
+@triton.jit
+def load_rates(A, channel, valid, states, STATES: tl.constexpr, LOG_A: tl.constexpr):
+    """Rates of decay, as exponents of two, from the (channels, states) matrix A.
+
+    LOG_A: whether that has the logarithms of the rates, but for the sign.
+    """
+    rates = load_matrix(A, channel, valid, states, states, STATES)
+    if LOG_A:
+        rates = -tl.exp2(rates * LOG2E)
+    return rates * LOG2E
 
 
 @triton.jit
