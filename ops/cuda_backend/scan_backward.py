@@ -24,9 +24,13 @@ from .scan_arguments import (
 
 __all__ = ['BackwardScan', 'scans_backward']
 
-WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 18, (2, 2): 24, (4, 2): 16}
+WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 15, (2, 2): 24, (4, 2): 16}
 """Warps of a multiprocessor, by states and channels that a thread holds: as many as have registers
-enough."""
+enough, or fewer where that is faster."""
+
+ENOUGH_WARPS = 12
+"""Down to so many, it is better to have fewer than to cut lanes into chunks, each of which is walked
+over once more."""
 
 MANY_STATES_WARPS = 12
 """Those where threads hold a whole tile: 168 registers each."""
@@ -96,14 +100,26 @@ class BackwardScan:
         column_blocks = -(-self.grid.channels // self.tile.channels)
         self.warps = choose_warps(column_blocks)
         self.groups = -(-column_blocks // self.warps)
-        held = (self.tile.states, self.tile.channels_held)
-        self.blocks = WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
         self.edges = SegmentEdges.of(grad_y, inputs, sums)
+        self.longest = self.edges.steps or max(self._length(walk.axis) for walk in self.walks)
+        self.blocks = self._choose_blocks()
         lanes = sum(self.grid.tokens // self._length(walk.axis) for walk in self.walks)
         lanes *= self.edges.number
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
         self._allocate()
-        self.cut(2 * ((SHARED_BYTES // self.blocks - RESERVED_BYTES) // self._slot_bytes()))
+        self.cut(self._most_steps(self.blocks))
+
+    def _choose_blocks(self) -> int:
+        """Of a multiprocessor."""
+        held = (self.tile.states, self.tile.channels_held)
+        most = WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
+        fewest = min(most, -(-ENOUGH_WARPS // self.warps))
+        uncut = (n for n in range(most, fewest - 1, -1) if self._most_steps(n) >= self.longest)
+        return next(uncut, most)
+
+    def _most_steps(self, blocks: int) -> int:
+        """Of a chunk, for which shared memory has room beside that many blocks."""
+        return 2 * ((SHARED_BYTES // blocks - RESERVED_BYTES) // self._slot_bytes())
 
     def _length(self, axis: int) -> int:
         return self.grid.height if axis == 1 else self.grid.width
@@ -135,9 +151,8 @@ class BackwardScan:
 
     def cut(self, most_steps: int) -> None:
         """Cut lanes into chunks of at most so many steps, as even as possible."""
-        longest = self.edges.steps or max(self._length(walk.axis) for walk in self.walks)
-        self.chunks = -(-longest // most_steps)
-        self.chunk = -(-longest // self.chunks)
+        self.chunks = -(-self.longest // most_steps)
+        self.chunk = -(-self.longest // self.chunks)
         # What is carried from chunk to chunk: a tile for each warp.
         tiles = self.groups * self.rows * self.warps * self.chunks if self.chunks > 1 else 0
         floats = tiles * self.tile.channels * self.tile.states
