@@ -60,7 +60,7 @@ def check_parameter(name: str, value: Tensor | None, shape: tuple[int, ...], x: 
         TypeError: If it is no tensor or not real floating point.
         ValueError: If its shape or device is wrong.
     """
-    if value is None:
+    if value is None or _is_usual(value, shape, x):
         return
     check_floating(name, value)
     _check_shape(name, value, shape, f'x with {x.shape[-1]} channels')
@@ -102,6 +102,16 @@ def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) ->
             f'{name} must be None, (E, N) = {constant} or (B, H, W, N) = {per_token}, '
             f'but has shape {tuple(value.shape)}'
         )
+
+
+def _is_usual(value: Tensor, shape: tuple[int, ...], x: Tensor) -> bool:
+    """Whether all is as it should be, most likely: calls check up to nine parameters each."""
+    return (
+        isinstance(value, Tensor)
+        and value.dtype is torch.float32
+        and value.shape == shape
+        and value.device == x.device
+    )
 
 
 def _check_shape(name: str, value: Tensor, shape: tuple[int, ...], reason: str) -> None:

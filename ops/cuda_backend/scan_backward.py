@@ -29,8 +29,8 @@ WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 15, (2, 2): 24, (4, 2): 16}
 enough, or fewer where that is faster."""
 
 ENOUGH_WARPS = 12
-"""Down to so many, it is better to have fewer than to cut lanes into chunks, each of which is walked
-over once more."""
+"""Down to so many, fewer are better than lanes cut into chunks, each of which is walked over once
+more."""
 
 MANY_STATES_WARPS = 12
 """Those where threads hold a whole tile: 168 registers each."""
