@@ -12,7 +12,7 @@ from .sums import SumRows, sum_rows
 
 __all__ = ['add_norm_backward', 'add_norm_forward', 'norm_backward', 'norm_forward']
 
-TILE, TILE_BACKWARD = 1024, 4096
+TILE, TILE_BACKWARD = 1024, 2048
 """Numbers of a program's tile, at least one row."""
 
 PROGRAMS = 528

@@ -88,19 +88,20 @@ def norm_backward_kernel(
     channel = tl.arange(0, BLOCK_D)
     valid = channel < channels
     scale = tl.load(weight + channel, valid, 0)[None, :]
-    weight_sum = tl.zeros((BLOCK_D,), tl.float32)
-    bias_sum = weight_sum
+    # Each number of a tile has a sum of its own: rows are added up once, not for every tile.
+    weight_sums = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
+    bias_sums = weight_sums
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         row = (tile * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
         inside = (row < rows) & valid[None, :]
         where = row * channels + channel[None, :]
         y, deviation = normalise(load_rows(total, where, inside), inside, channels, eps, CENTERED)
         upstream = load_rows(grad_normed, where, inside)
-        weight_sum += tl.sum(upstream * y, axis=0)
+        weight_sums += upstream * y
         grad = upstream * scale
         inner = grad - y * (tl.sum(grad * y, axis=1)[:, None] / channels)
         if CENTERED:
-            bias_sum += tl.sum(upstream, axis=0)
+            bias_sums += upstream
             inner -= tl.sum(grad, axis=1)[:, None] / channels
         inner *= deviation
         if grad_residual is not None:
@@ -108,6 +109,6 @@ def norm_backward_kernel(
             tl.store(grad_residual + where, inner, inside)
         tl.store(grad_branch + where, inner.to(grad_branch.dtype.element_ty), inside)
     at = tl.program_id(0) * channels + channel
-    tl.store(grad_weight + at, weight_sum, valid)
+    tl.store(grad_weight + at, tl.sum(weight_sums, axis=0), valid)
     if grad_bias is not None:
-        tl.store(grad_bias + at, bias_sum, valid)
+        tl.store(grad_bias + at, tl.sum(bias_sums, axis=0), valid)
