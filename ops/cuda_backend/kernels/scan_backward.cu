@@ -34,23 +34,13 @@ struct Gradients {
   float *A, *B, *C, *D, *bias;
 };
 
-// Where a thread leaves what a walk back finds.
-struct WalkBack {
-  NUMBER *grad_x, *grad_delta;
-
-  DEVICE WalkBack(const Gradients& grads, const Map& map, const Lane& lane, const Place& place) {
-    long long token = lane.k * map.tokens() + lane.entry;
-    long long own = token * map.channels + place.channel + place.owned();
-    grad_x = grads.x + own;
-    grad_delta = grads.delta + own;
-  }
-};
-
 // A block's position on its way along the lanes, each of which it walks over in chunks of `chunk`
-// steps, the last one first.
+// steps, the last one first. The chunk's first token counts from the direction's first one
+// (`shared`) and from the map's (`own`).
 struct Cursor {
   int unit, chunks, c;
   Lane lane;
+  long long shared, own;
 
   DEVICE Cursor(const Map& map, int lanes, int chunk) : unit(blockIdx.x) {
     find(map, lanes, chunk);
@@ -62,108 +52,140 @@ struct Cursor {
   DEVICE void find(const Map& map, int lanes, int chunk) {
     if (!there(lanes)) return;
     lane = find_lane(map, unit);
-    chunks = (lane.length + chunk - 1) / chunk;
+    chunks = 1;
+    if (lane.length > chunk) chunks = (lane.length + chunk - 1) / chunk;  // spares most a division
     c = chunks - 1;
+    shared = lane.entry + (long long)(c * chunk) * lane.step;
+    own = lane.k * map.tokens() + shared;
   }
 
   // On to the next chunk.
   DEVICE void advance(const Map& map, int lanes, int chunk) {
-    if (--c >= 0) return;
+    if (--c >= 0) {
+      shared -= (long long)chunk * lane.step;
+      own -= (long long)chunk * lane.step;
+      return;
+    }
     unit += gridDim.x;
     find(map, lanes, chunk);
   }
 };
 
-// Two rows of numbers, a pair of steps, each of which a warp copies by `chunks` of BYTES.
+// Rows of numbers, one a token, of which a warp copies `chunks` of BYTES.
 template <int BYTES>
 struct Rows {
-  const char* from;
-  long long step;  // bytes from step to step
+  const char* from;  // the launch's first token
+  int token;         // bytes from token to token
   int chunks, there;
+  bool shared;  // by all directions
 
   template <typename T>
-  DEVICE static Rows of(const T* first, long long distance, int columns, int numbers) {
+  DEVICE static Rows of(const T* first, int token, int columns, int numbers, bool shared = false) {
     constexpr int SIZE = sizeof(T);
-    return {reinterpret_cast<const char*>(first), distance * SIZE, columns * SIZE / BYTES,
-            numbers * SIZE / BYTES};
+    return {reinterpret_cast<const char*>(first), token * SIZE, columns * SIZE / BYTES,
+            numbers * SIZE / BYTES, shared};
   }
 };
 
-// What a thread copies of each pair of steps of a chunk of a lane: CHUNKS of BYTES are copied by the
-// warp, one after the other.
+// What a thread copies of each pair of steps: CHUNKS of BYTES are copied by the warp, one after the
+// other. Which of them are the thread's is the same for all lanes.
 template <int BYTES, int CHUNKS>
 struct Share {
   static constexpr int COUNT = CHUNKS > 0 ? (CHUNKS + 31) / 32 : 1;
+  const char* base[COUNT];
+  int token[COUNT];
+  bool second[COUNT], there[COUNT], shared[COUNT];
+  // The next pair of a chunk of a lane, and how many steps are left from the thread's on.
   const char* from[COUNT];
-  int step[COUNT];
-  bool second[COUNT], there[COUNT];
+  int step[COUNT], left[COUNT] = {};
 
-  // Go on with the thread's share where `rows` begin in the warp's: at chunk `first`.
+  // Threads for whom there is nothing left copy the last one too: a condition would cost more.
+  DEVICE static int chunk(int i) { return min((int)threadIdx.x % 32 + 32 * i, CHUNKS - 1); }
+
+  // Add the thread's share of a pair of `rows`, which begin in the warp's at chunk `first`.
   DEVICE void take(const Rows<BYTES>& rows, int first) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      int chunk = (int)threadIdx.x % 32 + 32 * i - first;
-      if (chunk < 0 || chunk >= 2 * rows.chunks) continue;
-      int column = chunk % rows.chunks;
-      second[i] = chunk >= rows.chunks;
+      int mine = chunk(i) - first;
+      if (mine < 0 || mine >= 2 * rows.chunks) continue;
+      int column = mine % rows.chunks;
+      second[i] = mine >= rows.chunks;
       there[i] = WHOLE_CHANNELS && WHOLE_STATES ? true : column < rows.there;
-      step[i] = (int)rows.step;
-      from[i] = rows.from + (second[i] ? rows.step : 0) + column * BYTES;
+      shared[i] = rows.shared;
+      token[i] = rows.token;
+      base[i] = rows.from + column * BYTES;
     }
   }
 
-  // Begin to copy the pair of steps t and t + 1, out of `steps`; zeros in place of one that is not
-  // there.
-  DEVICE void copy(void* to, int t, int steps) const {
+  // Go to the start of a chunk of a lane.
+  DEVICE void find(const Cursor& at, int steps) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      int chunk = (int)threadIdx.x % 32 + 32 * i;
-      const char* source = from[i] + (long long)t * step[i];
+      long long first = SHARED_Y && shared[i] ? at.shared : at.own;
+      from[i] = base[i] + (first + (second[i] ? at.lane.step : 0)) * token[i];
+      step[i] = at.lane.step * token[i];
+      left[i] = there[i] ? steps - second[i] : 0;
+    }
+  }
+
+  // Begin to copy the next pair of steps; zeros in place of what is not there.
+  DEVICE void copy(char* to) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
       // Whatever the numbers are, two bytes are a bfloat16, and zeros are zero.
-      copy_chunk<BYTES>(reinterpret_cast<bfloat16*>(to) + chunk * (BYTES / 2),
-                        reinterpret_cast<const bfloat16*>(source), chunk < CHUNKS && t < steps,
-                        there[i] && t + second[i] < steps);
+      copy_chunk<BYTES>(reinterpret_cast<bfloat16*>(to + chunk(i) * BYTES),
+                        reinterpret_cast<const bfloat16*>(from[i]), true, left[i] > 0);
+      from[i] += 2ll * step[i];
+      left[i] -= 2;
     }
   }
 };
 
-// Where a thread finds what it copies of a chunk of a lane.
+// What a thread copies, and where it finds it. Where B and C are copied in chunks of the same size as
+// maps, they are more chunks of those: fewer instructions.
 struct Source {
   static constexpr int MAP = 2 * WARP_CHANNELS * sizeof(NUMBER) / MAP_BYTES;
   static constexpr int GRADIENT_MAP = 2 * WARP_CHANNELS * sizeof(GRADIENT) / MAP_BYTES;
+  static constexpr int MAPS = 2 * MAP + GRADIENT_MAP;
   static constexpr int SIDE_ROWS = 2 * STATES * sizeof(SIDE) / SIDE_BYTES;
-  Share<MAP_BYTES, 2 * MAP + GRADIENT_MAP> maps;
-  Share<SIDE_BYTES, SIDES * SIDE_ROWS> sides;
-  int steps;
+  static constexpr bool TOGETHER = MAP_BYTES == SIDE_BYTES;
+  Share<MAP_BYTES, MAPS + TOGETHER * SIDES * SIDE_ROWS> maps;
+  Share<SIDE_BYTES, !TOGETHER * SIDES * SIDE_ROWS> sides;
 
-  DEVICE Source(const Scan& scan, const GRADIENT* grad_y, const Map& map, const Cursor& at,
-                int chunk, int channel, int states)
-      : steps(at.steps(chunk)) {
+  DEVICE Source(const Scan& scan, const GRADIENT* grad_y, int all_channels, int channel,
+                int states) {
     typedef Rows<MAP_BYTES> Maps;
-    typedef Rows<SIDE_BYTES> Sides;
-    const Lane& lane = at.lane;
-    long long shared = lane.entry + (long long)(at.c * chunk) * lane.step;
-    long long own = lane.k * map.tokens() + shared;
-    long long first = own * map.channels + channel, distance = (long long)lane.step * map.channels;
-    long long first_y = (SHARED_Y ? shared : own) * map.channels + channel;
-    int channels = map.channels - channel;
-    maps.take(Maps::of(scan.x + first, distance, WARP_CHANNELS, channels), 0);
-    maps.take(Maps::of(scan.delta + first, distance, WARP_CHANNELS, channels), MAP);
-    maps.take(Maps::of(grad_y + first_y, distance, WARP_CHANNELS, channels), 2 * MAP);
-    if (B_TOKEN) {
-      long long step = (long long)lane.step * scan.B_token;
-      sides.take(Sides::of(scan.B + own * scan.B_token, step, STATES, states), 0);
-    }
-    if (C_TOKEN) {
-      long long step = (long long)lane.step * scan.C_token;
-      sides.take(Sides::of(scan.C + own * scan.C_token, step, STATES, states),
-                 B_TOKEN * SIDE_ROWS);
+    int channels = all_channels - channel;
+    maps.take(Maps::of(scan.x + channel, all_channels, WARP_CHANNELS, channels), 0);
+    maps.take(Maps::of(scan.delta + channel, all_channels, WARP_CHANNELS, channels), MAP);
+    maps.take(Maps::of(grad_y + channel, all_channels, WARP_CHANNELS, channels, SHARED_Y), 2 * MAP);
+    if (B_TOKEN) take_side(scan.B, scan.B_token, states, 0);
+    if (C_TOKEN) take_side(scan.C, scan.C_token, states, B_TOKEN * SIDE_ROWS);
+  }
+
+  DEVICE auto& of_sides() {
+    if constexpr (TOGETHER) {
+      return maps;
+    } else {
+      return sides;
     }
   }
 
-  DEVICE void copy(Stage& stage, int pair) const {
-    maps.copy(&stage.x, 2 * pair, steps);
-    if (SIDES > 0) sides.copy(&stage.sides, 2 * pair, steps);
+  DEVICE void take_side(const SIDE* side, int token, int states, int first) {
+    of_sides().take(Rows<SIDE_BYTES>::of(side, token, STATES, states), TOGETHER * MAPS + first);
+  }
+
+  DEVICE void find(const Cursor& at, int chunk) {
+    int steps = at.steps(chunk);
+    maps.find(at, steps);
+    if (SIDES > 0 && !TOGETHER) sides.find(at, steps);
+  }
+
+  // Begin to copy the next pair of steps, as a group of its own; zeros behind the chunk's end.
+  DEVICE void copy(Stage& stage) {
+    maps.copy(reinterpret_cast<char*>(&stage.x));
+    if (SIDES > 0 && !TOGETHER) sides.copy(reinterpret_cast<char*>(&stage.sides));
+    commit_copies();
   }
 };
 
@@ -171,6 +193,22 @@ struct Source {
 struct StepBack {
   Channels dy, du, decay;
   States C, grad_B, grad_C;
+};
+
+// Where a thread leaves the gradients of a step's x and time step: `at` numbers behind those of a
+// chunk's first token.
+struct Leaving {
+  NUMBER *x, *delta;
+  int at, step;
+
+  // Of step t of a chunk.
+  DEVICE Leaving(const Gradients& grads, const Cursor& chunk, int t, const Place& place) {
+    long long first = chunk.own * place.channels;
+    x = grads.x + first;
+    delta = grads.delta + first;
+    step = chunk.lane.step * place.channels;
+    at = place.channel + place.owned() + t * step;
+  }
 };
 
 // What is left of a thread's sums over everything that its block walks over.
@@ -239,7 +277,7 @@ DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldSta
 }
 
 // Sum a step's gradients over the states, and store those of its x and its time step.
-DEVICE void store_step(const WalkBack& ends, int at, const Place& place, const Step& now,
+DEVICE void store_step(const Leaving& to, int at, const Place& place, const Step& now,
                        StepBack& back, const Channels& skip, Sums& sums, bool there) {
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.du, place.lane);
   spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.decay, place.lane);
@@ -258,33 +296,48 @@ DEVICE void store_step(const WalkBack& ends, int at, const Place& place, const S
     if (HAS_BIAS && there) sums.bias[i] += grad_delta[i];
   }
   if (!there) return;
-  place.store_owned(ends.grad_x + at, grad_x);
-  place.store_owned(ends.grad_delta + at, grad_delta);
+  place.store_owned(to.x + at, grad_x);
+  place.store_owned(to.delta + at, grad_delta);
 }
 
-// Sum one number a state over the warp's channels, and leave it where the block finds it.
-DEVICE void stage_sums(float* stage, const Place& place, States& sums) {
-  spread_sum<STATES_HELD, CHANNEL_LANES, STATE_LANES>(sums, place.lane);
-  int state = place.state + owned_sum<STATES_HELD, CHANNEL_LANES, STATE_LANES>(place.lane);
-  bool speaks = place.lane / STATE_LANES < STATES_HELD;  // others are left with the same
-  if (speaks) stage[state] = sums[0];
+// Sum one number a state and step of a pair over the warp's channels, and leave it where the block
+// finds it.
+DEVICE void stage_sums(float* stage, const Place& place, const States& first,
+                       const States& second) {
+  constexpr int COUNT = 2 * STATES_HELD;
+  float sums[COUNT];
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) sums[i] = i % 2 ? second[i / 2] : first[i / 2];
+  spread_sum<COUNT, CHANNEL_LANES, STATE_LANES>(sums, place.lane);
+  int owned = owned_sum<COUNT, CHANNEL_LANES, STATE_LANES>(place.lane);
+  if (place.lane / STATE_LANES >= COUNT) return;  // left with the same as others
+#pragma unroll
+  for (int i = owned; i < owned + (COUNT > CHANNEL_LANES ? COUNT / CHANNEL_LANES : 1); ++i) {
+    stage[i % 2 * SIDES * STATES + place.state + i / 2] = sums[i - owned];
+  }
 }
 
 // Sum what the warps have staged of a chunk, and store it by token.
 DEVICE void store_staged(const Gradients& grads, const HeldStates* history, const Map& map,
-                         const Walk& walk, int states, int first, int steps) {
+                         const Cursor& at, int states, int steps) {
+  constexpr int AT_ONCE = WHOLE_STATES && STATES % 4 == 0 ? 4 : 1, PARTS = STATES / AT_ONCE;
+  typedef Pack<float, AT_ONCE> Part;
   long long partial = (long long)blockIdx.y * map.directions * map.tokens();
-  for (int i = threadIdx.x; i < steps * SIDES * STATES; i += WARPS * 32) {
-    int state = i % STATES, side = i / STATES % SIDES, t = i / (STATES * SIDES);
-    float sum = 0.f;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < steps * SIDES * PARTS; i += WARPS * 32) {
+    int part = i % PARTS, side = i / PARTS % SIDES, t = i / (PARTS * SIDES);
+    Part sum = {};
 #pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) {
       const HeldStates* patch = history + t / 2 * SLOT + warp * PATCH;
-      sum += reinterpret_cast<const float*>(patch)[(t % 2 * SIDES + side) * STATES + state];
+      Part more = reinterpret_cast<const Part*>(patch)[(t % 2 * SIDES + side) * PARTS + part];
+#pragma unroll
+      for (int n = 0; n < AT_ONCE; ++n) sum.at[n] += more.at[n];
     }
     float* target = B_TOKEN && side == 0 ? grads.B : grads.C;
-    long long token = walk.entry + (long long)(first + t) * walk.step;
-    if (state < states) target[(partial + token) * states + state] = sum;
+    long long token = partial + at.own + (long long)t * at.lane.step;
+    if (part * AT_ONCE >= states) continue;
+    *reinterpret_cast<Part*>(target + token * states + part * AT_ONCE) = sum;
   }
 }
 
@@ -302,17 +355,6 @@ DEVICE void restore(Tile& state, const float* kept, int lane) {
     state[i / STATES_HELD][i % STATES_HELD] = kept[i * 32 + lane];
   }
 }
-
-// Where a warp's pairs of steps lie: while the last one of a chunk makes way for the first one of the
-// next, they lie in turn from the front and from the back.
-struct Stages {
-  Stage* stages;
-  int count;
-  bool backward;
-
-  DEVICE int place(int pair) const { return backward ? count - 1 - pair : pair; }
-  DEVICE const Stage& of(int pair) const { return stages[place(pair)]; }
-};
 
 // A warp's walks.
 struct Warp {
@@ -337,29 +379,29 @@ struct Warp {
   }
 
   // Leave the states before every pair of steps in the pair's slot.
-  DEVICE void fill_history(HeldStates* history, const Stages& stages, Tile& state,
-                           int pairs) const {
-    for (int p = 0;; ++p) {
+  DEVICE void fill_history(HeldStates* slot, const Stage* stages, int first, int turn,
+                           Tile& state, int pairs) const {
+    slot += place.lane;
+    for (int i = first;; i += turn, slot += SLOT) {
 #pragma unroll
       for (int c = 0; c < CHANNELS_HELD; ++c) {
         HeldStates held;
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) held.at[n] = state[c][n];
-        history[p * SLOT + c * 32 + place.lane] = held;
+        slot[c * 32] = held;
       }
-      if (p == pairs - 1) return;
+      if (--pairs == 0) return;
       Step now[2];
-      read_step(now[0], stages.of(p), place, given.bias, 0);
-      read_step(now[1], stages.of(p), place, given.bias, 1);
+      read_step(now[0], stages[i], place, given.bias, 0);
+      read_step(now[1], stages[i], place, given.bias, 1);
       advance(state, given.A_log2, now[0]);
       advance(state, given.A_log2, now[1]);
     }
   }
 
   // The way back over a pair. Its sums over channels stay in the slot, which is free by then.
-  DEVICE void walk_back(HeldStates* slot, const Stage& stage, const Walk& walk,
-                        const WalkBack& ends, Tile& grad, Sums& sums, int first,
-                        bool paired) const {
+  DEVICE void walk_back(HeldStates* slot, const Stage& stage, const Leaving& to,
+                        Tile& grad, Sums& sums, bool paired) const {
     Step now[2];
     StepBack back[2];
 #pragma unroll
@@ -371,12 +413,11 @@ struct Warp {
     pair_back(grad, sums.A, given.A_log2, slot + place.lane, now, back);
     __syncwarp();
     float* sides = reinterpret_cast<float*>(slot);
+    if (B_TOKEN) stage_sums(sides, place, back[0].grad_B, back[1].grad_B);
+    if (C_TOKEN) stage_sums(sides + B_TOKEN * STATES, place, back[0].grad_C, back[1].grad_C);
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      if (B_TOKEN) stage_sums(sides + j * SIDES * STATES, place, back[j].grad_B);
-      if (C_TOKEN) stage_sums(sides + (j * SIDES + B_TOKEN) * STATES, place, back[j].grad_C);
-      int at = (first + j * paired) * walk.map_step;
-      store_step(ends, at, place, now[j], back[j], given.skip, sums, j == 0 || paired);
+      store_step(to, to.at + j * to.step, place, now[j], back[j], given.skip, sums, j == 0 || paired);
     }
   }
 
@@ -419,28 +460,23 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   int number = threadIdx.x / 32, slots = (chunk + 1) / 2;
   int channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
   HeldStates* history = shared_history + number * PATCH;
-  Stages stages = {reinterpret_cast<Stage*>(shared_history + slots * SLOT) + number * slots, slots,
-                   false};
+  Stage* stages = reinterpret_cast<Stage*>(shared_history + slots * SLOT) + number * slots;
   Warp warp(scan, map, states);
   Sums sums = {};
 
   int lanes = 0;
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   Cursor next(map, lanes, chunk);
-  if (next.there(lanes)) {
-    Source source(scan, grad_y, map, next, chunk, channel, states);
-    for (int p = 0; p < slots; ++p) {
-      if (p == slots - 1) commit_copies();
-      source.copy(stages.stages[p], p);
-    }
-  }
-  commit_copies();
+  Source source(scan, grad_y, map.channels, channel, states);
+  if (next.there(lanes)) source.find(next, chunk);
+  for (int p = 0; p < slots; ++p) source.copy(stages[p]);
   Tile grad;
-  for (; next.there(lanes); stages.backward = !stages.backward) {
+  // While the last pair of a chunk makes way for the first one of the next, pairs lie in turn from the
+  // front and from the back.
+  int first = 0, turn = 1;
+  while (next.there(lanes)) {
     Cursor now = next;
     next.advance(map, lanes, chunk);
-    Walk walk(scan, map, now.lane, warp.place);
-    WalkBack ends(grads, map, now.lane, warp.place);
     Tile state;
     clear(state);
     bool whole = now.chunks == 1;
@@ -450,30 +486,33 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
       clear(grad);
       load_edge(state, scan.start, now.unit, warp.place);
       load_edge(grad, incoming, now.unit, warp.place);
-      if (!whole) warp.walk_ahead(walk, state, kept, chunk, now.chunks);
+      if (!whole) {
+        Walk walk(scan, map, now.lane, warp.place);
+        warp.walk_ahead(walk, state, kept, chunk, now.chunks);
+      }
     }
     if (!whole) restore(state, kept + now.c * TILE_FLOATS, warp.place.lane);
-    int first = now.c * chunk, steps = now.steps(chunk), pairs = (steps + 1) / 2;
+    int steps = now.steps(chunk), pairs = (steps + 1) / 2;
     await_copies<1>();  // the last pair is not needed yet
     __syncwarp();
-    warp.fill_history(history, stages, state, pairs);
+    warp.fill_history(history, stages, first, turn, state, pairs);
     await_copies<0>();
     __syncwarp();
-    bool more = next.there(lanes);
-    Source source(scan, grad_y, map, more ? next : now, chunk, channel, states);
-    for (int p = slots - 1; p >= 0; --p) {
-      Stage& stage = stages.stages[stages.place(p)];
-      if (p < pairs) {
-        HeldStates* slot = history + p * SLOT;
-        bool paired = 2 * p + 1 < steps;
-        warp.walk_back(slot, stage, walk, ends, grad, sums, first + 2 * p, paired);
-      }
-      if (p == 0) commit_copies();
-      if (more) source.copy(stage, slots - 1 - p);
+    if (next.there(lanes)) source.find(next, chunk);
+    int last = first + (slots - 1) * turn, p = slots - 1, i = last;
+    for (; p >= pairs; --p, i -= turn) source.copy(stages[i]);
+    HeldStates* slot = history + p * SLOT;
+    Leaving leaving(grads, now, 2 * p, warp.place);
+    for (bool paired = steps % 2 == 0; p >= 0; --p, i -= turn, paired = true) {
+      warp.walk_back(slot, stages[i], leaving, grad, sums, paired);
+      source.copy(stages[i]);
+      slot -= SLOT;
+      leaving.at -= 2 * leaving.step;
     }
-    commit_copies();
+    first = last;
+    turn = -turn;
     __syncthreads();
-    store_staged(grads, shared_history, map, walk, states, first, steps);
+    store_staged(grads, shared_history, map, now, states, steps);
     __syncthreads();
   }
   warp.store_sums(grads, sums);
