@@ -18,6 +18,17 @@ struct alignas(4 * STATES_HELD) HeldStates {
   float at[STATES_HELD];
 };
 
+// Sums over channels are of one number a state and step of a pair: the earlier and the later step's of
+// the first state, then of the next. States are in an order of their own by halves: that takes one
+// more load from shared memory, quarters three.
+constexpr int SIDE_SUMS = 2 * STATES_HELD;
+constexpr int STATE_BITS = STATES_HELD / 2;
+
+DEVICE int owned_side_sum(int lane) {
+  return owned_sum<SIDE_SUMS, CHANNEL_LANES, STATE_LANES>(lane);
+}
+DEVICE int state_order(int lane) { return owned_side_sum(lane) / 2 & STATE_BITS; }
+
 // The history: a slot for every pair of steps, in it a patch for every warp, in that the states of
 // each channel that its threads hold.
 constexpr int PATCH = CHANNELS_HELD * 32, SLOT = WARPS * PATCH;
@@ -33,6 +44,47 @@ struct Gradients {
   NUMBER *x, *delta;
   float *A, *B, *C, *D, *bias;
 };
+
+// A thread's walk ahead along a lane: where it finds its channels and states of the first token, and how
+// far they are from token to token.
+struct Walk {
+  const NUMBER *x, *delta;
+  const SIDE* B;
+  int map_step, B_step;
+
+  DEVICE Walk(const Scan& scan, const Map& map, const Lane& lane, const Place& place) {
+    long long entry = lane.k * map.tokens() + lane.entry;
+    map_step = lane.step * map.channels;
+    x = scan.x + entry * map.channels + place.channel;
+    delta = scan.delta + entry * map.channels + place.channel;
+    B_step = lane.step * scan.B_token;
+    B = B_TOKEN ? scan.B + entry * scan.B_token + place.state : nullptr;
+  }
+};
+
+DEVICE void load_B(States& out, const SIDE* from, const Place& place) {
+  if (!B_TOKEN) {
+    load_ones(out, place);
+  } else if (WHOLE_STATES) {
+    read_numbers(out, from);
+    reorder<STATE_BITS>(out, place.state_order);
+  } else {
+#pragma unroll
+    for (int n = 0; n < STATES_HELD; ++n) {
+      out[n] = place.has_state(n) ? to_float(from[place.state_at(n)]) : 0.f;
+    }
+  }
+}
+
+DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Channels& bias,
+                      int t) {
+  place.load(out.x, walk.x + t * walk.map_step);
+  place.load(out.dt, walk.delta + t * walk.map_step);
+  reorder<CHANNEL_BITS>(out.x, place.owned());
+  reorder<CHANNEL_BITS>(out.dt, place.owned());
+  load_B(out.B, walk.B + t * walk.B_step, place);
+  finish_step(out, bias);
+}
 
 // A block's position on its way along the lanes, each of which it walks over in chunks of `chunk`
 // steps, the last one first. The chunk's first token counts from the direction's first one
@@ -195,19 +247,23 @@ struct StepBack {
   States C, grad_B, grad_C;
 };
 
-// Where a thread leaves the gradients of a step's x and time step: `at` numbers behind those of a
-// chunk's first token.
+// Where a thread leaves the gradients of a step's x and time step.
 struct Leaving {
   NUMBER *x, *delta;
-  int at, step;
+  int step;
 
   // Of step t of a chunk.
-  DEVICE Leaving(const Gradients& grads, const Cursor& chunk, int t, const Place& place) {
-    long long first = chunk.own * place.channels;
-    x = grads.x + first;
-    delta = grads.delta + first;
-    step = chunk.lane.step * place.channels;
-    at = place.channel + place.owned() + t * step;
+  DEVICE Leaving(const Gradients& grads, const Cursor& chunk, int t, const Place& place)
+      : step(chunk.lane.step * place.channels) {
+    long long own = chunk.own * place.channels + place.channel + place.owned();
+    x = grads.x + own + (long long)t * step;
+    delta = grads.delta + own + (long long)t * step;
+  }
+
+  // On to the step before.
+  DEVICE void back() {
+    move_on(x, -step);
+    move_on(delta, -step);
   }
 };
 
@@ -220,15 +276,15 @@ struct Sums {
 // Step j of a pair.
 DEVICE void read_step(Step& out, const Stage& stage, const Place& place, const Channels& bias,
                       int j) {
-  read_numbers(out.x, &stage.x.at[j][place.in_warp()]);
-  read_numbers(out.dt, &stage.delta.at[j][place.in_warp()]);
-  read_side<B_TOKEN>(out.B, stage.sides.at[j] + place.state, place);
+  read_channels(out.x, &stage.x.at[j][place.in_warp()], place);
+  read_channels(out.dt, &stage.delta.at[j][place.in_warp()], place);
+  read_side<B_TOKEN, STATE_BITS>(out.B, stage.sides.at[j] + place.state, place);
   finish_step(out, bias);
 }
 
 DEVICE void read_step_back(StepBack& out, const Stage& stage, const Place& place, int j) {
-  read_numbers(out.dy, &stage.grad_y.at[j][place.in_warp()]);
-  read_side<C_TOKEN>(out.C, stage.sides.at[2 * (SIDES > 1) + j] + place.state, place);
+  read_channels(out.dy, &stage.grad_y.at[j][place.in_warp()], place);
+  read_side<C_TOKEN, STATE_BITS>(out.C, stage.sides.at[2 * (SIDES > 1) + j] + place.state, place);
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) out.du[c] = out.decay[c] = 0.f;
 #pragma unroll
@@ -277,43 +333,42 @@ DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldSta
 }
 
 // Sum a step's gradients over the states, and store those of its x and its time step.
-DEVICE void store_step(const Leaving& to, int at, const Place& place, const Step& now,
+DEVICE void store_step(const Leaving& to, const Place& place, const Step& now,
                        StepBack& back, const Channels& skip, Sums& sums, bool there) {
-  spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.du, place.lane);
-  spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.decay, place.lane);
-  int owned = place.owned();
+  sum_states(back.du, place);
+  sum_states(back.decay, place);
   Channels grad_x, grad_delta;
 #pragma unroll
   for (int i = 0; i < CHANNELS_OWNED; ++i) {
-    float x = pick(now.x, owned + i), dt = pick(now.dt, owned + i), dy = pick(back.dy, owned + i);
-    grad_x[i] = back.du[i] * dt;
-    grad_delta[i] = back.du[i] * x + back.decay[i] * LN2;
+    grad_x[i] = back.du[i] * now.dt[i];
+    grad_delta[i] = back.du[i] * now.x[i] + back.decay[i] * LN2;
     if (HAS_D) {
-      grad_x[i] += pick(skip, owned + i) * dy;
-      sums.D[i] += dy * x;
+      grad_x[i] += skip[i] * back.dy[i];
+      sums.D[i] += back.dy[i] * now.x[i];
     }
-    if (SOFTPLUS != SOFTPLUS_NONE) grad_delta[i] *= softplus_grad(dt);
+    if (SOFTPLUS != SOFTPLUS_NONE) grad_delta[i] *= softplus_grad(now.dt[i]);
     if (HAS_BIAS && there) sums.bias[i] += grad_delta[i];
   }
   if (!there) return;
-  place.store_owned(to.x + at, grad_x);
-  place.store_owned(to.delta + at, grad_delta);
+  place.store_owned(to.x, grad_x);
+  place.store_owned(to.delta, grad_delta);
 }
 
 // Sum one number a state and step of a pair over the warp's channels, and leave it where the block
 // finds it.
 DEVICE void stage_sums(float* stage, const Place& place, const States& first,
                        const States& second) {
-  constexpr int COUNT = 2 * STATES_HELD;
-  float sums[COUNT];
+  constexpr int LEFT = SIDE_SUMS > CHANNEL_LANES ? SIDE_SUMS / CHANNEL_LANES : 1;
+  float sums[SIDE_SUMS];
 #pragma unroll
-  for (int i = 0; i < COUNT; ++i) sums[i] = i % 2 ? second[i / 2] : first[i / 2];
-  spread_sum<COUNT, CHANNEL_LANES, STATE_LANES>(sums, place.lane);
-  int owned = owned_sum<COUNT, CHANNEL_LANES, STATE_LANES>(place.lane);
-  if (place.lane / STATE_LANES >= COUNT) return;  // left with the same as others
+  for (int i = 0; i < SIDE_SUMS; ++i) sums[i] = i % 2 ? second[i / 2] : first[i / 2];
+  spread_sum<SIDE_SUMS, CHANNEL_LANES, STATE_LANES, 2 * STATE_BITS>(sums, place.lane);
+  if (place.lane / STATE_LANES >= SIDE_SUMS) return;  // left with the same as others
+  int owned = owned_side_sum(place.lane);
 #pragma unroll
-  for (int i = owned; i < owned + (COUNT > CHANNEL_LANES ? COUNT / CHANNEL_LANES : 1); ++i) {
-    stage[i % 2 * SIDES * STATES + place.state + i / 2] = sums[i - owned];
+  for (int i = 0; i < LEFT; ++i) {
+    int state = place.state + (owned + i) / 2;
+    stage[(owned + i) % 2 * SIDES * STATES + state] = sums[i];
   }
 }
 
@@ -362,7 +417,8 @@ struct Warp {
   Parameters given;
 
   DEVICE Warp(const Scan& scan, const Map& map, int states)
-      : place((blockIdx.y * WARPS + threadIdx.x / 32) * WARP_CHANNELS, map.channels, states),
+      : place((blockIdx.y * WARPS + threadIdx.x / 32) * WARP_CHANNELS, map.channels, states,
+              state_order(threadIdx.x % 32)),
         given(scan, place) {}
 
   // Leave the states at the start of every chunk in `kept`, from those at the start of the lane.
@@ -400,7 +456,7 @@ struct Warp {
   }
 
   // The way back over a pair. Its sums over channels stay in the slot, which is free by then.
-  DEVICE void walk_back(HeldStates* slot, const Stage& stage, const Leaving& to,
+  DEVICE void walk_back(HeldStates* slot, const Stage& stage, Leaving& to,
                         Tile& grad, Sums& sums, bool paired) const {
     Step now[2];
     StepBack back[2];
@@ -416,8 +472,9 @@ struct Warp {
     if (B_TOKEN) stage_sums(sides, place, back[0].grad_B, back[1].grad_B);
     if (C_TOKEN) stage_sums(sides + B_TOKEN * STATES, place, back[0].grad_C, back[1].grad_C);
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      store_step(to, to.at + j * to.step, place, now[j], back[j], given.skip, sums, j == 0 || paired);
+    for (int j = 1; j >= 0; --j) {
+      store_step(to, place, now[j], back[j], given.skip, sums, j == 0 || paired);
+      to.back();
     }
   }
 
@@ -499,17 +556,16 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     await_copies<0>();
     __syncwarp();
     if (next.there(lanes)) source.find(next, chunk);
-    int last = first + (slots - 1) * turn, p = slots - 1, i = last;
+    int p = slots - 1, i = first + p * turn;
+    first = i;
     for (; p >= pairs; --p, i -= turn) source.copy(stages[i]);
     HeldStates* slot = history + p * SLOT;
-    Leaving leaving(grads, now, 2 * p, warp.place);
+    Leaving leaving(grads, now, 2 * p + 1, warp.place);
     for (bool paired = steps % 2 == 0; p >= 0; --p, i -= turn, paired = true) {
       warp.walk_back(slot, stages[i], leaving, grad, sums, paired);
       source.copy(stages[i]);
       slot -= SLOT;
-      leaving.at -= 2 * leaving.step;
     }
-    first = last;
     turn = -turn;
     __syncthreads();
     store_staged(grads, shared_history, map, now, states, steps);
