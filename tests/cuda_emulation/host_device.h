@@ -192,6 +192,7 @@ inline unsigned to_bits(float x) {
   return bits;
 }
 
+inline int opaque(int x) { return x; }
 template <typename T>
 void move_on(T*& pointer, int count) { pointer += count; }
 

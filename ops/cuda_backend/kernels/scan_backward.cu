@@ -45,6 +45,41 @@ struct Gradients {
   float *A, *B, *C, *D, *bias;
 };
 
+// A block's position on its way along the lanes, each of which it walks over in chunks of `chunk`
+// steps, the last one first. `token` is the chunk's first one, counted from its direction's.
+struct Cursor {
+  int unit, c;
+  Lane lane;
+  long long token;
+
+  DEVICE Cursor(const Map& map, int lanes, int chunk) : unit(blockIdx.x) {
+    find(map, lanes, chunk);
+  }
+
+  DEVICE bool there(int lanes) const { return unit < lanes; }
+  // That token among those of all directions.
+  DEVICE long long own(const Map& map) const { return lane.k * map.tokens() + token; }
+  DEVICE int steps(int chunk) const { return min(chunk, lane.length - c * chunk); }
+  // Whether the chunk is the last one of its lane, and whether the only one.
+  DEVICE bool is_last(int chunk) const { return (c + 1) * chunk >= lane.length; }
+  DEVICE bool is_whole(int chunk) const { return chunk >= lane.length; }
+
+  DEVICE void find(const Map& map, int lanes, int chunk) {
+    if (!there(lanes)) return;
+    lane = find_lane(map, unit);
+    c = is_whole(chunk) ? 0 : (lane.length - 1) / chunk;  // spares most lanes a division
+    token = lane.entry + (long long)(c * chunk) * lane.step;
+  }
+
+  // On to the next chunk.
+  DEVICE void advance(const Map& map, int lanes, int chunk) {
+    token -= (long long)chunk * lane.step;
+    if (--c >= 0) return;
+    unit += gridDim.x;
+    find(map, lanes, chunk);
+  }
+};
+
 // A thread's walk ahead along a lane: where it finds its channels and states of the first token, and how
 // far they are from token to token.
 struct Walk {
@@ -52,12 +87,13 @@ struct Walk {
   const SIDE* B;
   int map_step, B_step;
 
-  DEVICE Walk(const Scan& scan, const Map& map, const Lane& lane, const Place& place) {
-    long long entry = lane.k * map.tokens() + lane.entry;
-    map_step = lane.step * map.channels;
-    x = scan.x + entry * map.channels + place.channel;
-    delta = scan.delta + entry * map.channels + place.channel;
-    B_step = lane.step * scan.B_token;
+  DEVICE Walk(const Scan& scan, const Map& map, const Cursor& at, int chunk, const Place& place) {
+    int step = at.lane.step;
+    long long entry = at.own(map) - (long long)(at.c * chunk) * step;
+    map_step = step * place.channels;
+    x = scan.x + entry * place.channels + place.channel;
+    delta = scan.delta + entry * place.channels + place.channel;
+    B_step = step * scan.B_token;
     B = B_TOKEN ? scan.B + entry * scan.B_token + place.state : nullptr;
   }
 };
@@ -86,56 +122,18 @@ DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Cha
   finish_step(out, bias);
 }
 
-// A block's position on its way along the lanes, each of which it walks over in chunks of `chunk`
-// steps, the last one first. The chunk's first token counts from the direction's first one
-// (`shared`) and from the map's (`own`).
-struct Cursor {
-  int unit, chunks, c;
-  Lane lane;
-  long long shared, own;
-
-  DEVICE Cursor(const Map& map, int lanes, int chunk) : unit(blockIdx.x) {
-    find(map, lanes, chunk);
-  }
-
-  DEVICE bool there(int lanes) const { return unit < lanes; }
-  DEVICE int steps(int chunk) const { return min(chunk, lane.length - c * chunk); }
-
-  DEVICE void find(const Map& map, int lanes, int chunk) {
-    if (!there(lanes)) return;
-    lane = find_lane(map, unit);
-    chunks = 1;
-    if (lane.length > chunk) chunks = (lane.length + chunk - 1) / chunk;  // spares most a division
-    c = chunks - 1;
-    shared = lane.entry + (long long)(c * chunk) * lane.step;
-    own = lane.k * map.tokens() + shared;
-  }
-
-  // On to the next chunk.
-  DEVICE void advance(const Map& map, int lanes, int chunk) {
-    if (--c >= 0) {
-      shared -= (long long)chunk * lane.step;
-      own -= (long long)chunk * lane.step;
-      return;
-    }
-    unit += gridDim.x;
-    find(map, lanes, chunk);
-  }
-};
-
 // Rows of numbers, one a token, of which a warp copies `chunks` of BYTES.
 template <int BYTES>
 struct Rows {
   const char* from;  // the launch's first token
   int token;         // bytes from token to token
   int chunks, there;
-  bool shared;  // by all directions
 
   template <typename T>
-  DEVICE static Rows of(const T* first, int token, int columns, int numbers, bool shared = false) {
+  DEVICE static Rows of(const T* first, int token, int columns, int numbers) {
     constexpr int SIZE = sizeof(T);
     return {reinterpret_cast<const char*>(first), token * SIZE, columns * SIZE / BYTES,
-            numbers * SIZE / BYTES, shared};
+            numbers * SIZE / BYTES};
   }
 };
 
@@ -146,13 +144,16 @@ struct Share {
   static constexpr int COUNT = CHUNKS > 0 ? (CHUNKS + 31) / 32 : 1;
   const char* base[COUNT];
   int token[COUNT];
-  bool second[COUNT], there[COUNT], shared[COUNT];
+  bool second[COUNT], there[COUNT];
   // The next pair of a chunk of a lane, and how many steps are left from the thread's on.
   const char* from[COUNT];
   int step[COUNT], left[COUNT] = {};
 
   // Threads for whom there is nothing left copy the last one too: a condition would cost more.
-  DEVICE static int chunk(int i) { return min((int)threadIdx.x % 32 + 32 * i, CHUNKS - 1); }
+  DEVICE static int chunk(int i) {
+    int chunk = threadIdx.x % 32u + 32 * i;
+    return CHUNKS % 32 ? min(chunk, CHUNKS - 1) : chunk;
+  }
 
   // Add the thread's share of a pair of `rows`, which begin in the warp's at chunk `first`.
   DEVICE void take(const Rows<BYTES>& rows, int first) {
@@ -163,18 +164,19 @@ struct Share {
       int column = mine % rows.chunks;
       second[i] = mine >= rows.chunks;
       there[i] = WHOLE_CHANNELS && WHOLE_STATES ? true : column < rows.there;
-      shared[i] = rows.shared;
       token[i] = rows.token;
       base[i] = rows.from + column * BYTES;
     }
   }
 
-  // Go to the start of a chunk of a lane.
-  DEVICE void find(const Cursor& at, int steps) {
+  // Go to the start of a chunk of a lane. All directions share the rows whose chunks are those from
+  // `shared` to `own`.
+  DEVICE void find(const Map& map, const Cursor& at, int steps, int shared = 0, int own = 0) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      long long first = SHARED_Y && shared[i] ? at.shared : at.own;
-      from[i] = base[i] + (first + (second[i] ? at.lane.step : 0)) * token[i];
+      long long first = chunk(i) >= shared && chunk(i) < own ? at.token : at.own(map);
+      if (second[i]) first += at.lane.step;
+      from[i] = base[i] + first * token[i];
       step[i] = at.lane.step * token[i];
       left[i] = there[i] ? steps - second[i] : 0;
     }
@@ -210,7 +212,7 @@ struct Source {
     int channels = all_channels - channel;
     maps.take(Maps::of(scan.x + channel, all_channels, WARP_CHANNELS, channels), 0);
     maps.take(Maps::of(scan.delta + channel, all_channels, WARP_CHANNELS, channels), MAP);
-    maps.take(Maps::of(grad_y + channel, all_channels, WARP_CHANNELS, channels, SHARED_Y), 2 * MAP);
+    maps.take(Maps::of(grad_y + channel, all_channels, WARP_CHANNELS, channels), 2 * MAP);
     if (B_TOKEN) take_side(scan.B, scan.B_token, states, 0);
     if (C_TOKEN) take_side(scan.C, scan.C_token, states, B_TOKEN * SIDE_ROWS);
   }
@@ -227,10 +229,10 @@ struct Source {
     of_sides().take(Rows<SIDE_BYTES>::of(side, token, STATES, states), TOGETHER * MAPS + first);
   }
 
-  DEVICE void find(const Cursor& at, int chunk) {
+  DEVICE void find(const Map& map, const Cursor& at, int chunk) {
     int steps = at.steps(chunk);
-    maps.find(at, steps);
-    if (SIDES > 0 && !TOGETHER) sides.find(at, steps);
+    maps.find(map, at, steps, 2 * MAP, SHARED_Y ? MAPS : 0);
+    if (SIDES > 0 && !TOGETHER) sides.find(map, at, steps);
   }
 
   // Begin to copy the next pair of steps, as a group of its own; zeros behind the chunk's end.
@@ -253,9 +255,10 @@ struct Leaving {
   int step;
 
   // Of step t of a chunk.
-  DEVICE Leaving(const Gradients& grads, const Cursor& chunk, int t, const Place& place)
+  DEVICE Leaving(const Gradients& grads, const Map& map, const Cursor& chunk, int t,
+                 const Place& place)
       : step(chunk.lane.step * place.channels) {
-    long long own = chunk.own * place.channels + place.channel + place.owned();
+    long long own = chunk.own(map) * place.channels + place.channel + place.owned();
     x = grads.x + own + (long long)t * step;
     delta = grads.delta + own + (long long)t * step;
   }
@@ -377,7 +380,7 @@ DEVICE void store_staged(const Gradients& grads, const HeldStates* history, cons
                          const Cursor& at, int states, int steps) {
   constexpr int AT_ONCE = WHOLE_STATES && STATES % 4 == 0 ? 4 : 1, PARTS = STATES / AT_ONCE;
   typedef Pack<float, AT_ONCE> Part;
-  long long partial = (long long)blockIdx.y * map.directions * map.tokens();
+  long long first = (blockIdx.y * map.directions + at.lane.k) * map.tokens() + at.token;
 #pragma unroll 1
   for (int i = threadIdx.x; i < steps * SIDES * PARTS; i += WARPS * 32) {
     int part = i % PARTS, side = i / PARTS % SIDES, t = i / (PARTS * SIDES);
@@ -390,7 +393,7 @@ DEVICE void store_staged(const Gradients& grads, const HeldStates* history, cons
       for (int n = 0; n < AT_ONCE; ++n) sum.at[n] += more.at[n];
     }
     float* target = B_TOKEN && side == 0 ? grads.B : grads.C;
-    long long token = partial + at.own + (long long)t * at.lane.step;
+    long long token = first + (long long)t * at.lane.step;
     if (part * AT_ONCE >= states) continue;
     *reinterpret_cast<Part*>(target + token * states + part * AT_ONCE) = sum;
   }
@@ -525,7 +528,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   Cursor next(map, lanes, chunk);
   Source source(scan, grad_y, map.channels, channel, states);
-  if (next.there(lanes)) source.find(next, chunk);
+  if (next.there(lanes)) source.find(map, next, chunk);
+#pragma unroll 1
   for (int p = 0; p < slots; ++p) source.copy(stages[p]);
   Tile grad;
   // While the last pair of a chunk makes way for the first one of the next, pairs lie in turn from the
@@ -536,16 +540,16 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     next.advance(map, lanes, chunk);
     Tile state;
     clear(state);
-    bool whole = now.chunks == 1;
+    bool whole = now.is_whole(chunk);
     long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
     float* kept = carried + (block * WARPS + number) * most_chunks * TILE_FLOATS;
-    if (now.c == now.chunks - 1) {
+    if (now.is_last(chunk)) {
       clear(grad);
       load_edge(state, scan.start, now.unit, warp.place);
       load_edge(grad, incoming, now.unit, warp.place);
       if (!whole) {
-        Walk walk(scan, map, now.lane, warp.place);
-        warp.walk_ahead(walk, state, kept, chunk, now.chunks);
+        Walk walk(scan, map, now, chunk, warp.place);
+        warp.walk_ahead(walk, state, kept, chunk, now.c + 1);
       }
     }
     if (!whole) restore(state, kept + now.c * TILE_FLOATS, warp.place.lane);
@@ -555,13 +559,15 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     warp.fill_history(history, stages, first, turn, state, pairs);
     await_copies<0>();
     __syncwarp();
-    if (next.there(lanes)) source.find(next, chunk);
+    if (next.there(lanes)) source.find(map, next, chunk);
     int p = slots - 1, i = first + p * turn;
     first = i;
+#pragma unroll 1
     for (; p >= pairs; --p, i -= turn) source.copy(stages[i]);
     HeldStates* slot = history + p * SLOT;
-    Leaving leaving(grads, now, 2 * p + 1, warp.place);
-    for (bool paired = steps % 2 == 0; p >= 0; --p, i -= turn, paired = true) {
+    Leaving leaving(grads, map, now, 2 * p + 1, warp.place);
+    for (; p >= 0; --p, i -= turn) {
+      bool paired = 2 * p + 1 < steps;
       warp.walk_back(slot, stages[i], leaving, grad, sums, paired);
       source.copy(stages[i]);
       slot -= SLOT;

@@ -27,7 +27,7 @@ struct Place : ChannelPlace {
   int lane, state, states, state_order;
 
   DEVICE Place(int warp_channel, int channels, int states, int state_order = 0)
-      : lane(threadIdx.x % 32),
+      : lane(opaque(threadIdx.x % 32)),
         state(lane % STATE_LANES * STATES_HELD),
         states(states),
         state_order(state_order) {
