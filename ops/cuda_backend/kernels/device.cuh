@@ -65,8 +65,8 @@ DEVICE unsigned choose_bytes(unsigned low, unsigned high, unsigned which) {
 }
 DEVICE float exchange(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
-// x, of which the compiler does not know where it comes from: it stays in a register, where the compiler
-// would compute it again and again.
+// x, of which the compiler does not know where it comes from: it stays in a register, instead of being
+// computed again and again.
 DEVICE int opaque(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x); }
 
 // pointer += count, in one instruction: left to itself, the compiler makes several of it in loops.
