@@ -192,6 +192,17 @@ inline unsigned to_bits(float x) {
   return bits;
 }
 
+inline int opaque(int x) { return x; }
+template <typename T>
+void move_on(T*& pointer, int count) { pointer += count; }
+
+inline unsigned choose_bytes(unsigned low, unsigned high, unsigned which) {
+  unsigned long long both = low | (unsigned long long)high << 32;
+  unsigned word = 0;
+  for (int i = 0; i < 4; ++i) word |= (unsigned)(both >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
+  return word;
+}
+
 inline float to_float(bfloat16 x) { return from_bits((unsigned)x.bits << 16); }
 inline bfloat16 to_bfloat16(float x) {
   unsigned bits = to_bits(x);

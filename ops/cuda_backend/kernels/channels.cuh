@@ -55,11 +55,3 @@ struct ChannelPlace {
     }
   }
 };
-
-// A thread's neighbouring numbers, from where they lie aligned.
-template <typename T, int COUNT>
-DEVICE void read_numbers(float (&out)[COUNT], const T* from) {
-  Numbers<T, COUNT> numbers;
-  numbers.load(from);
-  numbers.get(out);
-}

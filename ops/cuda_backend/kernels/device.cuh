@@ -59,7 +59,21 @@ DEVICE float select(bool condition, float a, float b) {
       : "=f"(y) : "f"(a), "f"(b), "r"((int)condition));
   return y;
 }
+// Four of the eight bytes of two words: the digits of `which`, of which 0 to 3 are those of `low`.
+DEVICE unsigned choose_bytes(unsigned low, unsigned high, unsigned which) {
+  return __byte_perm(low, high, which);
+}
 DEVICE float exchange(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+
+// x, of which the compiler does not know where it comes from: it stays in a register, instead of being
+// computed again and again.
+DEVICE int opaque(int x) { return __shfl_sync(0xffffffffu, x, threadIdx.x); }
+
+// pointer += count, in one instruction: left to itself, the compiler makes several of it in loops.
+template <typename T>
+DEVICE void move_on(T*& pointer, int count) {
+  asm("mad.wide.s32 %0, %1, %2, %0;" : "+l"(pointer) : "r"(count), "n"((int)sizeof(T)));
+}
 
 // If `wanted`, begin to copy BYTES (4, 8 or 16) from global to shared memory, or else as many zeros.
 // They have arrived once the thread has waited for them; for other threads, once it meets them after
@@ -182,13 +196,74 @@ struct Numbers<bfloat16, COUNT> {
       out[i] = from_bits(i % 2 ? word & 0xffff0000u : word << 16);
     }
   }
+  // If `swapped`, each two neighbours in each other's place: for as many instructions.
+  DEVICE void get(float (&out)[COUNT], bool swapped) const {
+    constexpr unsigned LOWER = 0x1044, UPPER = 0x3244;
+    unsigned which = LOWER + swapped * (UPPER - LOWER), other = LOWER + UPPER - which;
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      out[i] = from_bits(choose_bytes(raw.at[i / 2], 0, i % 2 ? other : which));
+    }
+  }
 };
+
+// A thread's neighbouring numbers, from where they lie aligned.
+template <typename T, int COUNT>
+DEVICE void read_numbers(float (&out)[COUNT], const T* from) {
+  Numbers<T, COUNT> numbers;
+  numbers.load(from);
+  numbers.get(out);
+}
+
+// Whether a thread reads neighbours swapped for nothing.
+template <typename T>
+constexpr bool SWAPS = false;
+template <>
+constexpr bool SWAPS<bfloat16> = true;
+
+// The same in another order: number i ^ order is the i-th, where `order` has some of the bits BITS.
+template <int BITS, typename T, int COUNT>
+DEVICE void read_ordered(float (&out)[COUNT], const T* from, int order) {
+  constexpr bool SWAP = SWAPS<T> && BITS % 2;
+  constexpr int OTHERS = SWAP ? BITS - 1 : BITS, PART = OTHERS ? OTHERS & -OTHERS : COUNT;
+#pragma unroll
+  for (int first = 0; first < COUNT; first += PART) {
+    Numbers<T, PART> numbers;
+    float part[PART];
+    numbers.load(from + (first ^ (order & OTHERS)));
+    if constexpr (SWAP) {
+      numbers.get(part, order % 2);
+    } else {
+      numbers.get(part);
+    }
+#pragma unroll
+    for (int i = 0; i < PART; ++i) out[first + i] = part[i];
+  }
+}
+
+// Bring numbers into such an order.
+template <int BITS, int COUNT>
+DEVICE void reorder(float (&x)[COUNT], int order) {
+#pragma unroll
+  for (int bit = 1; bit < COUNT; bit *= 2) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      if (!(BITS & bit) || i & bit) continue;
+      float one = x[i], other = x[i + bit];
+      x[i] = select(order & bit, other, one);
+      x[i + bit] = select(order & bit, one, other);
+    }
+  }
+}
 
 // Sums each of COUNT numbers over the WIDTH threads whose lane differs in the bits of WIDTH - 1
 // times FIRST. The threads exchange halves, so that in the end each keeps the sums of COUNT / WIDTH
 // numbers (at least one) at the front, those from owned_sum() on: 3 exchanges for 4 numbers over
 // 4 threads instead of 8.
-template <int COUNT, int WIDTH, int FIRST>
+//
+// To keep one half and send the other takes selections, except for halves of as many numbers as there
+// are bits in ORDERED: of these, every thread has the one that it keeps in front.
+template <int COUNT, int WIDTH, int FIRST, int ORDERED = 0>
 DEVICE void spread_sum(float (&x)[COUNT], int lane) {
   int count = COUNT;
 #pragma unroll
@@ -199,8 +274,9 @@ DEVICE void spread_sum(float (&x)[COUNT], int lane) {
 #pragma unroll
       for (int i = 0; i < COUNT / 2; ++i) {
         if (i < count) {
-          float kept = select(upper, x[i + count], x[i]);
-          float sent = select(upper, x[i], x[i + count]);
+          bool ordered = ORDERED & count;
+          float kept = ordered ? x[i] : select(upper, x[i + count], x[i]);
+          float sent = ordered ? x[i + count] : select(upper, x[i], x[i + count]);
           x[i] = kept + exchange(sent, mask);
         }
       }

@@ -23,27 +23,6 @@ struct Scan {
   int B_token, C_token;
 };
 
-// A thread's walk along a lane: where it finds its channels and states of the first token, and how
-// far they are from token to token.
-struct Walk {
-  const NUMBER *x, *delta;
-  const SIDE *B, *C;
-  long long entry;
-  int step, map_step, B_step, C_step;
-
-  DEVICE Walk(const Scan& scan, const Map& map, const Lane& lane, const Place& place) {
-    entry = lane.k * map.tokens() + lane.entry;
-    step = lane.step;
-    map_step = step * map.channels;
-    x = scan.x + entry * map.channels + place.channel;
-    delta = scan.delta + entry * map.channels + place.channel;
-    B_step = step * scan.B_token;
-    C_step = step * scan.C_token;
-    B = B_TOKEN ? scan.B + entry * scan.B_token + place.state : nullptr;
-    C = C_TOKEN ? scan.C + entry * scan.C_token + place.state : nullptr;
-  }
-};
-
 // What a thread needs of the parameters, whichever lane it is on.
 struct Parameters {
   Tile A_log2;
@@ -54,9 +33,10 @@ struct Parameters {
     if (LOG_A) take_exponentials();
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) {
-      bool there = place.has_channel(c);
-      bias[c] = HAS_BIAS && there ? scan.delta_bias[place.channel + c] : 0.f;
-      skip[c] = HAS_D && there ? scan.D[place.channel + c] : 0.f;
+      int channel = place.channel + place.channel_at(c);
+      bool there = place.has_channel(place.channel_at(c));
+      bias[c] = HAS_BIAS && there ? scan.delta_bias[channel] : 0.f;
+      skip[c] = HAS_D && there ? scan.D[channel] : 0.f;
     }
   }
 
@@ -86,21 +66,12 @@ DEVICE void load_ones(States& out, const Place& place) {
   for (int n = 0; n < STATES_HELD; ++n) out[n] = WHOLE_STATES || place.has_state(n) ? 1.f : 0.f;
 }
 
-// The thread's states of one token's B or C, at `from`, or of the constant 1.
-template <bool TOKEN>
-DEVICE void load_side(States& out, const SIDE* from, const Place& place) {
-  if (TOKEN) {
-    load_states(out, from, place);
-  } else {
-    load_ones(out, place);
-  }
-}
-
-// Likewise from where a warp has staged it: there, states that do not exist are zero.
-template <bool TOKEN>
+// The thread's states of one token's B or C, from where a warp has staged it, or of the constant 1;
+// those that do not exist are zero. STATE_BITS are those that the states' order may have.
+template <bool TOKEN, int STATE_BITS = 0>
 DEVICE void read_side(States& out, const SIDE* from, const Place& place) {
   if (TOKEN) {
-    read_numbers(out, from);
+    read_ordered<STATE_BITS>(out, from, place.state_order);
   } else {
     load_ones(out, place);
   }
@@ -122,14 +93,6 @@ DEVICE void finish_step(Step& now, const Channels& bias) {
   }
 }
 
-DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Channels& bias,
-                      int t) {
-  place.load(out.x, walk.x + t * walk.map_step);
-  place.load(out.dt, walk.delta + t * walk.map_step);
-  load_side<B_TOKEN>(out.B, walk.B + t * walk.B_step, place);
-  finish_step(out, bias);
-}
-
 // h = exp(dt A) h + dt x B. Of every POLYNOMIAL_EVERY exponentials, if not 0, one is by ordinary
 // arithmetic, where the special function unit is what limits.
 template <int POLYNOMIAL_EVERY = 0>
@@ -145,12 +108,4 @@ DEVICE void advance(Tile& state, const Tile& A_log2, const Step& now) {
       state[c][n] = decay * state[c][n] + times_side<B_TOKEN>(now.u[c], now.B[n]);
     }
   }
-}
-
-// The one of a thread's channels whose sums it is left with.
-DEVICE float pick(const Channels& values, int which) {
-  float value = values[0];
-#pragma unroll
-  for (int c = 1; c < CHANNELS_HELD; ++c) value = which == c ? values[c] : value;
-  return value;
 }

@@ -8,169 +8,101 @@
 // Given to the compiler, beside what scan.cuh needs: GRADIENT, the type of output gradients; SHARED_Y,
 // whether one of them serves all directions; MAP_BYTES and SIDE_BYTES, which are copied at
 // once of maps and output gradients, and of B and C.
-#include "scan.cuh"
-#include "stage.cuh"
+#include "scan_source.cuh"
 
-constexpr int SIDES = B_TOKEN + C_TOKEN;
 constexpr int TILE_FLOATS = CHANNELS_HELD * STATES_HELD * 32;
 
 struct alignas(4 * STATES_HELD) HeldStates {
   float at[STATES_HELD];
 };
 
+// Sums over channels are of one number a state and step of a pair: the earlier and the later step's
+// of the first state, then of the next. Threads have their states in an order of their own by halves
+// only: that takes one more load from shared memory, quarters three.
+constexpr int SIDE_SUMS = 2 * STATES_HELD;
+constexpr int STATE_BITS = STATES_HELD / 2;
+
+DEVICE int owned_side_sum(int lane) {
+  return owned_sum<SIDE_SUMS, CHANNEL_LANES, STATE_LANES>(lane);
+}
+DEVICE int state_order(int lane) { return owned_side_sum(lane) / 2 & STATE_BITS; }
+
 // The history: a slot for every pair of steps, in it a patch for every warp, in that the states of
 // each channel that its threads hold.
 constexpr int PATCH = CHANNELS_HELD * 32, SLOT = WARPS * PATCH;
-
-// What a warp reads of a pair of steps: B's tokens are followed by C's.
-struct Stage {
-  Staged<NUMBER, 2, WARP_CHANNELS> x, delta;
-  Staged<GRADIENT, 2, WARP_CHANNELS> grad_y;
-  Staged<SIDE, 2 * (SIDES > 0 ? SIDES : 1), STATES> sides;
-};
 
 struct Gradients {
   NUMBER *x, *delta;
   float *A, *B, *C, *D, *bias;
 };
 
-// Where a thread leaves what a walk back finds.
-struct WalkBack {
-  NUMBER *grad_x, *grad_delta;
+// A thread's walk ahead along a lane: where it finds its channels and states of the first token, and
+// how far they are from token to token.
+struct Walk {
+  const NUMBER *x, *delta;
+  const SIDE* B;
+  int map_step, B_step;
 
-  DEVICE WalkBack(const Gradients& grads, const Map& map, const Lane& lane, const Place& place) {
-    long long token = lane.k * map.tokens() + lane.entry;
-    long long own = token * map.channels + place.channel + place.owned();
-    grad_x = grads.x + own;
-    grad_delta = grads.delta + own;
+  DEVICE Walk(const Scan& scan, const Map& map, const Cursor& at, int chunk, const Place& place) {
+    int step = at.lane.step;
+    long long entry = at.own(map) - (long long)(at.c * chunk) * step;
+    map_step = step * place.channels;
+    x = scan.x + entry * place.channels + place.channel;
+    delta = scan.delta + entry * place.channels + place.channel;
+    B_step = step * scan.B_token;
+    B = B_TOKEN ? scan.B + entry * scan.B_token + place.state : nullptr;
   }
 };
 
-// A block's position on its way along the lanes, each of which it walks over in chunks of `chunk`
-// steps, the last one first.
-struct Cursor {
-  int unit, chunks, c;
-  Lane lane;
-
-  DEVICE Cursor(const Map& map, int lanes, int chunk) : unit(blockIdx.x) {
-    find(map, lanes, chunk);
-  }
-
-  DEVICE bool there(int lanes) const { return unit < lanes; }
-  DEVICE int steps(int chunk) const { return min(chunk, lane.length - c * chunk); }
-
-  DEVICE void find(const Map& map, int lanes, int chunk) {
-    if (!there(lanes)) return;
-    lane = find_lane(map, unit);
-    chunks = (lane.length + chunk - 1) / chunk;
-    c = chunks - 1;
-  }
-
-  // On to the next chunk.
-  DEVICE void advance(const Map& map, int lanes, int chunk) {
-    if (--c >= 0) return;
-    unit += gridDim.x;
-    find(map, lanes, chunk);
-  }
-};
-
-// Two rows of numbers, a pair of steps, each of which a warp copies by `chunks` of BYTES.
-template <int BYTES>
-struct Rows {
-  const char* from;
-  long long step;  // bytes from step to step
-  int chunks, there;
-
-  template <typename T>
-  DEVICE static Rows of(const T* first, long long distance, int columns, int numbers) {
-    constexpr int SIZE = sizeof(T);
-    return {reinterpret_cast<const char*>(first), distance * SIZE, columns * SIZE / BYTES,
-            numbers * SIZE / BYTES};
-  }
-};
-
-// What a thread copies of each pair of steps of a chunk of a lane: CHUNKS of BYTES are copied by the
-// warp, one after the other.
-template <int BYTES, int CHUNKS>
-struct Share {
-  static constexpr int COUNT = CHUNKS > 0 ? (CHUNKS + 31) / 32 : 1;
-  const char* from[COUNT];
-  int step[COUNT];
-  bool second[COUNT], there[COUNT];
-
-  // Go on with the thread's share where `rows` begin in the warp's: at chunk `first`.
-  DEVICE void take(const Rows<BYTES>& rows, int first) {
+DEVICE void load_B(States& out, const SIDE* from, const Place& place) {
+  if (!B_TOKEN) {
+    load_ones(out, place);
+  } else if (WHOLE_STATES) {
+    read_numbers(out, from);
+    reorder<STATE_BITS>(out, place.state_order);
+  } else {
 #pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-      int chunk = (int)threadIdx.x % 32 + 32 * i - first;
-      if (chunk < 0 || chunk >= 2 * rows.chunks) continue;
-      int column = chunk % rows.chunks;
-      second[i] = chunk >= rows.chunks;
-      there[i] = WHOLE_CHANNELS && WHOLE_STATES ? true : column < rows.there;
-      step[i] = (int)rows.step;
-      from[i] = rows.from + (second[i] ? rows.step : 0) + column * BYTES;
+    for (int n = 0; n < STATES_HELD; ++n) {
+      out[n] = place.has_state(n) ? to_float(from[place.state_at(n)]) : 0.f;
     }
   }
+}
 
-  // Begin to copy the pair of steps t and t + 1, out of `steps`; zeros in place of one that is not
-  // there.
-  DEVICE void copy(void* to, int t, int steps) const {
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-      int chunk = (int)threadIdx.x % 32 + 32 * i;
-      const char* source = from[i] + (long long)t * step[i];
-      // Whatever the numbers are, two bytes are a bfloat16, and zeros are zero.
-      copy_chunk<BYTES>(reinterpret_cast<bfloat16*>(to) + chunk * (BYTES / 2),
-                        reinterpret_cast<const bfloat16*>(source), chunk < CHUNKS && t < steps,
-                        there[i] && t + second[i] < steps);
-    }
-  }
-};
-
-// Where a thread finds what it copies of a chunk of a lane.
-struct Source {
-  static constexpr int MAP = 2 * WARP_CHANNELS * sizeof(NUMBER) / MAP_BYTES;
-  static constexpr int GRADIENT_MAP = 2 * WARP_CHANNELS * sizeof(GRADIENT) / MAP_BYTES;
-  static constexpr int SIDE_ROWS = 2 * STATES * sizeof(SIDE) / SIDE_BYTES;
-  Share<MAP_BYTES, 2 * MAP + GRADIENT_MAP> maps;
-  Share<SIDE_BYTES, SIDES * SIDE_ROWS> sides;
-  int steps;
-
-  DEVICE Source(const Scan& scan, const GRADIENT* grad_y, const Map& map, const Cursor& at,
-                int chunk, int channel, int states)
-      : steps(at.steps(chunk)) {
-    typedef Rows<MAP_BYTES> Maps;
-    typedef Rows<SIDE_BYTES> Sides;
-    const Lane& lane = at.lane;
-    long long shared = lane.entry + (long long)(at.c * chunk) * lane.step;
-    long long own = lane.k * map.tokens() + shared;
-    long long first = own * map.channels + channel, distance = (long long)lane.step * map.channels;
-    long long first_y = (SHARED_Y ? shared : own) * map.channels + channel;
-    int channels = map.channels - channel;
-    maps.take(Maps::of(scan.x + first, distance, WARP_CHANNELS, channels), 0);
-    maps.take(Maps::of(scan.delta + first, distance, WARP_CHANNELS, channels), MAP);
-    maps.take(Maps::of(grad_y + first_y, distance, WARP_CHANNELS, channels), 2 * MAP);
-    if (B_TOKEN) {
-      long long step = (long long)lane.step * scan.B_token;
-      sides.take(Sides::of(scan.B + own * scan.B_token, step, STATES, states), 0);
-    }
-    if (C_TOKEN) {
-      long long step = (long long)lane.step * scan.C_token;
-      sides.take(Sides::of(scan.C + own * scan.C_token, step, STATES, states),
-                 B_TOKEN * SIDE_ROWS);
-    }
-  }
-
-  DEVICE void copy(Stage& stage, int pair) const {
-    maps.copy(&stage.x, 2 * pair, steps);
-    if (SIDES > 0) sides.copy(&stage.sides, 2 * pair, steps);
-  }
-};
+DEVICE void load_step(Step& out, const Walk& walk, const Place& place, const Channels& bias,
+                      int t) {
+  place.load(out.x, walk.x + t * walk.map_step);
+  place.load(out.dt, walk.delta + t * walk.map_step);
+  reorder<CHANNEL_BITS>(out.x, place.owned());
+  reorder<CHANNEL_BITS>(out.dt, place.owned());
+  load_B(out.B, walk.B + t * walk.B_step, place);
+  finish_step(out, bias);
+}
 
 // What a step's way back reads besides, and the sums that it leaves.
 struct StepBack {
   Channels dy, du, decay;
   States C, grad_B, grad_C;
+};
+
+// Where a thread leaves the gradients of a step's x and time step.
+struct Leaving {
+  NUMBER *x, *delta;
+  int step;
+
+  // Of step t of a chunk.
+  DEVICE Leaving(const Gradients& grads, const Map& map, const Cursor& chunk, int t,
+                 const Place& place)
+      : step(chunk.lane.step * place.channels) {
+    long long own = chunk.own(map) * place.channels + place.channel + place.owned();
+    x = grads.x + own + (long long)t * step;
+    delta = grads.delta + own + (long long)t * step;
+  }
+
+  // To the step before.
+  DEVICE void back() {
+    move_on(x, -step);
+    move_on(delta, -step);
+  }
 };
 
 // What is left of a thread's sums over everything that its block walks over.
@@ -182,15 +114,15 @@ struct Sums {
 // Step j of a pair.
 DEVICE void read_step(Step& out, const Stage& stage, const Place& place, const Channels& bias,
                       int j) {
-  read_numbers(out.x, &stage.x.at[j][place.in_warp()]);
-  read_numbers(out.dt, &stage.delta.at[j][place.in_warp()]);
-  read_side<B_TOKEN>(out.B, stage.sides.at[j] + place.state, place);
+  read_channels(out.x, &stage.x.at[j][place.in_warp()], place);
+  read_channels(out.dt, &stage.delta.at[j][place.in_warp()], place);
+  read_side<B_TOKEN, STATE_BITS>(out.B, stage.sides.at[j] + place.state, place);
   finish_step(out, bias);
 }
 
 DEVICE void read_step_back(StepBack& out, const Stage& stage, const Place& place, int j) {
-  read_numbers(out.dy, &stage.grad_y.at[j][place.in_warp()]);
-  read_side<C_TOKEN>(out.C, stage.sides.at[2 * (SIDES > 1) + j] + place.state, place);
+  read_channels(out.dy, &stage.grad_y.at[j][place.in_warp()], place);
+  read_side<C_TOKEN, STATE_BITS>(out.C, stage.sides.at[2 * (SIDES > 1) + j] + place.state, place);
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) out.du[c] = out.decay[c] = 0.f;
 #pragma unroll
@@ -239,52 +171,66 @@ DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldSta
 }
 
 // Sum a step's gradients over the states, and store those of its x and its time step.
-DEVICE void store_step(const WalkBack& ends, int at, const Place& place, const Step& now,
-                       StepBack& back, const Channels& skip, Sums& sums, bool there) {
-  spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.du, place.lane);
-  spread_sum<CHANNELS_HELD, STATE_LANES, 1>(back.decay, place.lane);
-  int owned = place.owned();
+DEVICE void store_step(const Leaving& to, const Place& place, const Step& now, StepBack& back,
+                       const Channels& skip, Sums& sums, bool there) {
+  sum_states(back.du, place);
+  sum_states(back.decay, place);
   Channels grad_x, grad_delta;
 #pragma unroll
   for (int i = 0; i < CHANNELS_OWNED; ++i) {
-    float x = pick(now.x, owned + i), dt = pick(now.dt, owned + i), dy = pick(back.dy, owned + i);
-    grad_x[i] = back.du[i] * dt;
-    grad_delta[i] = back.du[i] * x + back.decay[i] * LN2;
+    grad_x[i] = back.du[i] * now.dt[i];
+    grad_delta[i] = back.du[i] * now.x[i] + back.decay[i] * LN2;
     if (HAS_D) {
-      grad_x[i] += pick(skip, owned + i) * dy;
-      sums.D[i] += dy * x;
+      grad_x[i] += skip[i] * back.dy[i];
+      sums.D[i] += back.dy[i] * now.x[i];
     }
-    if (SOFTPLUS != SOFTPLUS_NONE) grad_delta[i] *= softplus_grad(dt);
+    if (SOFTPLUS != SOFTPLUS_NONE) grad_delta[i] *= softplus_grad(now.dt[i]);
     if (HAS_BIAS && there) sums.bias[i] += grad_delta[i];
   }
   if (!there) return;
-  place.store_owned(ends.grad_x + at, grad_x);
-  place.store_owned(ends.grad_delta + at, grad_delta);
+  place.store_owned(to.x, grad_x);
+  place.store_owned(to.delta, grad_delta);
 }
 
-// Sum one number a state over the warp's channels, and leave it where the block finds it.
-DEVICE void stage_sums(float* stage, const Place& place, States& sums) {
-  spread_sum<STATES_HELD, CHANNEL_LANES, STATE_LANES>(sums, place.lane);
-  int state = place.state + owned_sum<STATES_HELD, CHANNEL_LANES, STATE_LANES>(place.lane);
-  bool speaks = place.lane / STATE_LANES < STATES_HELD;  // others are left with the same
-  if (speaks) stage[state] = sums[0];
+// Sum one number a state and step of a pair over the warp's channels, and leave it where the block
+// finds it.
+DEVICE void stage_sums(float* stage, const Place& place, const States& first,
+                       const States& second) {
+  constexpr int LEFT = SIDE_SUMS > CHANNEL_LANES ? SIDE_SUMS / CHANNEL_LANES : 1;
+  float sums[SIDE_SUMS];
+#pragma unroll
+  for (int i = 0; i < SIDE_SUMS; ++i) sums[i] = i % 2 ? second[i / 2] : first[i / 2];
+  spread_sum<SIDE_SUMS, CHANNEL_LANES, STATE_LANES, 2 * STATE_BITS>(sums, place.lane);
+  if (place.lane / STATE_LANES >= SIDE_SUMS) return;  // left with the same as others
+  int owned = owned_side_sum(place.lane);
+#pragma unroll
+  for (int i = 0; i < LEFT; ++i) {
+    int state = place.state + (owned + i) / 2;
+    stage[(owned + i) % 2 * SIDES * STATES + state] = sums[i];
+  }
 }
 
 // Sum what the warps have staged of a chunk, and store it by token.
 DEVICE void store_staged(const Gradients& grads, const HeldStates* history, const Map& map,
-                         const Walk& walk, int states, int first, int steps) {
-  long long partial = (long long)blockIdx.y * map.directions * map.tokens();
-  for (int i = threadIdx.x; i < steps * SIDES * STATES; i += WARPS * 32) {
-    int state = i % STATES, side = i / STATES % SIDES, t = i / (STATES * SIDES);
-    float sum = 0.f;
+                         const Cursor& at, int states, int steps) {
+  constexpr int AT_ONCE = WHOLE_STATES && STATES % 4 == 0 ? 4 : 1, PARTS = STATES / AT_ONCE;
+  typedef Pack<float, AT_ONCE> Part;
+  long long first = (blockIdx.y * map.directions + at.lane.k) * map.tokens() + at.token;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < steps * SIDES * PARTS; i += WARPS * 32) {
+    int part = i % PARTS, side = i / PARTS % SIDES, t = i / (PARTS * SIDES);
+    Part sum = {};
 #pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) {
       const HeldStates* patch = history + t / 2 * SLOT + warp * PATCH;
-      sum += reinterpret_cast<const float*>(patch)[(t % 2 * SIDES + side) * STATES + state];
+      Part more = reinterpret_cast<const Part*>(patch)[(t % 2 * SIDES + side) * PARTS + part];
+#pragma unroll
+      for (int n = 0; n < AT_ONCE; ++n) sum.at[n] += more.at[n];
     }
     float* target = B_TOKEN && side == 0 ? grads.B : grads.C;
-    long long token = walk.entry + (long long)(first + t) * walk.step;
-    if (state < states) target[(partial + token) * states + state] = sum;
+    long long token = first + (long long)t * at.lane.step;
+    if (part * AT_ONCE >= states) continue;
+    *reinterpret_cast<Part*>(target + token * states + part * AT_ONCE) = sum;
   }
 }
 
@@ -303,24 +249,14 @@ DEVICE void restore(Tile& state, const float* kept, int lane) {
   }
 }
 
-// Where a warp's pairs of steps lie: while the last one of a chunk makes way for the first one of the
-// next, they lie in turn from the front and from the back.
-struct Stages {
-  Stage* stages;
-  int count;
-  bool backward;
-
-  DEVICE int place(int pair) const { return backward ? count - 1 - pair : pair; }
-  DEVICE const Stage& of(int pair) const { return stages[place(pair)]; }
-};
-
 // A warp's walks.
 struct Warp {
   Place place;
   Parameters given;
 
   DEVICE Warp(const Scan& scan, const Map& map, int states)
-      : place((blockIdx.y * WARPS + threadIdx.x / 32) * WARP_CHANNELS, map.channels, states),
+      : place((blockIdx.y * WARPS + threadIdx.x / 32) * WARP_CHANNELS, map.channels, states,
+              state_order(threadIdx.x % 32)),
         given(scan, place) {}
 
   // Leave the states at the start of every chunk in `kept`, from those at the start of the lane.
@@ -337,28 +273,28 @@ struct Warp {
   }
 
   // Leave the states before every pair of steps in the pair's slot.
-  DEVICE void fill_history(HeldStates* history, const Stages& stages, Tile& state,
-                           int pairs) const {
-    for (int p = 0;; ++p) {
+  DEVICE void fill_history(HeldStates* slot, const Stage* stages, int first, int turn,
+                           Tile& state, int pairs) const {
+    slot += place.lane;
+    for (int i = first;; i += turn, slot += SLOT) {
 #pragma unroll
       for (int c = 0; c < CHANNELS_HELD; ++c) {
         HeldStates held;
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) held.at[n] = state[c][n];
-        history[p * SLOT + c * 32 + place.lane] = held;
+        slot[c * 32] = held;
       }
-      if (p == pairs - 1) return;
+      if (--pairs == 0) return;
       Step now[2];
-      read_step(now[0], stages.of(p), place, given.bias, 0);
-      read_step(now[1], stages.of(p), place, given.bias, 1);
+      read_step(now[0], stages[i], place, given.bias, 0);
+      read_step(now[1], stages[i], place, given.bias, 1);
       advance(state, given.A_log2, now[0]);
       advance(state, given.A_log2, now[1]);
     }
   }
 
   // The way back over a pair. Its sums over channels stay in the slot, which is free by then.
-  DEVICE void walk_back(HeldStates* slot, const Stage& stage, const Walk& walk,
-                        const WalkBack& ends, Tile& grad, Sums& sums, int first,
+  DEVICE void walk_back(HeldStates* slot, const Stage& stage, Leaving& to, Tile& grad, Sums& sums,
                         bool paired) const {
     Step now[2];
     StepBack back[2];
@@ -371,12 +307,12 @@ struct Warp {
     pair_back(grad, sums.A, given.A_log2, slot + place.lane, now, back);
     __syncwarp();
     float* sides = reinterpret_cast<float*>(slot);
+    if (B_TOKEN) stage_sums(sides, place, back[0].grad_B, back[1].grad_B);
+    if (C_TOKEN) stage_sums(sides + B_TOKEN * STATES, place, back[0].grad_C, back[1].grad_C);
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      if (B_TOKEN) stage_sums(sides + j * SIDES * STATES, place, back[j].grad_B);
-      if (C_TOKEN) stage_sums(sides + (j * SIDES + B_TOKEN) * STATES, place, back[j].grad_C);
-      int at = (first + j * paired) * walk.map_step;
-      store_step(ends, at, place, now[j], back[j], given.skip, sums, j == 0 || paired);
+    for (int j = 1; j >= 0; --j) {
+      store_step(to, place, now[j], back[j], given.skip, sums, j == 0 || paired);
+      to.back();
     }
   }
 
@@ -419,62 +355,62 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   int number = threadIdx.x / 32, slots = (chunk + 1) / 2;
   int channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
   HeldStates* history = shared_history + number * PATCH;
-  Stages stages = {reinterpret_cast<Stage*>(shared_history + slots * SLOT) + number * slots, slots,
-                   false};
+  Stage* stages = reinterpret_cast<Stage*>(shared_history + slots * SLOT) + number * slots;
   Warp warp(scan, map, states);
   Sums sums = {};
 
   int lanes = 0;
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   Cursor next(map, lanes, chunk);
-  if (next.there(lanes)) {
-    Source source(scan, grad_y, map, next, chunk, channel, states);
-    for (int p = 0; p < slots; ++p) {
-      if (p == slots - 1) commit_copies();
-      source.copy(stages.stages[p], p);
-    }
-  }
-  commit_copies();
+  Source source(scan, grad_y, map.channels, channel, states);
+  if (next.there(lanes)) source.find(map, next, chunk);
+#pragma unroll 1
+  for (int p = 0; p < slots; ++p) source.copy(stages[p]);
   Tile grad;
-  for (; next.there(lanes); stages.backward = !stages.backward) {
+  // While the last pair of a chunk makes way for the first one of the next, pairs lie in turn from the
+  // front and from the back.
+  int first = 0, turn = 1;
+  while (next.there(lanes)) {
     Cursor now = next;
     next.advance(map, lanes, chunk);
-    Walk walk(scan, map, now.lane, warp.place);
-    WalkBack ends(grads, map, now.lane, warp.place);
     Tile state;
     clear(state);
-    bool whole = now.chunks == 1;
+    bool whole = now.is_whole(chunk);
     long long block = (long long)blockIdx.y * gridDim.x + blockIdx.x;
     float* kept = carried + (block * WARPS + number) * most_chunks * TILE_FLOATS;
-    if (now.c == now.chunks - 1) {
+    if (now.is_last(chunk)) {
       clear(grad);
       load_edge(state, scan.start, now.unit, warp.place);
       load_edge(grad, incoming, now.unit, warp.place);
-      if (!whole) warp.walk_ahead(walk, state, kept, chunk, now.chunks);
+      if (!whole) {
+        Walk walk(scan, map, now, chunk, warp.place);
+        warp.walk_ahead(walk, state, kept, chunk, now.c + 1);
+      }
     }
     if (!whole) restore(state, kept + now.c * TILE_FLOATS, warp.place.lane);
-    int first = now.c * chunk, steps = now.steps(chunk), pairs = (steps + 1) / 2;
+    int steps = now.steps(chunk), pairs = (steps + 1) / 2;
     await_copies<1>();  // the last pair is not needed yet
     __syncwarp();
-    warp.fill_history(history, stages, state, pairs);
+    warp.fill_history(history, stages, first, turn, state, pairs);
     await_copies<0>();
     __syncwarp();
-    bool more = next.there(lanes);
-    Source source(scan, grad_y, map, more ? next : now, chunk, channel, states);
-    for (int p = slots - 1; p >= 0; --p) {
-      Stage& stage = stages.stages[stages.place(p)];
-      if (p < pairs) {
-        HeldStates* slot = history + p * SLOT;
-        bool paired = 2 * p + 1 < steps;
-        warp.walk_back(slot, stage, walk, ends, grad, sums, first + 2 * p, paired);
-      }
-      if (p == 0) commit_copies();
-      if (more) source.copy(stage, slots - 1 - p);
+    if (next.there(lanes)) source.find(map, next, chunk);
+    int p = slots - 1, i = first + p * turn;
+    first = i;
+#pragma unroll 1
+    for (; p >= pairs; --p, i -= turn) source.copy(stages[i]);
+    HeldStates* slot = history + p * SLOT;
+    Leaving leaving(grads, map, now, 2 * p + 1, warp.place);
+    for (; p >= 0; --p, i -= turn) {
+      warp.walk_back(slot, stages[i], leaving, grad, sums, 2 * p + 1 < steps);
+      source.copy(stages[i]);
+      slot -= SLOT;
     }
-    commit_copies();
+    turn = -turn;
     __syncthreads();
-    store_staged(grads, shared_history, map, walk, states, first, steps);
+    store_staged(grads, shared_history, map, now, states, steps);
     __syncthreads();
   }
+  await_copies<0>();  // of zeros
   warp.store_sums(grads, sums);
 }

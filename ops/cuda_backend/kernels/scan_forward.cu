@@ -103,17 +103,17 @@ DEVICE void walk_step(Channels& out, Tile& state, const Stage& stage, const Plac
                       const Parameters& given, int j) {
   Step now;
   States C;
-  read_numbers(now.x, &stage.x.at[j][place.in_warp()]);
-  read_numbers(now.dt, &stage.delta.at[j][place.in_warp()]);
+  read_channels(now.x, &stage.x.at[j][place.in_warp()], place);
+  read_channels(now.dt, &stage.delta.at[j][place.in_warp()], place);
   read_side<B_TOKEN>(now.B, &stage.B.at[B_TOKEN ? j : 0][place.state], place);
   read_side<C_TOKEN>(C, &stage.C.at[C_TOKEN ? j : 0][place.state], place);
   finish_step(now, given.bias);
   advance<POLYNOMIAL>(state, given.A_log2, now);
   read_out(out, state, C);
-  spread_sum<CHANNELS_HELD, STATE_LANES, 1>(out, place.lane);
+  sum_states(out, place);
 #pragma unroll
   for (int i = 0; i < CHANNELS_OWNED; ++i) {
-    if (HAS_D) out[i] += pick(given.skip, place.owned() + i) * pick(now.x, place.owned() + i);
+    if (HAS_D) out[i] += given.skip[i] * now.x[i];
   }
 }
 

@@ -15,23 +15,33 @@ constexpr int CHANNEL_LANES = 32 / STATE_LANES;
 constexpr int WARP_CHANNELS = CHANNEL_LANES * CHANNELS_HELD;
 // What a thread keeps of its channels once they are summed over the states.
 constexpr int CHANNELS_OWNED = CHANNELS_HELD > STATE_LANES ? CHANNELS_HELD / STATE_LANES : 1;
+// Threads hold their channels in an order of their own, those that they are left with in front.
+constexpr int CHANNEL_BITS = CHANNELS_HELD - CHANNELS_OWNED;
 
 typedef float States[STATES_HELD];
 typedef float Tile[CHANNELS_HELD][STATES_HELD];
 
-// A thread's place in its warp's tile.
+// A thread's place in its warp's tile. Where there are sums over channels, states have an order of
+// their own too.
 struct Place : ChannelPlace {
-  int lane, state, states;
+  int lane, state, states, state_order;
 
-  DEVICE Place(int warp_channel, int channels, int states)
-      : lane(threadIdx.x % 32), state(lane % STATE_LANES * STATES_HELD), states(states) {
+  DEVICE Place(int warp_channel, int channels, int states, int state_order = 0)
+      : lane(opaque(threadIdx.x % 32)),
+        state(lane % STATE_LANES * STATES_HELD),
+        states(states),
+        state_order(state_order) {
     this->channel = warp_channel + in_warp();
     this->channels = channels;
   }
 
   // The first channel, counted from the warp's first one.
   DEVICE int in_warp() const { return lane / STATE_LANES * CHANNELS_HELD; }
-  DEVICE bool has_state(int n) const { return WHOLE_STATES || state + n < states; }
+
+  // Which of its channels and of its states a thread holds as the c-th and the n-th.
+  DEVICE int channel_at(int c) const { return c ^ owned(); }
+  DEVICE int state_at(int n) const { return n ^ state_order; }
+  DEVICE bool has_state(int n) const { return WHOLE_STATES || state + state_at(n) < states; }
 
   // Of the sums over states: the first channel that this thread is left with, and whether other
   // threads are left with the same.
@@ -55,17 +65,15 @@ struct Place : ChannelPlace {
   }
 };
 
-// The thread's states of one token's projection; those that do not exist are zero.
+// A token's numbers of the thread's channels.
 template <typename T>
-DEVICE void load_states(States& out, const T* from, const Place& place) {
-  if (WHOLE_STATES) {
-    Numbers<T, STATES_HELD> numbers;
-    numbers.load(from);
-    numbers.get(out);
-  } else {
-#pragma unroll
-    for (int n = 0; n < STATES_HELD; ++n) out[n] = place.has_state(n) ? to_float(from[n]) : 0.f;
-  }
+DEVICE void read_channels(Channels& out, const T* from, const Place& place) {
+  read_ordered<CHANNEL_BITS>(out, from, place.owned());
+}
+
+// Sum channels over the states.
+DEVICE void sum_states(Channels& sums, const Place& place) {
+  spread_sum<CHANNELS_HELD, STATE_LANES, 1, CHANNEL_BITS>(sums, place.lane);
 }
 
 DEVICE void clear(Tile& tile) {
@@ -84,8 +92,9 @@ DEVICE void load_tile(Tile& out, const float* matrix, int columns, const Place& 
   for (int c = 0; c < CHANNELS_HELD; ++c) {
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
-      bool there = place.has_channel(c) && place.has_state(n);
-      const float* from = matrix + (long long)(place.channel + c) * columns + place.state + n;
+      int channel = place.channel_at(c), state = place.state + place.state_at(n);
+      bool there = place.has_channel(channel) && place.has_state(n);
+      const float* from = matrix + (long long)(place.channel + channel) * columns + state;
       out[c][n] = there ? *from * factor : 0.f;
     }
   }
@@ -96,8 +105,9 @@ DEVICE void store_tile(float* matrix, const Tile& tile, const Place& place) {
   for (int c = 0; c < CHANNELS_HELD; ++c) {
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
-      if (!place.has_channel(c) || !place.has_state(n)) continue;
-      matrix[(long long)(place.channel + c) * place.states + place.state + n] = tile[c][n];
+      int channel = place.channel_at(c), state = place.state + place.state_at(n);
+      if (!place.has_channel(channel) || !place.has_state(n)) continue;
+      matrix[(long long)(place.channel + channel) * place.states + state] = tile[c][n];
     }
   }
 }
