@@ -48,7 +48,7 @@ class Gradients(ctypes.Structure):
 TILE = (8, 2)
 """States and channels that a thread holds, of many."""
 
-INSTRUCTIONS_ASIDE = 1.7
+INSTRUCTIONS_ASIDE = 1.0
 """What a step of a single state costs beside its channels, in channels: decides on how many a
 thread holds."""
 
