@@ -13,6 +13,7 @@ from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
 from .gelu_linear import gelu_linear
 from .reference import directional_conv_reference, directional_scan_reference
+from .ssm_2d import ssm_2d
 
 __all__ = [
     'BACKENDS',
@@ -29,4 +30,5 @@ __all__ = [
     'directional_ssm',
     'gated_linear',
     'gelu_linear',
+    'ssm_2d',
 ]

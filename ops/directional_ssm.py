@@ -1,6 +1,7 @@
 """The public operator that convolves, projects and scans: one half of the 2D SSM."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from .library import ssm_op
 from .precision import without_autocast
 from .reference import state_dtype
 
-__all__ = ['directional_ssm']
+__all__ = ['check_ssm', 'directional_ssm', 'exact_parameters']
 
 SIDES = dict(input=1, output=1, both=2)
 REDUCTIONS = ('none', 'sum')
@@ -77,10 +78,30 @@ def directional_ssm(
             a bias without a convolution.
         RuntimeError: If the backend asked for cannot run; says why.
     """
+    parameters = (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
+    check_ssm(x, gate, parameters, directions, projects, reduction)
+    backend = choose_backend(backend, x)
+    run = _separately if BACKENDS[backend].ssm_forward is None else _fused
+    return run(x, gate, parameters, (directions, projects, reduction, log_A, backend))
+
+
+def check_ssm(
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: Sequence[Any],
+    directions: Sequence[str],
+    projects: str,
+    reduction: str,
+) -> None:
+    """Check the arguments of :func:`directional_ssm`; raises what that says.
+
+    ``parameters`` are those from ``conv_weight`` to ``D``.
+    """
     _check_options(x, directions, projects, reduction)
     one_map = x if x.dim() == 4 else x[0]
     check_map('x', one_map)
     check_same_map('gate', gate, one_map)
+    conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
     channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
     _check_conv(gate, conv_weight, conv_bias, one_map)
     for name, value, shape in (
@@ -91,14 +112,6 @@ def directional_ssm(
         ('D', D, (channels,)),
     ):
         check_parameter(name, value, shape, one_map)
-    backend = choose_backend(backend, x)
-    run = _separately if BACKENDS[backend].ssm_forward is None else _fused
-    return run(
-        x,
-        gate,
-        (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-        (directions, projects, reduction, log_A, backend),
-    )
 
 
 def _check_options(
@@ -137,11 +150,16 @@ def _check_conv(
     check_parameter('conv_bias', bias, (channels,), one_map)
 
 
+def exact_parameters(parameters: Sequence[Tensor | None], x: Tensor) -> Iterator[Tensor | None]:
+    """In the dtype of the states of ``x``."""
+    dtype = state_dtype(x)
+    return (None if p is None else p.to(dtype) for p in parameters)
+
+
 def _fused(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
     """As one operator of the backend's."""
-    exact = (None if p is None else p.to(state_dtype(x)) for p in parameters)
     directions, *others = options
-    return ssm_op(x, gate, *exact, ','.join(directions), *others)
+    return ssm_op(x, gate, *exact_parameters(parameters, x), ','.join(directions), *others)
 
 
 def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:

@@ -1,11 +1,12 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm``, ``mmv2m::gated_linear``, ``mmv2m::gelu_linear``,
+``mmv2m::directional_ssm``, ``mmv2m::ssm_2d``, ``mmv2m::gated_linear``, ``mmv2m::gelu_linear``,
 ``mmv2m::channel_norm`` and ``mmv2m::add_norm``, with their backward operators. Callers use the
 public functions, which check arguments and choose the backend first.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     'gated_linear_op',
     'gelu_linear_op',
     'scan_op',
+    'ssm_2d_op',
     'ssm_op',
 ]
 
@@ -35,7 +37,7 @@ def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
     return [t.contiguous() for t in tensors if t is not None]
 
 
-def _spread(grads: list[Tensor], inputs: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+def _spread(grads: list[Tensor], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Undo :func:`_present`: None again for inputs that were None."""
     remaining = iter(grads)
     return [None if p is None else next(remaining) for p in inputs]
@@ -53,6 +55,12 @@ def _one_map_a_direction(x: Tensor, *args: Any) -> Tensor:
     directions, _, reduction, *_ = args[8:]
     shape = x.shape[-4:] if reduction == 'sum' else (directions.count(',') + 1, *x.shape[-4:])
     return torch.empty(shape, dtype=x.dtype, device=x.device)
+
+
+def _both_halves(x: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    first, _, reduction, *_ = args[15:]
+    between = torch.empty((first.count(',') + 1, *x.shape), dtype=x.dtype, device=x.device)
+    return torch.empty_like(between[0] if reduction == 'sum' else between), between
 
 
 def _like_x(x: Tensor, *args: Any) -> Tensor:
@@ -184,6 +192,79 @@ def _ssm_backward_op(
     return _present(backward(grad_y, tensors, directions.split(','), projects, reduction, log_A))
 
 
+@operator('ssm_2d', _both_halves)
+def ssm_2d_op(
+    x: Tensor,
+    gate: Tensor | None,
+    conv_weight_1: Tensor | None,
+    conv_bias_1: Tensor | None,
+    x_proj_1: Tensor,
+    dt_proj_1: Tensor,
+    dt_bias_1: Tensor,
+    A_1: Tensor,
+    D_1: Tensor,
+    conv_weight_2: Tensor | None,
+    conv_bias_2: Tensor | None,
+    x_proj_2: Tensor,
+    dt_proj_2: Tensor,
+    dt_bias_2: Tensor,
+    A_2: Tensor,
+    D_2: Tensor,
+    first: str,
+    second: str,
+    reduction: str,
+    log_A: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """:func:`mmv2m.ops.ssm_2d` on a backend that fuses it, and the maps between the halves."""
+    forward = BACKENDS[backend].ssm_forward
+    assert forward is not None
+    rows = (conv_weight_1, conv_bias_1, x_proj_1, dt_proj_1, dt_bias_1, A_1, D_1)
+    columns = (conv_weight_2, conv_bias_2, x_proj_2, dt_proj_2, dt_bias_2, A_2, D_2)
+    between = forward((x, None, *rows), first.split(','), 'input', 'none', log_A)
+    y = forward((between, gate, *columns), second.split(','), 'output', reduction, log_A)
+    return y, between
+
+
+@operator('ssm_2d_backward', lambda grad_y, between, *inputs: _like_inputs(grad_y, *inputs))
+def _ssm_2d_backward_op(
+    grad_y: Tensor,
+    between: Tensor,
+    x: Tensor,
+    gate: Tensor | None,
+    conv_weight_1: Tensor | None,
+    conv_bias_1: Tensor | None,
+    x_proj_1: Tensor,
+    dt_proj_1: Tensor,
+    dt_bias_1: Tensor,
+    A_1: Tensor,
+    D_1: Tensor,
+    conv_weight_2: Tensor | None,
+    conv_bias_2: Tensor | None,
+    x_proj_2: Tensor,
+    dt_proj_2: Tensor,
+    dt_bias_2: Tensor,
+    A_2: Tensor,
+    D_2: Tensor,
+    first: str,
+    second: str,
+    reduction: str,
+    log_A: bool,
+    backend: str,
+) -> list[Tensor]:
+    backward = BACKENDS[backend].ssm_backward
+    assert backward is not None
+    rows = (conv_weight_1, conv_bias_1, x_proj_1, dt_proj_1, dt_bias_1, A_1, D_1)
+    columns = (conv_weight_2, conv_bias_2, x_proj_2, dt_proj_2, dt_bias_2, A_2, D_2)
+    grad_between, grad_gate, *grad_columns = backward(
+        grad_y, (between, gate, *columns), second.split(','), 'output', reduction, log_A
+    )
+    grad_x, _, *grad_rows = backward(
+        grad_between, (x, None, *rows), first.split(','), 'input', 'none', log_A
+    )
+    return _present((grad_x, grad_gate, *grad_rows, *grad_columns))
+
+
 @operator('gated_linear', _projected)
 def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
     """:func:`mmv2m.ops.gated_linear` on a backend that fuses the gate."""
@@ -296,6 +377,23 @@ differentiate(ssm_op, _save_inputs, _from_inputs(_ssm_backward_op))
 differentiate(gated_linear_op, _save_inputs, _from_inputs(_gated_linear_backward_op))
 differentiate(gelu_linear_op, _save_inputs, _from_inputs(_gelu_linear_backward_op))
 differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward_op))
+
+
+def _save_both_halves(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _save_inputs(ctx, (output[1], *inputs), output[0])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # there is none of the maps between
+
+
+def _ssm_2d_backward(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...]:
+    between, *inputs = ctx.saved_tensors
+    if grad_y is None:
+        return (None,) * (len(inputs) + len(ctx.options))
+    grads = _spread(_ssm_2d_backward_op(grad_y, between, *inputs, *ctx.options), inputs)
+    return (*grads, *[None] * len(ctx.options))
+
+
+differentiate(ssm_2d_op, _save_both_halves, _ssm_2d_backward)
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -63,6 +63,11 @@ def measure_complexity(
         taps = 0 if conv_weight is None else conv_weight[-1]
         return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
 
+    def count_ssm_2d(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
+        """Both halves."""
+        rows, columns, first, second = args[:7], args[7:14], args[14], args[15]
+        return count_ssm(x, None, *rows, first) + count_ssm(x, gate, *columns, second)
+
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return 2 * x.numel() * weight[0]
 
@@ -75,6 +80,7 @@ def measure_complexity(
             torch.ops.mmv2m.directional_scan: count_scan,
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_ssm: count_ssm,
+            torch.ops.mmv2m.ssm_2d: count_ssm_2d,
             torch.ops.mmv2m.gated_linear: count_gated_linear,
             torch.ops.mmv2m.gelu_linear: count_gelu_linear,
         },

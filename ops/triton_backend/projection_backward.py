@@ -18,8 +18,8 @@ __all__ = ['project_backward']
 
 BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
 
-PROGRAMS = 528
-"""Programs, at most: four for each of some 130 multiprocessors. Those along the tokens each leave a
+PROGRAMS = 264
+"""Programs, at most: two for each of some 130 multiprocessors. Those along the tokens each leave a
 partial sum of the weights' gradients."""
 
 

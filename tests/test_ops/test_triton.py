@@ -14,6 +14,7 @@ from mmv2m.ops import (
     directional_ssm,
     gated_linear,
     gelu_linear,
+    ssm_2d,
 )
 from mmv2m.ops.directional_ssm import SIDES
 
@@ -30,6 +31,7 @@ TOLERANCE = {
 # Those in CUDA C++ are emulated without a GPU too, in test_cuda_kernels.py.
 KERNELS = ['triton', 'cuda'] if DEVICE == 'cuda' else ['triton']
 CORNERS = ['right', 'left', 'down', 'up']
+SSM_PARAMETERS = ('conv_weight', 'conv_bias', 'x_proj', 'dt_proj', 'dt_bias', 'A', 'D')
 
 
 def compare(function, tensors, tolerance, **options):
@@ -224,6 +226,67 @@ def test_ssm_of_maps_with_gaps_and_without_convolution(maps):
     for other in (with_gaps, turned):
         assert not other.is_contiguous()
         assert torch.equal(directional_ssm(other, **rest, **options), expected)
+
+
+def scan_both_ways(x, gate, reduction='sum', backend='triton', **parameters):
+    """``ssm_2d`` with the halves' parameters told apart by their names."""
+    halves = [[parameters.get(f'{name}_{half}') for name in SSM_PARAMETERS] for half in (1, 2)]
+    first, second = ['right', 'left', 'up'], ['down', 'up', 'left']
+    return ssm_2d(x, gate, *halves, first, second, reduction, backend, log_A=True)
+
+
+def make_2d_inputs(conv=True, dtype=torch.float32):
+    """x, gate, and both halves' parameters."""
+    tensors = {}
+    for half, projects in ((1, 'input'), (2, 'output')):
+        own = make_ssm_inputs(projects=projects, dtype=dtype)
+        own['A'] = (-own['A']).log()
+        tensors |= dict(x=own.pop('x'), gate=own.pop('gate'))
+        tensors |= {f'{name}_{half}': value + half / 20 for name, value in own.items()}
+    if not conv:
+        tensors |= dict.fromkeys(['gate', 'conv_weight_1', 'conv_bias_1'])
+        tensors |= dict.fromkeys(['conv_weight_2', 'conv_bias_2'])
+    return tensors
+
+
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+@pytest.mark.parametrize('conv', [True, False])
+def test_ssm_2d(reduction, conv):
+    tolerance = 2 * TOLERANCE[torch.float32]  # two halves
+    compare(scan_both_ways, make_2d_inputs(conv), tolerance, reduction=reduction)
+
+
+def test_ssm_2d_is_its_halves():
+    tensors = {k: v.to(DEVICE).requires_grad_() for k, v in make_2d_inputs().items()}
+    one, two = ([tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2))
+    between = directional_ssm(
+        *(tensors['x'], None, *one, ['right', 'left', 'up'], 'input'), backend='triton', log_A=True
+    )
+    expected = directional_ssm(
+        *(between, tensors['gate'], *two, ['down', 'up', 'left'], 'output', 'sum'),
+        backend='triton',
+        log_A=True,
+    )
+    y = scan_both_ways(**tensors)
+    assert torch.equal(y, expected)
+    given = list(tensors.values())
+    grads = [torch.autograd.grad(z.sin().sum(), given) for z in (y, expected)]
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_opcheck_ssm_2d():
+    tensors = [v.to(DEVICE).requires_grad_() for v in make_2d_inputs().values()]
+    options = ('right,left', 'down,up', 'sum', True, 'triton')
+    torch.library.opcheck(torch.ops.mmv2m.ssm_2d.default, (*tensors, *options))
+
+
+@pytest.mark.parametrize(('first', 'x'), [(['right'], None), (['right', 'left'], 0)])
+def test_ssm_2d_of_wrong_maps(first, x):
+    tensors = make_2d_inputs()
+    halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
+    given = tensors['x'] if x is None else tensors['x'][x]
+    with pytest.raises(ValueError, match='with a second direction for each first one'):
+        ssm_2d(given, None, *halves, first, ['down', 'up'])
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmv2m.ops import DIRECTIONS
+from mmv2m.ops import DIRECTIONS, ssm_2d
 
 from .directional_ssm import DirectionalSSM
 from .routes import RouteGroup
@@ -52,8 +52,8 @@ class CornerSSM(BaseModule):
         Returns:
             (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
         """
-        y = self.rows(x, None, self.first)
-        return self.columns(y, gate, self.second, reduction)
+        halves = (self.rows.tensors(), self.columns.tensors(), self.first, self.second)
+        return ssm_2d(x, gate, *halves, reduction, self.rows.backend, log_A=True)
 
 
 class WindowSSM(CornerSSM):

@@ -110,19 +110,12 @@ class DirectionalSSM(BaseModule):
         Returns:
             (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
         """
-        return directional_ssm(
-            x,
-            gate,
-            self.conv.weight,
-            self.conv.bias,
-            self.x_proj.weight,
-            self.dt_proj.weight,
-            self.dt_proj.bias,
-            self.A_log,
-            self.D,
-            directions,
-            self.projects,
-            reduction,
-            self.backend,
-            log_A=True,
+        options = (directions, self.projects, reduction, self.backend)
+        return directional_ssm(x, gate, *self.tensors(), *options, log_A=True)
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """What the operators take of the parameters, with the logarithm of A."""
+        return (
+            *(self.conv.weight, self.conv.bias, self.x_proj.weight),
+            *(self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D),
         )
