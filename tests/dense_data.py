@@ -54,7 +54,7 @@ def make_camvid(folder='data/camvid'):
 
 def tiny_mask_rcnn():
     """Path of the nuclei config with everything made small, for the CPU; trains 20 iterations."""
-    cfg = Config.fromfile(CONFIGS / 'mask-rcnn_v2m-s_1xb8-36e_nuclei.py')
+    cfg = Config.fromfile(CONFIGS / 'mask-rcnn_v2m-s_1xb8-24e_nuclei.py')
     cfg.model.backbone.update(arch=ARCHS['pyramid'], drop_path_rate=0.0)
     head = 'model.roi_head'
     return _finish(

@@ -31,8 +31,8 @@ COSTS = read_costs(CONFIGS.parent)
 LIGHT = ('v2m-mini_digits', 'baselines/resnet18_8xb32_in1k', 'baselines/deit-t_4xb256_in1k')
 # Baselines on small data, and the config of V2M that they share everything but the model with.
 BESIDE_V2M = {
-    'mask-rcnn_r50_1xb8-36e_nuclei': 'mask-rcnn_v2m-s_1xb8-36e_nuclei',
-    'mask-rcnn_swin-t_1xb8-36e_nuclei': 'mask-rcnn_v2m-s_1xb8-36e_nuclei',
+    'mask-rcnn_r50_1xb8-24e_nuclei': 'mask-rcnn_v2m-s_1xb8-24e_nuclei',
+    'mask-rcnn_swin-t_1xb8-24e_nuclei': 'mask-rcnn_v2m-s_1xb8-24e_nuclei',
     'upernet_r50_1xb16-2k_camvid': 'upernet_v2m-s-star_1xb16-2k_camvid',
     'upernet_swin-t_1xb16-2k_camvid': 'upernet_v2m-s-star_1xb16-2k_camvid',
 }
