@@ -9,7 +9,7 @@ from .outcome import Outcomes
 
 __all__ = ['Budget', 'expected_seconds']
 
-LONGEST = 600.0
+LONGEST = 300.0
 """Seconds of a training on one H200, for which the study's recipe is made."""
 AROUND = 60.0
 """Seconds for what is not training: starting two processes, and the test."""
