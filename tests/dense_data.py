@@ -78,7 +78,7 @@ def tiny_mask_rcnn():
 
 def tiny_upernet(name):
     """Path of a CamVid config with everything made small, for the CPU; trains 20 iterations."""
-    cfg = Config.fromfile(CONFIGS / f'{name}_1xb16-2k_camvid.py')
+    cfg = Config.fromfile(CONFIGS / f'{name}_1xb16-1k_camvid.py')
     kind = 'pyramid' if cfg.model.backbone.arch.startswith('pyramid') else 'plain'
     cfg.model.backbone.update(arch=ARCHS[kind], drop_path_rate=0.0)
     widths = list(WIDTHS[kind])

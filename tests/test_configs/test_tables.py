@@ -33,8 +33,8 @@ LIGHT = ('v2m-mini_digits', 'baselines/resnet18_8xb32_in1k', 'baselines/deit-t_4
 BESIDE_V2M = {
     'mask-rcnn_r50_1xb8-24e_nuclei': 'mask-rcnn_v2m-s_1xb8-24e_nuclei',
     'mask-rcnn_swin-t_1xb8-24e_nuclei': 'mask-rcnn_v2m-s_1xb8-24e_nuclei',
-    'upernet_r50_1xb16-2k_camvid': 'upernet_v2m-s-star_1xb16-2k_camvid',
-    'upernet_swin-t_1xb16-2k_camvid': 'upernet_v2m-s-star_1xb16-2k_camvid',
+    'upernet_r50_1xb16-1k_camvid': 'upernet_v2m-s-star_1xb16-1k_camvid',
+    'upernet_swin-t_1xb16-1k_camvid': 'upernet_v2m-s-star_1xb16-1k_camvid',
 }
 # Parameters of more than one axis that do not decay.
 SPARED = ('A_log', 'pos_embed', 'class_token', 'direction_embed')

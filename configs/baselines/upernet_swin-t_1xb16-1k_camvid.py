@@ -1,5 +1,5 @@
 # Swin-T in the place of V2M-S*, everything else the same.
-_base_ = '../upernet_v2m-s-star_1xb16-2k_camvid.py'
+_base_ = '../upernet_v2m-s-star_1xb16-1k_camvid.py'
 
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
 # CamVid in SegNet's version: 367, 101 and 233 street scenes of 480 x 360, 11 classes, 255 = ignore.
-# Training from scratch for 2,000 iterations at a batch of 16, one GPU.
+# Training from scratch for 1,000 iterations at a batch of 16, one GPU.
 _base_ = ['./schedules/upernet_160k_adamw.py', './segmentation_runtime.py']
 
 dataset_type = 'BaseSegDataset'
@@ -104,7 +104,7 @@ test_dataloader = dict(
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 2000
+max_iters = 1000
 optim_wrapper = dict(optimizer=dict(lr=3e-4, weight_decay=0.05), clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=100),
