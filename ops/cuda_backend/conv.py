@@ -1,16 +1,17 @@
 """The convolutions in CUDA C++: their arguments, and their launches."""
 
 import ctypes
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..directions import Direction, get_direction
+from ..directions import get_direction
 from ..triton_backend import conv as triton_conv
 from ..triton_backend.layout import Grid, even_parts, token_layout
 from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
+from .conv_turns import plan_turns
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
 __all__ = ['convs_backward', 'convs_forward']
@@ -22,35 +23,23 @@ FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
 """Warps of a multiprocessor among which the forward kernel shares out the lanes, without and with a
 gate: as many as have registers enough, or more."""
 
+STEPS_BACKWARD = 7
+"""Tokens whose loads are under way together in the backward kernel, likewise."""
 
-class Backward(NamedTuple):
-    """How the backward kernel walks.
-
-    Attributes:
-        held: Channels of a thread, at most.
-        steps: Tokens whose loads are under way together, at most.
-        warps: Of a multiprocessor, among which the lanes are shared out.
-    """
-
-    held: int
-    steps: int
-    warps: int
-
-
-BACKWARD = {
-    (False, False): Backward(4, 7, 15),
-    (False, True): Backward(2, 7, 18),
-    (True, False): Backward(4, 7, 12),
-    (True, True): Backward(2, 7, 12),
+WARPS_AT_ONCE = {
+    (False, 1): {4: 16, 2: 28, 1: 40},
+    (False, 2): {2: 20, 1: 28},
+    (True, 1): {4: 12, 2: 16, 1: 24},
+    (True, 2): {2: 12, 1: 16},
 }
-"""By whether there is a gate, and whether walks serve both senses of an axis: as many channels and
-steps as the registers of so many warps have room for."""
+"""Warps of a multiprocessor in the backward kernel, likewise, by how many channels a thread holds:
+without and with a gate, and where walks serve one direction or two."""
 
 INSTRUCTIONS_ASIDE = 0.75
 """What a step costs beside its channels, in channels: decides on how many a thread holds."""
 
-MOST_HELD = 4
-"""Channels of a thread in the forward kernel, at most."""
+HELD = (4, 2, 1)
+"""Channels that a thread may hold in the forward kernel."""
 
 
 class Conv(ctypes.Structure):
@@ -68,12 +57,6 @@ class ConvGradients(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')]
 
 
-class Positions(ctypes.Structure):
-    """``Positions`` of the backward kernel."""
-
-    _fields_ = [(name, ctypes.c_int) for name in ('first', 'opposite')]
-
-
 class _Call:
     """What both passes hand to their kernels."""
 
@@ -83,7 +66,7 @@ class _Call:
         gate: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
-        most_held: int = MOST_HELD,
+        holds: Iterable[int] = HELD,
     ) -> None:
         self.grid, self.shared = Grid.of(x), x.dim() == 4
         self.x, self.x_token = token_layout(x)
@@ -95,8 +78,7 @@ class _Call:
         self.taps = weight.shape[1]
         channels = self.grid.channels
         self.held = min(
-            (held for held in (4, 2, 1) if held <= most_held),
-            key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE),
+            holds, key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
         )
         columns = -(-channels // (32 * self.held))
         self.warps = choose_warps(columns)
@@ -183,10 +165,10 @@ def convs_backward(
     """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own."""
     if not _serves(x):
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
-    turns = _turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
-    setting = BACKWARD[gate is not None, any(turn.senses == 2 for turn in turns)]
-    call = _Call(x, gate, weight, bias, setting.held)
-    blocks = max(1, setting.warps // call.warps)
+    turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
+    warps = WARPS_AT_ONCE[gate is not None, max((turn.senses for turn in turns), default=1)]
+    call = _Call(x, gate, weight, bias, warps)
+    blocks = warps[call.held] // call.warps
     most = max(1, multiprocessors(x.device) * blocks // call.groups)
     rows = [min(sum(call.lanes(walk.axis) for walk in turn.walks), most) for turn in turns]
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -198,7 +180,7 @@ def convs_backward(
         first, last = sum(rows[:i]), sum(rows[: i + 1])
         parts = (grad_weight[first:last], grad_bias[first:last])
         lengths = [call.length(walk.axis) for walk in turn.walks]
-        steps = even_parts(max(lengths), setting.steps)
+        steps = even_parts(max(lengths), STEPS_BACKWARD)
         how = dict(
             SENSES=turn.senses,
             ADDS=i > 0,
@@ -223,34 +205,3 @@ def convs_backward(
             x.device,
         )
     return grad_x, grad_gate, grad_weight, None if bias is None else grad_bias
-
-
-class _Turn(NamedTuple):
-    """What a launch of the backward kernel walks along, and serves: one direction or two a walk."""
-
-    walks: list[Direction]
-    senses: int
-    positions: Positions
-
-
-def _turns(directions: Sequence[str], share: bool) -> list[_Turn]:
-    """Launches of the backward kernel.
-
-    Directions that ``share`` a map walk one after the other, so that its gradients are added up in
-    order, and opposite ones in one walk. Others are one launch's.
-    """
-    walks = [get_direction(name) for name in directions]
-    if not share or len(walks) == 1:
-        return [_Turn(walks, 1, Positions(0, 0))]
-    turns = []
-    for axis in (2, 1):
-        along, against = (
-            [k for k, walk in enumerate(walks) if walk == Direction(axis, reverse)]
-            for reverse in (False, True)
-        )
-        pairs = min(len(along), len(against))
-        for first, opposite in zip(along, against, strict=False):
-            turns.append(_Turn([walks[first]], 2, Positions(first, opposite)))
-        for k in along[pairs:] + against[pairs:]:
-            turns.append(_Turn([walks[k]], 1, Positions(k, 0)))
-    return turns
