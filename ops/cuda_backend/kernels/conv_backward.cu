@@ -55,7 +55,7 @@ struct Windows {
 template <bool OPPOSITE>
 DEVICE void add_output(Windows& windows, ConvSums& sums, const Held& dy, const Taps& taps,
                        const Channels& bias) {
-  constexpr int SENSE = OPPOSITE ? INPUTS - 1 : 0;
+  constexpr int INPUT = OPPOSITE ? INPUTS - 1 : 0;
   Channels grad;
   dy.get(grad);
 #pragma unroll
@@ -63,19 +63,20 @@ DEVICE void add_output(Windows& windows, ConvSums& sums, const Held& dy, const T
     float linear = bias[c];
 #pragma unroll
     for (int i = 0; i < TAPS; ++i) {
-      linear += taps[OPPOSITE ? WAIT - i : i][c] * windows.inputs[SENSE][i][c];
+      linear += taps[OPPOSITE ? WAIT - i : i][c] * windows.inputs[INPUT][i][c];
     }
     grad[c] *= silu_grad(linear, sigmoid(linear));
     sums.bias[c] += grad[c];
 #pragma unroll
     for (int i = 0; i < TAPS; ++i) {
       int tap = OPPOSITE ? WAIT - i : i;
-      sums.weight[tap][c] += grad[c] * windows.inputs[SENSE][i][c];
-      windows.grads[SENSE][i][c] += grad[c] * taps[tap][c];
+      sums.weight[tap][c] += grad[c] * windows.inputs[INPUT][i][c];
+      windows.grads[INPUT][i][c] += grad[c] * taps[tap][c];
     }
   }
 }
 
+// A walk over one lane, and WAIT steps further: until the last input has left.
 DEVICE void walk_lane(Reading reading, Leaving leaving, int length, const ChannelPlace& place,
                       const Taps& taps, const Channels& bias, ConvSums& sums) {
   Stretch now;
@@ -124,7 +125,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   int lanes = 0;
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
-    Lane lane = find_lane(map, unit);
+    // What the launch before has left last is still in the cache.
+    Lane lane = find_lane(map, ADDS ? lanes - 1 - unit : unit);
     Reading reading;
     Leaving leaving;
     begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);
