@@ -223,7 +223,7 @@ def test_conv_sizes(grid, taps):
 @needs_a_device
 @pytest.mark.parametrize('dtype', TOLERANCE)
 def test_conv_dtypes(dtype):
-    compare_conv((1, 4, 6), 16, True, 0, ['left', 'down'], dtype)
+    compare_conv((1, 4, 6), 16, True, 0, ['left', 'right', 'down'], dtype)
 
 
 @needs_a_device
