@@ -1,7 +1,7 @@
 """The convolutions in CUDA C++: their arguments, and their launches."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from ..directions import get_direction
 from ..triton_backend import conv as triton_conv
 from ..triton_backend.layout import Grid, even_parts, token_layout
 from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
+from .conv_turns import plan_turns
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
 __all__ = ['convs_backward', 'convs_forward']
@@ -22,14 +23,23 @@ FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
 """Warps of a multiprocessor among which the forward kernel shares out the lanes, without and with a
 gate: as many as have registers enough, or more."""
 
-STEPS_BACKWARD = {False: 7, True: 5}
+STEPS_BACKWARD = 7
 """Tokens whose loads are under way together in the backward kernel, likewise."""
 
-WARPS_AT_ONCE = {False: 15, True: 12}
-"""Warps of a multiprocessor in the backward kernel, likewise: 128 and 168 registers a thread."""
+WARPS_AT_ONCE = {
+    (False, 1): {4: 16, 2: 28, 1: 40},
+    (False, 2): {2: 20, 1: 28},
+    (True, 1): {4: 12, 2: 16, 1: 24},
+    (True, 2): {2: 12, 1: 16},
+}
+"""Warps of a multiprocessor in the backward kernel, likewise, by how many channels a thread holds:
+without and with a gate, and where walks serve one direction or two."""
 
 INSTRUCTIONS_ASIDE = 0.75
 """What a step costs beside its channels, in channels: decides on how many a thread holds."""
+
+HELD = (4, 2, 1)
+"""Channels that a thread may hold in the forward kernel."""
 
 
 class Conv(ctypes.Structure):
@@ -50,7 +60,14 @@ class ConvGradients(ctypes.Structure):
 class _Call:
     """What both passes hand to their kernels."""
 
-    def __init__(self, x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        gate: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        holds: Iterable[int] = HELD,
+    ) -> None:
         self.grid, self.shared = Grid.of(x), x.dim() == 4
         self.x, self.x_token = token_layout(x)
         self.gate: Tensor | None = None
@@ -61,7 +78,7 @@ class _Call:
         self.taps = weight.shape[1]
         channels = self.grid.channels
         self.held = min(
-            (4, 2, 1), key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
+            holds, key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
         )
         columns = -(-channels // (32 * self.held))
         self.warps = choose_warps(columns)
@@ -148,36 +165,41 @@ def convs_backward(
     """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own."""
     if not _serves(x):
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
-    call = _Call(x, gate, weight, bias)
-    walks = [get_direction(name) for name in directions] if grad_y.numel() else []
-    axes = [axis for axis in (2, 1) if any(walk.axis == axis for walk in walks)]
-    blocks = WARPS_AT_ONCE[gate is not None] // call.warps
+    turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
+    warps = WARPS_AT_ONCE[gate is not None, max((turn.senses for turn in turns), default=1)]
+    call = _Call(x, gate, weight, bias, warps)
+    blocks = warps[call.held] // call.warps
     most = max(1, multiprocessors(x.device) * blocks // call.groups)
-    rows = [min(call.lanes(axis), most) for axis in axes]
+    rows = [min(sum(call.lanes(walk.axis) for walk in turn.walks), most) for turn in turns]
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     grad_gate = None if gate is None else torch.empty(gate.shape, dtype=x.dtype, device=x.device)
     grad_weight = weight.new_empty((sum(rows), *weight.shape))
     grad_bias = weight.new_empty((sum(rows), weight.shape[0]))
     grad_y = grad_y.contiguous()
-    for turn, axis in enumerate(axes):
-        first, last = sum(rows[:turn]), sum(rows[: turn + 1])
-        members = [k for k, walk in enumerate(walks) if walk.axis == axis]
-        steps = even_parts(call.length(axis), STEPS_BACKWARD[gate is not None])
+    for i, turn in enumerate(turns):
+        first, last = sum(rows[:i]), sum(rows[: i + 1])
         parts = (grad_weight[first:last], grad_bias[first:last])
+        lengths = [call.length(walk.axis) for walk in turn.walks]
+        steps = even_parts(max(lengths), STEPS_BACKWARD)
+        how = dict(
+            SENSES=turn.senses,
+            ADDS=i > 0,
+            WHOLE_LANES=all(length % steps == 0 for length in lengths),
+            BLOCKS=blocks,
+        )
         launch(
             Launch(
                 'conv_backward.cu',
-                call.definitions(steps, grad_y, grad_x, BLOCKS=blocks),
-                (rows[turn], call.groups),
+                call.definitions(steps, grad_y, grad_x, **how),
+                (rows[i], call.groups),
                 32 * call.warps,
                 0,
                 (
                     call.arguments(),
                     ctypes.c_void_p(address(grad_y)),
                     ConvGradients(*map(address, (grad_x, grad_gate, *parts))),
-                    make_map(call.grid, [walks[k] for k in members]),
-                    ctypes.c_uint(sum(k << 4 * i for i, k in enumerate(members))),
-                    ctypes.c_int(turn > 0),
+                    make_map(call.grid, turn.walks),
+                    turn.positions,
                 ),
             ),
             x.device,

@@ -223,10 +223,25 @@ def test_conv_sizes(grid, taps):
 @needs_a_device
 @pytest.mark.parametrize('dtype', TOLERANCE)
 def test_conv_dtypes(dtype):
-    compare_conv((1, 4, 6), 16, True, 0, ['left', 'down'], dtype)
+    compare_conv((1, 4, 6), 16, True, 0, ['left', 'right', 'down'], dtype)
 
 
-def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, taps=4):
+@needs_a_device
+@pytest.mark.parametrize('grid', [(2, 1, 2), (1, 5, 14), (1, 17, 15)])
+@pytest.mark.parametrize(('gated', 'maps'), [(False, 0), (True, 4)])
+def test_conv_both_ways_at_once(grid, gated, maps):
+    """Lanes shorter than the taps, of whole stretches and of others."""
+    compare_conv(grid, 37, gated, maps, CORNERS, bias=False)
+
+
+@needs_a_device
+@pytest.mark.parametrize('directions', [['left'] * 2 + ['right'], ['down', 'right'] * 2])
+@pytest.mark.parametrize(('gated', 'maps'), [(True, 0), (True, 1), (False, 1)])
+def test_conv_directions_that_come_twice(directions, gated, maps):
+    compare_conv((1, 3, 7), 70, gated, maps * len(directions), directions)
+
+
+def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, taps=4, bias=True):
     generator = torch.Generator().manual_seed(0)
 
     def normal(*size):
@@ -235,7 +250,8 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
     both = normal(*grid, 2 * channels).to(dtype)
     x, gate = both.chunk(2, -1)
     x = normal(maps, *grid, channels).to(dtype) if maps else x
-    tensors = [x, gate if gated else None, normal(channels, taps) / 2, normal(channels)]
+    tensors = [x, gate if gated else None, normal(channels, taps) / 2]
+    tensors.append(normal(channels) if bias else None)
     given = [None if t is None else t.to(DEVICE) for t in tensors]
     grad_y = normal(len(directions), *grid, channels).to(dtype)
     y = convs_forward(*given, directions, launch=LAUNCH)
@@ -243,6 +259,7 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
         grad_y.to(DEVICE), *given, directions, launch=LAUNCH
     )
     gradients = [*of_maps, *sum_rows([of_weight, of_bias], launch=LAUNCH)]
+    assert [g is None for g in gradients] == [t is None for t in tensors]
 
     leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
     x, gate, weight, bias = leaves

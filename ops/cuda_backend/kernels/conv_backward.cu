@@ -1,15 +1,11 @@
-// Gradients of y[k] = silu(conv_k(x[k] * silu(gate))), in several directions along one axis.
+// Gradients of y[k] = silu(conv_k(x[k] * silu(gate))).
+//
+// At token t, a walk has the inputs from t - WAIT to t in its window. These are what output t of the
+// direction along it sees, and what output t - WAIT of the opposite direction does, whose taps are
+// the other way round: one walk serves both.
 //
 // Given to the compiler besides: BLOCKS that a multiprocessor has to have room for.
-#include "conv.cuh"
-
-// Steps that an input waits until every tap has seen it.
-constexpr int WAIT = TAPS - 1;
-
-struct ConvGradients {
-  NUMBER *x, *gate;
-  float *weight, *bias;
-};
+#include "conv_walk.cuh"
 
 // A thread's sums over all its lanes.
 struct ConvSums {
@@ -17,195 +13,124 @@ struct ConvSums {
   Channels bias;
 };
 
-// What is under way of a stretch: the inputs of WAIT steps before it and of its own.
-struct Stretch {
-  Held x[WAIT + STEPS], gate[WAIT + STEPS];
-  float opening[WAIT + STEPS][CHANNELS_HELD];  // sigmoid of the gate
+// The last inputs of a walk, and what the taps that have seen them leave them of gradients.
+struct Windows {
+  Taps inputs[INPUTS] = {}, grads[INPUTS] = {};
 
-  DEVICE void begin() {
+  // The input of a token, number `i` of the stretch, enters.
+  DEVICE void enter(Stretch& now, int i) {
 #pragma unroll
-    for (int i = 0; i < WAIT; ++i) {
-      x[i].clear();
-      gate[i].clear();
+    for (int s = 0; s < INPUTS; ++s) now.x[s][i].get(inputs[s][WAIT]);
+    if (!HAS_GATE) return;
+    Channels gate;
+    now.gate[i].get(gate);
 #pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) opening[i][c] = 0.f;
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+      now.opening[i][c] = sigmoid(gate[c]);
+#pragma unroll
+      for (int s = 0; s < INPUTS; ++s) inputs[s][WAIT][c] *= gate[c] * now.opening[i][c];
     }
   }
 
-  // The end of a stretch is what goes before the next.
-  DEVICE void move_on() {
+  // The first one, which every tap has seen now, leaves, and with it its gradient.
+  DEVICE void leave(Channels (&grad)[INPUTS]) {
 #pragma unroll
-    for (int i = 0; i < WAIT; ++i) {
-      x[i] = x[i + STEPS];
-      gate[i] = gate[i + STEPS];
+    for (int s = 0; s < INPUTS; ++s) {
 #pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) opening[i][c] = opening[i + STEPS][c];
+      for (int c = 0; c < CHANNELS_HELD; ++c) {
+        grad[s][c] = grads[s][0][c];
+#pragma unroll
+        for (int i = 0; i < WAIT; ++i) {
+          inputs[s][i][c] = inputs[s][i + 1][c];
+          grads[s][i][c] = grads[s][i + 1][c];
+        }
+        inputs[s][WAIT][c] = grads[s][WAIT][c] = 0.f;
+      }
     }
   }
 };
 
-// The gradient in front of the SiLU, which ends the walk through a step's output.
-DEVICE void through_silu(Channels& grad, const Taps& window, const Taps& taps,
-                         const Channels& bias) {
+// Add what an output that sees the window gives to the gradients: of the direction along the walk, or
+// the `OPPOSITE` one.
+template <bool OPPOSITE>
+DEVICE void add_output(Windows& windows, ConvSums& sums, const Held& dy, const Taps& taps,
+                       const Channels& bias) {
+  constexpr int INPUT = OPPOSITE ? INPUTS - 1 : 0;
+  Channels grad;
+  dy.get(grad);
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) {
     float linear = bias[c];
 #pragma unroll
-    for (int tap = 0; tap < TAPS; ++tap) linear += taps[tap][c] * window[tap][c];
+    for (int i = 0; i < TAPS; ++i) {
+      linear += taps[OPPOSITE ? WAIT - i : i][c] * windows.inputs[INPUT][i][c];
+    }
     grad[c] *= silu_grad(linear, sigmoid(linear));
-  }
-}
-
-// Add a step's gradient to the taps', and to those of the inputs that its taps see.
-DEVICE void through_taps(Taps& pending, ConvSums& sums, const Channels& grad, const Taps& window,
-                         const Taps& taps) {
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) {
     sums.bias[c] += grad[c];
 #pragma unroll
-    for (int tap = 0; tap < TAPS; ++tap) {
-      sums.weight[tap][c] += grad[c] * window[tap][c];
-      pending[tap][c] += grad[c] * taps[tap][c];
+    for (int i = 0; i < TAPS; ++i) {
+      int tap = OPPOSITE ? WAIT - i : i;
+      sums.weight[tap][c] += grad[c] * windows.inputs[INPUT][i][c];
+      windows.grads[INPUT][i][c] += grad[c] * taps[tap][c];
     }
   }
 }
 
-DEVICE void shift(Taps& values) {
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) {
-#pragma unroll
-    for (int tap = 0; tap + 1 < TAPS; ++tap) values[tap][c] = values[tap + 1][c];
-    values[TAPS - 1][c] = 0.f;
-  }
-}
-
-// Where a thread leaves the gradients of a lane's inputs, and finds what is there `again` to be added
-// to.
-struct Leaving {
-  NUMBER *grad_x, *grad_gate;
-  int step, length;
-  bool again;
-
-  DEVICE bool is_inside(int t) const { return t >= 0 && t < length; }
-
-  DEVICE void load(Held& before_x, Held& before_gate, int t, const ChannelPlace& place) const {
-    bool added = again && is_inside(t);
-    if (SHARED_X) place.load(before_x, grad_x + t * step, added);
-    if (HAS_GATE) place.load(before_gate, grad_gate + t * step, added);
-  }
-
-  // Store the gradient of token t, which its taps have left in `out`; its own x, gate and the gate's
-  // opening are number `i` of the stretch.
-  DEVICE void store(Channels& out, const Stretch& now, int i, const Held& before_x,
-                    const Held& before_gate, int t, const ChannelPlace& place) const {
-    Channels gate, x;
-    if (HAS_GATE) {
-      Channels to_gate;
-      before_gate.get(to_gate);
-      now.gate[i].get(gate);
-      now.x[i].get(x);
-#pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) {
-        to_gate[c] += out[c] * x[c] * silu_grad(gate[c], now.opening[i][c]);
-        out[c] *= gate[c] * now.opening[i][c];
-      }
-      place.store(grad_gate + t * step, to_gate, is_inside(t));
-    }
-    if (SHARED_X) {
-      before_x.get(x);
-#pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) out[c] += x[c];
-    }
-    place.store(grad_x + t * step, out, is_inside(t));
-  }
-};
-
-// A walk over one lane. `again`: what the directions share has been written, and is added to.
-DEVICE void walk_lane(const Conv& conv, const NUMBER* grad_y, const ConvGradients& grads,
-                      const Map& map, const Lane& lane, const ChannelPlace& place, bool again,
+// A walk over one lane, and WAIT steps further: until the last input has left.
+DEVICE void walk_lane(Reading reading, Leaving leaving, int length, const ChannelPlace& place,
                       const Taps& taps, const Channels& bias, ConvSums& sums) {
-  InputWalk walk(conv, map, lane, place);
-  int step = lane.step * map.channels;
-  long long shared = lane.entry * map.channels + place.channel;
-  long long own = lane.k * map.tokens() * map.channels + shared;
-  const NUMBER* upstream = grad_y + own;
-  NUMBER* grad_gate = HAS_GATE ? grads.gate + shared : nullptr;
-  Leaving leaving = {grads.x + (SHARED_X ? shared : own), grad_gate, step, lane.length, again};
-
   Stretch now;
   now.begin();
-  Taps window = {}, pending = {};
-  Held last_x[WAIT > 0 ? WAIT : 1], last_gate[WAIT > 0 ? WAIT : 1];
+  Windows windows;
+  Channels grad[INPUTS];
   int start = 0;
-  for (; start < lane.length; start += STEPS) {
-    Held dy[STEPS], before_x[STEPS], before_gate[STEPS];
+  for (; start < length; start += STEPS) {
+    reading.next(now, place);
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
-      int t = start + j;
-      bool there = t < lane.length;
-      place.load(now.x[WAIT + j], walk.x + t * walk.x_step, there);
-      if (HAS_GATE) place.load(now.gate[WAIT + j], walk.gate + t * walk.gate_step, there);
-      place.load(dy[j], upstream + t * step, there);
-      leaving.load(before_x[j], before_gate[j], t - WAIT, place);
-    }
-    if (start + STEPS >= lane.length) {
-#pragma unroll
-      for (int i = 0; i < WAIT; ++i) {
-        leaving.load(last_x[i], last_gate[i], start + STEPS + i - WAIT, place);
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < STEPS; ++j) {
-      Channels gate, grad;
-      now.x[WAIT + j].get(window[TAPS - 1]);
-      if (HAS_GATE) {
-        now.gate[WAIT + j].get(gate);
-#pragma unroll
-        for (int c = 0; c < CHANNELS_HELD; ++c) {
-          now.opening[WAIT + j][c] = sigmoid(gate[c]);
-          window[TAPS - 1][c] *= gate[c] * now.opening[WAIT + j][c];
-        }
-      }
-      dy[j].get(grad);
-      through_silu(grad, window, taps, bias);
-      through_taps(pending, sums, grad, window, taps);
-      // The input of WAIT steps ago has been seen by every tap now.
-      leaving.store(pending[0], now, j, before_x[j], before_gate[j], start + j - WAIT, place);
-      shift(window);
-      shift(pending);
+      int t = start + j - WAIT;  // the input that leaves
+      bool begun = j >= WAIT || t >= 0;
+      windows.enter(now, WAIT + j);
+      add_output<false>(windows, sums, now.dy[0][WAIT + j], taps, bias);
+      if (SENSES > 1 && begun) add_output<true>(windows, sums, now.dy[SENSES - 1][j], taps, bias);
+      windows.leave(grad);
+      leaving.next(grad, now, j, begun && (WHOLE_LANES || t < length), place);
     }
     now.move_on();
   }
 #pragma unroll
   for (int i = 0; i < WAIT; ++i) {
-    leaving.store(pending[0], now, i, last_x[i], last_gate[i], start + i - WAIT, place);
-    shift(pending);
+    int t = start + i - WAIT;
+    if (SENSES > 1) add_output<true>(windows, sums, now.dy[SENSES - 1][i], taps, bias);
+    windows.leave(grad);
+    leaving.next(grad, now, i, t >= 0 && t < length, place);
   }
 }
 
-// Grid: (any number of blocks, which share out the lanes; groups of WARPS warps along the
-// channels). All directions of the map walk along one axis. A warp walks along its lanes in all of
-// them, so that what they share is added up in order.
+// Grid: (any number of blocks, which share out the lanes of the map's directions; groups of WARPS
+// warps along the channels). A launch has several directions where they share nothing, or else one,
+// and the opposite one with it if SENSES is two.
 //
 // Shapes: grad_y (K, tokens, E); x, gate, weight, bias as in the forward kernel; grad_x
-// (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E). `numbers` has K's position
-// among all directions for each of this launch's, four bits each. `adds`: whether launches for the
-// other axis have written what is shared. Partial sums, to be summed over their first axis:
-// grad_weight (grid.x, E, TAPS), grad_bias (grid.x, E).
+// (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E). Partial sums, to be summed over
+// their first axis: grad_weight (grid.x, E, TAPS), grad_bias (grid.x, E).
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
-    conv_backward(Conv conv, const NUMBER* grad_y, ConvGradients grads, Map map, unsigned numbers,
-                  int adds) {
+    conv_backward(Conv conv, const NUMBER* grad_y, ConvGradients grads, Map map,
+                  Positions positions) {
   ChannelPlace place = find_place(map);
   Taps taps;
   Channels bias;
   load_taps(taps, bias, conv, place);
   ConvSums sums = {};
-  for (int unit = blockIdx.x; unit < map.lanes(0); unit += gridDim.x) {
-    for (int i = 0; i < map.directions; ++i) {
-      Lane lane = find_lane(map, i * map.lanes(0) + unit);
-      lane.k = numbers >> 4 * i & 15;
-      walk_lane(conv, grad_y, grads, map, lane, place, adds || i > 0, taps, bias, sums);
-    }
+  int lanes = 0;
+  for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
+  for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
+    // What the launch before has left last is still in the cache.
+    Lane lane = find_lane(map, ADDS ? lanes - 1 - unit : unit);
+    Reading reading;
+    Leaving leaving;
+    begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);
+    walk_lane(reading, leaving, lane.length, place, taps, bias, sums);
   }
   long long row = (long long)blockIdx.x * place.channels + place.channel;
 #pragma unroll

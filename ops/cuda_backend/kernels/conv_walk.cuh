@@ -1,0 +1,176 @@
+// What a walk of the convolution's backward pass reads and leaves behind, stretch by stretch.
+//
+// Given to the compiler besides what conv.cuh needs: SENSES, how many directions a walk serves: the
+// one along it, or the opposite one too; ADDS, whether to add to what other launches have left of the
+// gradients that directions share; WHOLE_LANES, whether all lanes are whole stretches.
+#pragma once
+
+#include "conv.cuh"
+
+// Steps that an input waits until every tap has seen it.
+constexpr int WAIT = TAPS - 1;
+// Maps of inputs: directions may share one.
+constexpr int INPUTS = SHARED_X ? 1 : SENSES;
+constexpr bool ADDS_TO_X = ADDS && SHARED_X, ADDS_TO_GATE = ADDS && HAS_GATE;
+
+struct ConvGradients {
+  NUMBER *x, *gate;
+  float *weight, *bias;
+};
+
+// What is under way of a stretch: of the WAIT tokens before it and of its own.
+struct Stretch {
+  typedef Held Row[WAIT + STEPS];
+  Row x[INPUTS], gate, dy[SENSES], before_x, before_gate;
+  float opening[WAIT + STEPS][CHANNELS_HELD];  // sigmoid of the gate
+
+  DEVICE void begin() {
+    each_row([](Row& row) {
+#pragma unroll
+      for (int i = 0; i < WAIT; ++i) row[i].clear();
+    });
+#pragma unroll
+    for (int i = 0; i < WAIT; ++i) {
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) opening[i][c] = 0.f;
+    }
+  }
+
+  // The end of a stretch is what goes before the next.
+  DEVICE void move_on() {
+    each_row([](Row& row) {
+#pragma unroll
+      for (int i = 0; i < WAIT; ++i) row[i] = row[i + STEPS];
+    });
+#pragma unroll
+    for (int i = 0; i < WAIT; ++i) {
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) opening[i][c] = opening[i + STEPS][c];
+    }
+  }
+
+ private:
+  template <typename Function>
+  DEVICE void each_row(Function function) {
+#pragma unroll
+    for (int s = 0; s < INPUTS; ++s) function(x[s]);
+#pragma unroll
+    for (int s = 0; s < SENSES; ++s) function(dy[s]);
+    function(gate);
+    function(before_x);
+    function(before_gate);
+  }
+};
+
+// Where a thread finds what its walk reads next. Addresses that move cost an instruction each, those
+// worked out for every token four.
+struct Reading {
+  const NUMBER *x[INPUTS], *gate, *dy[SENSES], *before_x, *before_gate;
+  int x_step, gate_step, step, left;
+
+  // Begin to load the next stretch.
+  DEVICE void next(Stretch& now, const ChannelPlace& place) {
+#pragma unroll
+    for (int i = WAIT; i < WAIT + STEPS; ++i) {
+      bool there = WHOLE_LANES || i - WAIT < left;
+#pragma unroll
+      for (int s = 0; s < INPUTS; ++s) load(now.x[s][i], x[s], x_step, there, place);
+      if (HAS_GATE) load(now.gate[i], gate, gate_step, there, place);
+#pragma unroll
+      for (int s = 0; s < SENSES; ++s) load(now.dy[s][i], dy[s], step, there, place);
+      if (ADDS_TO_X) load(now.before_x[i], before_x, step, there, place);
+      if (ADDS_TO_GATE) load(now.before_gate[i], before_gate, step, there, place);
+    }
+    left -= STEPS;
+  }
+
+ private:
+  DEVICE static void load(Held& out, const NUMBER*& from, int distance, bool there,
+                          const ChannelPlace& place) {
+    place.load(out, from, there);
+    from += distance;
+  }
+};
+
+// Where it leaves the gradients of inputs, WAIT tokens behind what it has read.
+struct Leaving {
+  NUMBER *x[INPUTS], *gate;
+  int step;
+
+  // Leave those of an input, if it is `there`: `grad` is what its taps have left it, before the
+  // gate; it is number `i` of the stretch.
+  DEVICE void next(Channels (&grad)[INPUTS], const Stretch& now, int i, bool there,
+                   const ChannelPlace& place) {
+    if (HAS_GATE) through_gate(grad, now, i, there, place);
+    if (ADDS_TO_X) add(grad[0], now.before_x[i]);
+#pragma unroll
+    for (int s = 0; s < INPUTS; ++s) store(x[s], grad[s], there, place);
+  }
+
+ private:
+  DEVICE void through_gate(Channels (&grad)[INPUTS], const Stretch& now, int i, bool there,
+                           const ChannelPlace& place) {
+    Channels gates, to_gate = {};
+    now.gate[i].get(gates);
+#pragma unroll
+    for (int s = 0; s < INPUTS; ++s) {
+      Channels inputs;
+      now.x[s][i].get(inputs);
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) {
+        to_gate[c] += grad[s][c] * inputs[c];
+        grad[s][c] *= gates[c] * now.opening[i][c];
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) to_gate[c] *= silu_grad(gates[c], now.opening[i][c]);
+    if (ADDS_TO_GATE) add(to_gate, now.before_gate[i]);
+    store(gate, to_gate, there, place);
+  }
+
+  DEVICE static void add(Channels& grad, const Held& before) {
+    Channels others;
+    before.get(others);
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) grad[c] += others[c];
+  }
+
+  DEVICE void store(NUMBER*& to, const Channels& grad, bool there,
+                    const ChannelPlace& place) const {
+    place.store(to, grad, there);
+    to += step;
+  }
+};
+
+// Positions, among all directions, of the first one that a launch walks along (others follow it), and
+// of the opposite one that it serves too.
+struct Positions {
+  int first, opposite;
+};
+
+// Begin to read and to leave at the start of a lane.
+DEVICE void begin_walk(Reading& reading, Leaving& leaving, const Conv& conv, const NUMBER* grad_y,
+                       const ConvGradients& grads, const Map& map, Lane lane,
+                       const Positions& positions, const ChannelPlace& place) {
+  int step = lane.step * map.channels, along = positions.first + lane.k;
+  long long shared = lane.entry * map.channels + place.channel, back = (long long)WAIT * step;
+#pragma unroll
+  for (int s = 0; s < SENSES; ++s) {
+    lane.k = s ? positions.opposite : along;
+    long long own = lane.k * map.tokens() * map.channels + shared;
+    InputWalk input(conv, map, lane, place);
+    reading.gate = input.gate;
+    reading.x_step = input.x_step;
+    reading.gate_step = input.gate_step;
+    reading.dy[s] = grad_y + own;
+    if (s < INPUTS) {
+      reading.x[s] = input.x;
+      leaving.x[s] = grads.x + (SHARED_X ? shared : own) - back;
+    }
+  }
+  reading.before_x = grads.x + shared;
+  reading.before_gate = HAS_GATE ? grads.gate + shared : nullptr;
+  leaving.gate = HAS_GATE ? grads.gate + shared - back : nullptr;
+  reading.step = leaving.step = step;
+  reading.left = lane.length;
+}
