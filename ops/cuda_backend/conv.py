@@ -13,7 +13,7 @@ from ..triton_backend.layout import Grid, even_parts, token_layout
 from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
-__all__ = ['convs_backward', 'convs_forward']
+__all__ = ['Conv', 'convs_backward', 'convs_forward', 'serves']
 
 STEPS = 7
 """Tokens whose loads a thread has under way together, at most, in the forward kernel."""
@@ -98,7 +98,8 @@ class _Call:
         return self.grid.tokens // self.length(axis)
 
 
-def _serves(x: Tensor) -> bool:
+def serves(x: Tensor) -> bool:
+    """Whether the CUDA C++ of the convolution does."""
     return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
 
 
@@ -111,7 +112,7 @@ def convs_forward(
     launch: Launcher = launch,
 ) -> Tensor:
     """See :func:`mmv2m.ops.triton_backend.conv.convs_forward`; huge images are its own."""
-    if not _serves(x):
+    if not serves(x):
         return triton_conv.convs_forward(x, gate, weight, bias, directions)
     walks = [get_direction(name) for name in directions]
     y = torch.empty((len(walks), *x.shape[-4:]), dtype=x.dtype, device=x.device)
@@ -146,7 +147,7 @@ def convs_backward(
     launch: Launcher = launch,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own."""
-    if not _serves(x):
+    if not serves(x):
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
     call = _Call(x, gate, weight, bias)
     walks = [get_direction(name) for name in directions] if grad_y.numel() else []
