@@ -43,16 +43,28 @@ DEVICE void fill(Filters& filters, const Conv& conv) {
   }
 }
 
-// All segments of the maps: of every lane as many as the longest one has.
+// How the maps are cut: every lane into as many segments as the longest one has. They are numbered
+// image by image, through all directions, so that what these share comes from memory once.
 struct Cut {
-  int of_lane, all;
+  int of_lane, lanes_of_image, all;
 
-  DEVICE explicit Cut(const Map& map) : of_lane(1), all(0) {
+  DEVICE explicit Cut(const Map& map) : of_lane(1), lanes_of_image(0) {
     for (int k = 0; k < map.directions; ++k) {
       of_lane = max(of_lane, (map.length(k) + TOKENS_HELD - 1) / TOKENS_HELD);
-      all += map.lanes(k);
+      lanes_of_image += lanes(map, k);
     }
-    all *= of_lane;
+    all = map.batch * lanes_of_image * of_lane;
+  }
+  DEVICE static int lanes(const Map& map, int k) {
+    return map.is_along_h(k) ? map.width : map.height;
+  }
+  DEVICE Lane lane_of(const Map& map, int segment) const {
+    int lane = segment / of_lane, image = lane / lanes_of_image, before = 0, k = 0;
+    for (lane %= lanes_of_image; lane >= lanes(map, k); ++k) {
+      lane -= lanes(map, k);
+      before += map.lanes(k);
+    }
+    return find_lane(map, before + image * lanes(map, k) + lane);
   }
 };
 
@@ -64,7 +76,7 @@ struct Segment {
   InputWalk input;
 
   DEVICE Segment(const Conv& conv, const Map& map, const Cut& cut, int number, const Place& place)
-      : Segment(conv, map, find_lane(map, min(number, cut.all - 1) / cut.of_lane),
+      : Segment(conv, map, cut.lane_of(map, min(number, cut.all - 1)),
                 number < cut.all ? number % cut.of_lane * TOKENS_HELD : map.height + map.width,
                 place) {}
 
