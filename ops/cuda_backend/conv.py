@@ -14,7 +14,7 @@ from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_re
 from .conv_turns import plan_turns
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
-__all__ = ['convs_backward', 'convs_forward']
+__all__ = ['Conv', 'convs_backward', 'convs_forward', 'serves']
 
 STEPS = 7
 """Tokens whose loads a thread has under way together, at most, in the forward kernel."""
@@ -115,7 +115,8 @@ class _Call:
         return self.grid.tokens // self.length(axis)
 
 
-def _serves(x: Tensor) -> bool:
+def serves(x: Tensor) -> bool:
+    """Whether the CUDA C++ of the convolution does."""
     return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
 
 
@@ -128,7 +129,7 @@ def convs_forward(
     launch: Launcher = launch,
 ) -> Tensor:
     """See :func:`mmv2m.ops.triton_backend.conv.convs_forward`; huge images are its own."""
-    if not _serves(x):
+    if not serves(x):
         return triton_conv.convs_forward(x, gate, weight, bias, directions)
     walks = [get_direction(name) for name in directions]
     y = torch.empty((len(walks), *x.shape[-4:]), dtype=x.dtype, device=x.device)
@@ -163,7 +164,7 @@ def convs_backward(
     launch: Launcher = launch,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
     """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own."""
-    if not _serves(x):
+    if not serves(x):
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
     turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
     warps = WARPS_AT_ONCE[gate is not None, max((turn.senses for turn in turns), default=1)]

@@ -5,6 +5,7 @@ from functools import partial
 from ..triton_backend import gate, gelu, norm, single, ssm
 from ..triton_backend.kernel_set import TRITON
 from .conv import convs_backward, convs_forward
+from .conv_projection import convs_project
 from .projection import project
 from .replay import replayed
 from .scan_backward import scans_backward
@@ -32,6 +33,7 @@ CUDA = TRITON._replace(
     convs_forward=convs_forward,
     convs_backward=convs_backward,
     project=project,
+    convs_project=convs_project,
     scans_forward=scans_forward,
     scans_backward=scans_backward,
     sum_rows=sum_rows,

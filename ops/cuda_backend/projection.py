@@ -1,7 +1,9 @@
 """The projection of tokens in CUDA C++: its arguments, and its launch."""
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,15 @@ from ..triton_backend.projection import Projected, Sizes
 from .arguments import NUMBERS, loads_at_once
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
-__all__ = ['project']
+__all__ = [
+    'GROUP',
+    'Projection',
+    'choose_warps',
+    'definitions',
+    'project',
+    'serves',
+    'shared_bytes',
+]
 
 GROUP, TILE, PART = 32, 16, 16
 """Channels, tokens and outputs that a warp works on together."""
@@ -24,14 +34,16 @@ AHEAD = 4
 WARPS = {3: 24, 6: 16, 12: 12}
 """Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
 
+Layouts = Sequence[tuple[Tensor | None, int]]
+"""Maps, each with the elements between its tokens; None for one that is not there."""
+
 
 class Projection(ctypes.Structure):
-    """``Projection`` in projection.cu."""
+    """``Projection`` in projection.cuh."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ('x', 'weight', 'dt_weight', 'dt_bias')),
+        *((name, ctypes.c_void_p) for name in ('weight', 'dt_weight', 'dt_bias')),
         *((name, ctypes.c_void_p) for name in ('low_rank', 'delta', 'sides')),
-        ('tokens', ctypes.c_int),
     ]
 
 
@@ -54,46 +66,72 @@ def project(
     """
     weight, dt_weight = weight.contiguous(), dt_weight.contiguous()
     sizes = Sizes.of(x, weight, dt_weight, states)
-    if not _serves(sizes, x, weight, dt_weight, dt_bias):
-        return triton_projection.project(x, weight, dt_weight, dt_bias, states)
+    parameters = (weight, dt_weight, dt_bias)
+    if not serves(sizes, [(x, sizes.channels)], parameters, WARPS):
+        return triton_projection.project(x, *parameters, states)
     results = sizes.allocate(x)
     if sizes.tokens:
-        warps = _choose_warps(sizes)
-        pointers = map(address, (x, weight, dt_weight, dt_bias, *results))
-        definitions = dict(
-            NUMBER=NUMBERS[x.dtype],
-            CHANNELS=sizes.channels,
-            RANK=sizes.rank,
-            STATES=states,
-            PADDED=sizes.padded,
-            SIDES=sizes.sides,
-            AHEAD=even_parts(-(-sizes.channels // GROUP), AHEAD),
-            WARPS=warps,
-        )
+        warps = choose_warps(sizes, WARPS)
+        ahead = even_parts(-(-sizes.channels // GROUP), AHEAD)
         launch(
             Launch(
                 'projection.cu',
-                tuple(definitions.items()),
+                (*definitions(sizes, x.dtype), ('AHEAD', ahead), ('WARPS', warps)),
                 (min(-(-sizes.tokens // TILE), multiprocessors(x.device)), 1),
                 32 * warps,
-                _shared_bytes(sizes),
-                (Projection(*pointers, sizes.tokens),),
+                shared_bytes(sizes),
+                (
+                    ctypes.c_void_p(address(x)),
+                    ctypes.c_int(sizes.tokens),
+                    Projection(*map(address, (*parameters, *results))),
+                ),
             ),
             x.device,
         )
     return sizes.projected(*results)
 
 
-def _serves(sizes: Sizes, x: Tensor, *parameters: Tensor) -> bool:
+def serves(
+    sizes: Sizes,
+    maps: Layouts,
+    parameters: Sequence[Tensor],
+    warps: dict[int, int],
+    more_shared_bytes: int = 0,
+) -> bool:
+    """Whether the CUDA C++ of the projection does; see :func:`project`.
+
+    Args:
+        sizes: Of the projection.
+        maps: What is read of the tokens.
+        parameters: The weight, contiguous, and others.
+        warps: Of a block, by parts up to which they have registers enough.
+        more_shared_bytes: What a block needs besides :func:`shared_bytes`.
+    """
+    x = maps[0][0]
     return (
-        x.dtype in (torch.bfloat16, torch.float16)
+        x is not None
+        and x.dtype in (torch.bfloat16, torch.float16)
         and all(p.dtype == torch.float32 for p in parameters)
-        and loads_at_once(8, [(x, sizes.channels)])
+        and sizes.channels % 8 == 0
+        and loads_at_once(8, maps)
         and loads_at_once(4, [(parameters[0], sizes.channels)])
-        and sum(_parts(sizes)) <= max(WARPS)
-        and _shared_bytes(sizes) <= _most_shared_bytes(x.device)
+        and sum(_parts(sizes)) <= max(warps)
+        and shared_bytes(sizes) + more_shared_bytes <= _most_shared_bytes(x.device)
         and sizes.tokens < 2**30
     )
+
+
+def definitions(sizes: Sizes, dtype: torch.dtype) -> tuple[tuple[str, Any], ...]:
+    """What projection.cuh is compiled for, but for the warps of a block."""
+    values = dict(
+        NUMBER=NUMBERS[dtype],
+        CHANNELS=sizes.channels,
+        RANK=sizes.rank,
+        STATES=sizes.states,
+        PADDED=sizes.padded,
+        SIDES=sizes.sides,
+    )
+    return tuple(values.items())
 
 
 def _parts(sizes: Sizes) -> tuple[int, int]:
@@ -101,12 +139,13 @@ def _parts(sizes: Sizes) -> tuple[int, int]:
     return -(-sizes.rank // PART), -(-sizes.sides * sizes.padded // PART)
 
 
-def _choose_warps(sizes: Sizes) -> int:
-    return next(warps for parts, warps in WARPS.items() if sum(_parts(sizes)) <= parts)
+def choose_warps(sizes: Sizes, warps: dict[int, int]) -> int:
+    """Of those by parts, the warps that have registers enough."""
+    return next(count for parts, count in warps.items() if sum(_parts(sizes)) <= parts)
 
 
-def _shared_bytes(sizes: Sizes) -> int:
-    """The size of ``Weights`` in projection.cu."""
+def shared_bytes(sizes: Sizes) -> int:
+    """The size of ``Weights`` in projection.cuh."""
     of_rank, of_sides = _parts(sizes)
     words = PART * (of_rank + of_sides + of_rank)
     return -(-sizes.channels // GROUP) * GROUP * (2 * words + 4)

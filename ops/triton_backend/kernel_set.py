@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .conv import convs_backward, convs_forward
+from .conv_projection import convs_project
 from .projection import Projected, project
 from .scan import scans_forward
 from .scan_backward import scans_backward
@@ -20,9 +21,18 @@ class KernelSet(NamedTuple):
     convs_forward: Callable[..., Tensor]
     convs_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor | None]]
     project: Callable[..., Projected]
+    convs_project: Callable[..., tuple[Tensor, Projected]]
     scans_forward: Callable[..., Tensor]
     scans_backward: Callable[..., dict[str, Any]]
     sum_rows: SumRows
 
 
-TRITON = KernelSet(convs_forward, convs_backward, project, scans_forward, scans_backward, sum_rows)
+TRITON = KernelSet(
+    convs_forward,
+    convs_backward,
+    project,
+    convs_project,
+    scans_forward,
+    scans_backward,
+    sum_rows,
+)

@@ -78,25 +78,21 @@ def _scan_inputs(
     given: SSMTensors, directions: Sequence[str], projects: str, log_A: bool, kernels: KernelSet
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
-    maps = _conv_forward(given, directions, kernels)
-    low_rank, delta, sides = kernels.project(
-        maps, given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1]
-    )
+    conv = given.conv()
+    parameters = (given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1])
+    if conv is not None:
+        maps, projected = kernels.convs_project(*conv, directions, *parameters)
+    else:
+        # A copy only of what is no map a direction, or has gaps.
+        maps = given.x.expand(len(directions), *given.x.shape[-4:]).contiguous()
+        projected = kernels.project(maps, *parameters)
+    low_rank, delta, sides = projected
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
     inputs = ScanInputs(
         *(maps, delta, given.A, B, C, given.D, given.dt_bias, 'applied', directions, log_A)
     )
     return inputs, low_rank
-
-
-def _conv_forward(given: SSMTensors, directions: Sequence[str], kernels: KernelSet) -> Tensor:
-    """What is projected and scanned, (K, B, H, W, E): without a convolution ``x`` itself."""
-    conv = given.conv()
-    if conv is not None:
-        return kernels.convs_forward(*conv, directions)
-    # A copy only of what is no map a direction, or has gaps.
-    return given.x.expand(len(directions), *given.x.shape[-4:]).contiguous()
 
 
 def _conv_backward(

@@ -152,6 +152,22 @@ inline float exchange(float x, int mask) {
   return other;
 }
 
+template <typename T>
+T from_lane(T x, int lane) {
+  static_assert(sizeof(T) == sizeof(float));
+  int me = threadIdx.x;
+  std::memcpy(&emulation::exchanged[me], &x, sizeof x);
+  __syncwarp();
+  std::memcpy(&x, &emulation::exchanged[me / 32 * 32 + lane % 32], sizeof x);
+  __syncwarp();
+  return x;
+}
+inline bool any_in_warp(bool condition) {
+  bool any = condition;
+  for (int mask = 1; mask < 32; mask *= 2) any |= exchange(any, mask) != 0;
+  return any;
+}
+
 template <int BYTES>
 void copy_async(void* to, const void* from, bool wanted, bool there) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);

@@ -229,6 +229,20 @@ def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
     assert (forward.calls, backward.calls) == (2, 2)
 
 
+def test_ssm_in_half_precision(monkeypatch):
+    """Convolution and projection in one launch, whose arguments are structures of pointers."""
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.WARPS', {8: 1})
+    plain = partial(ssm.ssm_forward, kernels=KERNELS)
+    counted = Counted(plain)
+    run = replayed(counted)
+    inputs = make_ssm_inputs((1, 2, 5), 8, dtype=torch.bfloat16)
+    options = (['left', 'up'], 'input', 'none')
+    for turn in range(4):
+        tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
+        assert torch.equal(run(tensors, *options), plain(tensors, *options))
+    assert counted.calls == 2
+
+
 @pytest.mark.skipif(not ON_GPU, reason='no GPU')
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_all_operators_are_replayed(dtype, caplog):
@@ -244,6 +258,7 @@ def test_all_operators_are_replayed(dtype, caplog):
     sequence.update(A=(-sequence['A']).log(), x=sequence['x'].contiguous())
     calls = [
         (directional_ssm, leaves(make_ssm_inputs(dtype=dtype))),
+        (directional_ssm, leaves(make_ssm_inputs(channels=8, dtype=dtype))),
         (directional_ssm, dict(leaves(sequence), projects='both', log_A=True)),
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),

@@ -17,6 +17,7 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from mmv2m.ops.cuda_backend import conv as cuda_conv
+from mmv2m.ops.cuda_backend import conv_projection as cuda_conv_projection
 from mmv2m.ops.cuda_backend import projection as cuda_projection
 from mmv2m.ops.cuda_backend import scan_backward as cuda_scan_backward
 from mmv2m.ops.cuda_backend import scan_forward as cuda_scan_forward
@@ -74,10 +75,12 @@ class Mixer:
         first, second = (self.x, None, *self.conv), (self.maps, self.z, *self.conv)
         triton_back, cuda_back = scan_backward.scans_backward, cuda_scan_backward.scans_backward
         cuda_ahead = cuda_scan_forward.scans_forward
+        projects = (*self.projection, self.A.shape[1])
+        cuda_both = cuda_conv_projection.convs_project
         return {
             'conv forward 1': partial(conv.convs_forward, *first, DIRECTIONS[0]),
             'conv forward 2': partial(conv.convs_forward, *second, DIRECTIONS[1]),
-            'projection': partial(projection.project, self.maps, *self.projection, self.A.shape[1]),
+            'projection': partial(projection.project, self.maps, *projects),
             'scan forward 1': partial(scan.scans_forward, inputs[0]),
             'scan forward 2': partial(scan.scans_forward, inputs[1], sums=True),
             'gate forward': partial(gate.gate_forward, self.map, self.z),
@@ -93,9 +96,9 @@ class Mixer:
             'CUDA conv backward 2': partial(
                 cuda_conv.convs_backward, self.maps, *second, DIRECTIONS[1]
             ),
-            'CUDA projection': partial(
-                cuda_projection.project, self.maps, *self.projection, self.A.shape[1]
-            ),
+            'CUDA projection': partial(cuda_projection.project, self.maps, *projects),
+            'CUDA conv, projection 1': partial(cuda_both, *first, DIRECTIONS[0], *projects),
+            'CUDA conv, projection 2': partial(cuda_both, *second, DIRECTIONS[1], *projects),
             'CUDA scan forward 1': partial(cuda_ahead, inputs[0]),
             'CUDA scan forward 2': partial(cuda_ahead, inputs[1], sums=True),
             'CUDA scan backward 1': partial(cuda_back, self.maps, inputs[0]),
@@ -128,7 +131,7 @@ def main() -> None:
     print(f'{torch.cuda.get_device_name()}, {args.grid} tokens, E {args.channels}, N {args.states}')
     for name, run in mixer.kernels().items():
         microseconds = 1e3 * do_bench(run, warmup=20, rep=100, return_mode='median')
-        print(f'{name:22}{microseconds:9.0f} us', flush=True)
+        print(f'{name:23}{microseconds:9.0f} us', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-// What both passes of the convolution share: taps, gates, and walks by stretches of STEPS tokens,
-// whose loads are under way together.
+// What the kernels of the convolution share: taps, gates, and where a lane's input lies.
 //
-// Given to the compiler, beside what channels.cuh needs: NUMBER, the type of maps; TAPS; STEPS;
-// SHARED_X, whether one input serves all directions; HAS_GATE; HAS_BIAS; WARPS of a block.
+// Given to the compiler, beside what channels.cuh needs: NUMBER, the type of maps; TAPS; SHARED_X,
+// whether one input serves all directions; HAS_GATE; HAS_BIAS; WARPS of a block; but for the kernel
+// that projects too, STEPS, tokens whose loads a thread has under way together.
 #pragma once
 
 #include "channels.cuh"
@@ -32,6 +32,26 @@ DEVICE void load_taps(Taps& taps, Channels& bias, const Conv& conv, const Channe
     for (int tap = 0; tap < TAPS; ++tap) {
       taps[tap][c] = there ? conv.weight[(place.channel + c) * TAPS + tap] : 0.f;
     }
+  }
+}
+
+// x * silu(gate).
+template <int COUNT>
+DEVICE void open_gate(float (&x)[COUNT], const float (&gate)[COUNT]) {
+#pragma unroll
+  for (int c = 0; c < COUNT; ++c) x[c] *= gate[c] * sigmoid(gate[c]);
+}
+
+// What a lane's last TAPS - 1 inputs, and the current one behind them, make of the output.
+template <int COUNT>
+DEVICE void convolve(float (&out)[COUNT], const float (*window)[COUNT], const float (*taps)[COUNT],
+                     const float (&bias)[COUNT]) {
+#pragma unroll
+  for (int c = 0; c < COUNT; ++c) {
+    float linear = bias[c];
+#pragma unroll
+    for (int tap = 0; tap < TAPS; ++tap) linear += taps[tap][c] * window[tap][c];
+    out[c] = linear * sigmoid(linear);
   }
 }
 

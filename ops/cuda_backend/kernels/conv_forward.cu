@@ -2,18 +2,6 @@
 // y[k] = silu(conv_k(x[k] * silu(gate))) (V2M, Eq. 7-12).
 #include "conv.cuh"
 
-// What a lane's last TAPS - 1 inputs, and the current one behind them, make of the output.
-DEVICE void convolve(Channels& out, const float (&window)[TAPS][CHANNELS_HELD], const Taps& taps,
-                     const Channels& bias) {
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) {
-    float linear = bias[c];
-#pragma unroll
-    for (int tap = 0; tap < TAPS; ++tap) linear += taps[tap][c] * window[tap][c];
-    out[c] = linear * sigmoid(linear);
-  }
-}
-
 // A walk over one lane.
 DEVICE void walk_lane(const Conv& conv, NUMBER* y, const Map& map, const Lane& lane,
                       const ChannelPlace& place, const Taps& taps, const Channels& bias) {
@@ -35,8 +23,7 @@ DEVICE void walk_lane(const Conv& conv, NUMBER* y, const Map& map, const Lane& l
       inputs[j].get(window[TAPS - 1]);
       if (HAS_GATE) {
         gates[j].get(gate);
-#pragma unroll
-        for (int c = 0; c < CHANNELS_HELD; ++c) window[TAPS - 1][c] *= gate[c] * sigmoid(gate[c]);
+        open_gate(window[TAPS - 1], gate);
       }
       convolve(result, window, taps, bias);
       place.store(out + (start + j) * out_step, result, start + j < lane.length);

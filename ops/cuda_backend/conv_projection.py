@@ -1,0 +1,133 @@
+"""The convolutions and the projection of what they make in one kernel: arguments, and launch."""
+
+import ctypes
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..directions import Direction, get_direction
+from ..triton_backend.layout import Grid, token_layout
+from ..triton_backend.projection import Projected, Sizes
+from . import conv, projection
+from .arguments import make_map
+from .launch import Launch, Launcher, address, launch, multiprocessors
+from .projection import GROUP, Projection
+
+__all__ = ['convs_project']
+
+TOKENS_HELD = 4
+"""Tokens of a lane that a thread convolves; even."""
+
+SEGMENTS = 8
+"""Of so many tokens each, which a warp works on together."""
+
+CHANNELS_AT_ONCE = {False: 4, True: 2}
+"""Of a thread's 8 channels those that it convolves together, without and with a gate."""
+
+AHEAD = 1
+"""Groups of channels whose loads a thread has under way together."""
+
+WARPS = {2: 16, 5: 12, 8: 8}
+"""Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
+
+
+def convs_project(
+    x: Tensor,
+    gate: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    directions: Sequence[str],
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    states: int,
+    launch: Launcher = launch,
+) -> tuple[Tensor, Projected]:
+    """See :func:`mmv2m.ops.triton_backend.conv_projection.convs_project`.
+
+    The convolved map is written, but not read. What this does not serve, :func:`convs_forward` and
+    :func:`project` do, to the same bits: it takes what both of those do in CUDA C++; gates and maps
+    at multiples of 16 bytes; 2 to 5 taps; and the shared memory of the projection has to have room
+    for 4 bytes more for each tap and bias of a channel.
+    """
+    call = _Call(x, gate, weight, bias, directions, (x_proj, dt_proj, dt_bias), states)
+    if not call.is_served():
+        y = conv.convs_forward(x, gate, weight, bias, directions, launch=launch)
+        return y, projection.project(y, x_proj, dt_proj, dt_bias, states, launch=launch)
+    y = x.new_empty((len(directions), *call.grid))
+    results = call.sizes.allocate(y)
+    if call.sizes.tokens:
+        launch(call.launch(y, results), x.device)
+    return y, call.sizes.projected(*results)
+
+
+class _Call:
+    def __init__(
+        self,
+        x: Tensor,
+        gate: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        directions: Sequence[str],
+        parameters: tuple[Tensor, Tensor, Tensor],
+        states: int,
+    ) -> None:
+        self.grid, self.shared = Grid.of(x), x.dim() == 4
+        self.walks: list[Direction] = [get_direction(name) for name in directions]
+        self.x, self.x_token = token_layout(x)
+        self.gate: Tensor | None = None
+        self.gate_token = 0
+        if gate is not None:
+            self.gate, self.gate_token = token_layout(gate)
+        self.weight, self.bias, self.taps = weight.contiguous(), bias, weight.shape[1]
+        x_proj, dt_proj, dt_bias = parameters
+        self.parameters = (x_proj.contiguous(), dt_proj.contiguous(), dt_bias)
+        sizes = Sizes.of(x, x_proj, dt_proj, states)
+        self.sizes = sizes._replace(tokens=len(directions) * self.grid.tokens)
+
+    def is_served(self) -> bool:
+        maps = [(self.x, self.x_token), (self.gate, self.gate_token)]
+        return (
+            1 < self.taps <= TOKENS_HELD + 1
+            and conv.serves(self.x)
+            and projection.serves(
+                self.sizes, maps, self.parameters, WARPS, self._more_shared_bytes()
+            )
+        )
+
+    def _more_shared_bytes(self) -> int:
+        """The size of ``Filters`` in conv_projection.cu."""
+        return -(-self.sizes.channels // GROUP) * GROUP * 4 * (self.taps + 1)
+
+    def launch(self, y: Tensor, results: tuple[Tensor, Tensor, Tensor]) -> Launch:
+        gated, channels = self.gate is not None, self.sizes.channels
+        warps = projection.choose_warps(self.sizes, WARPS)
+        definitions = dict(
+            projection.definitions(self.sizes, y.dtype),
+            CHANNELS_HELD=8,
+            WHOLE_CHANNELS=channels % GROUP == 0,
+            VECTORS=True,
+            TAPS=self.taps,
+            SHARED_X=self.shared,
+            HAS_GATE=gated,
+            HAS_BIAS=self.bias is not None,
+            TOKENS_HELD=TOKENS_HELD,
+            CHANNELS_AT_ONCE=CHANNELS_AT_ONCE[gated],
+            AHEAD=AHEAD,
+            WARPS=warps,
+        )
+        turns = -(-self.sizes.tokens // (TOKENS_HELD * SEGMENTS))
+        pointers = map(address, (self.x, self.gate, self.weight, self.bias))
+        return Launch(
+            'conv_projection.cu',
+            tuple(definitions.items()),
+            (min(turns, multiprocessors(y.device)), 1),
+            32 * warps,
+            projection.shared_bytes(self.sizes) + self._more_shared_bytes(),
+            (
+                conv.Conv(*pointers, self.x_token, self.gate_token),
+                ctypes.c_void_p(address(y)),
+                Projection(*map(address, (*self.parameters, *results))),
+                make_map(self.grid, self.walks),
+            ),
+        )
