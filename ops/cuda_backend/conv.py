@@ -27,7 +27,7 @@ STEPS_BACKWARD = 7
 """Tokens whose loads are under way together in the backward kernel, likewise."""
 
 WARPS_AT_ONCE = {
-    (False, 1): {4: 16, 2: 28, 1: 40},
+    (False, 1): {2: 20, 1: 28},
     (False, 2): {2: 20, 1: 28},
     (True, 1): {4: 12, 2: 16, 1: 24},
     (True, 2): {2: 12, 1: 16},

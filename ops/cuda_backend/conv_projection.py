@@ -30,6 +30,10 @@ AHEAD = 1
 WARPS = {2: 16, 5: 12, 8: 8}
 """Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
 
+LEAST_UNITS = 16
+"""Of work for a warp, that a multiprocessor must have: with fewer, two kernels that share out more
+of them are faster than one (up to a third, on an H100)."""
+
 
 def convs_project(
     x: Tensor,
@@ -46,9 +50,9 @@ def convs_project(
     """See :func:`mmv2m.ops.triton_backend.conv_projection.convs_project`.
 
     The convolved map is written, but not read. What this does not serve, :func:`convs_forward` and
-    :func:`project` do, to the same bits: it takes what both of those do in CUDA C++; gates and maps
-    at multiples of 16 bytes; 2 to 5 taps; and the shared memory of the projection has to have room
-    for 4 bytes more for each tap and bias of a channel.
+    :func:`project` do, to the same bits: it takes what both of those do in CUDA C++, if that is
+    enough to fill the GPU; gates and maps at multiples of 16 bytes; 2 to 5 taps; and the shared
+    memory of the projection has to have room for 4 bytes more for each tap and bias of a channel.
     """
     call = _Call(x, gate, weight, bias, directions, (x_proj, dt_proj, dt_bias), states)
     if not call.is_served():
@@ -89,11 +93,16 @@ class _Call:
         maps = [(self.x, self.x_token), (self.gate, self.gate_token)]
         return (
             1 < self.taps <= TOKENS_HELD + 1
+            and self._units() >= LEAST_UNITS * multiprocessors(self.x.device)
             and conv.serves(self.x)
             and projection.serves(
                 self.sizes, maps, self.parameters, WARPS, self._more_shared_bytes()
             )
         )
+
+    def _units(self) -> int:
+        """Of work for a warp."""
+        return -(-self.sizes.tokens // (TOKENS_HELD * SEGMENTS))
 
     def _more_shared_bytes(self) -> int:
         """The size of ``Filters`` in conv_projection.cu."""
@@ -116,12 +125,11 @@ class _Call:
             AHEAD=AHEAD,
             WARPS=warps,
         )
-        turns = -(-self.sizes.tokens // (TOKENS_HELD * SEGMENTS))
         pointers = map(address, (self.x, self.gate, self.weight, self.bias))
         return Launch(
             'conv_projection.cu',
             tuple(definitions.items()),
-            (min(turns, multiprocessors(y.device)), 1),
+            (min(self._units(), multiprocessors(y.device)), 1),
             32 * warps,
             projection.shared_bytes(self.sizes) + self._more_shared_bytes(),
             (

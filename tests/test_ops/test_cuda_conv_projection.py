@@ -25,8 +25,9 @@ needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neithe
 
 
 @pytest.fixture(autouse=True)
-def few_warps(monkeypatch):
-    """Emulated threads are slow, and most would have no tokens."""
+def small_maps(monkeypatch):
+    """Are served too; and emulated threads are slow, and most would have no tokens."""
+    monkeypatch.setattr(conv_projection, 'LEAST_UNITS', 0)
     if not ON_GPU:
         monkeypatch.setattr(conv_projection, 'WARPS', {12: 2})
         monkeypatch.setattr(projection, 'WARPS', {12: 2})
@@ -211,6 +212,30 @@ def changed(number, change):
     return apply
 
 
+@pytest.fixture
+def steps(monkeypatch):
+    """Arguments of separate kernels, which are not launched."""
+    steps = []
+
+    def convs_forward(*args, launch):
+        steps.append(args)
+        return 'convolved'
+
+    def project(*args, launch):
+        steps.append(args)
+        return 'projected'
+
+    monkeypatch.setattr(conv_projection.conv, 'convs_forward', convs_forward)
+    monkeypatch.setattr(conv_projection.projection, 'project', project)
+    return steps
+
+
+def is_separate(steps, inputs, states=16):
+    result = conv_projection.convs_project(*inputs[:4], ['up'], *inputs[4:], states, launch=None)
+    expected = [(*inputs[:4], ['up']), ('convolved', *inputs[4:], states)]
+    return result == ('convolved', 'projected') and steps == expected
+
+
 @pytest.mark.parametrize(
     ('settings', 'change'),
     [
@@ -229,28 +254,26 @@ def changed(number, change):
         'states',
     ],
 )
-def test_what_separate_kernels_serve(settings, change, monkeypatch):
+def test_what_separate_kernels_serve(settings, change, steps, monkeypatch):
     """Of 1408 channels the projection alone has shared memory enough."""
     monkeypatch.setattr(projection, '_most_shared_bytes', lambda device: 227 * 1024)
-    steps = []
-
-    def convs_forward(*args, launch):
-        steps.append(args)
-        return 'convolved'
-
-    def project(*args, launch):
-        steps.append(args)
-        return 'projected'
-
-    monkeypatch.setattr(conv_projection.conv, 'convs_forward', convs_forward)
-    monkeypatch.setattr(conv_projection.projection, 'project', project)
     inputs = make_inputs((1, 2, 3), **dict(channels=32) | settings)
     if change:
         change(inputs)
-    states = settings.get('states', 16)
-    result = conv_projection.convs_project(*inputs[:4], ['up'], *inputs[4:], states, launch=None)
-    assert result == ('convolved', 'projected')
-    assert steps == [(*inputs[:4], ['up']), ('convolved', *inputs[4:], states)]
+    assert is_separate(steps, inputs, settings.get('states', 16))
+
+
+def test_separate_kernels_serve_what_does_not_fill_the_gpu(steps, monkeypatch):
+    monkeypatch.setattr(conv_projection, 'LEAST_UNITS', 2)
+    monkeypatch.setattr(conv_projection, 'multiprocessors', lambda device: 3)
+    tokens_held = conv_projection.TOKENS_HELD * conv_projection.SEGMENTS
+    assert is_separate(steps, make_inputs((1, 5, tokens_held), 32))
+    calls = []
+    enough = make_inputs((1, 6, tokens_held), 32)
+    conv_projection.convs_project(
+        *enough[:4], ['up'], *enough[4:], 16, launch=lambda call, device: calls.append(call)
+    )
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize('dtype', HALF_A_STEP)

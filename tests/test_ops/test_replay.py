@@ -232,6 +232,7 @@ def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
 def test_ssm_in_half_precision(monkeypatch):
     """Convolution and projection in one launch, whose arguments are structures of pointers."""
     monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.WARPS', {8: 1})
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.LEAST_UNITS', 0)
     plain = partial(ssm.ssm_forward, kernels=KERNELS)
     counted = Counted(plain)
     run = replayed(counted)
