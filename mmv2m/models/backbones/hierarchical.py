@@ -1,0 +1,119 @@
+"""What VMamba and EfficientVMamba have in common: their settings, and widths that double."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from mmengine.model import ModuleList, Sequential
+from torch import nn
+
+from .staged import LINEAR_INIT, StagedBackbone, drop_path_rates
+from .zoo import StagedArch, look_up_arch
+
+__all__ = ['HierarchicalBackbone']
+
+
+class HierarchicalBackbone(StagedBackbone):
+    """Four stages; from one to the next the resolution halves and the width doubles.
+
+    Any image size and aspect ratio goes in. A subclass names its :attr:`ARCH_ZOO` and builds the
+    parts.
+
+    Attributes:
+        ARCH_ZOO: What ``arch`` may be called.
+        arch: The sizes.
+
+    Args:
+        arch: A name or a dict of sizes: see the class. Defaults to ``'tiny'``.
+        in_channels: Channels of the image. Defaults to 3.
+        out_indices: Output after which stages, an int or a sequence; negative ones count from the
+            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_type: ``'avg_featmap'``, the mean over the map, (B, D); ``'featmap'``, the map,
+            (B, D, H, W); ``'raw'``, its tokens row by row, (B, L, D); ``'cls_token'``, as
+            ``'avg_featmap'``. Defaults to ``'avg_featmap'``.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
+        frozen_stages: -1: nothing frozen; 0: the stem; k: also the first k stages, set to eval
+            mode. Defaults to -1.
+        norm_eval: Keep BatchNorm layers, where there are any, in eval mode. Defaults to False.
+        with_cp: Recompute each block in the backward pass instead of keeping its activations.
+            Defaults to False.
+        norm_cfg: All norms but the BatchNorm layers that belong to convolutions. Defaults to
+            ``dict(type='SameDtypeLN')``.
+        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
+            distribution (0.02) for linear layers; the scans keep their own initialisation.
+
+    Raises:
+        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        TypeError: If there is no such setting.
+    """
+
+    ARCH_ZOO: ClassVar[Mapping[str, StagedArch]]
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = -1,
+        out_type: str = 'avg_featmap',
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        scan_backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        self.check_settings(
+            arch=arch,
+            in_channels=in_channels,
+            out_indices=out_indices,
+            out_type=out_type,
+            drop_path_rate=drop_path_rate,
+            frozen_stages=frozen_stages,
+            norm_cfg=norm_cfg,
+            scan_backend=scan_backend,
+        )
+        super().__init__(
+            in_channels,
+            out_indices,
+            out_type,
+            frozen_stages,
+            norm_eval,
+            with_cp,
+            init_cfg or LINEAR_INIT,
+        )
+        self.arch: Any = look_up_arch(arch, self.ARCH_ZOO)
+        self.norm_cfg = norm_cfg or dict(type='SameDtypeLN')
+        self.scan_backend = scan_backend
+        widths = [self.arch.embed_dims * 2**i for i in range(4)]
+        self.patch_embed = self.build_stem(widths[0])
+        rates = drop_path_rates(self.arch.depths, drop_path_rate)
+        self.stages = ModuleList()
+        for i, width in enumerate(widths[: self.stages_built]):
+            halving = [self.build_halving(widths[i - 1], width)] if i else []
+            blocks = (self.build_block(i, width, next(rates)) for _ in range(self.arch.depths[i]))
+            self.stages.append(Sequential(*halving, *blocks))
+        self.add_output_norms(self.norm_cfg, widths)
+        self.freeze_stages()
+
+    @abstractmethod
+    def build_stem(self, width: int) -> nn.Module:
+        """What makes an image, (B, in_channels, H, W), the first stage's map."""
+
+    @abstractmethod
+    def build_halving(self, before: int, width: int) -> nn.Module:
+        """What leads from a stage's map to the next: both widths are given."""
+
+    @abstractmethod
+    def build_block(self, stage: int, width: int, rate: float) -> nn.Module:
+        """The next block of a stage, counted from 0; ``rate`` is its stochastic depth."""
+
+    @classmethod
+    def check_values(cls, values: dict[str, Any]) -> None:
+        """See :meth:`StagedBackbone.check_values`."""
+        look_up_arch(values['arch'], cls.ARCH_ZOO)
+
+    def stem(self) -> Iterator[nn.Module]:
+        """See :meth:`StagedBackbone.stem`."""
+        yield self.patch_embed
