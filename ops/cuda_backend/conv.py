@@ -1,20 +1,20 @@
 """The convolutions in CUDA C++: their arguments, and their launches."""
 
 import ctypes
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..directions import get_direction
 from ..triton_backend import conv as triton_conv
-from ..triton_backend.layout import Grid, even_parts, token_layout
-from .arguments import NUMBERS, choose_warps, loads_at_once, make_map, within_reach
+from ..triton_backend.layout import even_parts
+from .arguments import make_map
+from .conv_arguments import ConvWalks, serves
 from .conv_turns import plan_turns
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
-__all__ = ['Conv', 'convs_backward', 'convs_forward', 'serves']
+__all__ = ['convs_backward', 'convs_forward']
 
 STEPS = 7
 """Tokens whose loads a thread has under way together, at most, in the forward kernel."""
@@ -35,89 +35,14 @@ WARPS_AT_ONCE = {
 """Warps of a multiprocessor in the backward kernel, likewise, by how many channels a thread holds:
 without and with a gate, and where walks serve one direction or two."""
 
-INSTRUCTIONS_ASIDE = 0.75
-"""What a step costs beside its channels, in channels: decides on how many a thread holds."""
-
 HELD = (4, 2, 1)
 """Channels that a thread may hold in the forward kernel."""
-
-
-class Conv(ctypes.Structure):
-    """``Conv`` in conv.cuh."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
-        *((name, ctypes.c_int) for name in ('x_token', 'gate_token')),
-    ]
 
 
 class ConvGradients(ctypes.Structure):
     """``ConvGradients`` of the backward kernel."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')]
-
-
-class _Call:
-    """What both passes hand to their kernels."""
-
-    def __init__(
-        self,
-        x: Tensor,
-        gate: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        holds: Iterable[int] = HELD,
-    ) -> None:
-        self.grid, self.shared = Grid.of(x), x.dim() == 4
-        self.x, self.x_token = token_layout(x)
-        self.gate: Tensor | None = None
-        self.gate_token = 0
-        if gate is not None:
-            self.gate, self.gate_token = token_layout(gate)
-        self.weight, self.bias = weight.contiguous(), bias
-        self.taps = weight.shape[1]
-        channels = self.grid.channels
-        self.held = min(
-            holds, key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
-        )
-        columns = -(-channels // (32 * self.held))
-        self.warps = choose_warps(columns)
-        self.groups = -(-columns // self.warps)
-
-    def arguments(self) -> Conv:
-        pointers = map(address, (self.x, self.gate, self.weight, self.bias))
-        return Conv(*pointers, self.x_token, self.gate_token)
-
-    def definitions(self, steps: int, *others: Tensor, **more: Any) -> tuple[tuple[str, Any], ...]:
-        """What a kernel is compiled for; ``others`` are further contiguous maps that it uses."""
-        channels = self.grid.channels
-        maps = [(self.x, self.x_token), (self.gate, self.gate_token)]
-        vectors = loads_at_once(self.held, [*maps, *((t, channels) for t in others)])
-        values = dict(
-            NUMBER=NUMBERS[self.x.dtype],
-            CHANNELS_HELD=self.held,
-            WHOLE_CHANNELS=vectors and channels % (32 * self.held * self.warps) == 0,
-            VECTORS=vectors and channels % self.held == 0,
-            TAPS=self.taps,
-            STEPS=steps,
-            SHARED_X=self.shared,
-            HAS_GATE=self.gate is not None,
-            HAS_BIAS=self.bias is not None,
-            WARPS=self.warps,
-            **more,
-        )
-        return tuple(values.items())
-
-    def length(self, axis: int) -> int:
-        return self.grid.height if axis == 1 else self.grid.width
-
-    def lanes(self, axis: int) -> int:
-        return self.grid.tokens // self.length(axis)
-
-
-def serves(x: Tensor) -> bool:
-    """Whether the CUDA C++ of the convolution does."""
-    return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
 
 
 def convs_forward(
@@ -135,7 +60,7 @@ def convs_forward(
     y = torch.empty((len(walks), *x.shape[-4:]), dtype=x.dtype, device=x.device)
     if not y.numel():
         return y
-    call = _Call(x, gate, weight, bias)
+    call = ConvWalks(x, gate, weight, bias, holds=HELD)
     longest = max(call.length(walk.axis) for walk in walks)
     lanes = sum(call.lanes(walk.axis) for walk in walks)
     blocks = FORWARD_WARPS_AT_ONCE[gate is not None] // call.warps
@@ -168,7 +93,7 @@ def convs_backward(
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
     turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
     warps = WARPS_AT_ONCE[gate is not None, max((turn.senses for turn in turns), default=1)]
-    call = _Call(x, gate, weight, bias, warps)
+    call = ConvWalks(x, gate, weight, bias, holds=warps)
     blocks = warps[call.held] // call.warps
     most = max(1, multiprocessors(x.device) * blocks // call.groups)
     rows = [min(sum(call.lanes(walk.axis) for walk in turn.walks), most) for turn in turns]

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..directions import Direction, get_direction
-from ..triton_backend.layout import Grid, token_layout
+from ..directions import get_direction
 from ..triton_backend.projection import Projected, Sizes
 from . import conv, projection
 from .arguments import make_map
+from .conv_arguments import ConvInputs, serves
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .projection import GROUP, Projection
 
@@ -54,11 +54,16 @@ def convs_project(
     enough to fill the GPU; gates and maps at multiples of 16 bytes; 2 to 5 taps; and the shared
     memory of the projection has to have room for 4 bytes more for each tap and bias of a channel.
     """
-    call = _Call(x, gate, weight, bias, directions, (x_proj, dt_proj, dt_bias), states)
-    if not call.is_served():
+    call = _Call(
+        ConvInputs(x, gate, weight, bias),
+        directions,
+        (x_proj, dt_proj, dt_bias),
+        Sizes.of(x, x_proj, dt_proj, states),
+    )
+    if not call.is_served(x):
         y = conv.convs_forward(x, gate, weight, bias, directions, launch=launch)
         return y, projection.project(y, x_proj, dt_proj, dt_bias, states, launch=launch)
-    y = x.new_empty((len(directions), *call.grid))
+    y = x.new_empty((len(directions), *call.inputs.grid))
     results = call.sizes.allocate(y)
     if call.sizes.tokens:
         launch(call.launch(y, results), x.device)
@@ -68,35 +73,24 @@ def convs_project(
 class _Call:
     def __init__(
         self,
-        x: Tensor,
-        gate: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
+        inputs: ConvInputs,
         directions: Sequence[str],
         parameters: tuple[Tensor, Tensor, Tensor],
-        states: int,
+        sizes: Sizes,
     ) -> None:
-        self.grid, self.shared = Grid.of(x), x.dim() == 4
-        self.walks: list[Direction] = [get_direction(name) for name in directions]
-        self.x, self.x_token = token_layout(x)
-        self.gate: Tensor | None = None
-        self.gate_token = 0
-        if gate is not None:
-            self.gate, self.gate_token = token_layout(gate)
-        self.weight, self.bias, self.taps = weight.contiguous(), bias, weight.shape[1]
+        self.inputs = inputs
+        self.walks = [get_direction(name) for name in directions]
         x_proj, dt_proj, dt_bias = parameters
         self.parameters = (x_proj.contiguous(), dt_proj.contiguous(), dt_bias)
-        sizes = Sizes.of(x, x_proj, dt_proj, states)
-        self.sizes = sizes._replace(tokens=len(directions) * self.grid.tokens)
+        self.sizes = sizes._replace(tokens=len(directions) * inputs.grid.tokens)
 
-    def is_served(self) -> bool:
-        maps = [(self.x, self.x_token), (self.gate, self.gate_token)]
+    def is_served(self, x: Tensor) -> bool:
         return (
-            1 < self.taps <= TOKENS_HELD + 1
-            and self._units() >= LEAST_UNITS * multiprocessors(self.x.device)
-            and conv.serves(self.x)
+            1 < self.inputs.taps <= TOKENS_HELD + 1
+            and self._units() >= LEAST_UNITS * multiprocessors(x.device)
+            and serves(x)
             and projection.serves(
-                self.sizes, maps, self.parameters, WARPS, self._more_shared_bytes()
+                *(self.sizes, self.inputs.maps, self.parameters, WARPS), self._more_shared_bytes()
             )
         )
 
@@ -106,26 +100,22 @@ class _Call:
 
     def _more_shared_bytes(self) -> int:
         """The size of ``Filters`` in conv_projection.cu."""
-        return -(-self.sizes.channels // GROUP) * GROUP * 4 * (self.taps + 1)
+        return -(-self.sizes.channels // GROUP) * GROUP * 4 * (self.inputs.taps + 1)
 
     def launch(self, y: Tensor, results: tuple[Tensor, Tensor, Tensor]) -> Launch:
-        gated, channels = self.gate is not None, self.sizes.channels
+        what, channels = self.inputs.what(), self.sizes.channels
         warps = projection.choose_warps(self.sizes, WARPS)
         definitions = dict(
             projection.definitions(self.sizes, y.dtype),
+            **what,
             CHANNELS_HELD=8,
             WHOLE_CHANNELS=channels % GROUP == 0,
             VECTORS=True,
-            TAPS=self.taps,
-            SHARED_X=self.shared,
-            HAS_GATE=gated,
-            HAS_BIAS=self.bias is not None,
             TOKENS_HELD=TOKENS_HELD,
-            CHANNELS_AT_ONCE=CHANNELS_AT_ONCE[gated],
+            CHANNELS_AT_ONCE=CHANNELS_AT_ONCE[what['HAS_GATE']],
             AHEAD=AHEAD,
             WARPS=warps,
         )
-        pointers = map(address, (self.x, self.gate, self.weight, self.bias))
         return Launch(
             'conv_projection.cu',
             tuple(definitions.items()),
@@ -133,9 +123,9 @@ class _Call:
             32 * warps,
             projection.shared_bytes(self.sizes) + self._more_shared_bytes(),
             (
-                conv.Conv(*pointers, self.x_token, self.gate_token),
+                self.inputs.arguments(),
                 ctypes.c_void_p(address(y)),
                 Projection(*map(address, (*self.parameters, *results))),
-                make_map(self.grid, self.walks),
+                make_map(self.inputs.grid, self.walks),
             ),
         )

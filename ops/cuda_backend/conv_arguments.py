@@ -1,0 +1,118 @@
+"""What a convolution reads, and how its kernels in CUDA C++ get that."""
+
+import ctypes
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from ..triton_backend.layout import Grid, token_layout
+from .arguments import NUMBERS, choose_warps, loads_at_once, within_reach
+from .launch import address
+
+__all__ = ['Conv', 'ConvInputs', 'ConvWalks', 'serves']
+
+INSTRUCTIONS_ASIDE = 0.75
+"""What a step costs beside its channels, in channels: decides on how many a thread holds."""
+
+
+class Conv(ctypes.Structure):
+    """``Conv`` in conv.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
+        *((name, ctypes.c_int) for name in ('x_token', 'gate_token')),
+    ]
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the CUDA C++ of the convolution does."""
+    return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
+
+
+class ConvInputs:
+    """Map, gate, taps and bias of a convolution.
+
+    Attributes:
+        grid: The map's sizes.
+        taps: Their number.
+        maps: The map and the gate, each with the elements between its tokens.
+
+    Args:
+        x: (B, H, W, E), or (K, B, H, W, E).
+        gate: (B, H, W, E) or None.
+        weight: (E, taps).
+        bias: (E,) or None.
+    """
+
+    def __init__(self, x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
+        self.grid, self.taps = Grid.of(x), weight.shape[1]
+        self.maps: list[tuple[Tensor | None, int]] = [
+            token_layout(x),
+            (None, 0) if gate is None else token_layout(gate),
+        ]
+        self._weight, self._bias = weight.contiguous(), bias
+        self._what = dict(
+            NUMBER=NUMBERS[x.dtype],
+            TAPS=self.taps,
+            SHARED_X=x.dim() == 4,
+            HAS_GATE=gate is not None,
+            HAS_BIAS=bias is not None,
+        )
+
+    def arguments(self) -> Conv:
+        """For the kernels."""
+        (x, x_token), (gate, gate_token) = self.maps
+        pointers = map(address, (x, gate, self._weight, self._bias))
+        return Conv(*pointers, x_token, gate_token)
+
+    def what(self) -> dict[str, Any]:
+        """What a kernel has to be compiled for."""
+        return dict(self._what)
+
+
+class ConvWalks(ConvInputs):
+    """The same for kernels whose warps walk along lanes, each with a group of channels.
+
+    Attributes:
+        warps: Of a block, side by side along the channels.
+        groups: Of so many warps, which the channels need.
+        held: Channels of a thread.
+
+    Args:
+        *inputs: Of :class:`ConvInputs`.
+        holds: Channels that a thread may hold.
+    """
+
+    def __init__(self, *inputs: Any, holds: Iterable[int]) -> None:
+        super().__init__(*inputs)
+        channels = self.grid.channels
+        self.held = min(
+            holds, key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
+        )
+        columns = -(-channels // (32 * self.held))
+        self.warps = choose_warps(columns)
+        self.groups = -(-columns // self.warps)
+
+    def definitions(self, steps: int, *others: Tensor, **more: Any) -> tuple[tuple[str, Any], ...]:
+        """What a kernel is compiled for; ``others`` are further contiguous maps that it uses."""
+        channels = self.grid.channels
+        vectors = loads_at_once(self.held, [*self.maps, *((t, channels) for t in others)])
+        values = dict(
+            self.what(),
+            CHANNELS_HELD=self.held,
+            WHOLE_CHANNELS=vectors and channels % (32 * self.held * self.warps) == 0,
+            VECTORS=vectors and channels % self.held == 0,
+            STEPS=steps,
+            WARPS=self.warps,
+            **more,
+        )
+        return tuple(values.items())
+
+    def length(self, axis: int) -> int:
+        """Tokens of a lane."""
+        return self.grid.height if axis == 1 else self.grid.width
+
+    def lanes(self, axis: int) -> int:
+        """How many there are."""
+        return self.grid.tokens // self.length(axis)
