@@ -2,7 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmv2m.engine.cli import OptionsAction
@@ -12,6 +12,7 @@ from mmv2m.engine.records import load_record, load_records
 from mmv2m.reproduce.obstacles import find_obstacles
 from mmv2m.reproduce.runs import Runs, train_row
 
+from .at_once import gpus_of_slots, train_at_once
 from .budget import Budget, expected_seconds
 from .outcome import Outcomes
 from .plan import Run, Study, load_study, plan_runs
@@ -51,6 +52,13 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
         type=float,
         help='start no run that would not end within so many minutes',
     )
+    parser.add_argument(
+        '--at-once',
+        type=int,
+        default=1,
+        metavar='N',
+        help='train so many at a time, shared out over the GPUs (default: 1)',
+    )
     parser.add_argument('--study', type=Path, help='default: configs/studies/cifar10.yml')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/study'))
     parser.add_argument('--records', type=Path, help="default: the repository's records/cifar10")
@@ -67,6 +75,8 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
         raise UserError('--list and --summary: give one of the two')
     if args.out and not args.summary:
         raise UserError('--out says where the summary goes: give --summary too')
+    if args.at_once < 1:
+        raise UserError(f'--at-once must be positive: {args.at_once}')
     if any(seed < 0 for seed in args.seeds):
         raise UserError(f'--seeds must not be negative: {args.seeds}')
     return args
@@ -123,9 +133,19 @@ def _check(todo: Sequence[Run], args: Namespace) -> None:
 
 
 def _train(todo: Sequence[Run], plan: Study, args: Namespace) -> int:
+    runs = _allowed(todo, plan, args)
+    if args.at_once > 1:
+        slots, logs = gpus_of_slots(args.at_once), args.work_dir / 'output'
+        failed = train_at_once(runs, lambda run: _command(run, plan, args), logs, slots)
+    else:
+        failed = sum(not _train_one(run, plan, args) for run in runs)
+    return int(failed > 0)
+
+
+def _allowed(todo: Sequence[Run], plan: Study, args: Namespace) -> Iterator[Run]:
+    """One after the other, announced, until the budget ends."""
     budget = Budget(args.budget_minutes)
     configs = [arm.config for c in plan.comparisons for arm in c.arms]
-    failed = 0
     for number, run in enumerate(todo, 1):
         expected = expected_seconds(run.config, configs, _outcomes(args))
         if not budget.allows(expected):
@@ -134,10 +154,23 @@ def _train(todo: Sequence[Run], plan: Study, args: Namespace) -> int:
                 f'command goes on with it and {len(todo) - number} more',
                 flush=True,
             )
-            break
+            return
         print(f'[{number}/{len(todo)}] {run.name}', flush=True)
-        failed += not _train_one(run, plan, args)
-    return int(failed > 0)
+        yield run
+
+
+def _command(run: Run, plan: Study, args: Namespace) -> list[str]:
+    """The command line that trains one run alone."""
+    paths = {'--study': plan.path, '--work-dir': args.work_dir, '--records': _records(args)}
+    command = [sys.executable, str(ROOT / 'tools/study.py'), '--runs', run.config.stem]
+    command += ['--seeds', str(run.seed)]
+    command += [word for option, path in paths.items() for word in (option, str(path))]
+    if args.cfg_options:
+        command += [
+            '--cfg-options',
+            *(f'{key}={args.cfg_options[key]}' for key in args.cfg_options),
+        ]
+    return command
 
 
 def _train_one(run: Run, plan: Study, args: Namespace) -> bool:
