@@ -46,7 +46,7 @@ def test_entries_are_unlike(load):
     names = [entry.name for entry in entries.ENTRIES]
     assert len(set(names)) == len(names) == len({e.shown() for e in entries.ENTRIES})
     assert names[0] == 'models' and names[-1] == 'reference'
-    assert load('tables').TABLES.keys() == set(names)
+    assert load('page_tables').TABLES.keys() == set(names)
 
 
 def test_groups_of_entries(load):

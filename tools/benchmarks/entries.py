@@ -26,7 +26,7 @@ class Entry:
     name: str
     script: str
     arguments: tuple[str, ...] = ()
-    limit: int = 300
+    limit: int = 420
     needs: tuple[str, ...] = ()
     clone: str | None = None
 
@@ -47,7 +47,7 @@ class Entry:
         return shlex.join(['python', f'tools/benchmarks/{script}', *arguments])
 
 
-def _models(name: str, *arguments: str, models: tuple[str, ...] = (), limit: int = 300) -> Entry:
+def _models(name: str, *arguments: str, models: tuple[str, ...] = (), limit: int = 420) -> Entry:
     return Entry(name, 'models.py', (*arguments, *(('--models', *models) if models else ())), limit)
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from entries import ENTRIES, Entry  # noqa: E402
-from tables import TABLES, brief_table  # noqa: E402
+from page_tables import TABLES, brief_table  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
@@ -74,7 +74,7 @@ def build_readme(text: str, records: Records) -> str:
     found = [records[gpu, 'models'] for gpu in GPUS if (gpu, 'models') in records]
     content = 'The kernels as they are now have not been measured yet.'
     if found:
-        setting = '224 x 224, batch 128, bfloat16 autocast, eager'
+        setting = '224 x 224, batch 128, bfloat16 autocast, eager; V2M-T and V2M-S on 196 tokens'
         content = f'On one {found[0]["device"]} ({setting}):\n\n{brief_table(found[0], IN_BRIEF)}'
     return replace_marked(text, marks('models'), f'\n{content}\n', README)
 
