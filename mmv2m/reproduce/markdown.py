@@ -1,8 +1,9 @@
-"""Reports of rows as Markdown, which lines up in a terminal too."""
+"""Reports of rows as Markdown, which lines up in a terminal too, and how pages take it up."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from mmv2m.engine.errors import UserError
 from mmv2m.utils.complexity import COUNTING_RULES
 
 from .estimate import GPU_COUNTS, Estimate
@@ -10,7 +11,7 @@ from .report import RowReport
 from .results import Own
 from .tables import Metric, Table
 
-__all__ = ['as_markdown', 'markdown_table', 'show_own', 'with_difference']
+__all__ = ['as_markdown', 'markdown_table', 'replace_marked', 'show_own', 'with_difference']
 
 PLAIN, WITH_SCANS = COUNTING_RULES
 
@@ -131,3 +132,22 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ]
     lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
     return '\n'.join(lines)
+
+
+def replace_marked(text: str, marks: tuple[str, str], content: str, page: str) -> str:
+    """A page's text with other content between its marks.
+
+    Args:
+        text: Of the page.
+        marks: What stands around the content.
+        content: Markdown.
+        page: What an error calls the page.
+
+    Raises:
+        UserError: If a mark is missing.
+    """
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end:
+        raise UserError(f'{page} needs the marks {" and ".join(marks)} around its results')
+    return f'{before}{begin}\n{content}\n{end}{after}'

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmv2m.engine.errors import UserError
-from mmv2m.reproduce.markdown import markdown_table, show_own
+from mmv2m.reproduce.markdown import markdown_table, replace_marked, show_own
 from mmv2m.reproduce.report import measure_row
 
 from .outcome import Outcomes
@@ -102,9 +102,4 @@ def update_page(page: Path, results: str) -> None:
     """
     if not page.is_file():
         raise UserError(f'there is no page {page} to put the results into')
-    text = page.read_text()
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        raise UserError(f'{page} needs the marks {" and ".join(MARKS)} around its results')
-    page.write_text(f'{before}{begin}\n{results}\n{end}{after}')
+    page.write_text(replace_marked(page.read_text(), MARKS, results, str(page)))

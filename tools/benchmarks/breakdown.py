@@ -7,12 +7,13 @@ the GPU idle.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from models import MODELS, forward, train_step
+from results import Results
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -43,24 +44,35 @@ def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
     return sorted(found, key=lambda kernel: -kernel[2])
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--model', default='V2M-T', choices=list(MODELS))
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=128)
     parser.add_argument('--training', action='store_true')
     parser.add_argument('--rows', type=int, default=25, help='kernels to print')
-    args = parser.parse_args()
+    parser.add_argument('--out', help='write the results to this JSON file')
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measure what the command line says, print."""
+    args = parse_args()
     model = MODELS[args.model](size=tuple(args.size)).cuda().train(args.training)
     run = partial(train_step if args.training else forward, model)
     images = torch.randn(args.batch, 3, *args.size, device='cuda')
     found = kernels(partial(run, images))
+    busy = sum(total for *_, total in found)
+    host = host_milliseconds(partial(run, images[:2]))
     print(
-        f'{torch.cuda.get_device_name()}, {args.model}: the GPU is busy for '
-        f'{sum(total for *_, total in found):.1f} ms, '
-        f'the host for {host_milliseconds(partial(run, images[:2])):.1f} ms a step'
+        f'{torch.cuda.get_device_name()}, {args.model}: the GPU is busy for {busy:.1f} ms, '
+        f'the host for {host:.1f} ms a step'
     )
+    what = dict(model=args.model, size=args.size, batch=args.batch, training=args.training)
+    results = Results(args.out, **what, gpu_milliseconds=busy, host_milliseconds=host)
+    for name, calls, total in found:
+        results.append(dict(kernel=name, calls=calls, milliseconds=total))
     for name, calls, total in found[: args.rows]:
         print(f'{total:9.3f} ms {calls:5d} x {1e3 * total / calls:8.1f} us  {name[:90]}')
 

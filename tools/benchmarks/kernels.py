@@ -8,11 +8,12 @@ ops/cuda_backend/.
 
 import argparse
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from results import Results
 from torch import Tensor
 from triton.testing import do_bench
 
@@ -118,19 +119,34 @@ def set_constants(assignments: list[str]) -> None:
         setattr(importlib.import_module(f'mmv2m.ops.{module}'), name, int(value))
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
+def describe(name: str) -> dict[str, Any]:
+    """A kernel's name, its half of the mixer (None: both) and its backend."""
+    kernel, backend = name.removeprefix('CUDA '), 'cuda' if name.startswith('CUDA ') else 'triton'
+    half = int(kernel[-1]) if kernel[-1].isdigit() else None
+    return dict(kernel=kernel.rstrip(' 12'), half=half, backend=backend)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--grid', type=int, nargs=3, default=(128, 14, 14), metavar=('B', 'H', 'W'))
     parser.add_argument('--channels', type=int, default=384)
     parser.add_argument('--states', type=int, default=16)
     parser.add_argument('--set', nargs='+', default=[], metavar='MODULE.NAME=NUMBER')
-    args = parser.parse_args()
+    parser.add_argument('--out', help='write the results to this JSON file')
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measure what the command line says, print."""
+    args = parse_args()
     set_constants(args.set)
     mixer = Mixer(*args.grid, args.channels, args.states)
     print(f'{torch.cuda.get_device_name()}, {args.grid} tokens, E {args.channels}, N {args.states}')
+    results = Results(args.out, grid=args.grid, channels=args.channels, states=args.states)
     for name, run in mixer.kernels().items():
         microseconds = 1e3 * do_bench(run, warmup=20, rep=100, return_mode='median')
+        results.append(dict(**describe(name), microseconds=microseconds))
         print(f'{name:23}{microseconds:9.0f} us', flush=True)
 
 

@@ -6,11 +6,12 @@ one GPU. Prints a table and writes it as JSON.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from bare_package import provide_package
 from models import GIB, as_graph
 from results import Results
 from timm.layers import Attention
@@ -65,8 +66,8 @@ def measure(layer: nn.Module, batch: int, width: int, mode: str, training: bool)
     return dict(mode=mode, training=training, milliseconds=milliseconds, peak_gib=peak)
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=128)
     parser.add_argument('--skip', nargs='+', default=[], help='layers to leave out')
@@ -74,7 +75,13 @@ def main() -> None:
         '--modes', nargs='+', default=['eager'], choices=['eager', 'compile', 'graph']
     )
     parser.add_argument('--out', help='write the results to this JSON file')
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measure what the command line says, print."""
+    args = parse_args()
+    provide_package('mamba_ssm')
     print(f'{torch.cuda.get_device_name()}, batch {args.batch}, {GRID} tokens, bf16 autocast')
     print(f'{"model":8}{"layer":12}{"mode":>9}{"":>20}{"ms":>9}{"peak GiB":>10}')
     results = Results(args.out)

@@ -6,7 +6,7 @@ autocast on one GPU, all in one process. Prints a table and writes it as JSON.
 
 import argparse
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,21 +51,21 @@ def from_timm(name: str, sized: bool = True) -> Callable[..., nn.Module]:
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     'V2M-T': sized(V2M, 'tiny', class_token='mean'),
-    'V2M-T, class tokens': sized(V2M, 'tiny'),
     'V2M-S': sized(V2M, 'small', class_token='mean'),
-    'V2M-S, class tokens': sized(V2M, 'small'),
-    'V2M-T, local window': sized(V2M, 'local-tiny'),
-    'V2M-S, local window': sized(V2M, 'local-small'),
     'V2M-S*': sized(V2M, 'pyramid-small'),
+    'Swin-T': from_timm('swin_tiny_patch4_window7_224'),
     'V2M-B*': sized(V2M, 'pyramid-base'),
+    'Swin-S': from_timm('swin_small_patch4_window7_224'),
+    'DeiT-T': from_timm('deit_tiny_patch16_224'),
+    'DeiT-S': from_timm('deit_small_patch16_224'),
     'Vim-T': sized(Vim, 'tiny'),
     'Vim-S': sized(Vim, 'small'),
     'VMamba-T': any_size(VMamba, 'tiny'),
     'VMamba-S': any_size(VMamba, 'small'),
-    'DeiT-T': from_timm('deit_tiny_patch16_224'),
-    'DeiT-S': from_timm('deit_small_patch16_224'),
-    'Swin-T': from_timm('swin_tiny_patch4_window7_224'),
-    'Swin-S': from_timm('swin_small_patch4_window7_224'),
+    'V2M-T, class tokens': sized(V2M, 'tiny'),
+    'V2M-S, class tokens': sized(V2M, 'small'),
+    'V2M-T, local window': sized(V2M, 'local-tiny'),
+    'V2M-S, local window': sized(V2M, 'local-small'),
     'ConvNeXt-T': from_timm('convnext_tiny', sized=False),
 }
 
@@ -125,8 +125,8 @@ def measure(
     )
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--models', nargs='+', default=list(MODELS), choices=list(MODELS))
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
@@ -136,7 +136,12 @@ def main() -> None:
     )
     parser.add_argument('--skip', choices=['inference', 'training'])
     parser.add_argument('--out', help='write the results to this JSON file')
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measure what the command line says, print."""
+    args = parse_args()
     print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16 autocast')
     print(f'{"model":22}{"input":>16}{"mode":>9}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
     results = Results(args.out)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from bare_package import provide_package
 from results import Results
 from torch import Tensor
 from triton.testing import do_bench
@@ -21,6 +22,7 @@ from triton.testing import do_bench
 from mmv2m.ops import can_run, directional_scan
 
 try:
+    provide_package('mamba_ssm')
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 except ImportError as problem:
     selective_scan_fn = None
@@ -161,19 +163,26 @@ def exponentials_per_second() -> float:
     return EXPONENTIALS_PER_CLOCK * properties.multi_processor_count * properties.clock_rate * 1e3
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cases', nargs='+', default=list(CASES), choices=list(CASES))
     parser.add_argument('--skip-reference', action='store_true', help='which is slow')
     parser.add_argument('--out', help='write the results to this JSON file')
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measure what the command line says, print."""
+    args = parse_args()
     ceilings = copy_bandwidth(), exponentials_per_second()
     print(
         f'{torch.cuda.get_device_name()}: copies {ceilings[0] / 1e12:.2f} TB/s, '
         f'{ceilings[1] / 1e12:.2f} T exponentials/s'
     )
-    results = Results(args.out)
+    results = Results(
+        args.out, copy_bytes_per_second=ceilings[0], exponentials_per_second=ceilings[1]
+    )
     print(f'{"case":34}{"backend":>12}{"forward ms":>12}{"of floor":>10}{"+ backward":>12}')
     for name in args.cases:
         case = CASES[name]

@@ -1,9 +1,11 @@
 """What the benchmarks write: their measurements as JSON."""
 
 import json
+from datetime import date
 from typing import Any
 
 import torch
+import triton
 
 __all__ = ['Results']
 
@@ -11,17 +13,33 @@ __all__ = ['Results']
 class Results(list[dict[str, Any]]):
     """Measurements, written to a file after each: a run that is stopped leaves what it has.
 
+    The file holds the device, torch's and triton's versions, the date, the facts, and the
+    measurements as ``results``.
+
     Args:
         path: Of the file, or None for none.
+        facts: What is true of all measurements.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, **facts: Any) -> None:
         super().__init__()
         self.path = path
+        self.facts = facts
 
     def append(self, measurement: dict[str, Any]) -> None:
         """Add one, and write all."""
         super().append(measurement)
         if self.path:
             with open(self.path, 'w') as file:
-                json.dump(dict(device=torch.cuda.get_device_name(), results=self), file, indent=1)
+                json.dump(self.content(), file, indent=1)
+
+    def content(self) -> dict[str, Any]:
+        """What the file holds."""
+        return dict(
+            device=torch.cuda.get_device_name(),
+            torch=torch.__version__,
+            triton=triton.__version__,
+            date=date.today().isoformat(),
+            **self.facts,
+            results=self,
+        )

@@ -6,6 +6,7 @@ GPU. Prints a table, writes it as JSON and draws it.
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -68,15 +69,20 @@ def draw(results: list[dict[str, Any]], path: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Parse the command line, measure, print, draw."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--models', nargs='+', default=['V2M-T', 'DeiT-T'])
     parser.add_argument('--sizes', type=int, nargs='+', default=SIZES)
     parser.add_argument('--batch', type=int, default=8)
     parser.add_argument('--out', help='write the results to this JSON file')
     parser.add_argument('--plot', help='draw the results into this image file')
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measure what the command line says, print, draw."""
+    args = parse_args()
     print(f'{torch.cuda.get_device_name()}, batch {args.batch}, bf16 autocast')
     results = sweep(args.models, args.sizes, args.batch, args.out)
     if args.plot:

@@ -1,0 +1,190 @@
+"""The official Vim and VMamba, from clones of their repositories, on today's packages.
+
+Vim is github.com/hustvl/Vim at dd0358a, VMamba github.com/MzeroMiko/VMamba at 2ed52ea. Their files
+run as they are, on the CUDA extensions of the installed mamba_ssm and causal_conv1d; what stands
+around them is replaced: packages that are missing or have changed since. Of a clone only the files
+in :data:`FILES` are needed. One version of mamba_ssm's modules fits into a process: after
+:func:`vim` they are Vim's.
+"""
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from bare_package import make_package, provide_package
+from torch import Tensor, nn
+
+__all__ = ['vim', 'vmamba']
+
+FILES = {
+    'vim': (
+        'vim/models_mamba.py',
+        'vim/rope.py',
+        'mamba-1p1p1/mamba_ssm/modules/mamba_simple.py',
+        'mamba-1p1p1/mamba_ssm/ops/selective_scan_interface.py',
+    ),
+    'vmamba': tuple(
+        f'classification/models/{name}.py' for name in ('vmamba', 'csms6s', 'csm_triton')
+    ),
+}
+"""What is read of the clones."""
+
+VIM = 'vim_{}_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2'
+VMAMBA = {'tiny': 'vmamba_tiny_s1l8', 'small': 'vmamba_small_s2l15'}
+
+
+def vim(clone: Path, arch: str) -> nn.Module:
+    """Vim with the class token in the middle, without drop path.
+
+    Args:
+        clone: Of the repository.
+        arch: ``'tiny'`` or ``'small'``.
+    """
+    return getattr(_vim_module(clone), VIM.format(arch))(drop_path_rate=0.0)
+
+
+def vmamba(clone: Path, arch: str) -> nn.Module:
+    """VMamba as last published, on mamba_ssm's scan, without drop path.
+
+    Args:
+        clone: Of the repository.
+        arch: ``'tiny'`` or ``'small'``.
+    """
+    model = getattr(_vmamba_module(clone), VMAMBA[arch])()
+    for module in model.modules():
+        if type(module).__name__ == 'DropPath':
+            module.drop_prob = 0.0
+    return model
+
+
+@cache
+def _vim_module(clone: Path) -> ModuleType:
+    """models_mamba.py, with Vim's own mixer and scan in the place of mamba_ssm's."""
+    models, rope, mixer, scans = (clone / name for name in FILES['vim'])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        _provide_timm()
+        _provide_mamba_ssm()
+        interface = _load('mamba_ssm.ops.selective_scan_interface', scans)
+        interface.causal_conv1d_cuda = _causal_conv1d_as_in_1_1()
+        _load('mamba_ssm.modules.mamba_simple', mixer)
+        _load('rope', rope)
+        module = _load('official_vim', models)
+    if module.rms_norm_fn is None:
+        raise ImportError('the fused RMSNorm of mamba_ssm cannot be imported')
+    return module
+
+
+@cache
+def _vmamba_module(clone: Path) -> ModuleType:
+    """vmamba.py, whose scans take mamba_ssm's extension."""
+    folder = (clone / FILES['vmamba'][0]).parent
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        _provide_timm()
+        _provide_fvcore()
+        make_package('official_vmamba', [folder])
+        make_package('official_vmamba.mamba2', [folder / 'mamba2'])
+        # Mamba-2's, which the two models do without.
+        _put('official_vmamba.mamba2.ssd_minimal', selective_scan_chunk_fn=None)
+        module = importlib.import_module('official_vmamba.vmamba')
+    scans = sys.modules['official_vmamba.csms6s']
+    if not scans.WITH_SELECTIVESCAN_MAMBA or scans.WITH_SELECTIVESCAN_OFLEX:
+        raise ImportError("VMamba would not run on mamba_ssm's selective_scan_cuda")
+    return module
+
+
+def _put(name: str, **content: Any) -> ModuleType:
+    """A made module, which imports by its name."""
+    module = sys.modules[name] = ModuleType(name)
+    vars(module).update(content)
+    return module
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    """A file, which imports by that name from now on."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _provide_mamba_ssm() -> None:
+    """mamba_ssm's modules, and what Vim's take from others that need transformers."""
+    if not provide_package('mamba_ssm'):
+        raise ImportError('mamba_ssm is not installed')
+    _put('mamba_ssm.utils.generation', GenerationMixin=type('GenerationMixin', (), {}))
+    _put('mamba_ssm.utils.hf', load_config_hf=None, load_state_dict_hf=None)
+    _put('mamba_ssm.ops.triton.selective_state_update', selective_state_update=None)
+
+
+def _provide_timm() -> None:
+    """Names that newer versions of timm have dropped."""
+    import timm.layers
+    import timm.models
+    from timm.models import vision_transformer
+
+    moved = {'timm.models.layers': timm.layers, 'timm.models.registry': timm.models}
+    for old, new in moved.items():
+        try:
+            importlib.import_module(old)
+        except ImportError:
+            sys.modules[old] = new
+    for name in ('_cfg', '_load_weights'):
+        if not hasattr(vision_transformer, name):
+            setattr(vision_transformer, name, lambda *args, **kwargs: {})
+
+
+def _provide_fvcore() -> None:
+    """fvcore, which VMamba counts FLOPs with."""
+    try:
+        importlib.import_module('fvcore.nn')
+    except ImportError:
+        names = ('FlopCountAnalysis', 'flop_count_str', 'flop_count', 'parameter_count')
+        _put('fvcore', nn=_put('fvcore.nn', **dict.fromkeys(names)))
+
+
+def _causal_conv1d_as_in_1_1() -> SimpleNamespace:
+    """The extension's functions as Vim calls them: those of 1.7 write to given tensors."""
+    import causal_conv1d_cuda as extension
+
+    def forward(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        seq_idx: None,
+        initial_states: None,
+        final_states: None,
+        silu: bool,
+    ) -> Tensor:
+        out = torch.empty_like(x)
+        extension.causal_conv1d_fwd(
+            x, weight, bias, seq_idx, initial_states, out, final_states, silu
+        )
+        return out
+
+    def backward(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        dout: Tensor,
+        seq_idx: None,
+        initial_states: None,
+        dfinal_states: None,
+        dx: Tensor | None,
+        return_dinitial_states: bool,
+        silu: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, None]:
+        dx = torch.empty_like(x) if dx is None else dx
+        dweight, dbias = (torch.zeros_like(p, dtype=torch.float32) for p in (weight, bias))
+        states = (seq_idx, initial_states, dfinal_states)
+        extension.causal_conv1d_bwd(x, weight, bias, dout, *states, dx, dweight, dbias, None, silu)
+        return dx, dweight.type_as(weight), dbias.type_as(bias), None
+
+    return SimpleNamespace(causal_conv1d_fwd=forward, causal_conv1d_bwd=backward)

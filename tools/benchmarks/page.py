@@ -1,0 +1,145 @@
+"""Put the measurements into the pages: `python tools/benchmarks/page.py`.
+
+docs/speed.md and README.md say what is measured and how to read it; between the marks of each
+benchmark this writes its command and what records/speed/GPU/NAME.json holds, and draws the plots.
+"""
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(ROOT))
+
+from entries import ENTRIES, Entry  # noqa: E402
+from page_tables import TABLES, brief_table  # noqa: E402
+
+from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
+from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
+
+PAGE, README = 'docs/speed.md', 'README.md'
+GPUS = {'h200': 'H200', 'h100': 'H100'}
+"""The folders of records/speed/, in the order of the pages."""
+
+PLOTTED = 'scaling'
+IN_BRIEF = ('V2M-T', 'V2M-S', 'V2M-S*', 'Swin-T', 'V2M-B*', 'Swin-S', 'DeiT-T')
+NOT_MEASURED = 'not measured on this GPU'
+
+Records = Mapping[tuple[str, str], Mapping[str, Any]]
+"""What the files hold, by GPU and entry."""
+
+
+def load_records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The measurements of a folder with one folder for each GPU."""
+    return {
+        (gpu, entry.name): json.loads(path.read_text())
+        for gpu in GPUS
+        for entry in ENTRIES
+        if (path := folder / gpu / f'{entry.name}.json').exists()
+    }
+
+
+def build_page(text: str, records: Records) -> str:
+    """docs/speed.md with the measurements between its marks.
+
+    Args:
+        text: The page.
+        records: From :func:`load_records`.
+
+    Raises:
+        UserError: If the marks of a benchmark are missing.
+    """
+    for entry in ENTRIES:
+        parts = [_shown(entry), *(_measured(entry, gpu, records) for gpu in GPUS)]
+        content = '\n' + '\n\n'.join(parts) + '\n'
+        text = replace_marked(text, marks(entry.name), content, PAGE)
+    return text
+
+
+def build_readme(text: str, records: Records) -> str:
+    """README.md with the speed of a few models, on the first GPU that has been measured.
+
+    Args:
+        text: The page.
+        records: From :func:`load_records`.
+
+    Raises:
+        UserError: If the marks are missing.
+    """
+    found = [records[gpu, 'models'] for gpu in GPUS if (gpu, 'models') in records]
+    content = 'The kernels as they are now have not been measured yet.'
+    if found:
+        setting = '224 x 224, batch 128, bfloat16 autocast, eager; V2M-T and V2M-S on 196 tokens'
+        content = f'On one {found[0]["device"]} ({setting}):\n\n{brief_table(found[0], IN_BRIEF)}'
+    return replace_marked(text, marks('models'), f'\n{content}\n', README)
+
+
+def marks(name: str) -> tuple[str, str]:
+    """What stands around the results of a benchmark."""
+    return f'<!-- results of {name} -->', f'<!-- end of {name} -->'
+
+
+def _shown(entry: Entry) -> str:
+    """The command, as a block."""
+    lines = textwrap.wrap(entry.shown(), 94, break_long_words=False, break_on_hyphens=False)
+    return '    ' + ' \\\n        '.join(lines)
+
+
+def _measured(entry: Entry, gpu: str, records: Records) -> str:
+    """The results on one GPU, or that there are none."""
+    measured = records.get((gpu, entry.name))
+    if measured is None:
+        return f'{GPUS[gpu]}: {NOT_MEASURED}.'
+    versions = f'torch {measured["torch"]}, Triton {measured["triton"]}, {measured["date"]}'
+    parts = [f'{measured["device"]}, {versions}:', TABLES[entry.name](measured, gpu)]
+    if entry.name == PLOTTED:
+        parts.append(f'![Time and memory by image size]({_plot(gpu)})')
+    return '\n\n'.join(parts)
+
+
+def _plot(gpu: str) -> str:
+    """The plot's file, from docs/."""
+    return f'images/{PLOTTED}-{gpu}.png'
+
+
+def draw_plots(records: Records) -> None:
+    """The plots that the page shows."""
+    for gpu in GPUS:
+        if (gpu, PLOTTED) in records:
+            from scaling import draw
+
+            draw(records[gpu, PLOTTED]['results'], str(ROOT / 'docs' / _plot(gpu)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the pages, or check them, as the command line says.
+
+    Returns:
+        The exit status: 1 if a page that is to be checked is not as it should be.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--check', action='store_true', help='write nothing; say what would change')
+    args = parser.parse_args(argv)
+    records = load_records(ROOT / 'records' / 'speed')
+    stale = False
+    for name, build in ((PAGE, build_page), (README, build_readme)):
+        path = ROOT / name
+        with exit_on_user_error():
+            text = build(path.read_text(), records)
+        if text != path.read_text():
+            stale = True
+            print(f'{name} {"is stale" if args.check else "written"}')
+            if not args.check:
+                path.write_text(text)
+    if not args.check:
+        draw_plots(records)
+    return int(args.check and stale)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""The tables of docs/speed.md, each from the JSON of one benchmark on one GPU."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from goals import SCAN_SHARE, goal_of
+
+from mmv2m.reproduce.markdown import markdown_table
+
+__all__ = ['TABLES', 'brief_table']
+
+Measured = Mapping[str, Any]
+"""What a benchmark's file holds."""
+
+NOTHING = '–'
+BACKENDS = dict(
+    cuda='CUDA C++',
+    triton='Triton',
+    mamba_ssm='mamba_ssm with copies',
+    bare='mamba_ssm alone',
+    reference='reference',
+)
+KERNELS_SHOWN = 15
+HEADS = ['inference, images/s', 'training, images/s', 'peak GiB, training']
+
+
+def figures(results: Iterable[Measured]) -> dict[str, dict[str, float]]:
+    """By model: ``inference`` and ``training`` in images a second, and training's ``peak_gib``."""
+    found: dict[str, dict[str, float]] = {}
+    for r in results:
+        model = found.setdefault(r['model'], {})
+        model['training' if r['training'] else 'inference'] = r['images_per_second']
+        if r['training']:
+            model['peak_gib'] = r['peak_gib']
+    return found
+
+
+def models_table(measured: Measured, gpu: str) -> str:
+    """Speed and memory of whole models."""
+    rows = figures(measured['results'])
+    return markdown_table(['model', *HEADS], [[name, *_figures(row)] for name, row in rows.items()])
+
+
+def brief_table(measured: Measured, models: Sequence[str]) -> str:
+    """The same of a few models, those of them that have been measured."""
+    rows = figures(measured['results'])
+    chosen = [[name, *_figures(rows[name])] for name in models if name in rows]
+    return markdown_table(['model', *HEADS], chosen)
+
+
+def _figures(row: Mapping[str, float]) -> list[str]:
+    kinds = (('inference', ',.0f'), ('training', ',.0f'), ('peak_gib', '.2f'))
+    return [_number(row.get(key), form) for key, form in kinds]
+
+
+def goals_table(measured: Measured, gpu: str) -> str:
+    """Speed and memory of whole models, beside their goals and what share of them is reached."""
+    rows = figures(measured['results'])
+    cells = []
+    for name, row in rows.items():
+        goal = goal_of(name, gpu, rows)
+        cells.append([name])
+        for key, shown in zip(('inference', 'training', 'peak_gib'), _figures(row), strict=True):
+            aim = None if goal is None or key not in row else getattr(goal, key)
+            form = '.2f' if key == 'peak_gib' else ',.0f'
+            cells[-1] += [shown, '' if aim is None else f'{aim:{form}} ({row[key] / aim:.0%})']
+    return markdown_table(['model', *(head for kind in HEADS for head in (kind, 'goal'))], cells)
+
+
+def latency_table(measured: Measured, gpu: str) -> str:
+    """Milliseconds for one image, in each mode."""
+    found = {(r['model'], r['mode']): r['milliseconds'] for r in measured['results']}
+    modes = _distinct(r['mode'] for r in measured['results'])
+    heads = [dict(graph='CUDA graph').get(mode, mode) for mode in modes]
+    rows = [
+        [model, *(_number(found.get((model, mode)), '.2f') for mode in modes)]
+        for model in _distinct(r['model'] for r in measured['results'])
+    ]
+    return markdown_table(['milliseconds for one image', *heads], rows)
+
+
+def kernels_table(measured: Measured, gpu: str) -> str:
+    """Microseconds of each kernel by backend, of both halves where they differ."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for r in measured['results']:
+        found.setdefault((r['kernel'], r['backend']), []).append(f'{r["microseconds"]:,.0f}')
+    rows = [
+        [kernel, *(' / '.join(found.get((kernel, name), [])) for name in ('cuda', 'triton'))]
+        for kernel in _distinct(r['kernel'] for r in measured['results'])
+    ]
+    return markdown_table(['microseconds', BACKENDS['cuda'], BACKENDS['triton']], rows)
+
+
+def operators_table(measured: Measured, gpu: str) -> str:
+    """Milliseconds of each case by backend, beside the floor, and mamba_ssm's multiples of ours."""
+    results = measured['results']
+    backends = [name for name in BACKENDS if any(r['backend'] == name for r in results)]
+    rows = []
+    for case in _distinct(r['case'] for r in results):
+        by_backend = {r['backend']: r for r in results if r['case'] == case}
+        for key, what in (('forward_ms', 'forward'), ('both_ms', 'forward and backward')):
+            times = {name: r[key] for name, r in by_backend.items()}
+            floor = next(iter(by_backend.values()))['floor_ms'] if key == 'forward_ms' else None
+            cells = [_operator_cell(name, times, floor) for name in backends]
+            rows.append([f'{case}, {what}', _number(floor, '.3f', ''), *cells])
+    ceilings = (
+        f'Copies move {measured["copy_bytes_per_second"] / 1e12:.2f} TB/s, the special function '
+        f'units make {measured["exponentials_per_second"] / 1e12:.2f} T exponentials/s; the goal '
+        f'for the forward scan is {SCAN_SHARE:.0%} of the floor.'
+    )
+    table = markdown_table(['milliseconds', 'floor', *(BACKENDS[name] for name in backends)], rows)
+    return f'{table}\n\n{ceilings}'
+
+
+def _operator_cell(backend: str, times: Mapping[str, float], floor: float | None) -> str:
+    """A time; for our kernels the share of the floor, for others the multiple of our time."""
+    time, ours = times.get(backend), times.get('cuda', times.get('triton'))
+    if time is None:
+        return ''
+    if backend in ('cuda', 'triton'):
+        return f'{time:.3f}' + ('' if floor is None else f' ({floor / time:.0%})')
+    return f'{time:.3f}' + ('' if ours is None else f' ({time / ours:.2f} x)')
+
+
+def breakdown_table(measured: Measured, gpu: str) -> str:
+    """The kernels that take longest, and how long the GPU and the host are busy."""
+    kernels, busy = measured['results'], measured['gpu_milliseconds']
+    rows = [
+        [
+            f'`{kernel["kernel"][:60]}`',
+            f'{kernel["calls"]}',
+            f'{kernel["milliseconds"]:.2f}',
+            f'{kernel["milliseconds"] / busy:.0%}',
+        ]
+        for kernel in kernels[:KERNELS_SHOWN]
+    ]
+    rest = kernels[KERNELS_SHOWN:]
+    if rest:
+        calls, time = (sum(kernel[key] for kernel in rest) for key in ('calls', 'milliseconds'))
+        rows.append([f'{len(rest)} others', f'{calls}', f'{time:.2f}', f'{time / busy:.0%}'])
+    table = markdown_table(['kernel', 'calls', 'milliseconds', 'share'], rows)
+    host = measured['host_milliseconds']
+    return f'{table}\n\nOf a step the GPU is busy for {busy:.1f} ms, the host for {host:.1f} ms.'
+
+
+def mixer_table(measured: Measured, gpu: str) -> str:
+    """Time and memory of the layer on each backend, and of attention."""
+    cells: dict[tuple[str, str], dict[bool, list[str]]] = {}
+    for r in measured['results']:
+        row = cells.setdefault((r['model'], r['layer']), {})
+        row[r['training']] = [f'{r["milliseconds"]:.3f}', f'{r["peak_gib"]:.2f}']
+    empty = [NOTHING, NOTHING]
+    rows = [[*names, *row.get(False, empty), *row.get(True, empty)] for names, row in cells.items()]
+    heads = ['forward, ms', 'peak GiB', 'forward and backward, ms', 'peak GiB']
+    return markdown_table(['width of', 'layer', *heads], rows)
+
+
+def scaling_table(measured: Measured, gpu: str) -> str:
+    """Time and memory by image size."""
+    results = measured['results']
+    found = {(r['model'], r['pixels'], r['training']): r for r in results}
+    models = _distinct(r['model'] for r in results)
+    rows = []
+    for pixels in sorted({r['pixels'] for r in results}):
+        rows.append([f'{pixels:,}'])
+        for model in models:
+            rows[-1] += _scaling_cells(*(found.get((model, pixels, t)) for t in (False, True)))
+    kinds = ('inference, ms', 'training, ms', 'us a 1,000 pixels', 'peak MiB')
+    return markdown_table(
+        ['side, pixels', *(f'{model}: {kind}' for model in models for kind in kinds)], rows
+    )
+
+
+def _scaling_cells(inference: Measured | None, training: Measured | None) -> list[str]:
+    """Milliseconds of both, and training's time a thousand pixels and its memory."""
+    cells = [NOTHING if inference is None else f'{inference["milliseconds"]:.1f}']
+    if training is None:
+        return [*cells, NOTHING, NOTHING, NOTHING]
+    pixels = training['batch'] * training['pixels'] ** 2
+    each = 1e6 * training['milliseconds'] / pixels
+    return [
+        *cells,
+        f'{training["milliseconds"]:.1f}',
+        f'{each:.1f}',
+        f'{1024 * training["peak_gib"]:,.0f}',
+    ]
+
+
+def official_table(measured: Measured, gpu: str) -> str:
+    """Our models beside their official code: speeds, memory and how much they differ."""
+    results = measured['results']
+    rows = []
+    for model in _distinct(r['model'] for r in results):
+        chosen = [r for r in results if r['model'] == model]
+        cells = [model]
+        for training in (False, True):
+            cells += _by_side(chosen, training, 'images_per_second', ',.0f', ratio=True)
+        cells += _by_side(chosen, True, 'peak_gib', '.2f', ratio=False)
+        rows.append([*cells, f'{chosen[0]["logits_error"]:.0e}'])
+    heads = ['inference, images/s, official', 'ours', 'training, images/s, official', 'ours']
+    heads += ['peak GiB, training, official', 'ours', 'error of logits, float32']
+    return markdown_table(['model', *heads], rows)
+
+
+def _by_side(
+    results: Iterable[Measured], training: bool, key: str, form: str, ratio: bool
+) -> list[str]:
+    """Means over the rounds: the official code's, and ours with its multiple of that."""
+    found: dict[str, list[float]] = {'official': [], 'ours': []}
+    for r in results:
+        if r['training'] == training:
+            found[r['side']].append(r[key])
+    means = {side: fmean(values) if values else None for side, values in found.items()}
+    cells = [_number(value, form) for value in means.values()]
+    official, ours = means.values()
+    if ratio and official and ours:
+        cells[1] += f' ({ours / official:.2f} x)'
+    return cells
+
+
+def _number(value: float | None, form: str, nothing: str = NOTHING) -> str:
+    return nothing if value is None else f'{value:{form}}'
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    """In the order in which they first occur."""
+    return list(dict.fromkeys(values))
+
+
+TABLES: Mapping[str, Callable[[Measured, str], str]] = {
+    'models': goals_table,
+    'kernels': kernels_table,
+    'operators': operators_table,
+    'graphs': models_table,
+    'breakdown-t': breakdown_table,
+    'breakdown-b-star': breakdown_table,
+    'size-512': models_table,
+    'size-800x1280': models_table,
+    'latency': latency_table,
+    'mixer': mixer_table,
+    'scaling': scaling_table,
+    'official-vim': official_table,
+    'official-vmamba': official_table,
+    'compile': models_table,
+    'reference': operators_table,
+}
+"""By entry: the table of what its file holds, on a GPU."""
