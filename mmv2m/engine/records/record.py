@@ -106,7 +106,15 @@ class Record:
 
 
 def save_record(record: Record, folder: Path) -> Path:
-    """Write a record into a folder, which is made if need be, and return its path."""
+    """Write a record into a folder, which is made if need be.
+
+    Args:
+        record: The record.
+        folder: The folder.
+
+    Returns:
+        The path of its file, which is called :attr:`Record.file_name`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / record.file_name
     path.write_text(json.dumps(asdict(record), indent=2, sort_keys=True) + '\n')
@@ -147,6 +155,9 @@ def load_record(path: Path) -> Record:
 
 def load_records(folder: Path) -> list[Record]:
     """All records of a folder, by file name; none if there is no such folder.
+
+    Args:
+        folder: The folder; those within it are not looked into.
 
     Raises:
         UserError: With the first one that is not right.

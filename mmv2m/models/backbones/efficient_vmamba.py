@@ -47,10 +47,19 @@ class EfficientVMamba(HierarchicalBackbone):
     """EfficientVMamba (https://arxiv.org/abs/2403.09977).
 
     The first two stages have blocks of atrous scans beside a convolution, the last two inverted
-    residuals. Sides that do not divide are padded at the bottom and the right. All settings are
-    those of :class:`HierarchicalBackbone`; ``arch`` is ``'tiny' | 'small' | 'base'`` or a dict with
-    ``embed_dims`` and ``depths`` (four numbers), and optionally ``expand``, ``state_dims``,
-    ``conv_expand``.
+    residuals. Sides that do not divide are padded at the bottom and the right.
+
+    Args:
+        arch: ``'tiny' | 'small' | 'base'`` or a dict with ``embed_dims`` and ``depths`` (four
+            numbers), and optionally ``expand``, ``state_dims``, ``conv_expand``. Defaults to
+            ``'tiny'``.
+        **settings: ``in_channels``, ``out_indices``, ``out_type``, ``drop_path_rate``,
+            ``frozen_stages``, ``norm_eval``, ``with_cp``, ``norm_cfg``, ``scan_backend`` and
+            ``init_cfg``, as :class:`HierarchicalBackbone` describes them.
+
+    Raises:
+        ValueError: If a setting is impossible.
+        TypeError: If there is no such setting.
 
     Example:
         >>> features = EfficientVMamba('tiny', out_type='featmap')(torch.rand(1, 3, 224, 320))

@@ -41,10 +41,19 @@ ARCH_ZOO: dict[str, Arch] = {
 class VMamba(HierarchicalBackbone):
     """VMamba (https://arxiv.org/abs/2401.10166) as its authors last published it.
 
-    Each block has a cross-scan mixer, with one state a channel and without a gate, and an MLP. All
-    settings are those of :class:`HierarchicalBackbone`; ``arch`` is ``'tiny' | 'small'``
-    (VMamba-T [s1l8] and VMamba-S [s2l15]) or a dict with ``embed_dims`` and ``depths`` (four
-    numbers), and optionally ``expand``, ``state_dims``, ``ffn_ratio``.
+    Each block has a cross-scan mixer, with one state a channel and without a gate, and an MLP.
+
+    Args:
+        arch: ``'tiny' | 'small'`` (VMamba-T [s1l8] and VMamba-S [s2l15]) or a dict with
+            ``embed_dims`` and ``depths`` (four numbers), and optionally ``expand``,
+            ``state_dims``, ``ffn_ratio``. Defaults to ``'tiny'``.
+        **settings: ``in_channels``, ``out_indices``, ``out_type``, ``drop_path_rate``,
+            ``frozen_stages``, ``norm_eval``, ``with_cp``, ``norm_cfg``, ``scan_backend`` and
+            ``init_cfg``, as :class:`HierarchicalBackbone` describes them.
+
+    Raises:
+        ValueError: If a setting is impossible.
+        TypeError: If there is no such setting.
 
     Example:
         >>> features = VMamba('tiny', out_type='featmap')(torch.rand(1, 3, 224, 320))

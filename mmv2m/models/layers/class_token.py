@@ -127,6 +127,11 @@ def build_class_token(
 ) -> CrossToken | MeanToken:
     """The module behind a value of ``class_token``.
 
+    Args:
+        kind: The value.
+        embed_dims: Width of the map, D.
+        grid_size: Rows and columns of patches of the usual image.
+
     Raises:
         ValueError: If ``kind`` is not one of :data:`CLASS_TOKENS`.
     """

@@ -29,6 +29,11 @@ def snake(height: int, width: int, device: torch.device | None = None) -> Snake:
     """Row by row from the upper left, back again; column by column, back again (PlainMamba).
 
     Every other row, or column, is walked the other way, so that each step goes to a neighbour.
+
+    Args:
+        height: Rows of the map.
+        width: Columns of it.
+        device: Of the tensors.
     """
     tokens = torch.arange(height * width, device=device).view(height, width)
     rows, columns = _wind(tokens), _wind(tokens.t())

@@ -24,7 +24,8 @@ class SS2D(BaseModule):
 
     ``out_proj(gate(sum over corners of columns(gate(rows(x)))))`` with ``x, z = in_proj(map)`` and
     ``gate(y) = y * SiLU(z)``. The two projections act on single tokens and run once, and so does
-    the second gate, behind the sum.
+    the second gate, behind the sum. Takes and gives maps of (B, H, W, D), in any floating dtype;
+    states are float32.
 
     Args:
         embed_dims: Width of the map, D.
