@@ -22,15 +22,16 @@ constexpr int BITES = 8 / CHANNELS_AT_ONCE, MAPS = 1 + HAS_GATE;
 
 typedef float Some[CHANNELS_AT_ONCE];
 
-// In shared memory: the taps of a thread's channels, as it loads them, and behind them their biases.
+// Shared memory: the taps of a thread's channels, as it loads them, and behind them their biases.
 struct Filters {
   Pack<float, CHANNELS_AT_ONCE> at[GROUPS][TAPS + 1][BITES][4];
 };
 
-// What a warp reads of a group, of x and then of the gate: each thread's channels of its tokens, which
-// it copies itself, and those of the tokens before the warp's first segment.
+// What a warp reads of a group, of x and then of the gate: each thread's channels of its tokens, and
+// those of the tokens before the warp's first segment. Every thread copies what it uses itself, so
+// that it need not wait for others; and reads 16 bytes beside its neighbours', without conflicts.
 struct Stage {
-  Quad held[MAPS][TOKENS_HELD][32], before[MAPS][BEFORE][4];
+  Held held[MAPS][TOKENS_HELD][32], before[MAPS][BEFORE][4];
 };
 
 struct Shared {
@@ -104,51 +105,46 @@ struct Source {
     return {{map, lane, first, place}, {conv, map, lane, {place.t * 8, CHANNELS}}};
   }
 
-  // Begin to copy the next group's channels of the segment's tokens, zeros behind its end.
+  // Begin to copy the next group's channels of the segment's tokens; zeros behind its end.
   DEVICE void copy_held(Stage& stage, int group, const Place& place) const {
-    bool there = place.has_channels(group);
-    const NUMBER *x = input.x, *gate = input.gate;
+    int lane = threadIdx.x % 32;
 #pragma unroll
     for (int j = 0; j < TOKENS_HELD; ++j) {
-      bool exists = there && j < segment.length;
-      copy_async<16>(&stage.held[0][j][threadIdx.x % 32], x, true, exists);
-      move_on(x, input.x_step);
-      if (!HAS_GATE) continue;
-      copy_async<16>(&stage.held[MAPS - 1][j][threadIdx.x % 32], gate, true, exists);
-      move_on(gate, input.gate_step);
+      bool there = j < segment.length && place.has_channels(group);
+      copy(&stage.held[0][j][lane], &stage.held[MAPS - 1][j][lane], j, true, there);
     }
   }
-  // The same of the tokens before it, if it is the warp's first one. Now the next group is another.
+  // The same of the tokens before the warp's first segment. From here on, another group is next.
   DEVICE void copy_before(Stage& stage, int group, const Place& place) {
     if (segment.reaches_out) {
       bool first = place.g == 0 && !segment.begins_lane, there = place.has_channels(group);
 #pragma unroll
       for (int i = 0; i < BEFORE; ++i) {
-        int j = i - BEFORE;
-        copy_async<16>(&stage.before[0][i][place.t], input.x + j * input.x_step, first, there);
-        if (!HAS_GATE) continue;
-        copy_async<16>(&stage.before[MAPS - 1][i][place.t], input.gate + j * input.gate_step, first,
-                       there);
+        Held *x = &stage.before[0][i][place.t], *gate = &stage.before[MAPS - 1][i][place.t];
+        copy(x, gate, i - BEFORE, first, there);
       }
     }
     input.x += 32;
     if (HAS_GATE) input.gate += 32;
   }
+
+ private:
+  // Of the token that is `j` steps from the segment's first one.
+  DEVICE void copy(Held* x, Held* gate, int j, bool wanted, bool there) const {
+    copy_async<16>(x, input.x + j * input.x_step, wanted, there);
+    if (HAS_GATE) copy_async<16>(gate, input.gate + j * input.gate_step, wanted, there);
+  }
 };
 
-DEVICE void read(Held& out, const Quad& from) {
-  out.load(reinterpret_cast<const NUMBER*>(&from));
-}
-
-// A thread's channels of its tokens, as copied.
+// A thread's channels of its tokens, as copied: with them in registers, the stage is free for others.
 struct Loaded {
   Held x[TOKENS_HELD], gate[TOKENS_HELD];
 
   DEVICE explicit Loaded(const Stage& stage) {
 #pragma unroll
     for (int j = 0; j < TOKENS_HELD; ++j) {
-      read(x[j], stage.held[0][j][threadIdx.x % 32]);
-      if (HAS_GATE) read(gate[j], stage.held[MAPS - 1][j][threadIdx.x % 32]);
+      x[j] = stage.held[0][j][threadIdx.x % 32];
+      gate[j] = stage.held[MAPS - 1][j][threadIdx.x % 32];
     }
   }
 };
@@ -187,11 +183,8 @@ DEVICE void open(Inputs& inputs, const Loaded& loaded, const Stage& stage, const
   bool first = place.g == 0 && !segment.begins_lane;
 #pragma unroll
   for (int i = 0; i < BEFORE; ++i) {
-    Held x, gate;
     Some early;
-    read(x, stage.before[0][i][place.t]);
-    if (HAS_GATE) read(gate, stage.before[MAPS - 1][i][place.t]);
-    open_some(early, x, gate, bite);
+    open_some(early, stage.before[0][i][place.t], stage.before[MAPS - 1][i][place.t], bite);
 #pragma unroll
     for (int c = 0; c < CHANNELS_AT_ONCE; ++c) inputs[i][c] = first ? early[c] : inputs[i][c];
   }
@@ -247,6 +240,28 @@ DEVICE void find_tokens(Tokens (&tokens)[TILES], const Segment& segment, const P
   }
 }
 
+// Take a group from its stage, to which the source's next one is copied.
+DEVICE void convolve_and_project(Outputs& outputs, Sums (&sums)[TILES], const Shared& shared,
+                                 Stage& stage, Source& source, const Segment& segment, int group,
+                                 const Place& place) {
+  int next = (group + STAGES) % GROUPS;
+  await_copies<STAGES - 1>();
+  Loaded loaded(stage);
+  source.copy_held(stage, next, place);
+#pragma unroll
+  for (int bite = 0; bite < BITES; ++bite) {
+    Inputs inputs;
+    open(inputs, loaded, stage, segment, bite, place);
+    if (bite + 1 == BITES) {
+      source.copy_before(stage, next, place);
+      commit_copies();
+    }
+    convolve_some(outputs, inputs, shared.filters, group, bite, place);
+    int channels = (bite + 1) * CHANNELS_AT_ONCE;
+    if (channels % 4 == 0) project(sums, outputs, shared.weights, group, channels / 4 - 1);
+  }
+}
+
 // Grid: any number of blocks, which share out the segments of all directions.
 //
 // Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); conv.weight (E, TAPS);
@@ -254,7 +269,6 @@ DEVICE void find_tokens(Tokens (&tokens)[TILES], const Segment& segment, const P
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
     conv_projection(Conv conv, NUMBER* y, Projection given, Map map) {
   SHARED(Shared, shared);
-  const Weights& weights = shared->weights;
   Place place;
   Cut cut(map);
   // Block by block first: where there are few left, every multiprocessor has some.
@@ -279,33 +293,17 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
     NUMBER* out = y + (long long)segment.token * CHANNELS + place.t * 8;
 #pragma unroll 1
     for (int group = 0; group < GROUPS; ++group) {
-      int next = (group + STAGES) % GROUPS;
       if (group == GROUPS - STAGES) {
         source = Source::at(conv, map, cut, number + stride + place.g, place);
       }
-      Stage& stage = stages[turn];
-      await_copies<STAGES - 1>();
-      Loaded loaded(stage);
-      source.copy_held(stage, next, place);
       Outputs outputs;
-#pragma unroll
-      for (int bite = 0; bite < BITES; ++bite) {
-        Inputs inputs;
-        open(inputs, loaded, stage, segment, bite, place);
-        if (bite + 1 == BITES) {
-          source.copy_before(stage, next, place);
-          commit_copies();
-        }
-        convolve_some(outputs, inputs, shared->filters, group, bite, place);
-        int channels = (bite + 1) * CHANNELS_AT_ONCE;
-        if (channels % 4 == 0) project(sums, outputs, weights, group, channels / 4 - 1);
-      }
+      convolve_and_project(outputs, sums, *shared, stages[turn], source, segment, group, place);
       store(out, outputs, segment, group, place);
       out += 32;
       turn = turn + 1 < STAGES ? turn + 1 : 0;
     }
     Tokens tokens[TILES];
     find_tokens(tokens, segment, place);
-    finish(given, tokens, place, sums, weights);
+    finish(given, tokens, place, sums, shared->weights);
   }
 }
