@@ -81,14 +81,14 @@ struct Cut {
 // A thread's segment, which may be empty: its first token, counted through all directions.
 struct Segment {
   int token, step, length;
-  bool begins_lane, reaches_out;  // that: whether the warp's first segment has tokens before it
+  bool begins_lane, reaches_out;  // that: whether it is the warp's first, and has tokens before it
 
   DEVICE Segment(const Map& map, const Lane& lane, int first, const Place& place)
       : token(lane.k * map.tokens() + lane.entry),
         step(lane.step),
         length(max(min(lane.length - first, TOKENS_HELD), 0)),
         begins_lane(first == 0 || length == 0),
-        reaches_out(any_in_warp(place.g == 0 && !begins_lane)) {}
+        reaches_out(place.g == 0 && !begins_lane) {}
 };
 
 // A thread's way along what its warp copies: segment by segment, and in each group by group.
@@ -111,17 +111,16 @@ struct Source {
 #pragma unroll
     for (int j = 0; j < TOKENS_HELD; ++j) {
       bool there = j < segment.length && place.has_channels(group);
-      copy(&stage.held[0][j][lane], &stage.held[MAPS - 1][j][lane], j, true, there);
+      copy(&stage.held[0][j][lane], &stage.held[MAPS - 1][j][lane], j, there);
     }
   }
-  // The same of the tokens before the warp's first segment. From here on, another group is next.
+  // The same of the tokens before it, if it is the warp's first. From here on, another group is next.
   DEVICE void copy_before(Stage& stage, int group, const Place& place) {
     if (segment.reaches_out) {
-      bool first = place.g == 0 && !segment.begins_lane, there = place.has_channels(group);
 #pragma unroll
       for (int i = 0; i < BEFORE; ++i) {
         Held *x = &stage.before[0][i][place.t], *gate = &stage.before[MAPS - 1][i][place.t];
-        copy(x, gate, i - BEFORE, first, there);
+        copy(x, gate, i - BEFORE, place.has_channels(group));
       }
     }
     input.x += 32;
@@ -130,9 +129,9 @@ struct Source {
 
  private:
   // Of the token that is `j` steps from the segment's first one.
-  DEVICE void copy(Held* x, Held* gate, int j, bool wanted, bool there) const {
-    copy_async<16>(x, input.x + j * input.x_step, wanted, there);
-    if (HAS_GATE) copy_async<16>(gate, input.gate + j * input.gate_step, wanted, there);
+  DEVICE void copy(Held* x, Held* gate, int j, bool there) const {
+    copy_async<16>(x, input.x + j * input.x_step, true, there);
+    if (HAS_GATE) copy_async<16>(gate, input.gate + j * input.gate_step, true, there);
   }
 };
 
@@ -180,13 +179,9 @@ DEVICE void open(Inputs& inputs, const Loaded& loaded, const Stage& stage, const
     }
   }
   if (!segment.reaches_out) return;
-  bool first = place.g == 0 && !segment.begins_lane;
 #pragma unroll
   for (int i = 0; i < BEFORE; ++i) {
-    Some early;
-    open_some(early, stage.before[0][i][place.t], stage.before[MAPS - 1][i][place.t], bite);
-#pragma unroll
-    for (int c = 0; c < CHANNELS_AT_ONCE; ++c) inputs[i][c] = first ? early[c] : inputs[i][c];
+    open_some(inputs[i], stage.before[0][i][place.t], stage.before[MAPS - 1][i][place.t], bite);
   }
 }
 
