@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from mmengine.registry import MODELS
+from mmpretrain.models import TIMMBackbone
+from mmpretrain.utils import require
 
 import mmv2m.models  # noqa: F401
 
@@ -100,6 +102,13 @@ def test_backend_that_needs_a_gpu(train, fails, config, monkeypatch):
 def test_missing_custom_import(train, fails, config, monkeypatch):
     monkeypatch.delitem(MODELS._module_dict, 'V2M')
     assert "imports=['mmv2m.models']" in fails(train, config)
+
+
+def test_missing_package_of_a_part(train, fails, config, monkeypatch):
+    missing = require('no-such-package')(TIMMBackbone.__init__)
+    monkeypatch.setattr(TIMMBackbone, '__init__', missing)
+    line = fails(train, config, '--cfg-options', 'model.backbone.type=TIMMBackbone')
+    assert 'model.backbone: TIMMBackbone requires no-such-package' in line
 
 
 def test_data(train, test, fails, config, tmp_path):
