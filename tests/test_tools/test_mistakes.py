@@ -111,6 +111,35 @@ def test_missing_package_of_a_part(train, fails, config, monkeypatch):
     assert 'model.backbone: TIMMBackbone requires no-such-package' in line
 
 
+@pytest.mark.parametrize(
+    ('library', 'name', 'command'),
+    [
+        ('mmpretrain', 'v2m-t_8xb64_in1k', 'pip install onedl-mmpretrain (or'),
+        ('mmdet', 'mask-rcnn_v2m-s_3x_coco', 'pip install onedl-mmdetection (or'),
+        ('mmseg', 'upernet_v2m-t_1xb16-1k_camvid', 'pip install mmsegmentation)'),
+    ],
+)
+def test_missing_task_library(train, fails, monkeypatch, library, name, command):
+    monkeypatch.setitem(sys.modules, library, None)
+    line = fails(train, ROOT / 'configs' / f'{name}.py')
+    assert library in line and 'which is not installed: pip install' in line
+    assert command in line
+
+
+@pytest.mark.parametrize('library', ['mmengine', 'mmcv'])
+@pytest.mark.parametrize('tool', ['train', 'test', 'reproduce', 'study', 'build_model_zoo'])
+def test_missing_base_library(tool, library):
+    code = (
+        f'import runpy, sys; sys.modules[{library!r}] = None; '
+        f'runpy.run_path({str(ROOT / "tools" / tool)!r} + ".py", run_name="__main__")'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'error: {library}')
+    assert 'Everything in mmv2m except mmv2m.ops needs mmengine and mmcv: pip' in line
+
+
 def test_data(train, test, fails, config, tmp_path):
     weights = tmp_path / 'weights.pth'
     weights.touch()

@@ -4,9 +4,9 @@ import importlib.util
 import os
 
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.device import get_device
 
+from mmv2m.packages import how_to_install
 from mmv2m.registry import MODELS
 
 from ..errors import UserError
@@ -30,10 +30,9 @@ def check_environment(cfg: Config) -> None:
     """
     scope = cfg.get('default_scope') or 'mmengine'
     if importlib.util.find_spec(scope) is None:
-        package = MODULE2PACKAGE.get(scope, scope)
         raise UserError(
             f'the config is for {scope} (default_scope), which is not installed: '
-            f'pip install {package}'
+            f'{how_to_install(scope)}'
         )
     if cfg.get('model') is not None:
         _check_packages(cfg)
