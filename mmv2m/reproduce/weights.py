@@ -47,9 +47,7 @@ def check_weights(cfg: Config, checkpoint: str) -> None:
         )
 
 
-def _weights(content: Any) -> Mapping[str, Any]:
+def _weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The weights themselves, which most checkpoints hold beside other things."""
-    if isinstance(content, Mapping):
-        inner = content.get('state_dict', content)
-        return inner if isinstance(inner, Mapping) else {}
-    return {}
+    inner = content.get('state_dict', content)
+    return inner if isinstance(inner, Mapping) else {}

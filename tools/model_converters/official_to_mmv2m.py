@@ -19,7 +19,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         count = convert_official_checkpoint(args.model, args.src, args.dst, args.entry)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
     print(f'{count} tensors written to {args.dst}')
 

@@ -7,9 +7,9 @@ configs/v2m-s-released_8xb64_in1k.py (V2M-S).
 import argparse
 import sys
 
-import torch
-
 from mmv2m.utils import convert_released_weights
+from mmv2m.utils.tensors_only import load_tensors
+from mmv2m.utils.weight_conversion import save_converted
 
 
 def main() -> None:
@@ -19,13 +19,11 @@ def main() -> None:
     parser.add_argument('dst', help='where the converted checkpoint goes')
     args = parser.parse_args()
     try:
-        # The released code pickles its command line beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
+        checkpoint = load_tensors(args.src)
         state_dict = convert_released_weights(checkpoint.get('model', checkpoint))
-    except (OSError, KeyError, ValueError) as error:
+        save_converted(state_dict, args.src, args.dst)
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
-    torch.save(dict(state_dict=state_dict, meta=dict(converted_from=args.src)), args.dst)
     print(f'{len(state_dict)} tensors written to {args.dst}')
 
 
