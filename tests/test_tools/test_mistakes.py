@@ -127,7 +127,13 @@ def test_missing_task_library(train, fails, monkeypatch, library, name, command)
 
 
 @pytest.mark.parametrize('library', ['mmengine', 'mmcv'])
-@pytest.mark.parametrize('tool', ['train', 'test', 'reproduce', 'study', 'build_model_zoo'])
+@pytest.mark.parametrize(
+    'tool',
+    [
+        *('train', 'test', 'reproduce', 'study', 'build_model_zoo', 'analysis_tools/get_flops'),
+        *('model_converters/official_to_mmv2m', 'model_converters/released_to_mmv2m'),
+    ],
+)
 def test_missing_base_library(tool, library):
     code = (
         f'import runpy, sys; sys.modules[{library!r}] = None; '

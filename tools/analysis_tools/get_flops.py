@@ -1,11 +1,20 @@
 """Print a model's parameters and FLOPs: `python tools/analysis_tools/get_flops.py CONFIG`."""
 
 import argparse
+import sys
+from pathlib import Path
 
-from mmv2m.engine.config import load_config
-from mmv2m.engine.errors import exit_on_user_error
-from mmv2m.engine.preflight.model import check_model
-from mmv2m.utils.complexity import COUNTING_RULES, measure_config
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmv2m.engine.config import load_config  # noqa: E402
+from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
+from mmv2m.engine.preflight.model import check_model  # noqa: E402
+from mmv2m.utils.complexity import COUNTING_RULES, measure_config  # noqa: E402
 
 
 def main() -> None:

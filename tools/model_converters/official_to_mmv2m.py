@@ -5,8 +5,16 @@ The result loads into that model's ImageNet config, such as configs/vim-t_8xb128
 
 import argparse
 import sys
+from pathlib import Path
 
-from mmv2m.utils import CONVERTERS, convert_official_checkpoint
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmv2m.utils import CONVERTERS, convert_official_checkpoint  # noqa: E402
 
 
 def main() -> None:

@@ -6,10 +6,18 @@ configs/v2m-s-released_8xb64_in1k.py (V2M-S).
 
 import argparse
 import sys
+from pathlib import Path
 
-from mmv2m.utils import convert_released_weights
-from mmv2m.utils.tensors_only import load_tensors
-from mmv2m.utils.weight_conversion import save_converted
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmv2m.utils import convert_released_weights  # noqa: E402
+from mmv2m.utils.tensors_only import load_tensors  # noqa: E402
+from mmv2m.utils.weight_conversion import save_converted  # noqa: E402
 
 
 def main() -> None:
