@@ -10,6 +10,7 @@ from mmv2m.engine.cli import OptionsAction
 from mmv2m.engine.config import load_config
 from mmv2m.engine.errors import UserError
 from mmv2m.engine.records import load_records
+from mmv2m.root import RECORDS, ROOT
 
 from .markdown import as_markdown
 from .obstacles import find_obstacles
@@ -20,9 +21,7 @@ from .runs import Runs, test_checkpoint, train_row
 from .tables import Row, Table, Tables, load_tables
 from .weights import check_weights
 
-__all__ = ['ROOT', 'parse_reproduce_args', 'reproduce']
-
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ['parse_reproduce_args', 'reproduce']
 
 
 def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
@@ -58,8 +57,18 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
         default=Path('work_dirs/reproduce'),
         help="folder of the runs' folders (default: work_dirs/reproduce)",
     )
-    parser.add_argument('--records', type=Path, help="records' folder (default: the repository's)")
-    parser.add_argument('--tables', type=Path, help="tables' file (default: configs/tables.yml)")
+    parser.add_argument(
+        '--records',
+        type=Path,
+        default=RECORDS,
+        help="records' folder (default: records in the clone, or here without one)",
+    )
+    parser.add_argument(
+        '--tables',
+        type=Path,
+        default=ROOT / 'configs' / 'tables.yml',
+        help="tables' file (default: configs/tables.yml)",
+    )
     parser.add_argument('--no-timing', action='store_true', help='do not time training steps')
     parser.add_argument(
         '--cfg-options',
@@ -89,20 +98,19 @@ def reproduce(args: Namespace) -> int:
     Raises:
         UserError: If the tables or a record cannot be read, or a row is unknown.
     """
-    tables = load_tables(args.tables or ROOT / 'configs' / 'tables.yml')
+    tables = load_tables(args.tables)
     chosen = tables.select(args.table, args.rows)
-    folder = args.records or ROOT / 'records'
-    load_records(folder)  # what is wrong there is said before work is done
+    load_records(args.records)  # what is wrong there is said before work is done
     failed = 0
     if args.run or args.checkpoint:
         runs = Runs(
-            args.work_dir, folder, args.gpus, args.seed, args.cfg_options or {}, args.weights
+            args.work_dir, args.records, args.gpus, args.seed, args.cfg_options or {}, args.weights
         )
         failed = _run(tables, chosen, runs, args.checkpoint)
     timing = not (args.no_timing or args.run or args.checkpoint)
     # What libraries print while they are imported is no part of the tables.
     with redirect_stdout(sys.stderr):
-        reports = list(_with_progress(tables, chosen, folder, timing))
+        reports = list(_with_progress(tables, chosen, args.records, timing))
     print(as_markdown(reports))
     if args.out:
         _write(reports, args.out)
