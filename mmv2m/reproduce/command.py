@@ -9,6 +9,7 @@ from pathlib import Path
 from mmv2m.engine.cli import OptionsAction
 from mmv2m.engine.config import load_config
 from mmv2m.engine.errors import UserError
+from mmv2m.engine.preflight.weights import check_weights
 from mmv2m.engine.records import load_records
 from mmv2m.root import RECORDS, ROOT
 
@@ -19,7 +20,6 @@ from .plain_data import as_csv, as_json
 from .report import RowReport, report_rows
 from .runs import Runs, test_checkpoint, train_row
 from .tables import Row, Table, Tables, load_tables
-from .weights import check_weights
 
 __all__ = ['parse_reproduce_args', 'reproduce']
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import TIMMBackbone
 from mmpretrain.utils import require
@@ -181,6 +182,16 @@ def test_configs_say_where_their_data_belongs(train, fails, tmp_path, name, says
 def test_checkpoint(test, fails, config, tmp_path):
     (tmp_path / 'epoch_1.pth').touch()
     assert "'epoch_1.pth'" in fails(test, config, 'epoch_11.pth')
+
+
+@pytest.mark.parametrize('more', [(), ('--tta',)])
+def test_weights_of_another_model(test, fails, more):
+    demo = ROOT / 'configs' / 'v2m-mini_digits.py'
+    torch.save(dict(state_dict={'backbone.other': torch.zeros(1)}), 'other.pth')
+    line = fails(test, demo, 'other.pth', *more)
+    assert 'other.pth lacks' in line and 'parameters of v2m-mini_digits.py, such as ' in line
+    torch.save(dict(state_dict={'head.fc.weight': torch.zeros(10, 3)}), 'head.pth')
+    assert 'size mismatch for head.fc.weight' in fails(test, demo, 'head.pth', *more)
 
 
 @pytest.mark.parametrize(

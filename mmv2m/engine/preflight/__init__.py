@@ -5,8 +5,9 @@ from mmengine.config import Config
 from .backend import check_backend
 from .data import check_data
 from .environment import check_environment, check_precision
-from .files import check_checkpoint
+from .files import check_checkpoint, is_remote
 from .model import check_model
+from .weights import check_weights
 
 __all__ = ['check_test', 'check_train']
 
@@ -44,3 +45,5 @@ def check_test(cfg: Config) -> None:
     check_model(cfg)
     check_backend(cfg)
     check_data(cfg, ('test',))
+    if not is_remote(cfg.load_from):
+        check_weights(cfg, cfg.load_from)
