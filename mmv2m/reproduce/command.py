@@ -1,5 +1,6 @@
 """The command line of tools/reproduce.py, and what it does."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from mmv2m.engine.cli import OptionsAction
 from mmv2m.engine.config import load_config
 from mmv2m.engine.errors import UserError
+from mmv2m.engine.preflight.files import check_checkpoint
 from mmv2m.engine.preflight.weights import check_weights
 from mmv2m.engine.records import load_records
 from mmv2m.root import RECORDS, ROOT
@@ -31,7 +33,8 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
         argv: The arguments; None for those of the process.
 
     Raises:
-        UserError: If ``--cfg-options`` cannot be read, or arguments do not go together.
+        UserError: If ``--cfg-options`` cannot be read, arguments are impossible or do not go
+            together, or the weights do not exist.
     """
     parser = ArgumentParser(
         description="The paper's tables, row by row: printed figures and measured ones, results of "
@@ -83,6 +86,10 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
         raise UserError('--run trains and --checkpoint tests: give one of the two')
     if args.gpus < 1:
         raise UserError(f'--gpus must be positive, but is {args.gpus}')
+    if args.seed < 0:
+        raise UserError(f'--seed must not be negative, but is {args.seed}')
+    if args.weights:
+        check_checkpoint(args.weights, '--weights')
     return args
 
 
@@ -96,11 +103,14 @@ def reproduce(args: Namespace) -> int:
         The exit status: 1 if a run that was asked for has no result, else 0.
 
     Raises:
-        UserError: If the tables or a record cannot be read, or a row is unknown.
+        UserError: If the tables or a record cannot be read, a row is unknown, or ``--out`` cannot
+            be written to.
     """
     tables = load_tables(args.tables)
     chosen = tables.select(args.table, args.rows)
     load_records(args.records)  # what is wrong there is said before work is done
+    if args.out:
+        _make_folder(args.out)
     failed = 0
     if args.run or args.checkpoint:
         runs = Runs(
@@ -182,8 +192,16 @@ def _with_progress(
         yield next(reports)
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--out {folder} cannot be made: {error.strerror}') from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f'--out {folder} cannot be written to')
+
+
 def _write(reports: Sequence[RowReport], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, render in (('md', as_markdown), ('csv', as_csv), ('json', as_json)):
         (folder / f'reproduce.{suffix}').write_text(render(reports))
     _say(f'reproduce.md, reproduce.csv and reproduce.json are in {folder}')
