@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -109,6 +110,18 @@ def test_wheel_holds_ops_inside_the_package(clone, tmp_path, python):
         clone / 'ops' / '__init__.py',
         clone / 'mmv2m' / '__init__.py',
     ]
+
+
+def test_source_distribution_holds_the_repository(clone, tmp_path):
+    code = f'from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})'
+    run(sys.executable, '-c', code, cwd=clone)
+    (archive,) = tmp_path.glob('mmv2m-*.tar.gz')
+    with tarfile.open(archive) as content:
+        names = {name.partition('/')[2] for name in content.getnames()}
+    made = ('build', 'mmv2m.egg-info')
+    files = {path.relative_to(clone) for path in clone.rglob('*') if path.is_file()}
+    files = {file.as_posix() for file in files if file.parts[0] not in made}
+    assert sorted(files - names) == []
 
 
 def test_editable_install_follows_the_clone(clone, tmp_path, python):
