@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    # What the libraries remark on while 80 models are built would hide the tables.
+    # What the libraries remark on while all models are built would hide the tables.
     MMLogger.get_instance('reproduce', log_level='ERROR')
     warnings.simplefilter('ignore')
     with exit_on_user_error():

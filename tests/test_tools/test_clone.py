@@ -1,12 +1,14 @@
-"""The tools run the code of the clone that they belong to, whatever else is installed."""
+"""The tools run the code of the clone that they belong to, and name its configs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
 SCRIPTS = [path for path in sorted(TOOLS.rglob('*.py')) if '__main__' in path.read_text()]
 
 # All in one process, which imports PyTorch once; what each of them adds is taken away again.
@@ -40,3 +42,9 @@ def test_the_clone_comes_first(tmp_path):
     )
     assert len(SCRIPTS) > 15
     assert [line for line in done.stdout.splitlines() if line.startswith('FAILED')] == []
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.stem)
+def test_configs_that_are_named_exist(script):
+    named = re.findall(r'configs/[\w/.-]+\.py', script.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []

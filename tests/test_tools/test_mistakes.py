@@ -171,6 +171,7 @@ def test_data(train, test, fails, config, tmp_path):
         ('upernet_v2m-t_8xb2-160k_ade20k-512x512', 'ADEChallengeData2016 does not exist; expected'),
         ('mask-rcnn_v2m-s_1xb8-24e_nuclei', 'nuclei does not exist; expected: annotations/inst'),
         ('upernet_v2m-s-star_1xb16-1k_camvid', 'camvid does not exist; expected: img_dir/{train,'),
+        ('v2m-t_1xb128_cifar10', 'expected: data/cifar10/{train,test}/<class>/<image>.png'),
     ],
 )
 def test_configs_say_where_their_data_belongs(train, fails, tmp_path, name, says):
