@@ -72,6 +72,7 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('model.backbone.drop_path_rate=2', 'drop_path_rate must be a number'),
         ('model.backbone.colour=red', "no setting 'colour'"),
         ('model.backbone.type=ResNett', "did you mean 'ResNet'"),
+        ('model.head.in_channels=7', 'in_channels is 7, but the backbone gives 16 channels'),
         ('model.head.type=LinearClsHed', "did you mean 'LinearClsHead'"),
         ('val_dataloader.dataset.type=ImageNett', "val_dataloader.dataset: 'ImageNett'"),
         ('default_scope=no_such_library', 'pip install no_such_library'),

@@ -6,6 +6,7 @@ from .backend import check_backend
 from .data import check_data
 from .environment import check_environment, check_precision
 from .files import check_checkpoint, is_remote
+from .head import check_head
 from .model import check_model
 from .weights import check_weights
 
@@ -23,6 +24,7 @@ def check_train(cfg: Config) -> None:
     """
     check_environment(cfg)
     check_model(cfg)
+    check_head(cfg)
     check_backend(cfg)
     check_data(cfg, ('train', 'val'))
     if cfg.get('load_from'):
