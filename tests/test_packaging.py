@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -76,6 +77,10 @@ def test_wheel_holds_ops_inside_the_package(clone, tmp_path, python):
     assert {'mmv2m/.mim/model-index.yml', 'mmv2m/.mim/configs/tables.yml'} <= names
     assert not [name for name in names if name.endswith('.pyc')]
 
+    tools = {name.split('/')[3] for name in names if name.startswith('mmv2m/.mim/tools/')}
+    assert {'train.py', 'reproduce.py', 'study.py', 'model_converters'} <= tools
+    assert tools.isdisjoint({'build_model_zoo.py', 'benchmarks', 'figures', 'setup'})
+
     pip_install(python, wheel, cwd=tmp_path)
     ops, package = imported_files(python, cwd=tmp_path)
     assert ops.parent.parent == package.parent
@@ -91,11 +96,32 @@ def test_wheel_holds_ops_inside_the_package(clone, tmp_path, python):
     found = run(python, '-c', code, cwd=tmp_path).stdout.splitlines()[-1].split()
     assert 'vim-t_8xb128_in1k' in found and 'v2m-t_8xb64_in1k' not in found
 
+    # Its tools find its configs, and keep records where they are started.
+    tool = package.parent / '.mim' / 'tools' / 'reproduce.py'
+    shown = run(python, tool, '--table', '1', '--rows', 'V2M-T', '--no-timing', cwd=tmp_path)
+    assert '| V2M-T ' in shown.stdout
+    code = 'from mmv2m.engine.records.provenance import *; from mmv2m.root import *; '
+    code += 'print(config_id(ROOT / "configs" / "v2m-t_8xb64_in1k.py"), RECORDS)'
+    found = run(python, '-c', code, cwd=tmp_path).stdout.split()
+    assert found == ['configs/v2m-t_8xb64_in1k.py', 'records']
+
     # Started inside a clone, the clone's package goes before the installed one, with its own ops/.
     assert imported_files(python, cwd=clone) == [
         clone / 'ops' / '__init__.py',
         clone / 'mmv2m' / '__init__.py',
     ]
+
+
+def test_source_distribution_holds_the_repository(clone, tmp_path):
+    code = f'from setuptools.build_meta import build_sdist; build_sdist({str(tmp_path)!r})'
+    run(sys.executable, '-c', code, cwd=clone)
+    (archive,) = tmp_path.glob('mmv2m-*.tar.gz')
+    with tarfile.open(archive) as content:
+        names = {name.partition('/')[2] for name in content.getnames()}
+    made = ('build', 'mmv2m.egg-info')
+    files = {path.relative_to(clone) for path in clone.rglob('*') if path.is_file()}
+    files = {file.as_posix() for file in files if file.parts[0] not in made}
+    assert sorted(files - names) == []
 
 
 def test_editable_install_follows_the_clone(clone, tmp_path, python):

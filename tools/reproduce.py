@@ -8,6 +8,10 @@ from pathlib import Path
 # The clone that this file belongs to comes first, whether or not mmv2m is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
 from mmengine.logging import MMLogger  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
@@ -23,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    # What the libraries remark on while 80 models are built would hide the tables.
+    # What the libraries remark on while all models are built would hide the tables.
     MMLogger.get_instance('reproduce', log_level='ERROR')
     warnings.simplefilter('ignore')
     with exit_on_user_error():

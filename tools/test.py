@@ -4,10 +4,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import mmengine
-
 # The clone that this file belongs to comes first, whether or not mmv2m is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+import mmengine  # noqa: E402
 
 from mmv2m.engine.cli import parse_test_args  # noqa: E402
 from mmv2m.engine.config import apply_test_args, load_config  # noqa: E402

@@ -7,6 +7,10 @@ from pathlib import Path
 # The clone that this file belongs to comes first, whether or not mmv2m is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
 from mmv2m.engine.cli import parse_train_args  # noqa: E402
 from mmv2m.engine.config import apply_train_args, load_config  # noqa: E402
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402

@@ -6,6 +6,8 @@ from argparse import Namespace
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
+from mmv2m.packages import how_to_install, missing_library
+
 from .errors import UserError
 from .preflight.files import check_config_file
 from .task_library import TaskLibrary
@@ -21,14 +23,14 @@ def load_config(path: str, options: dict | None = None) -> Config:
         options: Dotted keys and values of ``--cfg-options``.
 
     Raises:
-        UserError: If the file does not exist or cannot be loaded, an import fails, or an option
-            does not fit.
+        UserError: If the file does not exist or cannot be loaded, the library of a base config is
+            missing, an import fails, or an option does not fit.
     """
     check_config_file(path)
     try:
         cfg = Config.fromfile(path)
     except ImportError as error:
-        raise UserError(f'{path}: custom_imports fail: {_innermost(error)}') from error
+        raise UserError(f'{path}: {_import_problem(_innermost(error))}') from error
     except Exception as error:
         # A config is a program: whatever it raises is the config's mistake.
         raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
@@ -133,6 +135,13 @@ def _complete_dataloader(cfg: Config, name: str, args: Namespace, library: TaskL
     if getattr(args, 'no_persistent_workers', False) or not loader.get('num_workers'):
         loader.persistent_workers = False
     cfg[name] = loader
+
+
+def _import_problem(error: BaseException) -> str:
+    library = missing_library(str(error))
+    if library is None:
+        return f'custom_imports fail: {error}'
+    return f'the config needs {library}, which is not installed: {how_to_install(library)}'
 
 
 def _innermost(error: BaseException) -> BaseException:

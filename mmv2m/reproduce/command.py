@@ -1,5 +1,6 @@
 """The command line of tools/reproduce.py, and what it does."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,10 @@ from pathlib import Path
 from mmv2m.engine.cli import OptionsAction
 from mmv2m.engine.config import load_config
 from mmv2m.engine.errors import UserError
+from mmv2m.engine.preflight.files import check_checkpoint
+from mmv2m.engine.preflight.weights import check_weights
 from mmv2m.engine.records import load_records
+from mmv2m.root import RECORDS, ROOT
 
 from .markdown import as_markdown
 from .obstacles import find_obstacles
@@ -18,11 +22,8 @@ from .plain_data import as_csv, as_json
 from .report import RowReport, report_rows
 from .runs import Runs, test_checkpoint, train_row
 from .tables import Row, Table, Tables, load_tables
-from .weights import check_weights
 
-__all__ = ['ROOT', 'parse_reproduce_args', 'reproduce']
-
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ['parse_reproduce_args', 'reproduce']
 
 
 def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
@@ -32,7 +33,8 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
         argv: The arguments; None for those of the process.
 
     Raises:
-        UserError: If ``--cfg-options`` cannot be read, or arguments do not go together.
+        UserError: If ``--cfg-options`` cannot be read, arguments are impossible or do not go
+            together, or the weights do not exist.
     """
     parser = ArgumentParser(
         description="The paper's tables, row by row: printed figures and measured ones, results of "
@@ -58,8 +60,18 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
         default=Path('work_dirs/reproduce'),
         help="folder of the runs' folders (default: work_dirs/reproduce)",
     )
-    parser.add_argument('--records', type=Path, help="records' folder (default: the repository's)")
-    parser.add_argument('--tables', type=Path, help="tables' file (default: configs/tables.yml)")
+    parser.add_argument(
+        '--records',
+        type=Path,
+        default=RECORDS,
+        help="records' folder (default: records in the clone, or here without one)",
+    )
+    parser.add_argument(
+        '--tables',
+        type=Path,
+        default=ROOT / 'configs' / 'tables.yml',
+        help="tables' file (default: configs/tables.yml)",
+    )
     parser.add_argument('--no-timing', action='store_true', help='do not time training steps')
     parser.add_argument(
         '--cfg-options',
@@ -74,6 +86,10 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
         raise UserError('--run trains and --checkpoint tests: give one of the two')
     if args.gpus < 1:
         raise UserError(f'--gpus must be positive, but is {args.gpus}')
+    if args.seed < 0:
+        raise UserError(f'--seed must not be negative, but is {args.seed}')
+    if args.weights:
+        check_checkpoint(args.weights, '--weights')
     return args
 
 
@@ -87,22 +103,24 @@ def reproduce(args: Namespace) -> int:
         The exit status: 1 if a run that was asked for has no result, else 0.
 
     Raises:
-        UserError: If the tables or a record cannot be read, or a row is unknown.
+        UserError: If the tables or a record cannot be read, a row is unknown, or ``--out`` cannot
+            be written to.
     """
-    tables = load_tables(args.tables or ROOT / 'configs' / 'tables.yml')
+    tables = load_tables(args.tables)
     chosen = tables.select(args.table, args.rows)
-    folder = args.records or ROOT / 'records'
-    load_records(folder)  # what is wrong there is said before work is done
+    load_records(args.records)  # what is wrong there is said before work is done
+    if args.out:
+        _make_folder(args.out)
     failed = 0
     if args.run or args.checkpoint:
         runs = Runs(
-            args.work_dir, folder, args.gpus, args.seed, args.cfg_options or {}, args.weights
+            args.work_dir, args.records, args.gpus, args.seed, args.cfg_options or {}, args.weights
         )
         failed = _run(tables, chosen, runs, args.checkpoint)
     timing = not (args.no_timing or args.run or args.checkpoint)
     # What libraries print while they are imported is no part of the tables.
     with redirect_stdout(sys.stderr):
-        reports = list(_with_progress(tables, chosen, folder, timing))
+        reports = list(_with_progress(tables, chosen, args.records, timing))
     print(as_markdown(reports))
     if args.out:
         _write(reports, args.out)
@@ -174,8 +192,16 @@ def _with_progress(
         yield next(reports)
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--out {folder} cannot be made: {error.strerror}') from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f'--out {folder} cannot be written to')
+
+
 def _write(reports: Sequence[RowReport], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, render in (('md', as_markdown), ('csv', as_csv), ('json', as_json)):
         (folder / f'reproduce.{suffix}').write_text(render(reports))
     _say(f'reproduce.md, reproduce.csv and reproduce.json are in {folder}')

@@ -67,11 +67,16 @@ def measure_row(path: Path, size: tuple[int, int]) -> Complexity:
         size: H and W of the image.
 
     Raises:
-        UserError: If it cannot be loaded, or its model not be built.
+        UserError: If it cannot be loaded, or its model not be built or run.
     """
     cfg = row_config(path)
     check_model(cfg)
-    return measure_config(cfg, size)
+    try:
+        return measure_config(cfg, size)
+    except Exception as error:
+        # Models are of many libraries: whatever one of them raises, the others are reported.
+        problem = f'{type(error).__name__}: {error}'
+        raise UserError(f'{path.name}: the model cannot be measured: {problem}') from error
 
 
 def report_rows(
@@ -102,7 +107,11 @@ def _report(
     results = own_results(row, path, cfg, records)
     if any(obstacle.kind in ('library missing', 'model wrong') for obstacle in obstacles):
         return RowReport(table, row, results=results, obstacles=obstacles)
-    cost = measure_row(path, row.size)
+    try:
+        cost = measure_row(path, row.size)
+    except UserError as error:
+        obstacles.append(Obstacle('model wrong', str(error)))
+        return RowReport(table, row, results=results, obstacles=obstacles)
     estimates: Sequence[Estimate] = ()
     if time_steps and is_cuda_available():
         try:

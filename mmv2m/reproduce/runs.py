@@ -19,6 +19,7 @@ from mmv2m.engine.records import (
     save_record,
     training_record,
 )
+from mmv2m.root import ROOT
 
 from .placement import place
 from .results import WEIGHTS, logged_name
@@ -27,7 +28,6 @@ from .tables import Row
 
 __all__ = ['Runs', 'test_checkpoint', 'train_row']
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 SAVE_EVERY = 10.0
 """Seconds between two notes of how long a training has taken."""
 
@@ -200,7 +200,7 @@ def _run(
     if gpus > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={gpus}']
         launched = ['--launcher', 'pytorch']
-    command += [str(TOOLS / tool), *arguments, *launched]
+    command += [str(ROOT / 'tools' / tool), *arguments, *launched]
     if options:
         command += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
     process = subprocess.Popen(command)

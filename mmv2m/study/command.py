@@ -11,6 +11,7 @@ from mmv2m.engine.errors import UserError
 from mmv2m.engine.records import load_record, load_records
 from mmv2m.reproduce.obstacles import find_obstacles
 from mmv2m.reproduce.runs import Runs, train_row
+from mmv2m.root import RECORDS, ROOT
 
 from .at_once import gpus_of_slots, train_at_once
 from .budget import Budget, expected_seconds
@@ -19,9 +20,8 @@ from .plan import Run, Study, load_study, plan_runs
 from .plot import draw_summary
 from .summary import Summary, update_page
 
-__all__ = ['ROOT', 'parse_study_args', 'study']
+__all__ = ['parse_study_args', 'study']
 
-ROOT = Path(__file__).resolve().parents[2]
 PLOT = Path('images/study.png')
 
 
@@ -59,9 +59,19 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
         metavar='N',
         help='train so many at a time, shared out over the GPUs (default: 1)',
     )
-    parser.add_argument('--study', type=Path, help='default: configs/studies/cifar10.yml')
+    parser.add_argument(
+        '--study',
+        type=Path,
+        default=ROOT / 'configs' / 'studies' / 'cifar10.yml',
+        help='default: configs/studies/cifar10.yml',
+    )
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/study'))
-    parser.add_argument('--records', type=Path, help="default: the repository's records/cifar10")
+    parser.add_argument(
+        '--records',
+        type=Path,
+        default=RECORDS / 'cifar10',
+        help='default: records/cifar10 in the clone, or here without one',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -96,7 +106,7 @@ def study(args: Namespace) -> int:
         UserError: If the study or a record cannot be read, a run is unknown, or one cannot be
             trained here.
     """
-    plan = load_study(args.study or ROOT / 'configs/studies/cifar10.yml')
+    plan = load_study(args.study)
     comparisons = plan.select(args.runs)
     runs = plan_runs(comparisons, args.seeds)
     outcomes = _outcomes(args)
@@ -117,11 +127,7 @@ def study(args: Namespace) -> int:
 
 
 def _outcomes(args: Namespace) -> Outcomes:
-    return Outcomes(load_records(_records(args)), args.cfg_options)
-
-
-def _records(args: Namespace) -> Path:
-    return args.records or ROOT / 'records/cifar10'
+    return Outcomes(load_records(args.records), args.cfg_options)
 
 
 def _check(todo: Sequence[Run], args: Namespace) -> None:
@@ -161,7 +167,7 @@ def _allowed(todo: Sequence[Run], plan: Study, args: Namespace) -> Iterator[Run]
 
 def _command(run: Run, plan: Study, args: Namespace) -> list[str]:
     """The command line that trains one run alone."""
-    paths = {'--study': plan.path, '--work-dir': args.work_dir, '--records': _records(args)}
+    paths = {'--study': plan.path, '--work-dir': args.work_dir, '--records': args.records}
     command = [sys.executable, str(ROOT / 'tools/study.py'), '--runs', run.config.stem]
     command += ['--seeds', str(run.seed)]
     command += [word for option, path in paths.items() for word in (option, str(path))]
@@ -174,7 +180,7 @@ def _command(run: Run, plan: Study, args: Namespace) -> list[str]:
 
 
 def _train_one(run: Run, plan: Study, args: Namespace) -> bool:
-    runs = Runs(args.work_dir, _records(args), seed=run.seed, options=args.cfg_options)
+    runs = Runs(args.work_dir, args.records, seed=run.seed, options=args.cfg_options)
     try:
         path = train_row(run.row(plan.data), run.config, runs)
     except UserError as error:

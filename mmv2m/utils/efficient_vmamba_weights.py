@@ -79,7 +79,7 @@ def convert_efficient_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[s
         The state dict of mmpretrain's ImageClassifier with an EfficientVMamba and a linear head.
 
     Raises:
-        KeyError: If a key is not one of the official model's, or one of them is missing.
+        ValueError: If a key is not one of the official model's, or one of them is missing.
     """
     state_dict = strip_prefixes(state_dict, 'module.')
     plan = keep_all(OUTSIDE_BLOCKS)

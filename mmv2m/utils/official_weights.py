@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .efficient_vmamba_weights import convert_efficient_vmamba_weights
@@ -12,6 +11,7 @@ from .plain_mamba_weights import convert_plain_mamba_weights
 from .tensors_only import load_tensors
 from .vim_weights import convert_vim_weights
 from .vmamba_weights import convert_vmamba_weights
+from .weight_conversion import save_converted
 
 __all__ = ['CONVERTERS', 'convert_official_checkpoint']
 
@@ -45,17 +45,15 @@ def convert_official_checkpoint(
 
     Raises:
         OSError: If a file cannot be read or written.
-        KeyError: If there is no such entry, or its keys are not the family's.
-        ValueError: If the file is no checkpoint, or a tensor has an impossible shape.
+        ValueError: If the file is no checkpoint, there is no such entry, its keys are not the
+            family's, or a tensor has an impossible shape.
     """
     checkpoint = load_tensors(str(src))
-    if not isinstance(checkpoint, dict):
-        raise ValueError(
-            f'a checkpoint is a dict, but this file holds a {type(checkpoint).__name__}'
-        )
     if entry is not None and entry not in checkpoint:
-        raise KeyError(f'there is no entry {entry!r}; there are {", ".join(map(str, checkpoint))}')
+        raise ValueError(
+            f'there is no entry {entry!r}; there are {", ".join(map(str, checkpoint))}'
+        )
     found = [entry] if entry is not None else [name for name in ENTRIES if name in checkpoint]
     state_dict = CONVERTERS[family](checkpoint[found[0]] if found else checkpoint)
-    torch.save(dict(state_dict=state_dict, meta=dict(converted_from=str(src))), dst)
+    save_converted(state_dict, src, dst)
     return len(state_dict)

@@ -56,9 +56,8 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
         The state dict of an ImageClassifier with a PlainMamba and a linear head.
 
     Raises:
-        KeyError: If a key is not one of the official model's, or one of them is missing.
-        ValueError: If the blocks do not divide into four stages or the position embedding is not
-            square.
+        ValueError: If a key is not one of the official model's, one of them is missing, the blocks
+            do not divide into four stages or the position embedding is not square.
     """
     state_dict = {key: value for key, value in state_dict.items() if not key.startswith('ema_')}
     depth = sum(count_blocks(state_dict, r'backbone\.layers\.(\d+)\.'))

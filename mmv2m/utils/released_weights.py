@@ -43,9 +43,8 @@ def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
         The state dict of an ImageClassifier with a plain V2M and a linear head.
 
     Raises:
-        KeyError: If a key is not one of the released model's, or one of them is missing.
-        ValueError: If the blocks do not divide into four stages or the position embedding is not
-            square.
+        ValueError: If a key is not one of the released model's, one of them is missing, the blocks
+            do not divide into four stages or the position embedding is not square.
     """
     blocks = {int(m[1]) for key in state_dict if (m := re.match(r'layers\.(\d+)\.', key))}
     if not blocks or len(blocks) % STAGES:
@@ -56,7 +55,7 @@ def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
     names = _released_names(len(blocks))
     unknown, missing = sorted(state_dict.keys() - names), sorted(names.keys() - state_dict)
     if unknown or missing:
-        raise KeyError(
+        raise ValueError(
             f'not the weights of a released V2M: unknown keys {unknown[:3]}, missing {missing[:3]}'
         )
     return {names[key]: _reshape(key, value) for key, value in state_dict.items()}

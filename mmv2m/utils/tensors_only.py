@@ -43,7 +43,7 @@ def _is_dtype(name: str) -> bool:
     return isinstance(getattr(torch, name, None), torch.dtype)
 
 
-def load_tensors(path: str) -> Any:
+def load_tensors(path: str) -> dict[str, Any]:
     """Load a checkpoint on the CPU without running any code that it names.
 
     Training scripts pickle their command line or their config beside the weights, whose classes
@@ -54,10 +54,16 @@ def load_tensors(path: str) -> Any:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no checkpoint.
+        ValueError: If it is no checkpoint, or one that holds something else than a dict.
     """
     module = SimpleNamespace(Unpickler=_Unpickler, load=pickle.load, __name__=__name__)
     try:
-        return torch.load(path, map_location='cpu', pickle_module=module, weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        content = torch.load(path, map_location='cpu', pickle_module=module, weights_only=False)
+    except OSError:
+        raise
+    except Exception as error:
+        # Bytes that are no pickle may say anything to the unpickler, which fails as they have it.
         raise ValueError(f'not a checkpoint: {" ".join(str(error).split())}') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'a checkpoint is a dict, but this file holds a {type(content).__name__}')
+    return content

@@ -24,8 +24,8 @@ def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         The state dict of an ImageClassifier with a Vim and a linear head.
 
     Raises:
-        KeyError: If a key is not one of these models', or one of them is missing.
-        ValueError: If the blocks do not divide into four stages, or the patches are no square.
+        ValueError: If a key is not one of these models', one of them is missing, the blocks do not
+            divide into four stages, or the patches are no square.
     """
     state_dict = strip_prefixes(state_dict, 'module.')
     plan: Plan = keep_all(OUTSIDE_BLOCKS)

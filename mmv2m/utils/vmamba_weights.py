@@ -65,7 +65,7 @@ def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
         The state dict of an ImageClassifier with a VMamba and a linear head.
 
     Raises:
-        KeyError: If a key is not one of these models', or one of them is missing.
+        ValueError: If a key is not one of these models', or one of them is missing.
     """
     state_dict = strip_prefixes(state_dict, 'module.')
     plan = keep_all(OUTSIDE_BLOCKS)

@@ -2,10 +2,20 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
-__all__ = ['Plan', 'convert_weights', 'count_blocks', 'keep', 'keep_all', 'strip_prefixes']
+__all__ = [
+    'Plan',
+    'convert_weights',
+    'count_blocks',
+    'keep',
+    'keep_all',
+    'save_converted',
+    'strip_prefixes',
+]
 
 Plan = dict[str, dict[str, Callable[[Tensor], Tensor]]]
 """For each key of the other code the keys here that are made of it, and how."""
@@ -55,11 +65,11 @@ def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) ->
         model: The model's name, for the error.
 
     Raises:
-        KeyError: If a key is not in the plan, or one of the plan's is missing.
+        ValueError: If a key is not in the plan, or one of the plan's is missing.
     """
     unknown, missing = sorted(state_dict.keys() - plan), sorted(plan.keys() - state_dict)
     if unknown or missing:
-        raise KeyError(
+        raise ValueError(
             f'not the weights of a {model}: unknown keys {unknown[:3]}, missing {missing[:3]}'
         )
     return {
@@ -67,3 +77,18 @@ def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) ->
         for old, parts in plan.items()
         for new, make in parts.items()
     }
+
+
+def save_converted(state_dict: Mapping[str, Tensor], src: str | Path, dst: str | Path) -> None:
+    """Write converted weights as a checkpoint of mmengine.
+
+    Args:
+        state_dict: The weights.
+        src: The file that they were converted from.
+        dst: The file to write.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with open(dst, 'wb') as file:  # given a path, torch.save raises RuntimeErrors
+        torch.save(dict(state_dict=state_dict, meta=dict(converted_from=str(src))), file)

@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import pytest
+import torch
 from mmengine.config import Config
+from tiny_digits import TINY_DIGITS
 
 from mmv2m.engine.errors import UserError, did_you_mean, exit_on_user_error
 from mmv2m.engine.preflight.data import check_data
+from mmv2m.engine.preflight.weights import check_weights
+from mmv2m.utils.meta_model import build_on_meta
 
 
 def _config(**dataset):
@@ -62,6 +68,33 @@ def test_metric_file(tmp_path, monkeypatch):
     cfg = Config(dict(val_evaluator=[dict(type='CocoMetric', ann_file='ann.json')]))
     with pytest.raises(UserError, match='val_evaluator.ann_file'):
         check_data(cfg, ('val',))
+
+
+def test_checkpoints_have_to_hold_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('tiny.py').write_text(TINY_DIGITS)
+    tiny = Config.fromfile('tiny.py')
+    model = build_on_meta(tiny)
+    whole = {name: torch.zeros(p.shape) for name, p in model.named_parameters()}
+    torch.save(dict(state_dict={f'module.{k}': v for k, v in whole.items()}), 'whole.pth')
+    check_weights(tiny, 'whole.pth')
+    torch.save(whole, 'bare.pth')
+    check_weights(tiny, 'bare.pth')
+    first = next(iter(whole))
+    torch.save(dict(state_dict={k: v for k, v in whole.items() if k != first}), 'part.pth')
+    Path('text.pth').write_text('text')
+    torch.save(whole | {'head.fc.bias': torch.zeros(7)}, 'others.pth')
+    torch.save(torch.zeros(1), 'tensor.pth')
+    for name, words in (
+        ('part.pth', f'lacks 1 of the {len(whole)} parameters of tiny.py, such as {first}'),
+        ('text.pth', 'not a checkpoint'),
+        ('others.pth', r'not fit tiny.py: size mismatch for head.fc.bias: .*\[7\]'),
+        ('tensor.pth', 'a checkpoint is a dict, but this file holds a Tensor'),
+        ('none.pth', 'does not exist'),
+        ('https://example.org/x.pth', 'must be a local file'),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_weights(tiny, name)
 
 
 @pytest.mark.parametrize(('rank', 'lines'), [('0', 'error: one line\n'), ('1', '')])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmpretrain.models import TIMMBackbone
+from mmpretrain.utils import require
 
 from mmv2m.reproduce import report
 from mmv2m.reproduce.estimate import Estimate
@@ -100,3 +102,34 @@ def test_a_pair_of_rows_of_one_config_is_timed_once(rows):
     rows(Counting)
     assert len(asked) == 7  # two batches of ResNet-18 and of V2M-T, three of DeiT-T
     assert Estimate(8).hours is None
+
+
+@pytest.fixture
+def two_rows():
+    """Reports of a row with a model of timm's and of one that comes after it."""
+    report.measure_row.cache_clear()
+    tables = load_tables(ROOT / 'configs' / 'tables.yml')
+    chosen = tables.select('1', ['RegNetY-4G', 'DeiT-S'])
+    yield lambda: list(report.report_rows(tables, chosen, [], time_steps=False))
+    report.measure_row.cache_clear()
+
+
+def test_a_package_that_is_missing_does_not_stop_the_others(two_rows, monkeypatch):
+    missing = require('no-such-package')(TIMMBackbone.__init__)
+    monkeypatch.setattr(TIMMBackbone, '__init__', missing)
+    regnet, deit = two_rows()
+    (obstacle,) = regnet.obstacles
+    assert obstacle.kind == 'library missing'
+    assert 'model.backbone: TIMMBackbone requires no-such-package, please' in obstacle.message
+    assert regnet.cost is None and deit.cost is not None
+
+
+def test_a_model_that_cannot_be_built_does_not_stop_the_others(two_rows, monkeypatch):
+    def fail(self, **settings):
+        raise RuntimeError('unknown model')
+
+    monkeypatch.setattr(TIMMBackbone, '__init__', fail)
+    regnet, deit = two_rows()
+    (message,) = [o.message for o in regnet.obstacles if o.kind == 'model wrong']
+    assert 'regnety-4gf_8xb64_in1k.py: the model cannot be measured: RuntimeError' in message
+    assert regnet.cost is None and deit.cost is not None

@@ -11,8 +11,6 @@ from mmv2m.reproduce.obstacles import find_obstacles
 from mmv2m.reproduce.run_state import RunState, load_state
 from mmv2m.reproduce.runs import Runs
 from mmv2m.reproduce.tables import load_tables
-from mmv2m.reproduce.weights import check_weights
-from mmv2m.utils.meta_model import build_on_meta
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = load_tables(ROOT / 'configs' / 'tables.yml')
@@ -68,26 +66,6 @@ def test_weights_that_a_backbone_starts_from(tmp_path):
     named = Runs(tmp_path, tmp_path / 'records', weights='mine.pth')
     assert (weights(baseline, named), weights(classifier, named)) == ('mine.pth', None)
     assert json.loads((own / 'reproduce.json').read_text())['gpus'] == 1
-
-
-def test_checkpoints_have_to_hold_the_model(tiny):
-    model = build_on_meta(tiny)
-    whole = {name: torch.zeros(p.shape) for name, p in model.named_parameters()}
-    torch.save(dict(state_dict={f'module.{k}': v for k, v in whole.items()}), 'whole.pth')
-    check_weights(tiny, 'whole.pth')
-    torch.save(whole, 'bare.pth')
-    check_weights(tiny, 'bare.pth')
-    first = next(iter(whole))
-    torch.save(dict(state_dict={k: v for k, v in whole.items() if k != first}), 'part.pth')
-    Path('text.pth').write_text('text')
-    for name, words in (
-        ('part.pth', f'lacks 1 of the {len(whole)} parameters of tiny.py, such as {first}'),
-        ('text.pth', 'not a checkpoint'),
-        ('none.pth', 'does not exist'),
-        ('https://example.org/x.pth', 'must be a local file'),
-    ):
-        with pytest.raises(UserError, match=words):
-            check_weights(tiny, name)
 
 
 def kinds(cfg, **asked):

@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import MODELS
+from mmpretrain.models import TIMMBackbone
+from mmpretrain.utils import require
 
 import mmv2m.models  # noqa: F401
 
@@ -69,6 +72,7 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('model.backbone.drop_path_rate=2', 'drop_path_rate must be a number'),
         ('model.backbone.colour=red', "no setting 'colour'"),
         ('model.backbone.type=ResNett', "did you mean 'ResNet'"),
+        ('model.head.in_channels=7', 'in_channels is 7, but the backbone gives 16 channels'),
         ('model.head.type=LinearClsHed', "did you mean 'LinearClsHead'"),
         ('val_dataloader.dataset.type=ImageNett', "val_dataloader.dataset: 'ImageNett'"),
         ('default_scope=no_such_library', 'pip install no_such_library'),
@@ -102,6 +106,48 @@ def test_missing_custom_import(train, fails, config, monkeypatch):
     assert "imports=['mmv2m.models']" in fails(train, config)
 
 
+def test_missing_package_of_a_part(train, fails, config, monkeypatch):
+    missing = require('no-such-package')(TIMMBackbone.__init__)
+    monkeypatch.setattr(TIMMBackbone, '__init__', missing)
+    line = fails(train, config, '--cfg-options', 'model.backbone.type=TIMMBackbone')
+    assert 'model.backbone: TIMMBackbone requires no-such-package' in line
+
+
+@pytest.mark.parametrize(
+    ('library', 'name', 'command'),
+    [
+        ('mmpretrain', 'v2m-t_8xb64_in1k', 'pip install onedl-mmpretrain (or'),
+        ('mmdet', 'mask-rcnn_v2m-s_3x_coco', 'pip install onedl-mmdetection (or'),
+        ('mmseg', 'upernet_v2m-t_1xb16-1k_camvid', 'pip install mmsegmentation)'),
+    ],
+)
+def test_missing_task_library(train, fails, monkeypatch, library, name, command):
+    monkeypatch.setitem(sys.modules, library, None)
+    line = fails(train, ROOT / 'configs' / f'{name}.py')
+    assert library in line and 'which is not installed: pip install' in line
+    assert command in line
+
+
+@pytest.mark.parametrize('library', ['mmengine', 'mmcv'])
+@pytest.mark.parametrize(
+    'tool',
+    [
+        *('train', 'test', 'reproduce', 'study', 'build_model_zoo', 'analysis_tools/get_flops'),
+        *('model_converters/official_to_mmv2m', 'model_converters/released_to_mmv2m'),
+    ],
+)
+def test_missing_base_library(tool, library):
+    code = (
+        f'import runpy, sys; sys.modules[{library!r}] = None; '
+        f'runpy.run_path({str(ROOT / "tools" / tool)!r} + ".py", run_name="__main__")'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'error: {library}')
+    assert 'Everything in mmv2m except mmv2m.ops needs mmengine and mmcv: pip' in line
+
+
 def test_data(train, test, fails, config, tmp_path):
     weights = tmp_path / 'weights.pth'
     weights.touch()
@@ -126,6 +172,7 @@ def test_data(train, test, fails, config, tmp_path):
         ('upernet_v2m-t_8xb2-160k_ade20k-512x512', 'ADEChallengeData2016 does not exist; expected'),
         ('mask-rcnn_v2m-s_1xb8-24e_nuclei', 'nuclei does not exist; expected: annotations/inst'),
         ('upernet_v2m-s-star_1xb16-1k_camvid', 'camvid does not exist; expected: img_dir/{train,'),
+        ('v2m-t_1xb128_cifar10', 'expected: data/cifar10/{train,test}/<class>/<image>.png'),
     ],
 )
 def test_configs_say_where_their_data_belongs(train, fails, tmp_path, name, says):
@@ -137,6 +184,16 @@ def test_configs_say_where_their_data_belongs(train, fails, tmp_path, name, says
 def test_checkpoint(test, fails, config, tmp_path):
     (tmp_path / 'epoch_1.pth').touch()
     assert "'epoch_1.pth'" in fails(test, config, 'epoch_11.pth')
+
+
+@pytest.mark.parametrize('more', [(), ('--tta',)])
+def test_weights_of_another_model(test, fails, more):
+    demo = ROOT / 'configs' / 'v2m-mini_digits.py'
+    torch.save(dict(state_dict={'backbone.other': torch.zeros(1)}), 'other.pth')
+    line = fails(test, demo, 'other.pth', *more)
+    assert 'other.pth lacks' in line and 'parameters of v2m-mini_digits.py, such as ' in line
+    torch.save(dict(state_dict={'head.fc.weight': torch.zeros(10, 3)}), 'head.pth')
+    assert 'size mismatch for head.fc.weight' in fails(test, demo, 'head.pth', *more)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +214,14 @@ def test_train_arguments(train, fails, config, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     assert 'RANK is not set' in fails(train, config, '--launcher', 'pytorch')
     assert 'base_batch_size' in fails(train, config, '--auto-scale-lr')
+
+
+def test_models_without_flops(load_main, fails, config):
+    get_flops = load_main('analysis_tools/get_flops')
+    assert '--shape must be positive, but is 0 x 0' in fails(get_flops, config, '--shape', 0)
+    assert 'but is 224 x -1' in fails(get_flops, config, '--shape', 224, -1)
+    config.write_text(config.read_text().replace('in_channels=16', 'in_channels=7'))
+    assert 'v2m-tiny.py: the model cannot be measured: RuntimeError' in fails(get_flops, config)
 
 
 def test_script_from_anywhere(tmp_path):

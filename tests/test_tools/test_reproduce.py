@@ -164,14 +164,20 @@ def test_weights_of_another_model_are_refused(reproduce, capsys):
         (['--run', '--checkpoint', 'x.pth'], 'give one of the two'),
         (['--checkpoint', 'x.pth'], 'name it by --rows; there are 3'),
         (['--gpus', '0'], '--gpus must be positive'),
+        (['--seed', '-1'], '--seed must not be negative, but is -1'),
+        (['--run', '--weights', 'gone.pth'], '--weights gone.pth does not exist'),
+        (['--out', 'tiny.py'], '--out tiny.py cannot be made: File exists'),
+        (['--out', 'closed'], '--out closed cannot be written to'),
         (['--cfg-options', 'lr'], 'takes key=value pairs'),
     ],
 )
-def test_mistakes_in_the_command_line(reproduce, capsys, arguments, words):
+def test_mistakes_in_the_command_line(reproduce, capsys, monkeypatch, arguments, words):
+    monkeypatch.setattr('os.access', lambda path, mode: Path(path).name != 'closed')
     with pytest.raises(SystemExit) as stop:
         reproduce(*arguments)
     assert stop.value.code == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words in said and '[1/' not in said
 
 
 def test_a_wrong_record_is_said_before_work_is_done(reproduce, capsys):

@@ -61,8 +61,13 @@ def test_no_code_runs(tmp_path):
 def test_no_checkpoint(tmp_path):
     (tmp_path / 'text').write_text('hello')
     (tmp_path / 'empty').touch()
-    for name in ('text', 'empty'):
+    (tmp_path / 'integer').write_text('Igarbage\n')
+    (tmp_path / 'memo').write_text('garbage\n')
+    for name in ('text', 'empty', 'integer', 'memo'):
         with pytest.raises(ValueError, match='not a checkpoint'):
             load_tensors(str(tmp_path / name))
     with pytest.raises(FileNotFoundError):
         load_tensors(str(tmp_path / 'none'))
+    torch.save(torch.ones(2), tmp_path / 'tensor')
+    with pytest.raises(ValueError, match='is a dict, but this file holds a Tensor'):
+        load_tensors(str(tmp_path / 'tensor'))

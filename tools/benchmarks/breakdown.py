@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from machine import gpu_name
 from models import MODELS, forward, train_step
 from results import Results
 from torch.profiler import ProfilerActivity, profile
@@ -59,6 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
+    gpu = gpu_name()
     model = MODELS[args.model](size=tuple(args.size)).cuda().train(args.training)
     run = partial(train_step if args.training else forward, model)
     images = torch.randn(args.batch, 3, *args.size, device='cuda')
@@ -66,8 +68,7 @@ def main() -> None:
     busy = sum(total for *_, total in found)
     host = host_milliseconds(partial(run, images[:2]))
     print(
-        f'{torch.cuda.get_device_name()}, {args.model}: the GPU is busy for {busy:.1f} ms, '
-        f'the host for {host:.1f} ms a step'
+        f'{gpu}, {args.model}: the GPU is busy for {busy:.1f} ms, the host for {host:.1f} ms a step'
     )
     what = dict(model=args.model, size=args.size, batch=args.batch, training=args.training)
     results = Results(args.out, **what, gpu_milliseconds=busy, host_milliseconds=host)

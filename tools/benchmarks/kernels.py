@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from machine import gpu_name
 from results import Results
 from torch import Tensor
 from triton.testing import do_bench
@@ -141,8 +142,9 @@ def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
     set_constants(args.set)
+    gpu = gpu_name()
     mixer = Mixer(*args.grid, args.channels, args.states)
-    print(f'{torch.cuda.get_device_name()}, {args.grid} tokens, E {args.channels}, N {args.states}')
+    print(f'{gpu}, {args.grid} tokens, E {args.channels}, N {args.states}')
     results = Results(args.out, grid=args.grid, channels=args.channels, states=args.states)
     for name, run in mixer.kernels().items():
         microseconds = 1e3 * do_bench(run, warmup=20, rep=100, return_mode='median')

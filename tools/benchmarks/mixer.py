@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from bare_package import provide_package
+from machine import gpu_name
 from models import GIB, as_graph
 from results import Results
 from timm.layers import Attention
@@ -82,7 +83,7 @@ def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
     provide_package('mamba_ssm')
-    print(f'{torch.cuda.get_device_name()}, batch {args.batch}, {GRID} tokens, bf16 autocast')
+    print(f'{gpu_name()}, batch {args.batch}, {GRID} tokens, bf16 autocast')
     print(f'{"model":8}{"layer":12}{"mode":>9}{"":>20}{"ms":>9}{"peak GiB":>10}')
     results = Results(args.out)
     for model, width in WIDTHS.items():

@@ -12,6 +12,7 @@ from typing import Any
 
 import timm
 import torch
+from machine import gpu_name
 from results import Results
 from torch import nn
 from triton.testing import do_bench
@@ -142,7 +143,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
-    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16 autocast')
+    print(f'{gpu_name()}, torch {torch.__version__}, bf16 autocast')
     print(f'{"model":22}{"input":>16}{"mode":>9}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
     results = Results(args.out)
     for name in args.models:

@@ -18,6 +18,7 @@ from typing import Any
 
 import official_code
 import torch
+from machine import gpu_name
 from models import GIB, MODELS, forward, train_step
 from results import Results
 from torch import Tensor, nn
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = parse_args(argv)
     clones = dict(vim=args.vim, vmamba=args.vmamba)
-    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, bf16 autocast')
+    print(f'{gpu_name()}, torch {torch.__version__}, bf16 autocast')
     print(f'{"model":10}{"side":>10}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
     results = Results(args.out)
     for name in args.models:

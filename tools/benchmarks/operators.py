@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 from bare_package import provide_package
+from machine import gpu_name
 from results import Results
 from torch import Tensor
 from triton.testing import do_bench
@@ -175,11 +176,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
+    gpu = gpu_name()
     ceilings = copy_bandwidth(), exponentials_per_second()
-    print(
-        f'{torch.cuda.get_device_name()}: copies {ceilings[0] / 1e12:.2f} TB/s, '
-        f'{ceilings[1] / 1e12:.2f} T exponentials/s'
-    )
+    print(f'{gpu}: copies {ceilings[0] / 1e12:.2f} TB/s, {ceilings[1] / 1e12:.2f} T exponentials/s')
     results = Results(
         args.out, copy_bytes_per_second=ceilings[0], exponentials_per_second=ceilings[1]
     )

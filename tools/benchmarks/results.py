@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import triton
+from machine import gpu_name
 
 __all__ = ['Results']
 
@@ -36,7 +37,7 @@ class Results(list[dict[str, Any]]):
     def content(self) -> dict[str, Any]:
         """What the file holds."""
         return dict(
-            device=torch.cuda.get_device_name(),
+            device=gpu_name(),
             torch=torch.__version__,
             triton=triton.__version__,
             date=date.today().isoformat(),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from machine import gpu_name
 from models import measure
 from results import Results
 
@@ -83,7 +84,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure what the command line says, print, draw."""
     args = parse_args()
-    print(f'{torch.cuda.get_device_name()}, batch {args.batch}, bf16 autocast')
+    print(f'{gpu_name()}, batch {args.batch}, bf16 autocast')
     results = sweep(args.models, args.sizes, args.batch, args.out)
     if args.plot:
         draw(results, args.plot)

@@ -1,9 +1,9 @@
 """All measurements of docs/speed.md: `python tools/benchmarks/suite.py --out records/speed/h200`.
 
-Runs each benchmark as a process of its own, on this clone's code whether or not it is installed,
-and leaves NAME.json and, with what was printed, NAME.log in the folder. What has its JSON already
-is skipped: stopped at any time, the same command goes on where it was. What cannot run here is
-named and left out; what fails or takes too long is named at the end.
+Runs each benchmark as a process of its own and leaves NAME.json and, with what was printed,
+NAME.log in the folder. What has its JSON already is skipped: stopped at any time, the same command
+goes on where it was. What cannot run here is named and left out; what fails or takes too long is
+named at the end.
 """
 
 import argparse
@@ -71,7 +71,7 @@ class Suite:
                 subprocess.run(
                     command,
                     cwd=ROOT,
-                    env=_environment(),
+                    env={**os.environ, 'PYTHONUNBUFFERED': '1'},  # the log grows as it is printed
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     timeout=entry.limit,
@@ -91,12 +91,6 @@ class Suite:
         clone = None if entry.clone is None else str(self.clones[entry.clone])
         script, *arguments = entry.command(clone)
         return [sys.executable, str(FOLDER / script), *arguments]
-
-
-def _environment() -> dict[str, str]:
-    """This process's, with the clone first on the path, and output that comes as it is printed."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
-    return {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'}
 
 
 def run_all(suite: Suite, entries: Sequence[Entry]) -> dict[str, str]:

@@ -4,13 +4,21 @@ The directions are those that the layer uses, so the figure cannot say anything 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mmv2m.models.layers.routes import CORNERS
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmv2m.models.layers.routes import CORNERS  # noqa: E402
 
 ROWS, COLUMNS = 4, 5
 TOKEN = (1, 2)

@@ -1,12 +1,20 @@
 """Convert an official checkpoint of another model: `python official_to_mmv2m.py MODEL SRC DST`.
 
-The result loads into that model's ImageNet config, such as configs/vim-t_8xb128_in1k.py.
+The result loads into that model's ImageNet config, such as configs/baselines/vim-t_8xb128_in1k.py.
 """
 
 import argparse
 import sys
+from pathlib import Path
 
-from mmv2m.utils import CONVERTERS, convert_official_checkpoint
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmv2m.utils import CONVERTERS, convert_official_checkpoint  # noqa: E402
 
 
 def main() -> None:
@@ -19,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         count = convert_official_checkpoint(args.model, args.src, args.dst, args.entry)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
     print(f'{count} tensors written to {args.dst}')
 

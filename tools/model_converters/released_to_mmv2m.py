@@ -6,10 +6,18 @@ configs/v2m-s-released_8xb64_in1k.py (V2M-S).
 
 import argparse
 import sys
+from pathlib import Path
 
-import torch
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmv2m.utils import convert_released_weights
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmv2m.utils import convert_released_weights  # noqa: E402
+from mmv2m.utils.tensors_only import load_tensors  # noqa: E402
+from mmv2m.utils.weight_conversion import save_converted  # noqa: E402
 
 
 def main() -> None:
@@ -19,13 +27,11 @@ def main() -> None:
     parser.add_argument('dst', help='where the converted checkpoint goes')
     args = parser.parse_args()
     try:
-        # The released code pickles its command line beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
+        checkpoint = load_tensors(args.src)
         state_dict = convert_released_weights(checkpoint.get('model', checkpoint))
-    except (OSError, KeyError, ValueError) as error:
+        save_converted(state_dict, args.src, args.dst)
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
-    torch.save(dict(state_dict=state_dict, meta=dict(converted_from=args.src)), args.dst)
     print(f'{len(state_dict)} tensors written to {args.dst}')
 
 

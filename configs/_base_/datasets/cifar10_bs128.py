@@ -1,7 +1,7 @@
 # CIFAR-10 as a folder of images for each class: data/cifar10/{train,test}/<class>/<image>.
 dataset_type = 'CustomDataset'
 data_root = 'data/cifar10'
-data_hint = 'data/cifar10/{train,test}/<class>/<image>.jpg, ten classes'
+data_hint = 'data/cifar10/{train,test}/<class>/<image>.png, ten classes'
 data_preprocessor = dict(
     num_classes=10,
     mean=[125.307, 122.961, 113.8575],

@@ -5,8 +5,10 @@ from mmengine.config import Config
 from .backend import check_backend
 from .data import check_data
 from .environment import check_environment, check_precision
-from .files import check_checkpoint
+from .files import check_checkpoint, is_remote
+from .head import check_head
 from .model import check_model
+from .weights import check_weights
 
 __all__ = ['check_test', 'check_train']
 
@@ -22,6 +24,7 @@ def check_train(cfg: Config) -> None:
     """
     check_environment(cfg)
     check_model(cfg)
+    check_head(cfg)
     check_backend(cfg)
     check_data(cfg, ('train', 'val'))
     if cfg.get('load_from'):
@@ -44,3 +47,5 @@ def check_test(cfg: Config) -> None:
     check_model(cfg)
     check_backend(cfg)
     check_data(cfg, ('test',))
+    if not is_remote(cfg.load_from):
+        check_weights(cfg, cfg.load_from)

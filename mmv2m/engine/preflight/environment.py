@@ -4,10 +4,14 @@ import importlib.util
 import os
 
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.device import get_device
 
+from mmv2m.packages import how_to_install
+from mmv2m.registry import MODELS
+
 from ..errors import UserError
+from .model import model_parts
+from .registered import find_class
 
 __all__ = ['check_environment', 'check_precision']
 
@@ -21,16 +25,17 @@ def check_environment(cfg: Config) -> None:
         cfg: The config, the command line merged into it.
 
     Raises:
-        UserError: If the task library is missing, or the launcher did not start this process or has
-            no usable backend.
+        UserError: If the task library or a package that a part of the model needs is missing, or
+            the launcher did not start this process or has no usable backend.
     """
     scope = cfg.get('default_scope') or 'mmengine'
     if importlib.util.find_spec(scope) is None:
-        package = MODULE2PACKAGE.get(scope, scope)
         raise UserError(
             f'the config is for {scope} (default_scope), which is not installed: '
-            f'pip install {package}'
+            f'{how_to_install(scope)}'
         )
+    if cfg.get('model') is not None:
+        _check_packages(cfg)
     variable = LAUNCHER_VARIABLES.get(cfg.launcher)
     if variable and variable not in os.environ:
         raise UserError(
@@ -43,6 +48,16 @@ def check_environment(cfg: Config) -> None:
             'the backend nccl needs GPUs; on the CPU add '
             '--cfg-options env_cfg.dist_cfg.backend=gloo'
         )
+
+
+def _check_packages(cfg: Config) -> None:
+    """Check for the packages that mmpretrain's ``require`` marks parts of the model with."""
+    for where, part, scope in model_parts(cfg):
+        found = find_class(MODELS, scope, part['type'])
+        try:
+            getattr(getattr(found, '__init__', None), '_verify_require', lambda: None)()
+        except ImportError as error:
+            raise UserError(f'{where}: {error}') from error
 
 
 def check_precision(cfg: Config) -> None:

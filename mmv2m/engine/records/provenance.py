@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmv2m.root import ROOT
 from mmv2m.version import __version__
 
 __all__ = [
@@ -24,9 +25,6 @@ __all__ = [
     'repository_state',
     'software_versions',
 ]
-
-ROOT = Path(__file__).resolve().parents[3]
-"""The clone, where there is one."""
 
 PACKAGES = dict(
     torch=('torch',),
