@@ -30,6 +30,14 @@ python tools/reproduce.py --table 1 --rows V2M-T  # printed and measured, and wh
 python tools/reproduce.py --table 1 --rows V2M-T --run  # train, or go on; test; record the result
 python tools/reproduce.py --table 1 --rows V2M-T --checkpoint PATH  # test your weights
 ```"""
+MORE = (
+    '[reproducing.md](reproducing.md) explains this command: what it prints, what counts as a '
+    'result, how a run goes on where it stopped, how hours are estimated.'
+)
+HTML = (
+    'The same with sortable columns and plots: [model_zoo.html](model_zoo.html). Both pages are '
+    'made by `python tools/build_model_zoo.py`.'
+)
 
 
 def build_markdown_page(tables: Iterable[tuple[Table, Sequence[Entry]]]) -> str:
@@ -38,11 +46,8 @@ def build_markdown_page(tables: Iterable[tuple[Table, Sequence[Entry]]]) -> str:
     Args:
         tables: From :func:`.entries.zoo_entries`.
     """
-    parts = ['# Model zoo', _paragraph(INTRODUCTION), COMMANDS, _paragraph(WEIGHTS)]
-    parts.append(
-        'The same with sortable columns and plots: [model_zoo.html](model_zoo.html). Both pages '
-        'are made by `python tools/build_model_zoo.py`.'
-    )
+    parts = ['# Model zoo', _paragraph(INTRODUCTION), COMMANDS]
+    parts += [_paragraph(text) for text in (MORE, WEIGHTS, HTML)]
     for table, entries in tables:
         parts += [f'## {table.title}', _table(table, entries), *_notes(entries)]
     return '\n\n'.join(parts) + '\n'
