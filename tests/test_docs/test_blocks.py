@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from cifar_data import make_cifar10
 from classifier import Classifier
+from dense_data import make_bowl
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -43,13 +44,14 @@ RUN = {
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder that looks like the repository's, with tiny data sets of ten classes."""
+    """A folder that looks like the repository's, with tiny data sets."""
     for name in ('tools', 'configs'):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / 'docs', tmp_path / 'docs')
     monkeypatch.chdir(tmp_path)
     make_cifar10()
     make_cifar10('data/flowers', splits=('train', 'val'))
+    make_bowl()
     yield
     forget_runners()
 
