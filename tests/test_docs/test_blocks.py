@@ -62,6 +62,14 @@ def test_languages(page):
     assert {block['language'] for block in BLOCKS[page]} <= {'python', 'bash'}
 
 
+# The commands of docs/speed.md are the benchmarks', which need a GPU.
+@pytest.mark.parametrize('page', [page for page in BLOCKS if page != 'docs/speed.md'])
+def test_commands_and_configs_are_in_fences(page):
+    text = FENCE.sub('', (ROOT / page).read_text())
+    indented = r'^ {4,}(?:(?:python|mim|pip|make|bash|tools/)\b.*|--.*|.* = dict\(.*)'
+    assert not re.findall(indented, text, re.MULTILINE)
+
+
 @pytest.mark.parametrize('page', [page for page, blocks in RUN.items() if blocks])
 def test_blocks(page, place, monkeypatch):
     names = dict(__name__='page')

@@ -15,11 +15,16 @@ PLAIN, WITH_SCANS = COUNTING_RULES
 
 WEIGHTS = (
     'Weights are those that mmpretrain and mmdet publish for the configs that are theirs; for the '
-    'others none are published. In a clone installed by `pip install -e .`, `mim search mmv2m` '
-    'shows all of this, and `mim search mmv2m --model v2m --field parameters flops` a part; `mim '
-    'download mmv2m --config deit-t_4xb256_in1k --dest .` fetches weights, where there are any, '
-    "and their config. (Where there are none, mim says `'float' object has no attribute 'split'`.)"
+    'others none are published: there `mim download` says '
+    "`'float' object has no attribute 'split'`."
 )
+MIM = """\
+<!-- not run: needs a clone installed by pip install -e ., and the network -->
+```bash
+mim search mmv2m                                         # all of this
+mim search mmv2m --model v2m --field parameters flops    # a part of it
+mim download mmv2m --config deit-t_4xb256_in1k --dest .  # weights, and their config
+```"""
 COMMANDS = """\
 ```bash
 python tools/reproduce.py --table 1 --rows V2M-T  # printed and measured, and what training costs
@@ -47,7 +52,7 @@ def build_markdown_page(tables: Iterable[tuple[Table, Sequence[Entry]]]) -> str:
         tables: From :func:`.entries.zoo_entries`.
     """
     parts = ['# Model zoo', _paragraph(INTRODUCTION), COMMANDS]
-    parts += [_paragraph(text) for text in (MORE, WEIGHTS, HTML)]
+    parts += [_paragraph(MORE), _paragraph(WEIGHTS), MIM, _paragraph(HTML)]
     for table, entries in tables:
         parts += [f'## {table.title}', _table(table, entries), *_notes(entries)]
     return '\n\n'.join(parts) + '\n'
