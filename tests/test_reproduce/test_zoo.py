@@ -192,6 +192,39 @@ def test_the_pages_script_sorts():
     assert heads == [{'aria-sort': 'descending'}, {}]
 
 
+@pytest.mark.parametrize('xs', [(0.8, 55.0), (259.0, 365.0), (1.71, 1.95), (2.0,), (0.01, 900.0)])
+def test_plots_have_ticks_all_along_their_axis(xs):
+    points = [Point(x, 70.0 + i, 'name', 'V2M') for i, x in enumerate(xs)]
+    svg = draw_scatter(points, dict(V2M='#222'), 'FLOPs', 'Accuracy')
+    ticks = [
+        (float(x), float(text))
+        for x, text in re.findall(r'<text x="([\d.]+)" y="388" class="x">([\d.e+-]+)</text>', svg)
+    ]
+    places = [56, *(x for x, _ in ticks), 704]
+    assert 4 <= len(ticks) <= 20
+    assert max(b - a for a, b in zip(places, places[1:], strict=False)) < 648 / 3
+    numbers = [number for _, number in ticks]
+    assert numbers == sorted(set(numbers))
+
+
+def test_names_keep_off_other_points_and_the_axes():
+    points = [
+        Point(344.0, 49.9, 'VMamba-S@3x', 'SSM'),
+        Point(365.0, 50.0, 'V2M-B*@3x', 'V2M'),
+        Point(259.0, 38.2, 'EffVMamba-T', 'SSM'),
+    ]
+    svg = draw_scatter(points, dict(SSM='#111', V2M='#222'), 'FLOPs', 'box AP')
+    circles = [tuple(map(float, c)) for c in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)]
+    for x, y, anchor, name in re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" class="name" text-anchor="(\w+)">(.*?)</text>', svg
+    ):
+        width = 6 * len(name)  # of a browser's 9 pixels
+        left = float(x) - dict(start=0, middle=0.5, end=1)[anchor] * width
+        assert left >= 56 and left + width <= 720
+        for cx, cy in circles:
+            assert not (left < cx < left + width and float(y) - 8 < cy < float(y) + 2)
+
+
 def test_plots_hold_their_points():
     points = [
         Point(1.0, 70.0, 'A & B', 'SSM'),

@@ -126,7 +126,19 @@ def _plot(table: Table, entries: Sequence[Entry]) -> str:
         return ''
     plot = draw_scatter(points, COLOURS, 'FLOPs (G), measured', f'{metric.label} (%)')
     key = ' '.join(f'<span class="{kind}">○ {kind}</span>' for kind in COLOURS)
-    return f'<figure>\n{plot}\n<figcaption>{key} ○ printed ● here</figcaption>\n</figure>\n'
+    caption = f'{key} ○ printed ● here. {escape(_counted(entries))}'
+    return f'<figure>\n{plot}\n<figcaption>{caption}</figcaption>\n</figure>\n'
+
+
+def _counted(entries: Sequence[Entry]) -> str:
+    """By which rule a plot's FLOPs are counted."""
+    with_scans = [e.report.row.name for e in entries if e.report.row.flops_with_scans]
+    if not with_scans:
+        return 'FLOPs are those without scans.'
+    return (
+        'FLOPs are counted as the printed ones are: with scans those of '
+        f'{", ".join(with_scans)}, without scans all others.'
+    )
 
 
 def _anchor(table: Table) -> str:
