@@ -149,6 +149,27 @@ def test_the_html_page_is_well_formed_and_whole():
     assert all(len(cells) == 1 for cells in by_table.values())
 
 
+@pytest.mark.parametrize('page', ['model_zoo.md', 'model_zoo.html'])
+def test_pages_name_image_sizes_and_hide_no_figure(page):
+    text = (ROOT / 'docs' / page).read_text()
+    rows = {
+        row.config: next(line for line in text.splitlines() if f'../configs/{row.config}' in line)
+        for table in TABLES.tables
+        for row in table.rows
+    }
+    sizes = dict(
+        [
+            ('v2m-mini_digits.py', '8 x 8'),
+            ('baselines/vit-b-p16_64xb64_in1k-384px.py', '384 x 384'),
+            ('mask-rcnn_v2m-s_1x_coco.py', '800 x 1280'),
+            ('upernet_v2m-t_1xb16-1k_camvid.py', '352 x 480'),
+        ]
+    )
+    for config, size in sizes.items():
+        assert size in rows[config]
+    assert not [line for line in rows.values() if re.search(r'[ >]0\.00?[ <]', line)]
+
+
 SORTING = """
 const cells = [['b', 2], ['', undefined], ['a', 10], ['c', 1]];
 const rows = cells.map(([text, number]) => ({cells: [

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from mmv2m.utils.complexity import COUNTING_RULES
 
-from ..markdown import markdown_table, show_own
+from ..markdown import markdown_table, show_figure, show_own
 from ..tables import Metric, Table
-from .entries import INTRODUCTION, Entry
+from .entries import INTRODUCTION, Entry, show_size
 
 __all__ = ['build_markdown_page']
 
@@ -65,7 +65,7 @@ def _paragraph(text: str) -> str:
 def _table(table: Table, entries: Sequence[Entry]) -> str:
     printed_flops = any(entry.report.row.flops for entry in entries)
     weights = any(entry.weights for entry in entries)
-    header = ['Row', 'Kind', 'Params', 'here']
+    header = ['Row', 'Kind', 'Image', 'Params', 'here']
     header += ['FLOPs', *(['here'] if printed_flops else []), 'with scans']
     for metric in table.data.metrics:
         header += [metric.name, 'here']
@@ -76,10 +76,10 @@ def _table(table: Table, entries: Sequence[Entry]) -> str:
 def _cells(entry: Entry, printed_flops: bool, weights: bool) -> list[str]:
     row, cost = entry.report.row, entry.report.cost
     assert cost is not None
-    cells = [f'[{row.name}](../configs/{row.config})', entry.kind]
-    cells += [_printed(row.params), f'{cost.params / 1e6:.2f}']
+    cells = [f'[{row.name}](../configs/{row.config})', entry.kind, show_size(row)]
+    cells += [_printed(row.params), show_figure(cost.params / 1e6)]
     cells += [_printed(row.flops)] * printed_flops
-    cells += [f'{cost.flops[PLAIN] / 1e9:.2f}', f'{cost.flops[WITH_SCANS] / 1e9:.2f}']
+    cells += [show_figure(cost.flops[rule] / 1e9) for rule in (PLAIN, WITH_SCANS)]
     for metric in row.data.metrics:
         cells += [_printed(row.metrics.get(metric.name)), _own(entry, metric)]
     cells += [f'[weights]({entry.weights})' if entry.weights else ''] * weights
