@@ -96,6 +96,21 @@ def test_metafiles_have_the_measured_figures(name):
     )
 
 
+@pytest.mark.parametrize('name', IN_ZOO)
+def test_training_steps_are_timed_on_the_crops(name):
+    (row, *_) = TABLES.by_config()[f'{name}.py']
+    crops = [
+        step.get('crop_size', step.get('scale'))
+        for step in config(name).train_dataloader.dataset.pipeline
+        if step.type in ('RandomCrop', 'RandomResizedCrop')
+    ]
+    if row.data.name in ('COCO', 'Digits'):  # images of any size, and as they are
+        assert not crops
+        return
+    (crop,) = crops
+    assert (crop if isinstance(crop, tuple) else (crop, crop)) == (row.train_size or row.size)
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_backbone_neck_and_heads_fit(name):
     cfg = config(name)
