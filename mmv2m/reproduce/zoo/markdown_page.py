@@ -15,8 +15,8 @@ PLAIN, WITH_SCANS = COUNTING_RULES
 
 WEIGHTS = (
     'Weights are those that mmpretrain and mmdet publish for the configs that are theirs; for the '
-    'others none are published: there `mim download` says '
-    "`'float' object has no attribute 'split'`."
+    'others none are published, and there mim, which does not look, fails with `AttributeError: '
+    "'float' object has no attribute 'split'`."
 )
 MIM = """\
 <!-- not run: needs a clone installed by pip install -e ., and the network -->
