@@ -4,7 +4,10 @@
 _base_ = './mask-rcnn_v2m-s_3x_coco.py'
 
 data_root = 'data/nuclei/'
-data_hint = 'annotations/instances_{train,val}.json, train/ and val/ below data_root'
+data_hint = (
+    'annotations/instances_{train,val}.json, train/ and val/ below data_root '
+    '(docs/detection_segmentation.md says where to get the nuclei and makes these files of them)'
+)
 metainfo = dict(classes=('nucleus',), palette=[(220, 20, 60)])
 
 model = dict(

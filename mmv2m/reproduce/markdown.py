@@ -11,7 +11,14 @@ from .report import RowReport
 from .results import Own
 from .tables import Metric, Table
 
-__all__ = ['as_markdown', 'markdown_table', 'replace_marked', 'show_own', 'with_difference']
+__all__ = [
+    'as_markdown',
+    'markdown_table',
+    'replace_marked',
+    'show_figure',
+    'show_own',
+    'with_difference',
+]
 
 PLAIN, WITH_SCANS = COUNTING_RULES
 
@@ -65,10 +72,11 @@ def _other_rule(flops: dict[str, int], rule: str) -> str:
     """What is counted by the rule that the printed figure does not follow, where that differs."""
     if flops[PLAIN] == flops[WITH_SCANS]:
         return ''
-    return f' [{_figure(flops[PLAIN if rule == WITH_SCANS else WITH_SCANS] / 1e9)}]'
+    return f' [{show_figure(flops[PLAIN if rule == WITH_SCANS else WITH_SCANS] / 1e9)}]'
 
 
-def _figure(value: float) -> str:
+def show_figure(value: float) -> str:
+    """With two decimals, or two digits where these would hide it."""
     return f'{value:.2f}' if value >= 0.1 else f'{value:.2g}'
 
 
@@ -78,7 +86,7 @@ def with_difference(printed: float | None, here: float | None) -> str:
     if here is None:
         return f'{shown} / –'
     difference = '' if printed is None else f' ({here - printed:+.2f})'
-    return f'{shown} / {_figure(here)}{difference}'
+    return f'{shown} / {show_figure(here)}{difference}'
 
 
 def _metric(report: RowReport, metric: Metric) -> str:

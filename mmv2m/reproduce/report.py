@@ -129,7 +129,7 @@ _estimates: dict[Path, list[Estimate]] = {}
 def _estimate(path: Path, cfg: Config, row: Row) -> list[Estimate]:
     """A config's estimates, once a process."""
     if path not in _estimates:
-        throughput = Throughput(cfg, row.size).measure
+        throughput = Throughput(cfg, row.train_size or row.size).measure
         _estimates[path] = estimate_training(cfg, row.data.train_images, throughput)
         torch.cuda.empty_cache()
     return _estimates[path]

@@ -41,8 +41,9 @@ class Data:
         name: Its name.
         task: The task of most of its metrics.
         train_images: What an epoch sees.
-        size: H and W of the image for which FLOPs are counted and training steps are timed.
+        size: H and W of the image for which FLOPs are counted.
         metrics: The figures, the most important first.
+        train_size: H and W of the image for which training steps are timed; None for ``size``.
         cpu: Whether a training is a matter of minutes without a GPU.
     """
 
@@ -51,6 +52,7 @@ class Data:
     train_images: int
     size: tuple[int, int]
     metrics: tuple[Metric, ...]
+    train_size: tuple[int, int] | None = None
     cpu: bool = False
 
 
@@ -63,7 +65,8 @@ class Row:
         family: Whose models these are.
         config: Path of the config from the folder of the tables' file.
         data: What it is trained on.
-        size: H and W of the image.
+        size: H and W of the image for which FLOPs are counted.
+        train_size: H and W of the image for which training steps are timed; None for ``size``.
         params: Printed parameters in millions, or None.
         flops: Printed multiply-accumulates in G, or None.
         metrics: Printed figures, in percent, by the metric's name.
@@ -82,6 +85,7 @@ class Row:
     config: str
     data: Data
     size: tuple[int, int]
+    train_size: tuple[int, int] | None = None
     params: float | None = None
     flops: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -209,7 +213,8 @@ def _check_names(where: str, tables: Iterable[Table]) -> None:
 
 def _data(where: str, name: str, value: Any) -> Data:
     where = f'{where}: data {name}'
-    _check_keys(where, value, ('task', 'train_images', 'size', 'metrics'), ('cpu',))
+    _check_keys(where, value, ('task', 'train_images', 'size', 'metrics'), ('train_size', 'cpu'))
+    train_size = _size(where, value['train_size']) if 'train_size' in value else None
     metrics = []
     for metric, settings in value['metrics'].items():
         _check_keys(f'{where}, {metric}', settings, ('logged',), ('label', 'task', 'factor', 'tta'))
@@ -221,6 +226,7 @@ def _data(where: str, name: str, value: Any) -> Data:
         value['train_images'],
         _size(where, value['size']),
         tuple(metrics),
+        train_size,
         value.get('cpu', False),
     )
 
@@ -242,14 +248,14 @@ def _row(where: str, value: Any, data: Data, families: dict[str, dict]) -> Row:
     _check_keys(f'{where}: a row', value, ('name', 'family', 'config'), (*optional, *metrics))
     where = f'{where}: {value["name"]}'
     _one_of(f'{where}: family', value['family'], families)
-    size = _size(where, value.get('size', data.size))
+    sizes = (_size(where, value['size']), None) if 'size' in value else (data.size, data.train_size)
     printed = {name: value[name] for name in value if name in metrics}
     for name, figure in {**printed, **{key: value.get(key) for key in optional[1:4]}}.items():
         if figure is not None and not isinstance(figure, (int, float)):
             raise UserError(f'{where}: {name} must be a number, but is {figure!r}')
     given = {key: value[key] for key in optional[1:] if key in value}
     return Row(
-        value['name'], value['family'], value['config'], data, size, metrics=printed, **given
+        value['name'], value['family'], value['config'], data, *sizes, metrics=printed, **given
     )
 
 

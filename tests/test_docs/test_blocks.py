@@ -3,6 +3,7 @@
 ``<!-- not run: REASON -->`` in front of a block leaves it out; ``<!-- run with: ARGUMENTS -->``
 adds arguments to each of its commands, so that they finish within seconds. The Python blocks of a
 page are one program; those that do nothing but assign are configs: loaded, checked and built.
+``<!-- saved as: FILE -->`` in front of a config keeps it for the commands that follow.
 """
 
 import ast
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from cifar_data import make_cifar10
 from classifier import Classifier
+from dense_data import make_bowl
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -27,7 +29,7 @@ from mmv2m.models import V2M
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([ROOT / 'README.md', *ROOT.glob('docs/**/*.md')])
 FENCE = re.compile(
-    r'(?:^<!-- (?P<mark>not run|run with): (?P<text>.+?) -->\n)?'
+    r'(?:^<!-- (?P<mark>not run|run with|saved as): (?P<text>.+?) -->\n)?'
     r'^```(?P<language>\w*)\n(?P<code>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
@@ -42,12 +44,14 @@ RUN = {
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder that looks like the repository's, with a tiny CIFAR-10."""
+    """A folder that looks like the repository's, with tiny data sets."""
     for name in ('tools', 'configs'):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / 'docs', tmp_path / 'docs')
     monkeypatch.chdir(tmp_path)
     make_cifar10()
+    make_cifar10('data/flowers', splits=('train', 'val'))
+    make_bowl()
     yield
     forget_runners()
 
@@ -58,6 +62,14 @@ def test_languages(page):
     assert {block['language'] for block in BLOCKS[page]} <= {'python', 'bash'}
 
 
+# The commands of docs/speed.md are the benchmarks', which need a GPU.
+@pytest.mark.parametrize('page', [page for page in BLOCKS if page != 'docs/speed.md'])
+def test_commands_and_configs_are_in_fences(page):
+    text = FENCE.sub('', (ROOT / page).read_text())
+    indented = r'^ {4,}(?:(?:python|mim|pip|make|bash|tools/)\b.*|--.*|.* = dict\(.*)'
+    assert not re.findall(indented, text, re.MULTILINE)
+
+
 @pytest.mark.parametrize('page', [page for page, blocks in RUN.items() if blocks])
 def test_blocks(page, place, monkeypatch):
     names = dict(__name__='page')
@@ -66,7 +78,8 @@ def test_blocks(page, place, monkeypatch):
             for command in _commands(block['code'], block['text'] or ''):
                 _run(command, monkeypatch)
         elif all(isinstance(node, ast.Assign) for node in ast.parse(block['code']).body):
-            _build(block['code'], Path(f'block{i}.py'))
+            named = block['text'] if block['mark'] == 'saved as' else f'block{i}.py'
+            _build(block['code'], Path(named))
         else:
             exec(compile(block['code'], f'{page}, block {i}', 'exec'), names)
 

@@ -15,6 +15,7 @@ data:
     task: Image Classification
     train_images: 10
     size: [8, 16]
+    train_size: [6, 8]
     metrics:
       top1: {label: Top 1 Accuracy, logged: accuracy/top1}
       share: {logged: share, factor: 100, tta: true}
@@ -50,6 +51,7 @@ def test_tables_are_read(write):
     first, second = tables.tables[0].rows
     assert (first.params, first.flops, first.metrics) == (1, 0.5, dict(top1=70.0))
     assert (first.size, second.size, second.note) == ((8, 16), (4, 4), 'untold')
+    assert (first.train_size, second.train_size) == ((6, 8), None)
     assert (second.params, second.metrics) == (None, {})
     top1, share = first.data.metrics
     assert (top1.label, top1.factor, top1.tta, top1.task) == (

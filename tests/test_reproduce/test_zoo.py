@@ -149,6 +149,27 @@ def test_the_html_page_is_well_formed_and_whole():
     assert all(len(cells) == 1 for cells in by_table.values())
 
 
+@pytest.mark.parametrize('page', ['model_zoo.md', 'model_zoo.html'])
+def test_pages_name_image_sizes_and_hide_no_figure(page):
+    text = (ROOT / 'docs' / page).read_text()
+    rows = {
+        row.config: next(line for line in text.splitlines() if f'../configs/{row.config}' in line)
+        for table in TABLES.tables
+        for row in table.rows
+    }
+    sizes = dict(
+        [
+            ('v2m-mini_digits.py', '8 x 8'),
+            ('baselines/vit-b-p16_64xb64_in1k-384px.py', '384 x 384'),
+            ('mask-rcnn_v2m-s_1x_coco.py', '800 x 1280'),
+            ('upernet_v2m-t_1xb16-1k_camvid.py', '352 x 480'),
+        ]
+    )
+    for config, size in sizes.items():
+        assert size in rows[config]
+    assert not [line for line in rows.values() if re.search(r'[ >]0\.00?[ <]', line)]
+
+
 SORTING = """
 const cells = [['b', 2], ['', undefined], ['a', 10], ['c', 1]];
 const rows = cells.map(([text, number]) => ({cells: [
@@ -190,6 +211,39 @@ def test_the_pages_script_sorts():
     # By number up and down, by text up and down; what is empty is last.
     assert [order.ljust(3) for order in orders] == ['cba', 'abc', 'abc', 'cba']
     assert heads == [{'aria-sort': 'descending'}, {}]
+
+
+@pytest.mark.parametrize('xs', [(0.8, 55.0), (259.0, 365.0), (1.71, 1.95), (2.0,), (0.01, 900.0)])
+def test_plots_have_ticks_all_along_their_axis(xs):
+    points = [Point(x, 70.0 + i, 'name', 'V2M') for i, x in enumerate(xs)]
+    svg = draw_scatter(points, dict(V2M='#222'), 'FLOPs', 'Accuracy')
+    ticks = [
+        (float(x), float(text))
+        for x, text in re.findall(r'<text x="([\d.]+)" y="388" class="x">([\d.e+-]+)</text>', svg)
+    ]
+    places = [56, *(x for x, _ in ticks), 704]
+    assert 4 <= len(ticks) <= 20
+    assert max(b - a for a, b in zip(places, places[1:], strict=False)) < 648 / 3
+    numbers = [number for _, number in ticks]
+    assert numbers == sorted(set(numbers))
+
+
+def test_names_keep_off_other_points_and_the_axes():
+    points = [
+        Point(344.0, 49.9, 'VMamba-S@3x', 'SSM'),
+        Point(365.0, 50.0, 'V2M-B*@3x', 'V2M'),
+        Point(259.0, 38.2, 'EffVMamba-T', 'SSM'),
+    ]
+    svg = draw_scatter(points, dict(SSM='#111', V2M='#222'), 'FLOPs', 'box AP')
+    circles = [tuple(map(float, c)) for c in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)]
+    for x, y, anchor, name in re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" class="name" text-anchor="(\w+)">(.*?)</text>', svg
+    ):
+        width = 6 * len(name)  # of a browser's 9 pixels
+        left = float(x) - dict(start=0, middle=0.5, end=1)[anchor] * width
+        assert left >= 56 and left + width <= 720
+        for cx, cy in circles:
+            assert not (left < cx < left + width and float(y) - 8 < cy < float(y) + 2)
 
 
 def test_plots_hold_their_points():

@@ -9,17 +9,17 @@ from mmv2m.utils.complexity import Complexity
 
 from ..report import RowReport, row_config
 from ..results import own_results
-from ..tables import Table, Tables
+from ..tables import Row, Table, Tables
 from .stock_weights import find_stock_weights
 
-__all__ = ['INTRODUCTION', 'Entry', 'zoo_entries']
+__all__ = ['INTRODUCTION', 'Entry', 'show_size', 'zoo_entries']
 
 INTRODUCTION = (
     'Every row of the tables of [V2M](https://arxiv.org/abs/2410.10382), and the config that '
     'trains it here: first what is printed, then what is measured. Params are in millions, FLOPs '
     'in G multiply-accumulates of matrix products and convolutions, or with 9 L E N for each scan '
-    'besides; at 224 x 224 unless a row says otherwise, 800 x 1280 for COCO (1,000 boxes and 100 '
-    'masks) and 512 x 512 for ADE20K. Metrics are in percent; under "here" stand the means and '
+    'besides: those of one image of the height and width that the row names, with 1,000 boxes and '
+    '100 masks in Mask R-CNN. Metrics are in percent; under "here" stand the means and '
     'standard deviations of our own runs, whose records are in [records/](../records). Nothing '
     'stands there where nothing has been run.'
 )
@@ -38,6 +38,11 @@ class Entry:
     report: RowReport
     kind: str
     weights: str | None
+
+
+def show_size(row: Row) -> str:
+    """Height and width of a row's image."""
+    return ' x '.join(map(str, row.size))
 
 
 def zoo_entries(

@@ -1,5 +1,6 @@
 """The model zoo as one static HTML page: sortable tables, plots, nothing to load from elsewhere."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -7,9 +8,9 @@ from pathlib import Path
 
 from mmv2m.utils.complexity import COUNTING_RULES
 
-from ..markdown import show_own
+from ..markdown import show_figure, show_own
 from ..tables import Table
-from .entries import INTRODUCTION, Entry
+from .entries import INTRODUCTION, Entry, show_size
 from .scatter import Point, draw_scatter
 
 __all__ = ['build_html_page']
@@ -86,11 +87,12 @@ def _columns(entry: Entry) -> Iterator[tuple[str, str, float | None]]:
     config = f'<a class="{entry.kind}" href="../configs/{row.config}">{escape(row.name)}</a>'
     yield 'Row', config, None
     yield 'Kind', entry.kind, None
+    yield 'Image', show_size(row), math.prod(row.size)
     yield 'Params', *_number(row.params)
-    yield 'Params, here', f'{cost.params / 1e6:.2f}', cost.params
+    yield 'Params, here', show_figure(cost.params / 1e6), cost.params
     yield 'FLOPs', *_number(row.flops)
     for rule, name in ((PLAIN, 'FLOPs, here'), (WITH_SCANS, 'with scans')):
-        yield name, f'{cost.flops[rule] / 1e9:.2f}', cost.flops[rule]
+        yield name, show_figure(cost.flops[rule] / 1e9), cost.flops[rule]
     for metric in row.data.metrics:
         yield metric.name, *_number(row.metrics.get(metric.name))
         own = entry.report.results.own.get(metric.name)
@@ -126,7 +128,19 @@ def _plot(table: Table, entries: Sequence[Entry]) -> str:
         return ''
     plot = draw_scatter(points, COLOURS, 'FLOPs (G), measured', f'{metric.label} (%)')
     key = ' '.join(f'<span class="{kind}">○ {kind}</span>' for kind in COLOURS)
-    return f'<figure>\n{plot}\n<figcaption>{key} ○ printed ● here</figcaption>\n</figure>\n'
+    caption = f'{key} ○ printed ● here. {escape(_counted(entries))}'
+    return f'<figure>\n{plot}\n<figcaption>{caption}</figcaption>\n</figure>\n'
+
+
+def _counted(entries: Sequence[Entry]) -> str:
+    """By which rule a plot's FLOPs are counted."""
+    with_scans = [e.report.row.name for e in entries if e.report.row.flops_with_scans]
+    if not with_scans:
+        return 'FLOPs are those without scans.'
+    return (
+        'FLOPs are counted as the printed ones are: with scans those of '
+        f'{", ".join(with_scans)}, without scans all others.'
+    )
 
 
 def _anchor(table: Table) -> str:

@@ -10,8 +10,8 @@ __all__ = ['Point', 'draw_scatter']
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 48
 RADIUS = 4
-CHARACTER = 5.0
-"""Width of a name's character, on average."""
+CHARACTER = 6.0
+"""Width of a name's character: no browser's sans-serif is wider on average."""
 
 POSITIONS = (
     *((7, 3, 'start'), (-7, 3, 'end'), (0, -7, 'middle'), (0, 14, 'middle')),
@@ -149,9 +149,9 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers in a range, five or so."""
-    rough = (high - low) / 5
+def _ticks(low: float, high: float, steps: int = 5) -> list[float]:
+    """Round numbers in a range, not more than ``steps`` and one."""
+    rough = (high - low) / steps
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
     first = math.ceil(low / step)
@@ -159,7 +159,11 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten; ``low`` and ``high`` are logarithms."""
+    """1, 2 and 5 times powers of ten, or in a short range that has few of these, round numbers.
+
+    ``low`` and ``high`` are logarithms.
+    """
     powers = range(math.floor(low), math.ceil(high) + 1)
     ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-    return [tick for tick in ticks if low <= math.log10(tick) <= high]
+    ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    return ticks if len(ticks) >= 4 else _ticks(10**low, 10**high, steps=8)
