@@ -31,7 +31,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         >>> optim_wrapper = dict(
         ...     constructor='LayerDecayOptimWrapperConstructor',
         ...     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
-        ...     paramwise_cfg=dict(layer_decay_rate=0.8, flat_decay_mult=0.0),
+        ...     paramwise_cfg=dict(
+        ...         layer_decay_rate=0.8,
+        ...         flat_decay_mult=0.0,
+        ...         custom_keys={'.A_log': dict(decay_mult=0.0)},
+        ...     ),
         ... )
     """
 
