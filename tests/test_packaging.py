@@ -118,9 +118,9 @@ def test_source_distribution_holds_the_repository(clone, tmp_path):
     (archive,) = tmp_path.glob('mmv2m-*.tar.gz')
     with tarfile.open(archive) as content:
         names = {name.partition('/')[2] for name in content.getnames()}
-    made = ('build', 'mmv2m.egg-info')
+    made = {'build', 'mmv2m.egg-info', '__pycache__'}
     files = {path.relative_to(clone) for path in clone.rglob('*') if path.is_file()}
-    files = {file.as_posix() for file in files if file.parts[0] not in made}
+    files = {file.as_posix() for file in files if made.isdisjoint(file.parts)}
     assert sorted(files - names) == []
 
 

@@ -34,6 +34,11 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except Exception as error:
         # A config is a program: whatever it raises is the config's mistake.
         raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
+    if options and 'data_root' in options:
+        raise UserError(
+            "--cfg-options data_root would change nothing: set each data loader's own, such as "
+            f'train_dataloader.dataset.data_root={options["data_root"]}'
+        )
     try:
         cfg.merge_from_dict(options or {})
     except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:

@@ -79,6 +79,7 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('load_from=missing.pth', 'checkpoint missing.pth does not exist'),
         ('model.backbone.init_cfg.type=Pretrained', None),
         ('optim_wrapper.type=AmpOptimWrapper', 'needs a GPU; --no-amp trains without it'),
+        ('data_root=/images', 'such as train_dataloader.dataset.data_root=/images'),
         ('noequals', 'key=value'),
     ],
 )
