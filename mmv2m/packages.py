@@ -4,12 +4,18 @@ import importlib.util
 import re
 import sys
 
-__all__ = ['exit_without_libraries', 'how_to_install', 'missing_library']
+__all__ = ['DISTRIBUTIONS', 'exit_without_libraries', 'how_to_install', 'missing_library']
 
-MAINTAINED = dict(
-    mmpretrain='onedl-mmpretrain', mmdet='onedl-mmdetection', mmseg='onedl-mmsegmentation'
+DISTRIBUTIONS = dict(
+    mmengine=('onedl-mmengine', 'mmengine'),
+    mmcv=('onedl-mmcv', 'mmcv'),
+    mmpretrain=('onedl-mmpretrain', 'mmpretrain'),
+    mmdet=('onedl-mmdetection', 'mmdet'),
+    mmseg=('onedl-mmsegmentation', 'mmsegmentation'),
 )
-ORIGINAL = dict(mmpretrain='mmpretrain', mmdet='mmdet', mmseg='mmsegmentation')
+"""By import name, the distributions that bring a library: the maintained and the original one."""
+
+TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 
 
 def how_to_install(library: str) -> str:
@@ -18,11 +24,12 @@ def how_to_install(library: str) -> str:
     Args:
         library: Its import name.
     """
-    if library not in MAINTAINED:
+    if library not in TASK_LIBRARIES:
         return f'pip install {library}'
+    maintained, original = DISTRIBUTIONS[library]
     return (
-        f'pip install {MAINTAINED[library]} (or, if mmengine and mmcv are the original ones, '
-        f'pip install {ORIGINAL[library]})'
+        f'pip install {maintained} (or, if mmengine and mmcv are the original ones, '
+        f'pip install {original})'
     )
 
 
@@ -33,7 +40,7 @@ def missing_library(message: str) -> str | None:
         message: Of the error, with the library's or the original package's name.
     """
     words = set(re.findall(r'\w+', message))
-    named = (name for name in MAINTAINED if words & {name, ORIGINAL[name]})
+    named = (name for name in TASK_LIBRARIES if words & {name, DISTRIBUTIONS[name][1]})
     return next((name for name in named if importlib.util.find_spec(name) is None), None)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmv2m.packages import DISTRIBUTIONS
 from mmv2m.root import ROOT
 from mmv2m.version import __version__
 
@@ -26,14 +27,7 @@ __all__ = [
     'software_versions',
 ]
 
-PACKAGES = dict(
-    torch=('torch',),
-    mmengine=('onedl-mmengine', 'mmengine'),
-    mmcv=('onedl-mmcv', 'mmcv'),
-    mmpretrain=('onedl-mmpretrain', 'mmpretrain'),
-    mmdet=('onedl-mmdetection', 'mmdet'),
-    mmseg=('onedl-mmsegmentation', 'mmsegmentation'),
-)
+PACKAGES = dict(torch=('torch',), **DISTRIBUTIONS)
 """Import names, and the distributions that bring them."""
 
 BESIDES = (
