@@ -68,7 +68,7 @@ def convs_forward(
     launch(
         Launch(
             'conv_forward.cu',
-            call.definitions(even_parts(longest, STEPS), y),
+            call.compiled_for(even_parts(longest, STEPS), y),
             (max(1, min(lanes, most)), call.groups),
             32 * call.warps,
             0,
@@ -116,7 +116,7 @@ def convs_backward(
         launch(
             Launch(
                 'conv_backward.cu',
-                call.definitions(steps, grad_y, grad_x, **how),
+                call.compiled_for(steps, grad_y, grad_x, **how),
                 (rows[i], call.groups),
                 32 * call.warps,
                 0,

@@ -38,6 +38,7 @@ class ConvInputs:
         taps: Their number.
         has_gate: Whether there is one.
         maps: The map and the gate, each with the elements between its tokens.
+        definitions: What every kernel of it is compiled for.
 
     Args:
         x: (B, H, W, E), or (K, B, H, W, E).
@@ -53,7 +54,7 @@ class ConvInputs:
             (None, 0) if gate is None else token_layout(gate),
         ]
         self._weight, self._bias = weight.contiguous(), bias
-        self._what = dict(
+        self.definitions: dict[str, Any] = dict(
             NUMBER=NUMBERS[x.dtype],
             TAPS=self.taps,
             SHARED_X=x.dim() == 4,
@@ -66,10 +67,6 @@ class ConvInputs:
         (x, x_token), (gate, gate_token) = self.maps
         pointers = map(address, (x, gate, self._weight, self._bias))
         return Conv(*pointers, x_token, gate_token)
-
-    def what(self) -> dict[str, Any]:
-        """What a kernel has to be compiled for."""
-        return dict(self._what)
 
 
 class ConvWalks(ConvInputs):
@@ -95,12 +92,12 @@ class ConvWalks(ConvInputs):
         self.warps = choose_warps(columns)
         self.groups = -(-columns // self.warps)
 
-    def definitions(self, steps: int, *others: Tensor, **more: Any) -> tuple[tuple[str, Any], ...]:
-        """What a kernel is compiled for; ``others`` are further contiguous maps that it uses."""
+    def compiled_for(self, steps: int, *others: Tensor, **more: Any) -> tuple[tuple[str, Any], ...]:
+        """All that one is compiled for; ``others`` are further contiguous maps that it uses."""
         channels = self.grid.channels
         vectors = loads_at_once(self.held, [*self.maps, *((t, channels) for t in others)])
         values = dict(
-            self.what(),
+            self.definitions,
             CHANNELS_HELD=self.held,
             WHOLE_CHANNELS=vectors and channels % (32 * self.held * self.warps) == 0,
             VECTORS=vectors and channels % self.held == 0,

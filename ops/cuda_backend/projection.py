@@ -77,7 +77,7 @@ def project(
         launch(
             Launch(
                 'projection.cu',
-                (*definitions(sizes, x.dtype), ('AHEAD', ahead), ('WARPS', warps)),
+                tuple(dict(definitions(sizes, x.dtype), AHEAD=ahead, WARPS=warps).items()),
                 (min(-(-sizes.tokens // TILE), multiprocessors(x.device)), 1),
                 32 * warps,
                 shared_bytes(sizes),
@@ -120,9 +120,9 @@ def serves(
     )
 
 
-def definitions(sizes: Sizes, dtype: torch.dtype) -> tuple[tuple[str, Any], ...]:
+def definitions(sizes: Sizes, dtype: torch.dtype) -> dict[str, Any]:
     """What projection.cuh is compiled for, but for the warps of a block."""
-    values = dict(
+    return dict(
         NUMBER=NUMBERS[dtype],
         CHANNELS=sizes.channels,
         RANK=sizes.rank,
@@ -130,7 +130,6 @@ def definitions(sizes: Sizes, dtype: torch.dtype) -> tuple[tuple[str, Any], ...]
         PADDED=sizes.padded,
         SIDES=sizes.sides,
     )
-    return tuple(values.items())
 
 
 def _parts(sizes: Sizes) -> tuple[int, int]:
