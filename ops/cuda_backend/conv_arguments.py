@@ -36,7 +36,6 @@ class ConvInputs:
     Attributes:
         grid: The map's sizes.
         taps: Their number.
-        has_gate: Whether there is one.
         maps: The map and the gate, each with the elements between its tokens.
         definitions: What every kernel of it is compiled for.
 
@@ -48,7 +47,7 @@ class ConvInputs:
     """
 
     def __init__(self, x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
-        self.grid, self.taps, self.has_gate = Grid.of(x), weight.shape[1], gate is not None
+        self.grid, self.taps = Grid.of(x), weight.shape[1]
         self.maps: list[tuple[Tensor | None, int]] = [
             token_layout(x),
             (None, 0) if gate is None else token_layout(gate),
@@ -58,7 +57,7 @@ class ConvInputs:
             NUMBER=NUMBERS[x.dtype],
             TAPS=self.taps,
             SHARED_X=x.dim() == 4,
-            HAS_GATE=self.has_gate,
+            HAS_GATE=gate is not None,
             HAS_BIAS=bias is not None,
         )
 

@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..directions import get_direction
@@ -25,8 +24,8 @@ SEGMENTS = 8
 CHANNELS_AT_ONCE = {False: 4, True: 2}
 """Of a thread's 8 channels those that it convolves together, without and with a gate."""
 
-STAGES = 3
-"""Groups of channels ahead of which a warp copies what it reads, at most."""
+AHEAD = 1
+"""Groups of channels whose loads a thread has under way together."""
 
 WARPS = {2: 16, 5: 12, 8: 8}
 """Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
@@ -52,10 +51,8 @@ def convs_project(
 
     The convolved map is written, but not read. What this does not serve, :func:`convs_forward` and
     :func:`project` do, to the same bits: it takes what both of those do in CUDA C++, if that is
-    enough to fill the GPU; gates and maps at multiples of 16 bytes; 2 to 5 taps; and beside the
-    projection, shared memory has to have room for 4 bytes for each tap and bias of a channel and,
-    for each warp, 64 bytes of 35 tokens of the map and of the gate. On an H100 that is up to 960
-    channels where R is 24, N is 16 and there is a gate.
+    enough to fill the GPU; gates and maps at multiples of 16 bytes; 2 to 5 taps; and the shared
+    memory of the projection has to have room for 4 bytes more for each tap and bias of a channel.
     """
     call = _Call(
         ConvInputs(x, gate, weight, bias),
@@ -92,44 +89,30 @@ class _Call:
             1 < self.inputs.taps <= TOKENS_HELD + 1
             and self._units() >= LEAST_UNITS * multiprocessors(x.device)
             and serves(x)
-            and projection.serves(self.sizes, self.inputs.maps, self.parameters, WARPS)
-            and self._stages(x.device) > 0
+            and projection.serves(
+                *(self.sizes, self.inputs.maps, self.parameters, WARPS), self._more_shared_bytes()
+            )
         )
 
     def _units(self) -> int:
         """Of work for a warp."""
         return -(-self.sizes.tokens // (TOKENS_HELD * SEGMENTS))
 
-    def _warps(self) -> int:
-        return projection.choose_warps(self.sizes, WARPS)
-
-    def _groups(self) -> int:
-        return -(-self.sizes.channels // GROUP)
-
-    def _stages(self, device: torch.device) -> int:
-        """As many as shared memory has room for; 0 if for none."""
-        room = projection.spare_shared_bytes(self.sizes, device) - self._filter_bytes()
-        return min(STAGES, self._groups(), max(room, 0) // (self._warps() * self._stage_bytes()))
-
-    def _filter_bytes(self) -> int:
+    def _more_shared_bytes(self) -> int:
         """The size of ``Filters`` in conv_projection.cu."""
-        return self._groups() * GROUP * 4 * (self.inputs.taps + 1)
-
-    def _stage_bytes(self) -> int:
-        """The size of ``Stage`` in conv_projection.cu."""
-        tokens = TOKENS_HELD * SEGMENTS + self.inputs.taps - 1
-        return (1 + self.inputs.has_gate) * tokens * GROUP * 2
+        return -(-self.sizes.channels // GROUP) * GROUP * 4 * (self.inputs.taps + 1)
 
     def launch(self, y: Tensor, results: tuple[Tensor, Tensor, Tensor]) -> Launch:
-        warps, stages = self._warps(), self._stages(y.device)
+        channels = self.sizes.channels
+        warps = projection.choose_warps(self.sizes, WARPS)
         definitions = dict(
             projection.definitions(self.sizes, y.dtype) | self.inputs.definitions,
             CHANNELS_HELD=8,
-            WHOLE_CHANNELS=self.sizes.channels % GROUP == 0,
+            WHOLE_CHANNELS=channels % GROUP == 0,
             VECTORS=True,
             TOKENS_HELD=TOKENS_HELD,
-            CHANNELS_AT_ONCE=CHANNELS_AT_ONCE[self.inputs.has_gate],
-            STAGES=stages,
+            CHANNELS_AT_ONCE=CHANNELS_AT_ONCE[self.inputs.definitions['HAS_GATE']],
+            AHEAD=AHEAD,
             WARPS=warps,
         )
         return Launch(
@@ -137,9 +120,7 @@ class _Call:
             tuple(definitions.items()),
             (min(self._units(), multiprocessors(y.device)), 1),
             32 * warps,
-            projection.shared_bytes(self.sizes)
-            + self._filter_bytes()
-            + warps * stages * self._stage_bytes(),
+            projection.shared_bytes(self.sizes) + self._more_shared_bytes(),
             (
                 self.inputs.arguments(),
                 ctypes.c_void_p(address(y)),

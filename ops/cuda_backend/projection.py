@@ -23,7 +23,6 @@ __all__ = [
     'project',
     'serves',
     'shared_bytes',
-    'spare_shared_bytes',
 ]
 
 GROUP, TILE, PART = 32, 16, 16
@@ -97,6 +96,7 @@ def serves(
     maps: Layouts,
     parameters: Sequence[Tensor],
     warps: dict[int, int],
+    more_shared_bytes: int = 0,
 ) -> bool:
     """Whether the CUDA C++ of the projection does; see :func:`project`.
 
@@ -105,6 +105,7 @@ def serves(
         maps: What is read of the tokens.
         parameters: The weight, contiguous, and others.
         warps: Of a block, by parts up to which they have registers enough.
+        more_shared_bytes: What a block needs besides :func:`shared_bytes`.
     """
     x = maps[0][0]
     return (
@@ -115,7 +116,7 @@ def serves(
         and loads_at_once(8, maps)
         and loads_at_once(4, [(parameters[0], sizes.channels)])
         and sum(_parts(sizes)) <= max(warps)
-        and spare_shared_bytes(sizes, x.device) >= 0
+        and shared_bytes(sizes) + more_shared_bytes <= _most_shared_bytes(x.device)
         and sizes.tokens < 2**30
     )
 
@@ -147,11 +148,6 @@ def shared_bytes(sizes: Sizes) -> int:
     of_rank, of_sides = _parts(sizes)
     words = PART * (of_rank + of_sides + of_rank)
     return -(-sizes.channels // GROUP) * GROUP * (2 * words + 4)
-
-
-def spare_shared_bytes(sizes: Sizes, device: torch.device) -> int:
-    """What a block may have beside them; negative where they are too many."""
-    return _most_shared_bytes(device) - shared_bytes(sizes)
 
 
 @cache

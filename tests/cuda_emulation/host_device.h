@@ -162,6 +162,11 @@ T from_lane(T x, int lane) {
   __syncwarp();
   return x;
 }
+inline bool any_in_warp(bool condition) {
+  bool any = condition;
+  for (int mask = 1; mask < 32; mask *= 2) any |= exchange(any, mask) != 0;
+  return any;
+}
 
 template <int BYTES>
 void copy_async(void* to, const void* from, bool wanted, bool there) {

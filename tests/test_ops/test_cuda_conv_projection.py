@@ -18,7 +18,6 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if ON_GPU else 'cpu'
 LAUNCH = launch if ON_GPU else emulate
 CORNERS = ['right', 'left', 'down', 'up']
-WARPS = conv_projection.WARPS
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 """How far rounding may move a number, relative to it."""
 
@@ -155,51 +154,11 @@ def test_tokens_held(tokens_held, monkeypatch):
 
 @needs_a_device
 @pytest.mark.parametrize('at_once', [2, 4])
-@pytest.mark.parametrize('gated', [False, True])
-def test_settings(at_once, gated, monkeypatch):
-    monkeypatch.setattr(conv_projection, 'CHANNELS_AT_ONCE', {gated: at_once})
-    compare(make_inputs((1, 3, 9), 96, gated), ['left', 'down'])
-
-
-@needs_a_device
-@pytest.mark.parametrize('stages', [1, 2, 3, 5])
-@pytest.mark.parametrize('channels', [32, 136])
-def test_stages(stages, channels, monkeypatch):
-    """As many as there are groups of channels, fewer, and more; warps with several segments, with
-    one, and without, and segments with tokens before them."""
-    monkeypatch.setattr(conv_projection, 'STAGES', stages)
-    monkeypatch.setattr(conv_projection, 'multiprocessors', lambda device: 1)
-    for grid in ((1, 2, 37), (3, 14, 7)):
-        compare(make_inputs(grid, channels), ['right', 'up'])
-
-
-def definitions(inputs, states=16):
-    """Of the kernel, which is not launched."""
-    calls = []
-    conv_projection.convs_project(
-        *inputs[:4], ['up'], *inputs[4:], states, launch=lambda call, device: calls.append(call)
-    )
-    assert calls[0].source == 'conv_projection.cu'
-    return dict(calls[0].definitions)
-
-
-@pytest.mark.parametrize(
-    ('settings', 'stages'),
-    [
-        (dict(channels=384, gated=False), 3),
-        (dict(channels=384), 2),
-        (dict(channels=768, rank=24, gated=False), 3),
-        (dict(channels=768, rank=24), 1),
-        (dict(channels=960, rank=24), 1),
-        (dict(channels=64), 2),
-        (dict(channels=8), 1),
-    ],
-)
-def test_as_many_stages_as_there_is_room_for(settings, stages, monkeypatch):
-    monkeypatch.setattr(conv_projection, 'WARPS', WARPS)
-    monkeypatch.setattr(projection, '_most_shared_bytes', lambda device: 227 * 1024)
-    monkeypatch.setattr(conv_projection, 'STAGES', 3)
-    assert definitions(make_inputs((1, 2, 3), **settings))['STAGES'] == stages
+@pytest.mark.parametrize('ahead', [1, 2])
+def test_settings(at_once, ahead, monkeypatch):
+    monkeypatch.setattr(conv_projection, 'CHANNELS_AT_ONCE', {True: at_once})
+    monkeypatch.setattr(conv_projection, 'AHEAD', ahead)
+    compare(make_inputs((1, 3, 9), 96), ['left', 'down'])
 
 
 @needs_a_device
@@ -287,7 +246,7 @@ def is_separate(steps, inputs, states=16):
         (dict(channels=36), None),
         (dict(taps=1), None),
         (dict(taps=6), None),
-        (dict(channels=992, rank=24), None),
+        (dict(channels=1408, rank=24), None),
         (dict(states=200), None),
     ],
     ids=[
@@ -296,8 +255,7 @@ def is_separate(steps, inputs, states=16):
     ],
 )
 def test_what_separate_kernels_serve(settings, change, steps, monkeypatch):
-    """Of 992 channels the projection alone has shared memory enough."""
-    monkeypatch.setattr(conv_projection, 'WARPS', WARPS)
+    """Of 1408 channels the projection alone has shared memory enough."""
     monkeypatch.setattr(projection, '_most_shared_bytes', lambda device: 227 * 1024)
     inputs = make_inputs((1, 2, 3), **dict(channels=32) | settings)
     if change:

@@ -6,38 +6,28 @@
 // at a time, which are TILES tiles of the projection: rows g and g + 8 of tile i are the tokens 2 i
 // and 2 i + 1 of segment g. So a thread convolves 8 neighbouring channels of a segment, and has the
 // very words that the first product takes from it. What the taps see before a segment another
-// thread has; but for the warp's first one, for which it is read and gated once more.
-//
-// What a warp reads is copied into shared memory while it computes, STAGES groups of channels ahead,
-// across the ends of its segments: the next ones' first groups come while it finds the time steps.
+// thread has; but for the warp's first one, for which it is loaded and gated once more.
 //
 // Given to the compiler, beside what conv.cuh and projection.cuh need: TOKENS_HELD, an even number;
-// CHANNELS_AT_ONCE, of a thread's channels those that it convolves together, 2 or 4; STAGES, from 1
-// to GROUPS. CHANNELS_HELD is 8, and 1 < TAPS <= TOKENS_HELD + 1.
+// CHANNELS_AT_ONCE, of a thread's channels those that it convolves together, 2 or 4; AHEAD, groups
+// of channels whose loads it has under way together. CHANNELS_HELD is 8, and
+// 1 < TAPS <= TOKENS_HELD + 1.
 #include "conv.cuh"
 #include "projection.cuh"
 
 constexpr int TILES = TOKENS_HELD / 2, BEFORE = TAPS - 1, SEGMENTS = 8;
-constexpr int BITES = 8 / CHANNELS_AT_ONCE, MAPS = 1 + HAS_GATE;
+constexpr int BITES = 8 / CHANNELS_AT_ONCE;
 
 typedef float Some[CHANNELS_AT_ONCE];
 
-// Shared memory: the taps of a thread's channels, as it loads them, and behind them their biases.
+// In shared memory: the taps of a thread's channels, as it loads them, and behind them their biases.
 struct Filters {
   Pack<float, CHANNELS_AT_ONCE> at[GROUPS][TAPS + 1][BITES][4];
-};
-
-// What a warp reads of a group, of x and then of the gate: each thread's channels of its tokens, and
-// those of the tokens before the warp's first segment. Every thread copies what it uses itself, so
-// that it need not wait for others; and reads 16 bytes beside its neighbours', without conflicts.
-struct Stage {
-  Held held[MAPS][TOKENS_HELD][32], before[MAPS][BEFORE][4];
 };
 
 struct Shared {
   Weights weights;
   Filters filters;
-  Stage stages[WARPS][STAGES];
 };
 
 DEVICE void fill(Filters& filters, const Conv& conv) {
@@ -78,73 +68,48 @@ struct Cut {
   }
 };
 
-// A thread's segment, which may be empty: its first token, counted through all directions.
+// A thread's segment, which may be empty: its first token, counted through all directions, and where
+// the thread finds its 8 channels of that one's input.
 struct Segment {
   int token, step, length;
-  bool begins_lane, reaches_out;  // that: whether it is the warp's first, and has tokens before it
+  bool begins_lane;
+  InputWalk input;
 
-  DEVICE Segment(const Map& map, const Lane& lane, int first, const Place& place)
-      : token(lane.k * map.tokens() + lane.entry),
-        step(lane.step),
-        length(max(min(lane.length - first, TOKENS_HELD), 0)),
-        begins_lane(first == 0 || length == 0),
-        reaches_out(place.g == 0 && !begins_lane) {}
-};
+  DEVICE Segment(const Conv& conv, const Map& map, const Cut& cut, int number, const Place& place)
+      : Segment(conv, map, cut.lane_of(map, min(number, cut.all - 1)),
+                number < cut.all ? number % cut.of_lane * TOKENS_HELD : map.height + map.width,
+                place) {}
 
-// A thread's way along what its warp copies: segment by segment, and in each group by group.
-struct Source {
-  Segment segment;
-  InputWalk input;  // to the thread's 8 channels of the next group
-
-  // At a segment's first group.
-  DEVICE static Source at(const Conv& conv, const Map& map, const Cut& cut, int number,
-                          const Place& place) {
-    Lane lane = cut.lane_of(map, min(number, cut.all - 1));
-    int first = number < cut.all ? number % cut.of_lane * TOKENS_HELD : lane.length;
-    lane.entry += first < lane.length ? first * lane.step : 0;
-    return {{map, lane, first, place}, {conv, map, lane, {place.t * 8, CHANNELS}}};
-  }
-
-  // Begin to copy the next group's channels of the segment's tokens; zeros behind its end.
-  DEVICE void copy_held(Stage& stage, int group, const Place& place) const {
-    int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int j = 0; j < TOKENS_HELD; ++j) {
-      bool there = j < segment.length && place.has_channels(group);
-      copy(&stage.held[0][j][lane], &stage.held[MAPS - 1][j][lane], j, there);
-    }
-  }
-  // The same of the tokens before it, if it is the warp's first. From here on, another group is next.
-  DEVICE void copy_before(Stage& stage, int group, const Place& place) {
-    if (segment.reaches_out) {
-#pragma unroll
-      for (int i = 0; i < BEFORE; ++i) {
-        Held *x = &stage.before[0][i][place.t], *gate = &stage.before[MAPS - 1][i][place.t];
-        copy(x, gate, i - BEFORE, place.has_channels(group));
-      }
-    }
-    input.x += 32;
-    if (HAS_GATE) input.gate += 32;
+  DEVICE void load(Held& x, Held& gate, int group, int j, const Place& place) const {
+    ChannelPlace channels = {group * 32 + place.t * 8, CHANNELS};
+    channels.load(x, input.x + j * input.x_step + group * 32);
+    if (HAS_GATE) channels.load(gate, input.gate + j * input.gate_step + group * 32);
   }
 
  private:
-  // Of the token that is `j` steps from the segment's first one.
-  DEVICE void copy(Held* x, Held* gate, int j, bool there) const {
-    copy_async<16>(x, input.x + j * input.x_step, true, there);
-    if (HAS_GATE) copy_async<16>(gate, input.gate + j * input.gate_step, true, there);
+  // From `first` on, which may lie behind the lane's end.
+  DEVICE Segment(const Conv& conv, const Map& map, Lane lane, int first, const Place& place)
+      : step(lane.step),
+        length(max(min(lane.length - first, TOKENS_HELD), 0)),
+        begins_lane(first == 0 || length == 0),
+        input(conv, map, move(lane, length ? first : 0), {place.t * 8, CHANNELS}) {
+    token = lane.k * map.tokens() + lane.entry;
+  }
+  DEVICE static const Lane& move(Lane& lane, int tokens) {
+    lane.entry += tokens * lane.step;
+    return lane;
   }
 };
 
-// A thread's channels of its tokens, as copied: with them in registers, the stage is free for others.
+// What a thread has loaded of a group: behind a segment's last token, copies of it.
 struct Loaded {
   Held x[TOKENS_HELD], gate[TOKENS_HELD];
 
-  DEVICE explicit Loaded(const Stage& stage) {
+  DEVICE void load(const Segment& segment, int group, const Place& place) {
+    if (group >= GROUPS) return;
+    int last = max(segment.length, 1) - 1;
 #pragma unroll
-    for (int j = 0; j < TOKENS_HELD; ++j) {
-      x[j] = stage.held[0][j][threadIdx.x % 32];
-      gate[j] = stage.held[MAPS - 1][j][threadIdx.x % 32];
-    }
+    for (int j = 0; j < TOKENS_HELD; ++j) segment.load(x[j], gate[j], group, min(j, last), place);
   }
 };
 
@@ -164,8 +129,9 @@ DEVICE void open_some(Some& out, const Held& x, const Held& gate, int bite) {
   open_gate(out, opening);
 }
 
-DEVICE void open(Inputs& inputs, const Loaded& loaded, const Stage& stage, const Segment& segment,
-                 int bite, const Place& place) {
+// `reaches_out`: whether the warp's first segment has tokens before it.
+DEVICE void open(Inputs& inputs, const Loaded& loaded, const Segment& segment, bool reaches_out,
+                 int group, int bite, const Place& place) {
 #pragma unroll
   for (int j = 0; j < TOKENS_HELD; ++j) {
     open_some(inputs[BEFORE + j], loaded.x[j], loaded.gate[j], bite);
@@ -178,10 +144,16 @@ DEVICE void open(Inputs& inputs, const Loaded& loaded, const Stage& stage, const
       inputs[i][c] = segment.begins_lane ? 0.f : before;
     }
   }
-  if (!segment.reaches_out) return;
+  if (!reaches_out) return;
+  bool first = place.g == 0 && !segment.begins_lane;
 #pragma unroll
   for (int i = 0; i < BEFORE; ++i) {
-    open_some(inputs[i], stage.before[0][i][place.t], stage.before[MAPS - 1][i][place.t], bite);
+    Held x, gate;
+    Some early;
+    segment.load(x, gate, group, first ? i - BEFORE : 0, place);
+    open_some(early, x, gate, bite);
+#pragma unroll
+    for (int c = 0; c < CHANNELS_AT_ONCE; ++c) inputs[i][c] = first ? early[c] : inputs[i][c];
   }
 }
 
@@ -235,28 +207,6 @@ DEVICE void find_tokens(Tokens (&tokens)[TILES], const Segment& segment, const P
   }
 }
 
-// Take a group from its stage, to which the source's next one is copied.
-DEVICE void convolve_and_project(Outputs& outputs, Sums (&sums)[TILES], const Shared& shared,
-                                 Stage& stage, Source& source, const Segment& segment, int group,
-                                 const Place& place) {
-  int next = (group + STAGES) % GROUPS;
-  await_copies<STAGES - 1>();
-  Loaded loaded(stage);
-  source.copy_held(stage, next, place);
-#pragma unroll
-  for (int bite = 0; bite < BITES; ++bite) {
-    Inputs inputs;
-    open(inputs, loaded, stage, segment, bite, place);
-    if (bite + 1 == BITES) {
-      source.copy_before(stage, next, place);
-      commit_copies();
-    }
-    convolve_some(outputs, inputs, shared.filters, group, bite, place);
-    int channels = (bite + 1) * CHANNELS_AT_ONCE;
-    if (channels % 4 == 0) project(sums, outputs, shared.weights, group, channels / 4 - 1);
-  }
-}
-
 // Grid: any number of blocks, which share out the segments of all directions.
 //
 // Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); conv.weight (E, TAPS);
@@ -264,41 +214,50 @@ DEVICE void convolve_and_project(Outputs& outputs, Sums (&sums)[TILES], const Sh
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
     conv_projection(Conv conv, NUMBER* y, Projection given, Map map) {
   SHARED(Shared, shared);
+  const Weights& weights = shared->weights;
   Place place;
   Cut cut(map);
   // Block by block first: where there are few left, every multiprocessor has some.
   int number = (threadIdx.x / 32 * gridDim.x + blockIdx.x) * SEGMENTS;
   int stride = WARPS * gridDim.x * SEGMENTS;
-  Source source = Source::at(conv, map, cut, number + place.g, place);
-  Stage* stages = shared->stages[threadIdx.x / 32];
-  int turn = 0;
+  Segment segment(conv, map, cut, number + place.g, place);
+  Loaded loaded[AHEAD];
 #pragma unroll
-  for (int group = 0; group < STAGES; ++group) {
-    source.copy_held(stages[group], group, place);
-    source.copy_before(stages[group], group, place);
-    commit_copies();
-  }
+  for (int j = 0; j < AHEAD; ++j) loaded[j].load(segment, j, place);
   fill(shared->weights, given, place);
   fill(shared->filters, conv);
   __syncthreads();
 
   for (; number < cut.all; number += stride) {
-    Segment segment = source.segment;
     Sums sums[TILES] = {};
     NUMBER* out = y + (long long)segment.token * CHANNELS + place.t * 8;
+    bool reaches_out = any_in_warp(place.g == 0 && !segment.begins_lane);
 #pragma unroll 1
-    for (int group = 0; group < GROUPS; ++group) {
-      if (group == GROUPS - STAGES) {
-        source = Source::at(conv, map, cut, number + stride + place.g, place);
+    for (int start = 0; start < GROUPS; start += AHEAD) {
+#pragma unroll
+      for (int ahead = 0; ahead < AHEAD; ++ahead) {
+        int group = start + ahead;
+        if (group >= GROUPS) break;
+        Outputs outputs;
+#pragma unroll
+        for (int bite = 0; bite < BITES; ++bite) {
+          Inputs inputs;
+          open(inputs, loaded[ahead], segment, reaches_out, group, bite, place);
+          if (bite + 1 == BITES) loaded[ahead].load(segment, group + AHEAD, place);
+          convolve_some(outputs, inputs, shared->filters, group, bite, place);
+          int channels = (bite + 1) * CHANNELS_AT_ONCE;
+          if (channels % 4 == 0) project(sums, outputs, weights, group, channels / 4 - 1);
+        }
+        store(out, outputs, segment, group, place);
+        out += 32;
       }
-      Outputs outputs;
-      convolve_and_project(outputs, sums, *shared, stages[turn], source, segment, group, place);
-      store(out, outputs, segment, group, place);
-      out += 32;
-      turn = turn + 1 < STAGES ? turn + 1 : 0;
     }
     Tokens tokens[TILES];
     find_tokens(tokens, segment, place);
-    finish(given, tokens, place, sums, shared->weights);
+    // While the time steps are worked out, the next segment comes.
+    segment = Segment(conv, map, cut, number + stride + place.g, place);
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) loaded[j].load(segment, j, place);
+    finish(given, tokens, place, sums, weights);
   }
 }

@@ -67,6 +67,7 @@ DEVICE float exchange(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x
 // What another thread of the warp, by its lane, has as x.
 template <typename T>
 DEVICE T from_lane(T x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+DEVICE bool any_in_warp(bool condition) { return __any_sync(0xffffffffu, condition); }
 
 // x, of which the compiler does not know where it comes from: it stays in a register, instead of being
 // computed again and again.
