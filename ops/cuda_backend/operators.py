@@ -11,6 +11,7 @@ from .replay import replayed
 from .scan_backward import scans_backward
 from .scan_forward import scans_forward
 from .sums import sum_rows
+from .through import adds_through
 
 __all__ = [
     'add_norm_backward',
@@ -32,6 +33,7 @@ __all__ = [
 CUDA = TRITON._replace(
     convs_forward=convs_forward,
     convs_backward=convs_backward,
+    adds_through=adds_through,
     project=project,
     convs_project=convs_project,
     scans_forward=scans_forward,

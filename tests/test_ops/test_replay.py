@@ -191,7 +191,13 @@ def test_one_tensor_given_twice():
     assert torch.equal(run(square, other), expected)
 
 
-KERNELS = CUDA._replace(**{name: partial(f, launch=LAUNCH) for name, f in CUDA._asdict().items()})
+KERNELS = CUDA._replace(
+    **{
+        name: partial(function, launch=LAUNCH)
+        for name, function in CUDA._asdict().items()
+        if name != 'adds_through'  # which launches nothing
+    }
+)
 
 
 def reference_gradients(grad_y, tensors, options):
@@ -241,6 +247,22 @@ def test_ssm_in_half_precision(monkeypatch):
     for turn in range(4):
         tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
         assert torch.equal(run(tensors, *options), plain(tensors, *options))
+    assert counted.calls == 2
+
+
+def test_gradients_of_ssm_in_half_precision(triton_launches):
+    """What comes through the projection is the convolution's backward pass's to add."""
+    counted = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    run = replayed(counted)
+    inputs = make_ssm_inputs((1, 3, 5), 40, dtype=torch.bfloat16, maps=2, projects='output')
+    options = (['left', 'right'], 'output', 'sum', False)
+    for turn in range(3):
+        tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
+        grad_y = torch.ones_like(tensors[0][0])
+        found = run(grad_y, tensors, *options)
+        _, *truth = reference_gradients(grad_y, tensors, options)
+        for result, expected in zip(found, truth, strict=True):
+            assert naive.relative_error(result, expected) < (1e-2 if ON_GPU else 3e-2)
     assert counted.calls == 2
 
 
