@@ -54,8 +54,9 @@ class Backend:
         norm_backward: ``(grad_y, *the same) -> gradients`` of the three tensors, likewise.
         add_norm_forward: ``(branch, residual, weight, bias, eps) -> (normed, sum)``; None as
             before.
-        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps) -> gradients`` of
-            branch, residual, weight and bias, likewise.
+        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps, begins) -> gradients``
+            of branch, residual, weight and bias, likewise; if the stream begins with the residual,
+            that has the dtype of the branch.
     """
 
     refusal: Callable[[Tensor], str | None]

@@ -16,6 +16,7 @@ from torch import Tensor
 from .backends import BACKENDS
 from .operator import Backward, differentiate, operator
 from .precision import products_like
+from .reference import state_dtype
 
 __all__ = [
     'add_norm_op',
@@ -74,17 +75,15 @@ def _like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
 
 
 def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    contiguous = torch.contiguous_format
-    return (
-        torch.empty_like(branch, memory_format=contiguous),
-        torch.empty_like(residual, memory_format=contiguous),
-    )
+    normed, total = _like_inputs(branch, branch, residual)
+    return normed, total.to(state_dtype(branch))
 
 
 def _like_summands(
-    grad_normed: Tensor, grad_total: Tensor, total: Tensor, *parameters: Any
+    grad_normed: Tensor, grad_total: Tensor, total: Tensor, *others: Any
 ) -> list[Tensor]:
-    return _like_inputs(total, grad_normed, total, *parameters)
+    *parameters, _, begins, _ = others
+    return _like_inputs(total, grad_normed, grad_normed if begins else total, *parameters)
 
 
 @operator('directional_scan', _like_x)
@@ -347,11 +346,12 @@ def _add_norm_backward_op(
     weight: Tensor,
     bias: Tensor | None,
     eps: float,
+    begins: bool,
     backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].add_norm_backward
     assert backward is not None
-    return _present(backward(grad_normed, grad_total, total, weight, bias, eps))
+    return _present(backward(grad_normed, grad_total, total, weight, bias, eps, begins))
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -397,8 +397,9 @@ differentiate(ssm_2d_op, _save_both_halves, _ssm_2d_backward)
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _, _, weight, bias, *ctx.options = inputs
+    branch, residual, weight, bias, eps, backend = inputs
     ctx.save_for_backward(output[1], weight, bias)
+    ctx.options = eps, residual.dtype == branch.dtype, backend
 
 
 def _add_norm_backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tuple[Any, ...]:

@@ -455,11 +455,13 @@ def test_channel_norm(shape, bias, dtype):
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 5, 7, 300)])
-def test_add_norm(shape, bias, dtype):
+@pytest.mark.parametrize('begins', [False, True])
+def test_add_norm(shape, bias, dtype, begins):
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(2, *shape, generator=generator)
     weight, shift = torch.randn(2, shape[-1], generator=generator)
-    tensors = dict(branch=maps[0].to(dtype), residual=maps[1], weight=weight)
+    residual = maps[1].to(dtype) if begins else maps[1]
+    tensors = dict(branch=maps[0].to(dtype), residual=residual, weight=weight)
     tensors['bias'] = shift if bias else None
 
     def both(x, **others):

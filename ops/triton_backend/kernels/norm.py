@@ -106,7 +106,7 @@ def norm_backward_kernel(
         inner *= deviation
         if grad_residual is not None:
             inner += load_rows(grad_total, where, inside)
-            tl.store(grad_residual + where, inner, inside)
+            tl.store(grad_residual + where, inner.to(grad_residual.dtype.element_ty), inside)
         tl.store(grad_branch + where, inner.to(grad_branch.dtype.element_ty), inside)
     at = tl.program_id(0) * channels + channel
     tl.store(grad_weight + at, tl.sum(weight_sums, axis=0), valid)
