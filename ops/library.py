@@ -286,27 +286,38 @@ def _gated_linear_backward_op(
 
 
 @operator('gelu_linear', _activated_and_projected)
-def gelu_linear_op(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
+def gelu_linear_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, inner_bias: Tensor | None, backend: str
+) -> Tensor:
     """:func:`mmv2m.ops.gelu_linear` on a backend that recomputes GELU."""
     gelu = BACKENDS[backend].gelu_forward
     assert gelu is not None
     with products_like(x):
-        return F.linear(gelu(x), weight, None if bias is None else bias.to(x.dtype))
+        return F.linear(gelu(x, inner_bias), weight, None if bias is None else bias.to(x.dtype))
 
 
 @operator('gelu_linear_backward', _like_inputs)
 def _gelu_linear_backward_op(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, backend: str
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    inner_bias: Tensor | None,
+    backend: str,
 ) -> list[Tensor]:
     gelu_backward = BACKENDS[backend].gelu_backward
     assert gelu_backward is not None
     with products_like(x):
         flat = torch.atleast_2d(grad_y).flatten(0, -2)
-        grad = flat @ weight  # of GELU(x), and from the next line on of x
-        activated = gelu_backward(grad, torch.atleast_2d(x).flatten(0, -2))
+        grad = flat @ weight  # of GELU, and from the next line on of x
+        rows = torch.atleast_2d(x).flatten(0, -2)
+        activated, *sums = gelu_backward(grad, rows, inner_bias, None if bias is None else flat)
         grad_weight = flat.t() @ activated
-        sums = None if bias is None else flat.sum(0, dtype=torch.float32).to(bias.dtype)
-        return _present((grad.view(x.shape), grad_weight, sums))
+    of_inner, of_bias = (
+        None if total is None or p is None else total.to(p.dtype)
+        for p, total in zip((inner_bias, bias), sums, strict=True)
+    )
+    return _present((grad.view(x.shape), grad_weight, of_bias, of_inner))
 
 
 @operator('channel_norm', _like_x)

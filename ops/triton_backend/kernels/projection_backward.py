@@ -29,7 +29,7 @@ def time_step_back_kernel(
 
     Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
     (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
-    rank), grad_dt_weight (programs along the tokens, E, rank), float32. RANK is a power of two, at
+    rank); grad_dt_weight (programs along the tokens, E, rank), float32. RANK is a power of two, at
     least 16. Grid: (channel blocks, programs along the tokens).
     """
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
@@ -49,6 +49,7 @@ def time_step_back_kernel(
         low = tl.load(low_rank + row * rank + step[None, :], of_step, 0).to(DOT_DTYPE)
         part = tl.dot(grad, weight, input_precision=PRECISION)
         first = tl.program_id(0).to(tl.int64) * tokens
+        part = part.to(grad_low.dtype.element_ty)
         tl.store(grad_low + (first + row) * rank + step[None, :], part, of_step)
         sums = tl.dot(grad.trans(), low, sums, input_precision=PRECISION)
     first = tl.program_id(1).to(tl.int64) * channels * rank
@@ -73,7 +74,7 @@ def join_kernel(
 ):
     """Finish the sums of what a token's projection gets, and put them side by side.
 
-    Shapes: partial sums grad_low (blocks, tokens, rank), grad_first and, if there is room for it in
+    Shapes: partial sums grad_low (blocks, tokens, rank); grad_first and, if there is room for it in
     ``width``, grad_second (groups, tokens, states), float32; grad_projected (tokens,
     COLUMNS), zero from ``width`` on. Grid: (token tiles,).
     """
@@ -84,7 +85,7 @@ def join_kernel(
     sums = tl.zeros((BLOCK_T, WIDTH), tl.float32)
     where = row * rank + column
     for _ in range(blocks):
-        sums += tl.load(grad_low + where, inside & (column < rank), 0)
+        sums += tl.load(grad_low + where, inside & (column < rank), 0).to(tl.float32)
         where += tokens * rank
     state = column - rank
     where = row * states + state
