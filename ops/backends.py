@@ -51,8 +51,8 @@ class Backend:
         gelu_forward: ``(x, bias) -> GELU(x + bias)``; None as before.
         gelu_backward: ``(grad_y, x, bias, grad_out) -> (GELU(x + bias), gradient of bias, sum of
             grad_out over its rows)``; overwrites ``grad_y`` with the gradient of ``x``.
-        norm_forward: ``(x, weight, bias, eps) -> y``; None as before.
-        norm_backward: ``(grad_y, *the same) -> gradients`` of the three tensors, likewise.
+        norm_forward: ``(x, weight, bias, offset, eps) -> y``; None as before.
+        norm_backward: ``(grad_y, *the same) -> gradients`` of the four tensors, likewise.
         add_norm_forward: ``(branch, residual, weight, bias, eps) -> (normed, sum)``; None as
             before.
         add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps, begins) -> gradients``

@@ -322,21 +322,32 @@ def _gelu_linear_backward_op(
 
 @operator('channel_norm', _like_x)
 def channel_norm_op(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offset: Tensor | None,
+    eps: float,
+    backend: str,
 ) -> Tensor:
     """:func:`mmv2m.ops.channel_norm` on a backend that has it."""
     forward = BACKENDS[backend].norm_forward
     assert forward is not None
-    return forward(x, weight, bias, eps)
+    return forward(x, weight, bias, offset, eps)
 
 
 @operator('channel_norm_backward', _like_inputs)
 def _channel_norm_backward_op(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offset: Tensor | None,
+    eps: float,
+    backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].norm_backward
     assert backward is not None
-    return _present(backward(grad_y, x, weight, bias, eps))
+    return _present(backward(grad_y, x, weight, bias, offset, eps))
 
 
 @operator('add_norm', _like_sum)

@@ -29,9 +29,10 @@ class Norm(ctypes.Structure):
     """``Norm`` of the kernel."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ('grad_normed', 'grad_total', 'total', 'weight')),
+        *((name, ctypes.c_void_p) for name in ('grad_normed', 'grad_total', 'total')),
+        *((name, ctypes.c_void_p) for name in ('weight', 'offset')),
         *((name, ctypes.c_void_p) for name in ('grad_branch', 'grad_residual')),
-        *((name, ctypes.c_void_p) for name in ('grad_weight', 'grad_bias')),
+        *((name, ctypes.c_void_p) for name in ('grad_weight', 'grad_bias', 'grad_offset')),
         ('rows', ctypes.c_int),
         ('eps', ctypes.c_float),
     ]
@@ -43,6 +44,7 @@ def norm_gradients(
     total: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    offset: Tensor | None,
     grad_branch: Tensor,
     grad_residual: Tensor | None,
     eps: float,
@@ -61,25 +63,31 @@ def norm_gradients(
     whole = loads_at_once(HELD, [(t, channels) for t in maps])
     if not (chunks and blocks and whole and 0 < total.numel() < channels * 2**31):
         return triton_norm.norm_gradients(
-            *(grad_normed, grad_total, total, weight, bias, grad_branch, grad_residual, eps)
+            *(grad_normed, grad_total, total, weight, bias, offset, grad_branch, grad_residual),
+            eps,
         )
     rows = total.numel() // channels
     together = WARPS * 32 // lanes
     programs = min(-(-rows // together), blocks * multiprocessors(total.device))
     grad_weight = weight.new_empty((programs, channels))
-    grad_bias = None if bias is None else torch.empty_like(grad_weight)
+    grad_bias, grad_offset = (
+        None if p is None else torch.empty_like(grad_weight) for p in (bias, offset)
+    )
     definitions = dict(
         NUMBER=NUMBERS[grad_normed.dtype],
         TOTAL=NUMBERS[total.dtype],
         RESIDUAL='float' if grad_residual is None else NUMBERS[grad_residual.dtype],
         HAS_RESIDUAL=grad_residual is not None,
         CENTERED=bias is not None,
+        HAS_OFFSET=offset is not None,
         LANES=lanes,
         CHUNKS=chunks,
         WARPS=WARPS,
         BLOCKS=blocks,
     )
-    pointers = (grad_normed, grad_total, total, weight.contiguous(), grad_branch, grad_residual)
+    offset = None if offset is None else offset.contiguous()
+    read = (grad_normed, grad_total, total, weight.contiguous(), offset)
+    written = (grad_branch, grad_residual, grad_weight, grad_bias, grad_offset)
     launch(
         Launch(
             'norm_backward.cu',
@@ -87,11 +95,11 @@ def norm_gradients(
             (programs, 1),
             32 * WARPS,
             4 * WARPS * channels,
-            (Norm(*map(address, (*pointers, grad_weight, grad_bias)), rows, eps),),
+            (Norm(*map(address, (*read, *written)), rows, eps),),
         ),
         total.device,
     )
-    return [grad_weight, grad_bias]
+    return [grad_weight, grad_bias, grad_offset]
 
 
 norm_backward = partial(triton_norm.norm_backward, gradients=norm_gradients, sum_rows=sum_rows)

@@ -54,14 +54,18 @@ def exact(tensors):
 @pytest.mark.parametrize(
     ('rows', 'channels'), [(1, 4), (67, 12), (130, 48), (35, 96), (9, 192), (5, 384), (3, 1536)]
 )
-def test_norm_of_a_map(rows, channels, bias, dtype):
+@pytest.mark.parametrize('offset', [False, True])
+def test_norm_of_a_map(rows, channels, bias, offset, dtype):
     """Rows that warps do not share evenly; threads that have 4 channels, 12 or 48 of a row."""
     tensors = [normal(rows, channels).to(dtype) + 3, normal(channels)]
-    tensors.append(normal(channels) if bias else None)
+    tensors += [
+        normal(channels + i)[i:] if there else None for i, there in ((0, bias), (1, offset))
+    ]
     grad = normal(channels, rows).T.contiguous().to(dtype)
     given = [None if t is None else t.to(DEVICE) for t in (grad, *tensors)]
     leaves = exact(tensors)
-    channel_norm(*leaves, eps=1e-3, backend='reference').backward(grad.double())
+    y = channel_norm(*leaves[:3], 1e-3, leaves[3], backend='reference')
+    y.backward(grad.double())
     found = norm_backward(*given, 1e-3, **KERNELS)
     assert found[0].dtype == dtype
     compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
@@ -100,5 +104,5 @@ def test_what_it_leaves_to_triton(shape, offset, monkeypatch):
     )
     count = shape[0] * shape[1]
     x = torch.randn(count + offset)[offset:].view(shape)
-    norm.norm_gradients(x, None, x, torch.ones(shape[1]), None, x, None, 1e-5, launch=LAUNCH)
+    norm.norm_gradients(x, None, x, torch.ones(shape[1]), None, None, x, None, 1e-5, launch=LAUNCH)
     assert len(calls) == 1

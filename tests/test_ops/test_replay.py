@@ -277,6 +277,7 @@ def test_all_operators_are_replayed(dtype, caplog):
 
     x, z = torch.randn(2, 1, 2, 3, 8).to(dtype)
     weight, norm_weight = torch.randn(4, 8), torch.ones(8)
+    norms = {name: norm_weight.clone() for name in ('weight', 'bias', 'offset')}
     sequence = make_ssm_inputs((1, 1, 3136), projects='both', dtype=dtype, conv=False)
     sequence.update(A=(-sequence['A']).log(), x=sequence['x'].contiguous())
     calls = [
@@ -286,8 +287,8 @@ def test_all_operators_are_replayed(dtype, caplog):
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),
-        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0]))),
-        (channel_norm, leaves(dict(x=x, weight=norm_weight, bias=norm_weight.clone()))),
+        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0], inner_bias=weight[0]))),
+        (channel_norm, leaves(norms | dict(x=x))),
         (add_norm, leaves(dict(branch=x, residual=z.float(), weight=norm_weight))),
     ]
     with caplog.at_level(logging.DEBUG, 'mmv2m'):

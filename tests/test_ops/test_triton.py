@@ -452,11 +452,13 @@ def test_opcheck_gelu_linear(bias):
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (35, 300), (0, 5)])
-def test_channel_norm(shape, bias, dtype):
+@pytest.mark.parametrize('offset', [False, True])
+def test_channel_norm(shape, bias, dtype, offset):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator).to(dtype)
     weight, shift = torch.randn(2, shape[-1], generator=generator)
     tensors = dict(x=x, weight=weight, bias=shift if bias else None)
+    tensors['offset'] = torch.randn(shape[-1], generator=generator) if offset else None
     compare(channel_norm, tensors, TOLERANCE[dtype])
 
 

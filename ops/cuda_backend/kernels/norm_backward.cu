@@ -1,12 +1,12 @@
-// Gradients of normed = norm(total) * weight + bias, of a map or of a sum of a branch and the
-// residual stream, over the channels.
+// Gradients of normed = norm(total) * weight + bias, of a map, with an offset for each channel or
+// not, or of a sum of a branch and the residual stream, over the channels.
 //
 // LANES threads of a warp have a row, each CHUNKS times 4 neighbouring channels: there are no
 // barriers between rows, and the loads of many warps are under way together.
 //
 // Given to the compiler: NUMBER, the type of the norm and of the branch; TOTAL, that of what is
 // normalised; RESIDUAL, that of the stream's gradient, if HAS_RESIDUAL; CENTERED, whether the mean is
-// subtracted (LayerNorm) or not (RMSNorm); LANES; CHUNKS; WARPS of a block; BLOCKS that a
+// subtracted (LayerNorm) or not (RMSNorm); HAS_OFFSET; LANES; CHUNKS; WARPS of a block; BLOCKS that a
 // multiprocessor has to have room for.
 #include "device.cuh"
 
@@ -15,17 +15,17 @@ constexpr int ROWS = 32 / LANES;  // of a warp, together
 
 typedef float Row[CHUNKS][4];  // a thread's part of it
 
-// Shapes: all (rows, D) but weight (D,); grad_total and grad_residual are null without a residual.
-// Partial sums, to be summed over their first axis: grad_weight and, if CENTERED, grad_bias
-// (grid.x, D).
+// Shapes: all (rows, D) but weight and offset (D,); grad_total and grad_residual are null without a
+// residual. Partial sums, to be summed over their first axis: grad_weight and, if there is one,
+// grad_bias and grad_offset (grid.x, D).
 struct Norm {
   const NUMBER* grad_normed;
   const float* grad_total;
   const TOTAL* total;
-  const float* weight;
+  const float *weight, *offset;
   NUMBER* grad_branch;
   RESIDUAL* grad_residual;
-  float *grad_weight, *grad_bias;
+  float *grad_weight, *grad_bias, *grad_offset;
   int rows;
   float eps;
 };
@@ -94,7 +94,7 @@ DEVICE float normalise(Row& x, float eps) {
 
 // A thread's sums over all its rows.
 struct Sums {
-  Row weight, bias;
+  Row weight, bias, offset;
 };
 
 DEVICE void walk_row(const Norm& given, const Row& weight, Sums& sums, int row, bool there) {
@@ -110,6 +110,7 @@ DEVICE void walk_row(const Norm& given, const Row& weight, Sums& sums, int row, 
     total[i].get(y[i]);
     upstream[i].get(grad[i]);
   }
+  if (HAS_OFFSET) for_each([&](int i, int c) { y[i][c] += given.offset[channel(i) + c]; });
   float deviation = normalise(y, given.eps);
   for_each([&](int i, int c) {
     sums.weight[i][c] += grad[i][c] * y[i][c];
@@ -118,7 +119,10 @@ DEVICE void walk_row(const Norm& given, const Row& weight, Sums& sums, int row, 
   });
   float along = mean([&](int i, int c) { return grad[i][c] * y[i][c]; });
   float middle = CENTERED ? mean([&](int i, int c) { return grad[i][c]; }) : 0.f;
-  for_each([&](int i, int c) { grad[i][c] = (grad[i][c] - y[i][c] * along - middle) * deviation; });
+  for_each([&](int i, int c) {
+    grad[i][c] = (grad[i][c] - y[i][c] * along - middle) * deviation;
+    if (HAS_OFFSET) sums.offset[i][c] += grad[i][c];
+  });
   if (HAS_RESIDUAL) {
     for_each([&](int i, int c) { grad[i][c] += others[i].raw.at[c]; });
     if (there) store(given.grad_residual, grad, row);
@@ -159,4 +163,5 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS) norm_backward(N
   }
   store_sums(given.grad_weight, shared, sums.weight);
   if (CENTERED) store_sums(given.grad_bias, shared, sums.bias);
+  if (HAS_OFFSET) store_sums(given.grad_offset, shared, sums.offset);
 }
