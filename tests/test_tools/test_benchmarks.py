@@ -236,6 +236,7 @@ MADE = {
             dict(kernel='conv forward', half=1, backend='triton', microseconds=61.7),
             dict(kernel='conv forward', half=2, backend='triton', microseconds=91),
             dict(kernel='gate forward', half=None, backend='triton', microseconds=27),
+            dict(kernel='scan forward', half=1, backend='cuda', microseconds=200, floor_us=146.4),
             dict(kernel='conv forward', half=1, backend='cuda', microseconds=57),
             dict(kernel='conv forward', half=2, backend='cuda', microseconds=1081),
         ]
@@ -289,7 +290,11 @@ CELLS = {
         'V2M-T | 1280.00 | 128.00',
         'DeiT-T | 640.00 | –',
     ],
-    'kernels': ['conv forward | 57 / 1,081 | 62 / 91', 'gate forward | | 27'],
+    'kernels': [
+        'conv forward | 57 / 1,081 | 62 / 91',
+        'gate forward | | 27',
+        'scan forward | 200 (73%) |',
+    ],
     'operators': [
         'milliseconds | floor | CUDA C++ | mamba_ssm alone',
         'sequence, forward | 0.050 | 0.100 (50%) | 0.400 (4.00 x)',

@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 from bare_package import provide_package
+from floor import Ceilings
 from machine import gpu_name
 from results import Results
 from torch import Tensor
@@ -30,8 +31,6 @@ except ImportError as problem:
     print(f'without mamba_ssm: {problem}')
 
 CORNERS = ('right', 'left', 'down', 'up')
-EXPONENTIALS_PER_CLOCK = 16
-"""Of one multiprocessor's special function units, on NVIDIA GPUs of compute capability 7 to 9."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,9 @@ class Case:
         """Whether it is one scan along rows, of which every image has one."""
         return self.grid[1] == 1 and self.directions == ('right',)
 
-    def floor(self, bytes_per_second: float, exponentials_per_second: float) -> float:
+    def floor(self, ceilings: Ceilings) -> float:
         """Milliseconds of a forward pass: x, delta and z read, y written, in two bytes each."""
-        return 1e3 * max(
-            4 * 2 * self.elements / bytes_per_second,
-            self.elements * self.states / exponentials_per_second,
-        )
+        return ceilings.floor(4 * 2 * self.elements, self.elements * self.states)
 
     def inputs(self) -> dict[str, Tensor]:
         """Random arguments of the scan, as in a trained model's range."""
@@ -151,19 +147,6 @@ def time(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> tuple[float, f
     return forward, measure(step, grad_to_none=list(inputs.values()))
 
 
-def copy_bandwidth() -> float:
-    """Bytes a second, read and written, of a large copy on the device."""
-    source = torch.empty(2**30, dtype=torch.uint8, device='cuda')
-    target = torch.empty_like(source)
-    return 2 * source.numel() / (do_bench(lambda: target.copy_(source)) * 1e-3)
-
-
-def exponentials_per_second() -> float:
-    """Of all special function units at the highest clock."""
-    properties = torch.cuda.get_device_properties(0)
-    return EXPONENTIALS_PER_CLOCK * properties.multi_processor_count * properties.clock_rate * 1e3
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,15 +160,13 @@ def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
     gpu = gpu_name()
-    ceilings = copy_bandwidth(), exponentials_per_second()
-    print(f'{gpu}: copies {ceilings[0] / 1e12:.2f} TB/s, {ceilings[1] / 1e12:.2f} T exponentials/s')
-    results = Results(
-        args.out, copy_bytes_per_second=ceilings[0], exponentials_per_second=ceilings[1]
-    )
+    ceilings = Ceilings.of_gpu()
+    print(f'{gpu}: {ceilings}')
+    results = Results(args.out, **ceilings.as_dict())
     print(f'{"case":34}{"backend":>12}{"forward ms":>12}{"of floor":>10}{"+ backward":>12}')
     for name in args.cases:
         case = CASES[name]
-        inputs, floor = case.inputs(), case.floor(*ceilings)
+        inputs, floor = case.inputs(), case.floor(ceilings)
         backends = [name for name in ('cuda', 'triton') if can_run(name, inputs['x'])]
         # The reference launches several kernels a step.
         if not args.skip_reference and max(case.grid[1:]) < 1000:

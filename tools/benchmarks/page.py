@@ -27,6 +27,9 @@ GPUS = {'h200': 'H200', 'h100': 'H100'}
 """The folders of records/speed/, in the order of the pages."""
 
 PLOTTED = 'scaling'
+BRIEF = {'models': 'eager', 'graphs': 'as CUDA graphs'}
+"""What README.md shows the first of, of those that have been measured."""
+
 IN_BRIEF = ('V2M-T', 'V2M-S', 'V2M-S*', 'Swin-T', 'V2M-B*', 'Swin-S', 'DeiT-T')
 NOT_MEASURED = 'not measured on this GPU'
 
@@ -71,11 +74,12 @@ def build_readme(text: str, records: Records) -> str:
     Raises:
         UserError: If the marks are missing.
     """
-    found = [records[gpu, 'models'] for gpu in GPUS if (gpu, 'models') in records]
     content = 'The kernels as they are now have not been measured yet.'
+    found = [(gpu, name) for gpu in GPUS for name in BRIEF if (gpu, name) in records]
     if found:
-        setting = '224 x 224, batch 128, bfloat16 autocast, eager; V2M-T and V2M-S on 196 tokens'
-        content = f'On one {found[0]["device"]} ({setting}):\n\n{brief_table(found[0], IN_BRIEF)}'
+        measured, how = records[found[0]], BRIEF[found[0][1]]
+        setting = f'224 x 224, batch 128, bfloat16 autocast, {how}; V2M-T and V2M-S on 196 tokens'
+        content = f'On one {measured["device"]} ({setting}):\n\n{brief_table(measured, IN_BRIEF)}'
     return replace_marked(text, marks('models'), f'\n{content}\n', README)
 
 

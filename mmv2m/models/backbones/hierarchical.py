@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from mmengine.model import ModuleList, Sequential
 from torch import nn
 
-from .staged import LINEAR_INIT, StagedBackbone, drop_path_rates
+from .staged import LINEAR_INIT, StagedBackbone, checks_settings, drop_path_rates
 from .zoo import StagedArch, look_up_arch
 
 __all__ = ['HierarchicalBackbone']
@@ -50,6 +50,7 @@ class HierarchicalBackbone(StagedBackbone):
 
     ARCH_ZOO: ClassVar[Mapping[str, StagedArch]]
 
+    @checks_settings
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -64,16 +65,6 @@ class HierarchicalBackbone(StagedBackbone):
         scan_backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        self.check_settings(
-            arch=arch,
-            in_channels=in_channels,
-            out_indices=out_indices,
-            out_type=out_type,
-            drop_path_rate=drop_path_rate,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            scan_backend=scan_backend,
-        )
         super().__init__(
             in_channels,
             out_indices,

@@ -20,7 +20,7 @@ from ..layers import (
 )
 from .sequence_arch import SequenceArch
 from .settings import check_sizes
-from .staged import LINEAR_INIT, StagedBackbone
+from .staged import LINEAR_INIT, StagedBackbone, checks_settings
 from .zoo import check_scans, look_up_arch
 
 __all__ = ['LocalVim']
@@ -108,6 +108,7 @@ class LocalVim(StagedBackbone):
         torch.Size([1, 192, 14, 20])
     """
 
+    @checks_settings
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -125,19 +126,6 @@ class LocalVim(StagedBackbone):
         scan_backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        self.check_settings(
-            arch=arch,
-            img_size=img_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            out_indices=out_indices,
-            out_type=out_type,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            scan_backend=scan_backend,
-        )
         super().__init__(
             in_channels,
             out_indices,

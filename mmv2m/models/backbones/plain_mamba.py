@@ -15,7 +15,7 @@ from mmv2m.registry import MODELS
 
 from ..layers import MapSequential, MixerBlock, PositionEmbedding, SnakeScanMixer
 from .settings import check_sizes
-from .staged import LINEAR_INIT, StagedBackbone
+from .staged import LINEAR_INIT, StagedBackbone, checks_settings
 from .zoo import StagedArch, look_up_arch
 
 __all__ = ['PlainMamba']
@@ -96,6 +96,7 @@ class PlainMamba(StagedBackbone):
         torch.Size([1, 192, 14, 20])
     """
 
+    @checks_settings
     def __init__(
         self,
         arch: str | dict = 'L1',
@@ -111,17 +112,6 @@ class PlainMamba(StagedBackbone):
         scan_backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        self.check_settings(
-            arch=arch,
-            img_size=img_size,
-            in_channels=in_channels,
-            out_indices=out_indices,
-            out_type=out_type,
-            drop_path_rate=drop_path_rate,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            scan_backend=scan_backend,
-        )
         super().__init__(
             in_channels,
             out_indices,

@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ..layers import CrossToken, MeanToken, MiddleToken, MixerBlock, Stream
 from .settings import check_common, stage_indices
 
-__all__ = ['LINEAR_INIT', 'StagedBackbone', 'drop_path_rates']
+__all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
 
 LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
 """How the baselines' authors initialise linear layers; biases are zero."""
@@ -27,13 +27,27 @@ def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
     return (last * i / max(blocks - 1, 1) for i in range(blocks))
 
 
+def checks_settings(init: Callable[..., None]) -> Callable[..., None]:
+    """Make a backbone's constructor begin with :meth:`StagedBackbone.check_settings`."""
+    signature = inspect.signature(init)
+
+    @wraps(init)
+    def checked(self: 'StagedBackbone', *args: Any, **settings: Any) -> None:
+        _, *given = signature.bind(self, *args, **settings).arguments.items()
+        self.check_settings(**dict(given))
+        init(self, *args, **settings)
+
+    return checked
+
+
 class StagedBackbone(BaseModule, ABC):
     """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
 
-    A subclass calls ``super().__init__()``, sets its stem's modules, then :attr:`stages` (of
-    ``stages_built`` sequences of blocks; what changes the resolution is the first block of the
-    stage that has the new one), then calls :meth:`add_output_norms`. It implements :meth:`stem`
-    and :meth:`embed`, and :meth:`check_values` for the settings of its own.
+    A subclass's constructor, which :func:`checks_settings`, calls ``super().__init__()``, sets its
+    stem's modules, then :attr:`stages` (of ``stages_built`` sequences of blocks; what changes the
+    resolution is the first block of the stage that has the new one), then calls
+    :meth:`add_output_norms`. It implements :meth:`stem` and :meth:`embed`, and
+    :meth:`check_values` for the settings of its own.
 
     Attributes:
         stages: The stages that are built.

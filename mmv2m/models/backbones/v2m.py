@@ -19,7 +19,7 @@ from ..layers import (
 )
 from .arch import parse_arch
 from .settings import check_v2m
-from .staged import StagedBackbone, drop_path_rates
+from .staged import StagedBackbone, checks_settings, drop_path_rates
 
 __all__ = ['V2M']
 
@@ -79,6 +79,7 @@ class V2M(StagedBackbone):
         torch.Size([1, 192])
     """
 
+    @checks_settings
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -99,22 +100,6 @@ class V2M(StagedBackbone):
         scan_backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        self.check_settings(
-            arch=arch,
-            img_size=img_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            corners=corners,
-            geometry=geometry,
-            class_token=class_token,
-            out_indices=out_indices,
-            out_type=out_type,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            scan_backend=scan_backend,
-        )
         super().__init__(
             in_channels, out_indices, out_type, frozen_stages, norm_eval, with_cp, init_cfg
         )

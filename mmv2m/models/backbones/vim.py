@@ -10,7 +10,7 @@ from mmv2m.registry import MODELS
 from ..layers import MeanToken, MiddleToken, MixerBlock, PatchMap, PositionEmbedding, ScanMixer
 from .sequence_arch import SequenceArch
 from .settings import check_choice, check_sizes
-from .staged import StagedBackbone
+from .staged import StagedBackbone, checks_settings
 from .zoo import look_up_arch
 
 __all__ = ['Vim']
@@ -78,6 +78,7 @@ class Vim(StagedBackbone):
         torch.Size([1, 192])
     """
 
+    @checks_settings
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -97,21 +98,6 @@ class Vim(StagedBackbone):
         scan_backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        self.check_settings(
-            arch=arch,
-            img_size=img_size,
-            patch_size=patch_size,
-            stride=stride,
-            in_channels=in_channels,
-            class_token=class_token,
-            out_indices=out_indices,
-            out_type=out_type,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
-            frozen_stages=frozen_stages,
-            norm_cfg=norm_cfg,
-            scan_backend=scan_backend,
-        )
         super().__init__(
             in_channels, out_indices, out_type, frozen_stages, norm_eval, with_cp, init_cfg
         )

@@ -70,18 +70,15 @@ struct Rows {
 template <int BYTES, int CHUNKS>
 struct Share {
   static constexpr int COUNT = CHUNKS > 0 ? (CHUNKS + 31) / 32 : 1;
-  const char* base[COUNT];
-  int token[COUNT];
-  bool second[COUNT], there[COUNT];
+  const char* base[COUNT] = {};
+  int token[COUNT] = {};
+  bool second[COUNT] = {}, there[COUNT] = {};
   // The next pair of a chunk of a lane, and how many steps are left from the thread's on.
   const char* from[COUNT];
   int step[COUNT], left[COUNT] = {};
 
-  // Threads for whom there is nothing left copy the last one too: a condition would cost more.
-  DEVICE static int chunk(int i) {
-    int chunk = threadIdx.x % 32u + 32 * i;
-    return CHUNKS % 32 ? min(chunk, CHUNKS - 1) : chunk;
-  }
+  DEVICE static int chunk(int i) { return threadIdx.x % 32u + 32 * i; }
+  DEVICE static bool has_chunk(int i) { return CHUNKS % 32 == 0 || chunk(i) < CHUNKS; }
 
   // Add the thread's share of a pair of `rows`, which begin in the warp's at chunk `first`.
   DEVICE void take(const Rows<BYTES>& rows, int first) {
@@ -116,7 +113,7 @@ struct Share {
     for (int i = 0; i < COUNT; ++i) {
       // Whatever the numbers are, two bytes are a bfloat16, and zeros are zero.
       copy_chunk<BYTES>(reinterpret_cast<bfloat16*>(to + chunk(i) * BYTES),
-                        reinterpret_cast<const bfloat16*>(from[i]), true, left[i] > 0);
+                        reinterpret_cast<const bfloat16*>(from[i]), has_chunk(i), left[i] > 0);
       from[i] += 2ll * step[i];
       left[i] -= 2;
     }
