@@ -27,14 +27,15 @@ def add_norm(
 
     Args:
         branch: (B, H, W, D), what a block adds; float16, bfloat16, float32 or float64.
-        residual: (B, H, W, D), the stream, in float32, or float64 with a float64 branch.
+        residual: (B, H, W, D), the stream, in float32, or float64 with a float64 branch; or, where
+            it begins, in the dtype of ``branch``.
         weight: (D,).
         bias: (D,) for LayerNorm; None for RMSNorm.
         eps: Added to the mean square.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
-        The normalised sum in the dtype of ``branch``, and the sum in that of ``residual``.
+        The normalised sum in the dtype of ``branch``, and the sum in float32 or float64.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
@@ -44,9 +45,10 @@ def add_norm(
     check_map('branch', branch)
     exact = state_dtype(branch)
     check_parameter('residual', residual, tuple(branch.shape), branch)
-    if residual.dtype != exact:
+    if residual.dtype not in (exact, branch.dtype):
         raise TypeError(
-            f'residual must be {exact} beside a {branch.dtype} branch, not {residual.dtype}'
+            f'residual must be {exact} beside a {branch.dtype} branch, or like it, not '
+            f'{residual.dtype}'
         )
     check_parameter('weight', weight, (branch.shape[-1],), branch)
     check_parameter('bias', bias, (branch.shape[-1],), branch)
@@ -56,7 +58,7 @@ def add_norm(
     if BACKENDS[backend].add_norm_forward is not None:
         return add_norm_op(branch, residual, weight, bias, eps, backend)
     with without_autocast(branch):
-        total = residual + branch
+        total = residual.to(exact) + branch
         shape = (branch.shape[-1],)
         if bias is None:
             normed = F.rms_norm(total, shape, weight, eps)

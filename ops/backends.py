@@ -48,14 +48,16 @@ class Backend:
         ssm_backward: ``(grad_y, *the same) -> gradients`` of the nine tensors, likewise.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
-        gelu_forward: ``x -> GELU(x)``; None as before.
-        gelu_backward: ``(grad_y, x) -> GELU(x)``; overwrites ``grad_y`` with the gradient of ``x``.
-        norm_forward: ``(x, weight, bias, eps) -> y``; None as before.
-        norm_backward: ``(grad_y, *the same) -> gradients`` of the three tensors, likewise.
+        gelu_forward: ``(x, bias) -> GELU(x + bias)``; None as before.
+        gelu_backward: ``(grad_y, x, bias, grad_out) -> (GELU(x + bias), gradient of bias, sum of
+            grad_out over its rows)``; overwrites ``grad_y`` with the gradient of ``x``.
+        norm_forward: ``(x, weight, bias, offset, eps) -> y``; None as before.
+        norm_backward: ``(grad_y, *the same) -> gradients`` of the four tensors, likewise.
         add_norm_forward: ``(branch, residual, weight, bias, eps) -> (normed, sum)``; None as
             before.
-        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps) -> gradients`` of
-            branch, residual, weight and bias, likewise.
+        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps, begins) -> gradients``
+            of branch, residual, weight and bias, likewise; if the stream begins with the residual,
+            that has the dtype of the branch.
     """
 
     refusal: Callable[[Tensor], str | None]
@@ -68,7 +70,7 @@ class Backend:
     gate_forward: Callable[..., Tensor] | None = None
     gate_backward: Callable[..., tuple[Tensor, Tensor]] | None = None
     gelu_forward: Callable[..., Tensor] | None = None
-    gelu_backward: Callable[..., Tensor] | None = None
+    gelu_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor | None]] | None = None
     norm_forward: Callable[..., Tensor] | None = None
     norm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     add_norm_forward: Callable[..., tuple[Tensor, Tensor]] | None = None

@@ -17,9 +17,13 @@ def channel_norm(
     weight: Tensor,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    offset: Tensor | None = None,
     backend: str = 'auto',
 ) -> Tensor:
-    """LayerNorm over the last axis, or RMSNorm, in the dtype of the input.
+    """LayerNorm over the last axis, or RMSNorm, of ``x + offset`` in the dtype of ``x``.
+
+    The offset is the bias of a layer in front, which would pass over the map for it, and for its
+    gradient.
 
     Means and variances are float32, also under autocast, which would otherwise read a half
     precision map as float32 and write float32. Only the input is kept for the backward pass.
@@ -29,6 +33,7 @@ def channel_norm(
         weight: (D,).
         bias: (D,) for LayerNorm; None for RMSNorm.
         eps: Added to the mean square.
+        offset: (D,), or None.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
@@ -44,12 +49,16 @@ def channel_norm(
         raise ValueError('x must have an axis of channels, but is a single number')
     check_parameter('weight', weight, (x.shape[-1],), x)
     check_parameter('bias', bias, (x.shape[-1],), x)
+    check_parameter('offset', offset, (x.shape[-1],), x)
     exact = state_dtype(x)
-    weight, bias = weight.to(exact), None if bias is None else bias.to(exact)
+    weight = weight.to(exact)
+    bias, offset = (None if p is None else p.to(exact) for p in (bias, offset))
     backend = choose_backend(backend, x)
     if BACKENDS[backend].norm_forward is not None:
-        return channel_norm_op(x, weight, bias, eps, backend)
+        return channel_norm_op(x, weight, bias, offset, eps, backend)
     with without_autocast(x):
+        if offset is not None:
+            x = (x + offset).to(x.dtype)
         shape = (x.shape[-1],)
         if bias is None:
             return F.rms_norm(x.to(exact), shape, weight, eps).to(x.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor
 from .backends import BACKENDS
 from .operator import Backward, differentiate, operator
 from .precision import products_like
+from .reference import state_dtype
 
 __all__ = [
     'add_norm_op',
@@ -74,17 +75,15 @@ def _like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
 
 
 def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    contiguous = torch.contiguous_format
-    return (
-        torch.empty_like(branch, memory_format=contiguous),
-        torch.empty_like(residual, memory_format=contiguous),
-    )
+    normed, total = _like_inputs(branch, branch, residual)
+    return normed, total.to(state_dtype(branch))
 
 
 def _like_summands(
-    grad_normed: Tensor, grad_total: Tensor, total: Tensor, *parameters: Any
+    grad_normed: Tensor, grad_total: Tensor, total: Tensor, *others: Any
 ) -> list[Tensor]:
-    return _like_inputs(total, grad_normed, total, *parameters)
+    *parameters, _, begins, _ = others
+    return _like_inputs(total, grad_normed, grad_normed if begins else total, *parameters)
 
 
 @operator('directional_scan', _like_x)
@@ -287,46 +286,68 @@ def _gated_linear_backward_op(
 
 
 @operator('gelu_linear', _activated_and_projected)
-def gelu_linear_op(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
+def gelu_linear_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, inner_bias: Tensor | None, backend: str
+) -> Tensor:
     """:func:`mmv2m.ops.gelu_linear` on a backend that recomputes GELU."""
     gelu = BACKENDS[backend].gelu_forward
     assert gelu is not None
     with products_like(x):
-        return F.linear(gelu(x), weight, None if bias is None else bias.to(x.dtype))
+        return F.linear(gelu(x, inner_bias), weight, None if bias is None else bias.to(x.dtype))
 
 
 @operator('gelu_linear_backward', _like_inputs)
 def _gelu_linear_backward_op(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, backend: str
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    inner_bias: Tensor | None,
+    backend: str,
 ) -> list[Tensor]:
     gelu_backward = BACKENDS[backend].gelu_backward
     assert gelu_backward is not None
     with products_like(x):
         flat = torch.atleast_2d(grad_y).flatten(0, -2)
-        grad = flat @ weight  # of GELU(x), and from the next line on of x
-        activated = gelu_backward(grad, torch.atleast_2d(x).flatten(0, -2))
+        grad = flat @ weight  # of GELU, and from the next line on of x
+        rows = torch.atleast_2d(x).flatten(0, -2)
+        activated, *sums = gelu_backward(grad, rows, inner_bias, None if bias is None else flat)
         grad_weight = flat.t() @ activated
-        sums = None if bias is None else flat.sum(0, dtype=torch.float32).to(bias.dtype)
-        return _present((grad.view(x.shape), grad_weight, sums))
+    of_inner, of_bias = (
+        None if total is None or p is None else total.to(p.dtype)
+        for p, total in zip((inner_bias, bias), sums, strict=True)
+    )
+    return _present((grad.view(x.shape), grad_weight, of_bias, of_inner))
 
 
 @operator('channel_norm', _like_x)
 def channel_norm_op(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offset: Tensor | None,
+    eps: float,
+    backend: str,
 ) -> Tensor:
     """:func:`mmv2m.ops.channel_norm` on a backend that has it."""
     forward = BACKENDS[backend].norm_forward
     assert forward is not None
-    return forward(x, weight, bias, eps)
+    return forward(x, weight, bias, offset, eps)
 
 
 @operator('channel_norm_backward', _like_inputs)
 def _channel_norm_backward_op(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    offset: Tensor | None,
+    eps: float,
+    backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].norm_backward
     assert backward is not None
-    return _present(backward(grad_y, x, weight, bias, eps))
+    return _present(backward(grad_y, x, weight, bias, offset, eps))
 
 
 @operator('add_norm', _like_sum)
@@ -347,11 +368,12 @@ def _add_norm_backward_op(
     weight: Tensor,
     bias: Tensor | None,
     eps: float,
+    begins: bool,
     backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].add_norm_backward
     assert backward is not None
-    return _present(backward(grad_normed, grad_total, total, weight, bias, eps))
+    return _present(backward(grad_normed, grad_total, total, weight, bias, eps, begins))
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -397,8 +419,9 @@ differentiate(ssm_2d_op, _save_both_halves, _ssm_2d_backward)
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _, _, weight, bias, *ctx.options = inputs
+    branch, residual, weight, bias, eps, backend = inputs
     ctx.save_for_backward(output[1], weight, bias)
+    ctx.options = eps, residual.dtype == branch.dtype, backend
 
 
 def _add_norm_backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tuple[Any, ...]:

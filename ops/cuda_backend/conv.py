@@ -9,10 +9,12 @@ from torch import Tensor
 from ..directions import get_direction
 from ..triton_backend import conv as triton_conv
 from ..triton_backend.layout import even_parts
+from ..triton_backend.projection_backward import Through
 from .arguments import make_map
 from .conv_arguments import ConvWalks, serves
 from .conv_turns import plan_turns
 from .launch import Launch, Launcher, address, launch, multiprocessors
+from .through import Added
 
 __all__ = ['convs_backward', 'convs_forward']
 
@@ -86,9 +88,14 @@ def convs_backward(
     weight: Tensor,
     bias: Tensor | None,
     directions: Sequence[str],
+    through: Through | None = None,
     launch: Launcher = launch,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-    """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own."""
+    """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own.
+
+    ``through`` is what ``grad_y`` gets through a projection of the outputs, to be added to it, if
+    :func:`.through.adds_through`; or None.
+    """
     if not serves(x):
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
     turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
@@ -102,6 +109,7 @@ def convs_backward(
     grad_weight = weight.new_empty((sum(rows), *weight.shape))
     grad_bias = weight.new_empty((sum(rows), weight.shape[0]))
     grad_y = grad_y.contiguous()
+    added = Added(through)
     for i, turn in enumerate(turns):
         first, last = sum(rows[:i]), sum(rows[: i + 1])
         parts = (grad_weight[first:last], grad_bias[first:last])
@@ -112,6 +120,7 @@ def convs_backward(
             ADDS=i > 0,
             WHOLE_LANES=all(length % steps == 0 for length in lengths),
             BLOCKS=blocks,
+            COLUMNS=added.columns,
         )
         launch(
             Launch(
@@ -119,10 +128,11 @@ def convs_backward(
                 call.compiled_for(steps, grad_y, grad_x, **how),
                 (rows[i], call.groups),
                 32 * call.warps,
-                0,
+                added.shared_bytes(call),
                 (
                     call.arguments(),
                     ctypes.c_void_p(address(grad_y)),
+                    added.arguments,
                     ConvGradients(*map(address, (grad_x, grad_gate, *parts))),
                     make_map(call.grid, turn.walks),
                     turn.positions,

@@ -4,6 +4,7 @@ from functools import partial
 
 from ..triton_backend import gate, gelu, norm, single, ssm
 from ..triton_backend.kernel_set import TRITON
+from . import norm as cuda_norm
 from .conv import convs_backward, convs_forward
 from .conv_projection import convs_project
 from .projection import project
@@ -11,6 +12,7 @@ from .replay import replayed
 from .scan_backward import scans_backward
 from .scan_forward import scans_forward
 from .sums import sum_rows
+from .through import adds_through
 
 __all__ = [
     'add_norm_backward',
@@ -32,6 +34,7 @@ __all__ = [
 CUDA = TRITON._replace(
     convs_forward=convs_forward,
     convs_backward=convs_backward,
+    adds_through=adds_through,
     project=project,
     convs_project=convs_project,
     scans_forward=scans_forward,
@@ -50,8 +53,8 @@ ssm_backward = replayed(partial(ssm.ssm_backward, kernels=CUDA))
 gate_forward = replayed(gate.gate_forward)
 gate_backward = replayed(gate.gate_backward)
 gelu_forward = replayed(gelu.gelu_forward)
-gelu_backward = replayed(gelu.gelu_backward)
+gelu_backward = replayed(partial(gelu.gelu_backward, sum_rows=sum_rows))
 norm_forward = replayed(norm.norm_forward)
-norm_backward = replayed(partial(norm.norm_backward, sum_rows=sum_rows))
+norm_backward = replayed(cuda_norm.norm_backward)
 add_norm_forward = replayed(norm.add_norm_forward)
-add_norm_backward = replayed(partial(norm.add_norm_backward, sum_rows=sum_rows))
+add_norm_backward = replayed(cuda_norm.add_norm_backward)

@@ -16,10 +16,15 @@ __all__ = ['TRITON', 'KernelSet']
 
 
 class KernelSet(NamedTuple):
-    """Functions that launch kernels, each like Triton's of its name."""
+    """Functions that launch kernels, each like Triton's of its name.
+
+    ``adds_through(x, x_proj)`` says whether ``convs_backward`` also takes, as ``through``, what
+    gradients get through the projection of ``x_proj``; Triton's does not.
+    """
 
     convs_forward: Callable[..., Tensor]
     convs_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor | None]]
+    adds_through: Callable[[Tensor, Tensor], bool]
     project: Callable[..., Projected]
     convs_project: Callable[..., tuple[Tensor, Projected]]
     scans_forward: Callable[..., Tensor]
@@ -30,6 +35,7 @@ class KernelSet(NamedTuple):
 TRITON = KernelSet(
     convs_forward,
     convs_backward,
+    lambda x, x_proj: False,
     project,
     convs_project,
     scans_forward,

@@ -1,16 +1,24 @@
 """Launching the kernels that normalise a map, or a sum of a branch and the residual stream."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from ..reference import state_dtype
 from .kernels.norm import norm_backward_kernel, norm_forward_kernel
 from .launch import launch
 from .sums import SumRows, sum_rows
 
-__all__ = ['add_norm_backward', 'add_norm_forward', 'norm_backward', 'norm_forward']
+__all__ = [
+    'add_norm_backward',
+    'add_norm_forward',
+    'norm_backward',
+    'norm_forward',
+    'norm_gradients',
+]
 
 TILE, TILE_BACKWARD = 1024, 2048
 """Numbers of a program's tile, at least one row."""
@@ -18,12 +26,17 @@ TILE, TILE_BACKWARD = 1024, 2048
 PROGRAMS = 528
 """Programs that share out the tiles of the backward pass, at most."""
 
+Gradients = Callable[..., list[Tensor | None]]
+"""A function like :func:`norm_gradients`."""
 
-def norm_forward(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+
+def norm_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, offset: Tensor | None, eps: float
+) -> Tensor:
     """See :func:`mmv2m.ops.channel_norm`."""
     x = x.contiguous()
     normed = torch.empty_like(x)
-    _launch_forward(x, None, weight, bias, normed, None, eps)
+    _launch_forward(x, None, weight, bias, offset, normed, None, eps)
     return normed
 
 
@@ -32,14 +45,16 @@ def norm_backward(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    offset: Tensor | None,
     eps: float,
+    gradients: Gradients | None = None,
     sum_rows: SumRows = sum_rows,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``x, weight, bias``, the first in the dtype of ``grad``."""
+    """Gradients of ``x, weight, bias, offset``, the first in the dtype of ``grad``."""
     x, grad = x.contiguous(), grad.contiguous()
     grad_x = torch.empty_like(grad)
-    partial = _launch_backward(grad, None, x, weight, bias, grad_x, None, eps)
-    return grad_x, *sum_rows(partial)
+    run = gradients or norm_gradients
+    return grad_x, *sum_rows(run(grad, None, x, weight, bias, offset, grad_x, None, eps))
 
 
 def add_norm_forward(
@@ -47,8 +62,8 @@ def add_norm_forward(
 ) -> tuple[Tensor, Tensor]:
     """See :func:`mmv2m.ops.add_norm`."""
     branch, residual = branch.contiguous(), residual.contiguous()
-    normed, total = torch.empty_like(branch), torch.empty_like(residual)
-    _launch_forward(branch, residual, weight, bias, normed, total, eps)
+    normed, total = torch.empty_like(branch), torch.empty_like(branch, dtype=state_dtype(branch))
+    _launch_forward(branch, residual, weight, bias, None, normed, total, eps)
     return normed, total
 
 
@@ -59,14 +74,19 @@ def add_norm_backward(
     weight: Tensor,
     bias: Tensor | None,
     eps: float,
+    begins: bool = False,
+    gradients: Gradients | None = None,
     sum_rows: SumRows = sum_rows,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output."""
+    """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output.
+
+    If the stream ``begins`` with the residual, this has the dtype of the branch.
+    """
     grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
-    grad_branch, grad_residual = torch.empty_like(grad_normed), torch.empty_like(total)
-    partial = _launch_backward(
-        grad_normed, grad_total, total, weight, bias, grad_branch, grad_residual, eps
-    )
+    grad_branch = torch.empty_like(grad_normed)
+    grad_residual = torch.empty_like(grad_branch if begins else total)
+    maps = (grad_normed, grad_total, total, weight, bias, None, grad_branch, grad_residual)
+    *partial, _ = (gradients or norm_gradients)(*maps, eps)
     return grad_branch, grad_residual, *sum_rows(partial)
 
 
@@ -75,6 +95,7 @@ def _launch_forward(
     residual: Tensor | None,
     weight: Tensor,
     bias: Tensor | None,
+    offset: Tensor | None,
     normed: Tensor,
     total: Tensor | None,
     eps: float,
@@ -86,37 +107,56 @@ def _launch_forward(
     launch(
         norm_forward_kernel,
         (triton.cdiv(rows, options['BLOCK_R']),),
-        *(branch, residual, weight, bias, normed, total, rows, channels, eps),
+        *(branch, residual, weight, bias, offset, normed, total, rows, channels, eps),
         **options,
     )
 
 
-def _launch_backward(
+def norm_gradients(
     grad_normed: Tensor,
     grad_total: Tensor | None,
     total: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    offset: Tensor | None,
     grad_branch: Tensor,
     grad_residual: Tensor | None,
     eps: float,
 ) -> list[Tensor | None]:
-    """Returns partial sums of the gradients of weight and bias, over their first axis."""
+    """Gradients of :func:`norm_forward` or, with a residual, :func:`add_norm_forward`.
+
+    Args:
+        grad_normed: (..., D), contiguous, as all maps here.
+        grad_total: Likewise, float32; None without a residual.
+        total: Likewise; what was normalised, without the offset.
+        weight: (D,).
+        bias: (D,), or None.
+        offset: Likewise; only without a residual.
+        grad_branch: Is written to.
+        grad_residual: Is written to; None without a residual.
+        eps: As there.
+
+    Returns:
+        Gradients of weight, bias and offset: partial sums, still to be summed over their first
+        axis.
+    """
     options, channels = _options(total, bias, TILE_BACKWARD), total.shape[-1]
     tiles = triton.cdiv(total.numel() // max(1, channels), options['BLOCK_R'])
     programs = min(tiles, PROGRAMS)
     grad_weight = weight.new_empty((programs, channels))
-    grad_bias = None if bias is None else torch.empty_like(grad_weight)
+    grad_bias, grad_offset = (
+        None if p is None else torch.empty_like(grad_weight) for p in (bias, offset)
+    )
     if total.numel():
         launch(
             norm_backward_kernel,
             (programs,),
-            *(grad_normed, grad_total, total, weight),
-            *(grad_branch, grad_residual, grad_weight, grad_bias),
+            *(grad_normed, grad_total, total, weight, offset),
+            *(grad_branch, grad_residual, grad_weight, grad_bias, grad_offset),
             *(total.numel() // channels, channels, eps, tiles),
             **options,
         )
-    return [grad_weight, grad_bias]
+    return [grad_weight, grad_bias, grad_offset]
 
 
 def _options(x: Tensor, bias: Tensor | None, tile: int) -> dict[str, Any]:

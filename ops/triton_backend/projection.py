@@ -14,6 +14,10 @@ __all__ = ['Projected', 'Sizes', 'project']
 
 BLOCK_TOKENS = 64
 
+FEW_PROGRAMS = 264
+"""So many, two for each of some 130 multiprocessors, leave these with too few warps to hide waiting
+if a program has but four."""
+
 
 class Projected(NamedTuple):
     """What a scan needs of each token of a (..., E) map.
@@ -84,9 +88,10 @@ def project(
     sizes = Sizes.of(x, weight, dt_weight, states)
     results = sizes.allocate(x)
     if sizes.tokens:
+        programs = triton.cdiv(sizes.tokens, BLOCK_TOKENS)
         launch(
             projection_kernel,
-            (triton.cdiv(sizes.tokens, BLOCK_TOKENS),),
+            (programs,),
             *(x, weight.contiguous(), dt_weight.contiguous(), dt_bias, *results),
             sizes.tokens,
             sizes.channels,
@@ -100,6 +105,6 @@ def project(
             BLOCK_E=64 if sizes.channels > 32 else 32,
             DOT_DTYPE=dot_dtype(x.dtype),
             PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
-            num_warps=4,
+            num_warps=8 if programs <= FEW_PROGRAMS else 4,
         )
     return sizes.projected(*results)

@@ -1,6 +1,6 @@
 """Launching the backward kernels of the projection."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -14,13 +14,29 @@ from .kernels.projection_backward import (
 from .launch import launch
 from .layout import dot_dtype
 
-__all__ = ['project_backward']
+__all__ = ['COLUMNS', 'Through', 'project_backward']
 
 BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
 
 PROGRAMS = 264
 """Programs, at most: two for each of some 130 multiprocessors. Those along the tokens each leave a
 partial sum of the weights' gradients."""
+
+COLUMNS = 16
+"""What tensor cores sum up at once: to multiples of it :class:`Through` is padded."""
+
+
+class Through(NamedTuple):
+    """What the gradient of a map gets through its projection: ``grad @ weight``, to be added.
+
+    Attributes:
+        grad: Of what the projection makes of each token, (tokens, R + sides * N), and zeros up to a
+            multiple of :data:`COLUMNS`; like the map.
+        weight: (R + sides * N, E).
+    """
+
+    grad: Tensor
+    weight: Tensor
 
 
 def project_backward(
@@ -31,12 +47,12 @@ def project_backward(
     low_rank: Tensor,
     weight: Tensor,
     dt_weight: Tensor,
-) -> tuple[Tensor, Tensor]:
+    adds: bool = True,
+) -> tuple[Tensor, Tensor, Through]:
     """Gradients of :func:`.projection.project`.
 
     Args:
-        grad_x: What ``x`` gets from elsewhere, (..., E), contiguous; what comes through the
-            projection is added in place.
+        grad_x: What ``x`` gets from elsewhere, (..., E), contiguous.
         grad_delta: (..., E), of the time steps before bias and softplus, contiguous.
         grad_sides: One or two of B's and C's, each (any number, ..., N) in float32, partial sums
             over their first axis.
@@ -44,15 +60,18 @@ def project_backward(
         low_rank: What it returned.
         weight: As there.
         dt_weight: As there.
+        adds: Whether to add to ``grad_x``, in place, what comes through the projection.
 
     Returns:
         Gradients of ``weight`` and ``dt_weight``: partial sums in float32, still to be summed over
-        their first axis.
+        their first axis. And what comes through.
     """
     channels, rank = dt_weight.shape
     tokens = x.numel() // channels if channels else 0
     if not tokens:
-        return torch.zeros_like(weight)[None], torch.zeros_like(dt_weight)[None]
+        nothing = x.new_empty((0, triton.cdiv(len(weight), COLUMNS) * COLUMNS))
+        empty = torch.zeros_like(weight)[None], torch.zeros_like(dt_weight)[None]
+        return *empty, Through(nothing, weight)
     tiles, blocks = triton.cdiv(tokens, BLOCK_TOKENS), triton.cdiv(channels, BLOCK_CHANNELS)
     grid = (blocks, min(tiles, max(1, PROGRAMS // blocks)))
     common: dict[str, Any] = dict(
@@ -62,7 +81,8 @@ def project_backward(
         PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
         num_warps=4,
     )
-    grad_low = x.new_empty((blocks, tokens, rank), dtype=torch.float32)
+    # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
+    grad_low = x.new_empty((blocks, tokens, rank))
     grad_dt_weight = x.new_empty((grid[1], *dt_weight.shape), dtype=torch.float32)
     launch(
         time_step_back_kernel,
@@ -81,18 +101,21 @@ def project_backward(
         *(projected, x, weight.contiguous(), grad_x, grad_weight),
         *(tokens, channels, tiles),
         width=weight.shape[0],
+        COLUMNS=projected.shape[1],
         WIDTH=max(16, triton.next_power_of_2(weight.shape[0])),
+        ADDS=adds,
         **common,
     )
-    return grad_weight, grad_dt_weight
+    return grad_weight, grad_dt_weight, Through(projected, weight)
 
 
 def _join(grad_low: Tensor, grad_sides: list[Tensor], x: Tensor) -> Tensor:
-    """The gradient of what the projection makes of each token, (tokens, R + sides * N), like x."""
+    """``grad`` of :class:`Through`."""
     tokens, rank = grad_low.shape[1:]
     states = grad_sides[0].shape[-1]
     width = rank + len(grad_sides) * states
-    projected = x.new_empty((tokens, width))
+    columns = triton.cdiv(width, COLUMNS) * COLUMNS
+    projected = x.new_empty((tokens, columns))
     launch(
         join_kernel,
         (triton.cdiv(tokens, BLOCK_TOKENS),),
@@ -101,7 +124,8 @@ def _join(grad_low: Tensor, grad_sides: list[Tensor], x: Tensor) -> Tensor:
         rank=rank,
         states=states,
         width=width,
-        WIDTH=triton.next_power_of_2(width),
+        COLUMNS=columns,
+        WIDTH=triton.next_power_of_2(columns),
         BLOCK_T=BLOCK_TOKENS,
         num_warps=4,
     )

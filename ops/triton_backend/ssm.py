@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .kernel_set import TRITON, KernelSet
-from .projection_backward import project_backward
+from .projection_backward import Through, project_backward
 from .scan import ScanInputs
 
 __all__ = ['ssm_backward', 'ssm_forward']
@@ -63,10 +63,13 @@ def ssm_backward(
     inputs, low_rank = _scan_inputs(given, directions, projects, log_A, kernels)
     grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
     sides = [grads[name] for name in ('B', 'C') if grads[name] is not None]
-    projections = project_backward(
-        *(grads['x'], grads['delta'], sides, inputs.x, low_rank, given.x_proj, given.dt_proj)
+    adds_later = given.conv_weight is not None and kernels.adds_through(given.x, given.x_proj)
+    *projections, through = project_backward(
+        *(grads['x'], grads['delta'], sides, inputs.x, low_rank, given.x_proj, given.dt_proj),
+        adds=not adds_later,
     )
-    grad_x, grad_gate, *taps = _conv_backward(grads['x'], given, directions, kernels)
+    more = dict(through=through) if adds_later else {}
+    grad_x, grad_gate, *taps = _conv_backward(grads['x'], given, directions, kernels, **more)
     partial = [*taps, *projections, grads['delta_bias'], grads['A'], grads['D']]
     grad_weight, *others = kernels.sum_rows(partial)
     if given.conv_weight is not None and grad_weight is not None:
@@ -96,12 +99,16 @@ def _scan_inputs(
 
 
 def _conv_backward(
-    grad_maps: Tensor, given: SSMTensors, directions: Sequence[str], kernels: KernelSet
+    grad_maps: Tensor,
+    given: SSMTensors,
+    directions: Sequence[str],
+    kernels: KernelSet,
+    **more: Through,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias."""
     conv = given.conv()
     if conv is not None:
-        return kernels.convs_backward(grad_maps, *conv, directions)
+        return kernels.convs_backward(grad_maps, *conv, directions, **more)
     if given.x.dim() == 4:
         # PyTorch sums half precision in float32.
         grad_maps = grad_maps[0] if len(directions) == 1 else grad_maps.sum(0)

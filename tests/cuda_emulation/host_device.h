@@ -236,6 +236,7 @@ inline float16 to_float16(float x) {
   return bits;
 }
 inline float reciprocal(float x) { return 1 / x; }
+inline float rsqrt_approx(float x) { return 1 / std::sqrt(x); }
 inline float exp2_approx(float x) { return std::exp2(x); }
 inline float log2_approx(float x) { return std::log2(x); }
 

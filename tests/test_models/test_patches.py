@@ -23,12 +23,30 @@ def test_downsampling_is_a_convolution_and_a_norm_of_the_same_map():
     assert y.is_contiguous()
 
 
-def test_the_convolution_reads_the_map_itself():
-    seen = []
-    layer, x = Downsample(4, 6, NORM), torch.randn(2, 5, 8, 4)
-    layer.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0].data_ptr()))
+@pytest.mark.parametrize('norm_cfg', [NORM, dict(type='LN')])
+def test_the_convolution_reads_the_map_itself(norm_cfg, monkeypatch):
+    seen, convolve = [], F.conv2d
+
+    def watched(x, *args, **kwargs):
+        seen.append(x.data_ptr())
+        return convolve(x, *args, **kwargs)
+
+    monkeypatch.setattr(F, 'conv2d', watched)
+    layer, x = Downsample(4, 6, norm_cfg), torch.randn(2, 5, 8, 4)
     layer(x)
     assert seen == [x.data_ptr()]
+
+
+def test_the_convolutions_bias_may_be_the_norms_to_add():
+    ours, theirs = Downsample(4, 6, NORM), Downsample(4, 6, dict(type='LN'))
+    nn.init.normal_(ours.conv.bias)
+    theirs.load_state_dict(ours.state_dict())
+    x, grad_y = torch.randn(2, 5, 8, 4), torch.randn(2, 3, 4, 6)
+    results = []
+    for layer in (ours, theirs):
+        y = layer(x)
+        results.append((y, *torch.autograd.grad(y, list(layer.parameters()), grad_y)))
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize('size', [(16, 24), (15, 17)])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmv2m.models.layers import Stream
+from mmv2m.models.layers import SameDtypeLayerNorm, Stream
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,16 @@ def test_half_precision_models_keep_a_float32_stream():
     normed, summed = Stream(total).normed(norm)
     assert (normed.dtype, summed.dtype) == (torch.bfloat16, torch.float32)
     normed, again = Stream(summed, branch).normed(norm)
+    assert (normed.dtype, again.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(again, total.float() + branch.float())
+
+
+def test_what_begins_in_half_precision_is_not_copied():
+    total, branch = torch.randn(2, 2, 3, 4, 6).bfloat16()
+    norm = SameDtypeLayerNorm(6)
+    normed, begun = Stream(total).normed(norm)
+    assert normed.dtype == torch.bfloat16
+    assert begun is total
+    normed, again = Stream(begun, branch).normed(norm)
     assert (normed.dtype, again.dtype) == (torch.bfloat16, torch.float32)
     assert torch.equal(again, total.float() + branch.float())

@@ -40,6 +40,17 @@ def test_half_precision_branch_beside_a_float32_stream():
     assert torch.allclose(normed.float(), exact, rtol=1e-2, atol=1e-2)
 
 
+def test_stream_that_begins_in_half_precision():
+    branch, residual, weight, bias = tensors(torch.bfloat16)
+    residual = residual.bfloat16().requires_grad_()
+    normed, total = add_norm(branch, residual, weight, bias)
+    expected, exact = add_norm(branch, residual.float(), weight, bias)
+    assert torch.equal(normed, expected)
+    assert torch.equal(total, exact)
+    total.sum().backward()
+    assert torch.equal(residual.grad, torch.ones_like(residual))
+
+
 @pytest.mark.parametrize(
     ('position', 'value', 'error', 'words'),
     [

@@ -23,10 +23,20 @@ def test_agrees_with_the_formulas():
     assert torch.allclose(channel_norm(x, weight, eps=1e-3), expected)
 
 
+def test_offset_is_added_first():
+    x, weight, bias = tensors()
+    offset = torch.randn(5, dtype=x.dtype)
+    expected = channel_norm(x + offset, weight, bias)
+    assert torch.allclose(channel_norm(x, weight, bias, offset=offset), expected)
+
+
 @pytest.mark.parametrize('bias', [False, True])
-def test_gradients(bias):
-    given = [t.requires_grad_() for t in tensors(bias=bias)]
-    assert torch.autograd.gradcheck(channel_norm, given)
+@pytest.mark.parametrize('offset', [False, True])
+def test_gradients(bias, offset):
+    x, weight, *shift = (t.requires_grad_() for t in tensors(bias=bias))
+    shift = [*shift, None][:1]
+    more = torch.randn(5, dtype=x.dtype, requires_grad=True) if offset else None
+    assert torch.autograd.gradcheck(channel_norm, [x, weight, *shift, 1e-5, more])
 
 
 @pytest.mark.parametrize('bias', [False, True])
@@ -46,10 +56,11 @@ def test_stays_in_half_precision_under_autocast(bias):
         (0, torch.tensor(1.0), ValueError, 'x must have an axis of channels'),
         (1, torch.rand(6), ValueError, 'weight must have shape'),
         (2, torch.rand(6), ValueError, 'bias must have shape'),
+        (4, torch.rand(6), ValueError, 'offset must have shape'),
     ],
 )
 def test_wrong_arguments(position, value, error, words):
-    arguments = list(tensors())
+    arguments = [*tensors(), 1e-5, None]
     arguments[position] = value
     with pytest.raises(error, match=words):
         channel_norm(*arguments)

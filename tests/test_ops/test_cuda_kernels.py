@@ -19,6 +19,8 @@ from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E
 from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_forward import scans_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.sums import PARTS, sum_rows  # noqa: E402
+from mmv2m.ops.cuda_backend.through import adds_through  # noqa: E402
+from mmv2m.ops.triton_backend.projection_backward import COLUMNS, Through  # noqa: E402
 from mmv2m.ops.triton_backend.scan import ScanInputs  # noqa: E402
 
 ON_GPU = torch.cuda.is_available()
@@ -241,7 +243,27 @@ def test_conv_directions_that_come_twice(directions, gated, maps):
     compare_conv((1, 3, 7), 70, gated, maps * len(directions), directions)
 
 
-def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, taps=4, bias=True):
+@needs_a_device
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ('grid', 'channels', 'gated', 'maps', 'directions', 'width'),
+    [
+        ((2, 9, 3), 64, False, 0, ['right', 'left'], 7),
+        ((1, 3, 14), 136, False, 2, ['down', 'up'], 25),
+        ((1, 8, 2), 37, True, 4, CORNERS, 33),
+        ((1, 2, 5), 32, False, 1, ['up'], 49),
+        ((1, 2, 5), 128, True, 0, ['left'], 16),
+    ],
+)
+def test_conv_with_what_comes_through_a_projection(
+    grid, channels, gated, maps, directions, width, dtype
+):
+    compare_conv(grid, channels, gated, maps, directions, dtype, width=width)
+
+
+def compare_conv(
+    grid, channels, gated, maps, directions, dtype=torch.float32, taps=4, bias=True, width=0
+):
     generator = torch.Generator().manual_seed(0)
 
     def normal(*size):
@@ -254,9 +276,13 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
     tensors.append(normal(channels) if bias else None)
     given = [None if t is None else t.to(DEVICE) for t in tensors]
     grad_y = normal(len(directions), *grid, channels).to(dtype)
+    through = None
+    if width:
+        assert adds_through(x, torch.empty(width, channels))
+        through = Through(normal(grad_y[..., 0].numel(), width).to(dtype), normal(width, channels))
     y = convs_forward(*given, directions, launch=LAUNCH)
     *of_maps, of_weight, of_bias = convs_backward(
-        grad_y.to(DEVICE), *given, directions, launch=LAUNCH
+        *(grad_y.to(DEVICE), *given, directions), through=padded(through), launch=LAUNCH
     )
     gradients = [*of_maps, *sum_rows([of_weight, of_bias], launch=LAUNCH)]
     assert [g is None for g in gradients] == [t is None for t in tensors]
@@ -270,11 +296,23 @@ def compare_conv(grid, channels, gated, maps, directions, dtype=torch.float32, t
             for k, direction in enumerate(directions)
         ]
     )
-    truth.backward(grad_y.double())
+    grad_y = grad_y.double()
+    if through is not None:
+        weight = through.weight.to(dtype).double()
+        grad_y += (through.grad.double() @ weight).view_as(grad_y)
+    truth.backward(grad_y)
     assert naive.relative_error(y.cpu(), truth) < TOLERANCE[dtype]
     for leaf, gradient in zip(leaves, gradients, strict=True):
         if leaf is not None:
             assert naive.relative_error(gradient.cpu(), leaf.grad) < TOLERANCE[dtype]
+
+
+def padded(through):
+    """As :class:`Through` has it, on the device."""
+    if through is None:
+        return None
+    grad = F.pad(through.grad, (0, -through.grad.shape[1] % COLUMNS))
+    return Through(grad.to(DEVICE), through.weight.to(DEVICE))
 
 
 @pytest.mark.skipif(

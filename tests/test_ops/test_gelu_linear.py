@@ -11,16 +11,18 @@ def tensors(dtype=torch.float64, bias=True, shape=(2, 3, 5)):
     x = torch.randn(shape, generator=generator).to(dtype)
     weight = torch.randn(6, shape[-1], generator=generator).to(dtype)
     shift = torch.randn(6, generator=generator).to(dtype)
-    return (x, weight, shift) if bias else (x, weight)
+    inner = torch.randn(shape[-1], generator=generator).to(dtype)
+    return (x, weight, shift, inner) if bias else (x, weight)
 
 
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('shape', [(5,), (7, 5), (2, 3, 4, 5)])
 def test_agrees_with_the_formula(shape, bias):
-    x, weight, *shift = tensors(bias=bias, shape=shape)
-    activated = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x.flatten().tolist()]
-    expected = torch.tensor(activated, dtype=x.dtype).view(shape) @ weight.T + sum(shift)
-    assert torch.allclose(gelu_linear(x, weight, *shift), expected)
+    x, weight, *biases = tensors(bias=bias, shape=shape)
+    inner = x + biases[1] if bias else x
+    activated = [v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in inner.flatten().tolist()]
+    expected = torch.tensor(activated, dtype=x.dtype).view(shape) @ weight.T + sum(biases[:1])
+    assert torch.allclose(gelu_linear(x, weight, *biases), expected)
 
 
 @pytest.mark.parametrize('bias', [False, True])
@@ -29,10 +31,10 @@ def test_gradients(bias):
 
 
 def test_parameters_of_another_dtype_and_autocast_keep_the_maps_dtype():
-    x, weight, bias = tensors(torch.bfloat16)
-    expected = gelu_linear(x, weight, bias)
+    x, *parameters = tensors(torch.bfloat16)
+    expected = gelu_linear(x, *parameters)
     with torch.autocast('cpu', torch.float16):
-        assert torch.equal(gelu_linear(x, weight.float(), bias.float()), expected)
+        assert torch.equal(gelu_linear(x, *(p.float() for p in parameters)), expected)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_parameters_of_another_dtype_and_autocast_keep_the_maps_dtype():
         (1, torch.rand(6, 4), ValueError, 'weight must have shape'),
         (2, torch.rand(5), ValueError, r'bias must have shape \(6,\)'),
         (2, 1.0, TypeError, 'bias must be a tensor'),
+        (3, torch.rand(6), ValueError, r'inner_bias must have shape \(5,\)'),
     ],
 )
 def test_wrong_arguments(position, value, error, words):

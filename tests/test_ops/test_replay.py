@@ -191,7 +191,13 @@ def test_one_tensor_given_twice():
     assert torch.equal(run(square, other), expected)
 
 
-KERNELS = CUDA._replace(**{name: partial(f, launch=LAUNCH) for name, f in CUDA._asdict().items()})
+KERNELS = CUDA._replace(
+    **{
+        name: partial(function, launch=LAUNCH)
+        for name, function in CUDA._asdict().items()
+        if name != 'adds_through'  # which launches nothing
+    }
+)
 
 
 def reference_gradients(grad_y, tensors, options):
@@ -244,6 +250,22 @@ def test_ssm_in_half_precision(monkeypatch):
     assert counted.calls == 2
 
 
+def test_gradients_of_ssm_in_half_precision(triton_launches):
+    """What comes through the projection is the convolution's backward pass's to add."""
+    counted = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    run = replayed(counted)
+    inputs = make_ssm_inputs((1, 3, 5), 40, dtype=torch.bfloat16, maps=2, projects='output')
+    options = (['left', 'right'], 'output', 'sum', False)
+    for turn in range(3):
+        tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
+        grad_y = torch.ones_like(tensors[0][0])
+        found = run(grad_y, tensors, *options)
+        _, *truth = reference_gradients(grad_y, tensors, options)
+        for result, expected in zip(found, truth, strict=True):
+            assert naive.relative_error(result, expected) < (1e-2 if ON_GPU else 3e-2)
+    assert counted.calls == 2
+
+
 @pytest.mark.skipif(not ON_GPU, reason='no GPU')
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_all_operators_are_replayed(dtype, caplog):
@@ -255,6 +277,7 @@ def test_all_operators_are_replayed(dtype, caplog):
 
     x, z = torch.randn(2, 1, 2, 3, 8).to(dtype)
     weight, norm_weight = torch.randn(4, 8), torch.ones(8)
+    norms = {name: norm_weight.clone() for name in ('weight', 'bias', 'offset')}
     sequence = make_ssm_inputs((1, 1, 3136), projects='both', dtype=dtype, conv=False)
     sequence.update(A=(-sequence['A']).log(), x=sequence['x'].contiguous())
     calls = [
@@ -264,8 +287,8 @@ def test_all_operators_are_replayed(dtype, caplog):
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),
-        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0]))),
-        (channel_norm, leaves(dict(x=x, weight=norm_weight, bias=norm_weight.clone()))),
+        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0], inner_bias=weight[0]))),
+        (channel_norm, leaves(norms | dict(x=x))),
         (add_norm, leaves(dict(branch=x, residual=z.float(), weight=norm_weight))),
     ]
     with caplog.at_level(logging.DEBUG, 'mmv2m'):

@@ -351,9 +351,10 @@ def make_gelu_inputs(shape, bias=True, dtype=torch.float32, outputs=6):
         x=2 * torch.randn(shape, generator=generator),
         weight=torch.randn(outputs, shape[-1], generator=generator),
         bias=torch.randn(outputs, generator=generator),
+        inner_bias=torch.randn(shape[-1], generator=generator),
     )
     tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    return tensors if bias else tensors | dict(bias=None)
+    return tensors if bias else tensors | dict(bias=None, inner_bias=None)
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
@@ -361,6 +362,12 @@ def make_gelu_inputs(shape, bias=True, dtype=torch.float32, outputs=6):
 @pytest.mark.parametrize('shape', [(5,), (3, 35), (2, 3, 5, 70)])
 def test_gelu_linear(shape, bias, dtype):
     compare(gelu_linear, make_gelu_inputs(shape, bias, dtype), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('left_out', ['bias', 'inner_bias'])
+def test_gelu_linear_with_one_bias(left_out):
+    inputs = make_gelu_inputs((37, 150), outputs=140) | {left_out: None}
+    compare(gelu_linear, inputs, TOLERANCE[torch.float32])
 
 
 def test_gelu_linear_of_a_transposed_map():
@@ -392,14 +399,15 @@ def test_gelu_linear_of_empty_maps(shape):
     y.sum().backward()
     assert torch.equal(y, leaves['bias'].expand(*shape[:-1], 6))
     assert leaves['x'].grad.shape == torch.Size(shape)
-    assert torch.equal(leaves['weight'].grad, torch.zeros_like(leaves['weight']))
+    for name in ('weight', 'inner_bias'):
+        assert torch.equal(leaves[name].grad, torch.zeros_like(leaves[name]))
     tokens = torch.Size(shape[:-1]).numel()
     assert torch.equal(leaves['bias'].grad, torch.full_like(leaves['bias'], tokens))
 
 
 def test_gelu_linear_under_autocast():
     """The map's dtype, whatever autocast's is; the parameters' gradients in theirs."""
-    x, weight, bias = (
+    x, weight, bias, _ = (
         t.to(DEVICE) for t in make_gelu_inputs((3, 35), dtype=torch.bfloat16).values()
     )
     weight, bias = (t.float().requires_grad_() for t in (weight, bias))
@@ -425,7 +433,7 @@ def test_gelu_linear_keeps_its_inputs_only():
 
 
 def test_gelu_linear_leaves_the_gradient_it_is_given():
-    x, weight, bias = (t.to(DEVICE) for t in make_gelu_inputs((3, 6)).values())
+    x, weight, bias, _ = (t.to(DEVICE) for t in make_gelu_inputs((3, 6)).values())
     x = x.requires_grad_()
     y = gelu_linear(x, weight, bias, backend='triton')
     grad_y, before = torch.ones_like(y), x.detach().clone()
@@ -444,22 +452,26 @@ def test_opcheck_gelu_linear(bias):
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (35, 300), (0, 5)])
-def test_channel_norm(shape, bias, dtype):
+@pytest.mark.parametrize('offset', [False, True])
+def test_channel_norm(shape, bias, dtype, offset):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator).to(dtype)
     weight, shift = torch.randn(2, shape[-1], generator=generator)
     tensors = dict(x=x, weight=weight, bias=shift if bias else None)
+    tensors['offset'] = torch.randn(shape[-1], generator=generator) if offset else None
     compare(channel_norm, tensors, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 5, 7, 300)])
-def test_add_norm(shape, bias, dtype):
+@pytest.mark.parametrize('begins', [False, True])
+def test_add_norm(shape, bias, dtype, begins):
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(2, *shape, generator=generator)
     weight, shift = torch.randn(2, shape[-1], generator=generator)
-    tensors = dict(branch=maps[0].to(dtype), residual=maps[1], weight=weight)
+    residual = maps[1].to(dtype) if begins else maps[1]
+    tensors = dict(branch=maps[0].to(dtype), residual=residual, weight=weight)
     tensors['bias'] = shift if bias else None
 
     def both(x, **others):

@@ -74,13 +74,13 @@ class Mixer:
         maps = 4 + 4 + (1 if half else 4)
         return 1e3 * ceilings.floor(2 * maps * elements, 4 * elements * states)
 
-    def projection_backward(self) -> Callable[[], Any]:
-        """Gradients of a half's projections."""
+    def projection_backward(self, adds: bool = True) -> Callable[[], Any]:
+        """Gradients of a half's projections; what comes through is added to the map's, or not."""
         weight, dt_weight, _ = self.projection
         low_rank, delta, sides = projection.project(self.maps, *self.projection, self.A.shape[1])
         partial_sums = [side[None].contiguous() for side in sides]
         given = (delta, partial_sums, self.maps, low_rank, weight, dt_weight)
-        return partial(project_backward, torch.empty_like(self.maps), *given)
+        return partial(project_backward, torch.empty_like(self.maps), *given, adds=adds)
 
     def kernels(self) -> dict[str, Callable[[], Any]]:
         """By name; 1 and 2 are the halves."""
@@ -90,6 +90,8 @@ class Mixer:
         cuda_ahead = cuda_scan_forward.scans_forward
         projects = (*self.projection, self.A.shape[1])
         cuda_both = cuda_conv_projection.convs_project
+        *_, through = self.projection_backward(adds=False)()
+        conv_back = partial(cuda_conv.convs_backward, self.maps, through=through)
         return {
             'conv forward 1': partial(conv.convs_forward, *first, DIRECTIONS[0]),
             'conv forward 2': partial(conv.convs_forward, *second, DIRECTIONS[1]),
@@ -103,12 +105,8 @@ class Mixer:
             'conv backward 2': partial(conv.convs_backward, self.maps, *second, DIRECTIONS[1]),
             'CUDA conv forward 1': partial(cuda_conv.convs_forward, *first, DIRECTIONS[0]),
             'CUDA conv forward 2': partial(cuda_conv.convs_forward, *second, DIRECTIONS[1]),
-            'CUDA conv backward 1': partial(
-                cuda_conv.convs_backward, self.maps, *first, DIRECTIONS[0]
-            ),
-            'CUDA conv backward 2': partial(
-                cuda_conv.convs_backward, self.maps, *second, DIRECTIONS[1]
-            ),
+            'CUDA conv backward 1': partial(conv_back, *first, DIRECTIONS[0]),
+            'CUDA conv backward 2': partial(conv_back, *second, DIRECTIONS[1]),
             'CUDA projection': partial(cuda_projection.project, self.maps, *projects),
             'CUDA conv, projection 1': partial(cuda_both, *first, DIRECTIONS[0], *projects),
             'CUDA conv, projection 2': partial(cuda_both, *second, DIRECTIONS[1], *projects),
@@ -117,6 +115,7 @@ class Mixer:
             'CUDA scan backward 1': partial(cuda_back, self.maps, inputs[0]),
             'CUDA scan backward 2': partial(cuda_back, self.map, inputs[1], sums=True),
             'projection backward': self.projection_backward(),
+            'projection backward, not adding': self.projection_backward(adds=False),
             'gate backward': partial(gate.gate_backward, self.map, self.map, self.z),
         }
 

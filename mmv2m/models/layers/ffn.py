@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from mmcv.cnn import Linear
 from mmcv.cnn.bricks.transformer import FFN as MMCVFFN
 from mmengine.model import Sequential
@@ -11,13 +12,16 @@ from mmv2m.ops import gelu_linear
 
 __all__ = ['FFN']
 
+LINEAR = (nn.Linear, Linear)
+"""Layers that compute what an operator may compute in their place."""
+
 
 class FFN(MMCVFFN):
     """:class:`mmcv.cnn.bricks.transformer.FFN` on :func:`mmv2m.ops.gelu_linear`.
 
     State dict and results are mmcv's. The operator takes the place of GELU and the second linear
-    layer where the MLP has two layers and no dropout between them that is active; any other MLP
-    runs as mmcv's. Hooks on the two modules are not called.
+    layer, and of the first one's bias, where the MLP has two layers and no dropout between them
+    that is active; any other MLP runs as mmcv's. Hooks on the three modules are not called.
 
     Args:
         args: Arguments of mmcv's FFN.
@@ -43,8 +47,13 @@ class _Layers(Sequential):
         """(..., D) to (..., D)."""
         if not self._end_in_gelu_linear():
             return super().forward(x)
-        hidden, linear, _ = self
-        return gelu_linear(hidden[0](x), linear.weight, linear.bias, self.backend)
+        (first, *_), linear, _ = self
+        bias = None
+        if type(first) in LINEAR:
+            x, bias = F.linear(x, first.weight), first.bias
+        else:
+            x = first(x)
+        return gelu_linear(x, linear.weight, linear.bias, bias, self.backend)
 
     def _end_in_gelu_linear(self) -> bool:
         """Whether all behind the first linear layer is what the operator computes.
@@ -57,6 +66,6 @@ class _Layers(Sequential):
         return (
             type(act) is nn.GELU
             and act.approximate == 'none'
-            and type(linear) in (nn.Linear, Linear)
+            and type(linear) in LINEAR
             and not any(d.training and d.p for d in (inner_drop, drop))
         )

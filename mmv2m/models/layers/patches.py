@@ -7,6 +7,8 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
+from .same_dtype_norm import SameDtypeLayerNorm
+
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 
 
@@ -66,6 +68,8 @@ class PatchMap(BaseModule):
 class Downsample(BaseModule):
     """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm; no map is copied.
 
+    The norm adds the convolution's bias if it can; hooks on the convolution are not called then.
+
     Args:
         in_channels: Width of the map.
         out_channels: Width of the result.
@@ -89,8 +93,11 @@ class Downsample(BaseModule):
         # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
         # what the convolution makes of it.
         x = x.to(self.conv.weight.dtype).permute(0, 3, 1, 2)
-        x = self.conv(x.contiguous(memory_format=torch.channels_last))
-        return self.norm(x.permute(0, 2, 3, 1))
+        x = x.contiguous(memory_format=torch.channels_last)
+        if not isinstance(self.norm, SameDtypeLayerNorm):
+            return self.norm(self.conv(x).permute(0, 2, 3, 1))
+        x = F.conv2d(x, self.conv.weight, stride=self.conv.stride, padding=self.conv.padding)
+        return self.norm(x.permute(0, 2, 3, 1), self.conv.bias)
 
 
 class ConvStem(BaseModule):

@@ -24,6 +24,6 @@ class SameDtypeLayerNorm(nn.LayerNorm):
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(channels, eps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., E) to (..., E), in the dtype of ``x``."""
-        return channel_norm(x, self.weight, self.bias, self.eps)
+    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
+        """(..., E) to (..., E), in the dtype of ``x``; an ``offset``, (E,), is added first."""
+        return channel_norm(x, self.weight, self.bias, self.eps, offset)

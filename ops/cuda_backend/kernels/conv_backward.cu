@@ -5,7 +5,7 @@
 // the other way round: one walk serves both.
 //
 // Given to the compiler besides: BLOCKS that a multiprocessor has to have room for.
-#include "conv_walk.cuh"
+#include "through.cuh"
 
 // A thread's sums over all its lanes.
 struct ConvSums {
@@ -77,8 +77,9 @@ DEVICE void add_output(Windows& windows, ConvSums& sums, const Held& dy, const T
 }
 
 // A walk over one lane, and WAIT steps further: until the last input has left.
-DEVICE void walk_lane(Reading reading, Leaving leaving, int length, const ChannelPlace& place,
-                      const Taps& taps, const Channels& bias, ConvSums& sums) {
+DEVICE void walk_lane(Reading reading, Leaving leaving, ThroughWalk<COLUMNS>& through, int length,
+                      const ChannelPlace& place, const Taps& taps, const Channels& bias,
+                      ConvSums& sums) {
   Stretch now;
   now.begin();
   Windows windows;
@@ -86,6 +87,8 @@ DEVICE void walk_lane(Reading reading, Leaving leaving, int length, const Channe
   int start = 0;
   for (; start < length; start += STEPS) {
     reading.next(now, place);
+    through.next(length - start);
+    through.add_to(now);
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
       int t = start + j - WAIT;  // the input that leaves
@@ -115,9 +118,11 @@ DEVICE void walk_lane(Reading reading, Leaving leaving, int length, const Channe
 // (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E). Partial sums, to be summed over
 // their first axis: grad_weight (grid.x, E, TAPS), grad_bias (grid.x, E).
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
-    conv_backward(Conv conv, const NUMBER* grad_y, ConvGradients grads, Map map,
+    conv_backward(Conv conv, const NUMBER* grad_y, Through through, ConvGradients grads, Map map,
                   Positions positions) {
+  SHARED(ThroughWalk<COLUMNS>::Shared, shared);
   ChannelPlace place = find_place(map);
+  ThroughWalk<COLUMNS> through_walk(*shared, through, place);
   Taps taps;
   Channels bias;
   load_taps(taps, bias, conv, place);
@@ -130,7 +135,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     Reading reading;
     Leaving leaving;
     begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);
-    walk_lane(reading, leaving, lane.length, place, taps, bias, sums);
+    through_walk.begin(through, map, lane, positions);
+    walk_lane(reading, leaving, through_walk, lane.length, place, taps, bias, sums);
   }
   long long row = (long long)blockIdx.x * place.channels + place.channel;
 #pragma unroll

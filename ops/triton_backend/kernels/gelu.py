@@ -1,30 +1,95 @@
-"""The exact GELU, forward and backward."""
+"""The exact GELU of a map with a bias, forward and backward, and sums over the rows of a map."""
 
 import triton
 import triton.language as tl
 
 from .elementary import normal_cdf, normal_pdf
 
-__all__ = ['gelu_backward_kernel', 'gelu_forward_kernel']
+__all__ = ['column_sums_kernel', 'gelu_backward_kernel', 'gelu_forward_kernel']
 
 
 @triton.jit
-def gelu_forward_kernel(x, y, count, BLOCK: tl.constexpr):
-    """``y = x * Phi(x)``, both (count,). Grid: (blocks,)."""
-    where = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = where < count
-    value = tl.load(x + where, inside, 0).to(tl.float32)
+def find_columns(columns, BLOCK_C: tl.constexpr):
+    """Those of a program, which are its second axis', and whether each is there."""
+    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return column, column < columns
+
+
+@triton.jit
+def find_tile(tile, rows, columns, column, valid, BLOCK_R: tl.constexpr):
+    """Where the numbers of a tile of rows are, and whether each is there."""
+    row = (tile * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
+    return row * columns + column[None, :], (row < rows) & valid[None, :]
+
+
+@triton.jit
+def load_bias(bias, column, valid):
+    """(1, columns) in float32; zero without a bias."""
+    if bias is None:
+        return tl.zeros_like(column).to(tl.float32)[None, :]
+    return tl.load(bias + column, valid, 0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def gelu_forward_kernel(x, bias, y, rows, columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
+    """``y = u * Phi(u)`` with ``u = x + bias``.
+
+    Shapes: x and y (rows, E); bias (E,) or None. Grid: (row tiles, blocks of columns).
+    """
+    column, valid = find_columns(columns, BLOCK_C)
+    where, inside = find_tile(tl.program_id(0), rows, columns, column, valid, BLOCK_R)
+    value = tl.load(x + where, inside, 0).to(tl.float32) + load_bias(bias, column, valid)
     tl.store(y + where, (value * normal_cdf(value)).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
-def gelu_backward_kernel(grad, x, y, count, BLOCK: tl.constexpr):
-    """``y`` as in the forward kernel, and its gradient ``grad`` replaced by that of ``x``."""
-    where = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = where < count
-    value = tl.load(x + where, inside, 0).to(tl.float32)
-    slope = tl.load(grad + where, inside, 0).to(tl.float32)
-    share = normal_cdf(value)
-    tl.store(y + where, (value * share).to(y.dtype.element_ty), inside)
-    slope *= share + value * normal_pdf(value)
-    tl.store(grad + where, slope.to(grad.dtype.element_ty), inside)
+def gelu_backward_kernel(
+    grad,
+    x,
+    bias,
+    y,
+    grad_bias,
+    rows,
+    columns,
+    tiles,
+    BLOCK_R: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """``y`` as in the forward kernel, and its gradient ``grad`` replaced by that of ``x``.
+
+    A program owns a block of columns and every so many-th of the ``tiles`` of rows.
+
+    Shapes: grad, x and y (rows, E); bias (E,) or None, as grad_bias, (programs along the rows, E),
+    float32, partial sums. Grid: (programs along the rows, blocks of columns).
+    """
+    column, valid = find_columns(columns, BLOCK_C)
+    shift = load_bias(bias, column, valid)
+    # Each number of a tile has a sum of its own: rows are added up once, not for every tile.
+    sums = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        where, inside = find_tile(tile, rows, columns, column, valid, BLOCK_R)
+        value = tl.load(x + where, inside, 0)
+        slope = tl.load(grad + where, inside, 0).to(tl.float32)
+        value = value.to(tl.float32) + shift
+        share = normal_cdf(value)
+        tl.store(y + where, (value * share).to(y.dtype.element_ty), inside)
+        slope *= share + value * normal_pdf(value)
+        tl.store(grad + where, slope.to(grad.dtype.element_ty), inside)
+        if grad_bias is not None:
+            sums += slope
+    if grad_bias is not None:
+        tl.store(grad_bias + tl.program_id(0) * columns + column, tl.sum(sums, axis=0), valid)
+
+
+@triton.jit
+def column_sums_kernel(x, sums, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Partial sums over the rows of ``x``, (rows, D): (programs along the rows, D), float32.
+
+    Programs as above.
+    """
+    column, valid = find_columns(columns, BLOCK_C)
+    total = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        where, inside = find_tile(tile, rows, columns, column, valid, BLOCK_R)
+        total += tl.load(x + where, inside, 0).to(tl.float32)
+    tl.store(sums + tl.program_id(0) * columns + column, tl.sum(total, axis=0), valid)

@@ -27,6 +27,7 @@ def norm_forward_kernel(
     residual,
     weight,
     bias,
+    offset,
     normed,
     total,
     rows,
@@ -38,10 +39,11 @@ def norm_forward_kernel(
 ):
     """``total = residual + branch``, ``normed = norm(total) * weight + bias``.
 
-    Without a residual, ``branch`` alone is normalised, and nothing else stored.
+    Without a residual, ``branch`` alone is normalised, or with an ``offset``, and nothing else
+    stored.
 
-    Shapes: (rows, D) all but weight and bias, (D,); residual and total are both None or neither,
-    bias may be None. CENTERED: LayerNorm, else RMSNorm. Grid: (row tiles,).
+    Shapes: (rows, D) all but weight, bias and offset, (D,); residual and total are both None or
+    neither, bias and offset may be None. CENTERED: LayerNorm, else RMSNorm. Grid: (row tiles,).
     """
     row = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
     channel = tl.arange(0, BLOCK_D)
@@ -49,6 +51,8 @@ def norm_forward_kernel(
     inside = (row < rows) & valid[None, :]
     where = row * channels + channel[None, :]
     x = load_rows(branch, where, inside)
+    if offset is not None:
+        x += tl.load(offset + channel, valid, 0)[None, :]
     if residual is not None:
         x += load_rows(residual, where, inside)
         tl.store(total + where, x, inside)
@@ -65,10 +69,12 @@ def norm_backward_kernel(
     grad_total,
     total,
     weight,
+    offset,
     grad_branch,
     grad_residual,
     grad_weight,
     grad_bias,
+    grad_offset,
     rows,
     channels,
     eps,
@@ -77,13 +83,13 @@ def norm_backward_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Gradients of both summands, the same in two dtypes, and of weight and bias.
+    """Gradients of both summands, the same in two dtypes, and of weight, bias and offset.
 
     Without a residual, ``total`` is what was normalised; grad_total and grad_residual are None.
 
-    Shapes as in the forward kernel; grad_weight and grad_bias (programs, D) are partial sums, the
-    latter None without a bias. A program works on every so many-th of the ``tiles`` of rows.
-    Grid: (programs,).
+    Shapes as in the forward kernel; grad_weight, grad_bias and grad_offset (programs, D) are
+    partial sums, the latter two None without a bias or an offset. A program works on every so
+    many-th of the ``tiles`` of rows. Grid: (programs,).
     """
     channel = tl.arange(0, BLOCK_D)
     valid = channel < channels
@@ -91,11 +97,15 @@ def norm_backward_kernel(
     # Each number of a tile has a sum of its own: rows are added up once, not for every tile.
     weight_sums = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
     bias_sums = weight_sums
+    offset_sums = weight_sums
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         row = (tile * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
         inside = (row < rows) & valid[None, :]
         where = row * channels + channel[None, :]
-        y, deviation = normalise(load_rows(total, where, inside), inside, channels, eps, CENTERED)
+        x = load_rows(total, where, inside)
+        if offset is not None:
+            x += tl.load(offset + channel, valid, 0)[None, :]
+        y, deviation = normalise(x, inside, channels, eps, CENTERED)
         upstream = load_rows(grad_normed, where, inside)
         weight_sums += upstream * y
         grad = upstream * scale
@@ -104,11 +114,15 @@ def norm_backward_kernel(
             bias_sums += upstream
             inner -= tl.sum(grad, axis=1)[:, None] / channels
         inner *= deviation
+        if offset is not None:
+            offset_sums += inner
         if grad_residual is not None:
             inner += load_rows(grad_total, where, inside)
-            tl.store(grad_residual + where, inner, inside)
+            tl.store(grad_residual + where, inner.to(grad_residual.dtype.element_ty), inside)
         tl.store(grad_branch + where, inner.to(grad_branch.dtype.element_ty), inside)
     at = tl.program_id(0) * channels + channel
     tl.store(grad_weight + at, tl.sum(weight_sums, axis=0), valid)
     if grad_bias is not None:
         tl.store(grad_bias + at, tl.sum(bias_sums, axis=0), valid)
+    if grad_offset is not None:
+        tl.store(grad_offset + at, tl.sum(offset_sums, axis=0), valid)

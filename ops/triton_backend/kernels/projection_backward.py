@@ -29,7 +29,7 @@ def time_step_back_kernel(
 
     Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
     (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
-    rank), grad_dt_weight (programs along the tokens, E, rank), float32. RANK is a power of two, at
+    rank); grad_dt_weight (programs along the tokens, E, rank), float32. RANK is a power of two, at
     least 16. Grid: (channel blocks, programs along the tokens).
     """
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
@@ -49,6 +49,7 @@ def time_step_back_kernel(
         low = tl.load(low_rank + row * rank + step[None, :], of_step, 0).to(DOT_DTYPE)
         part = tl.dot(grad, weight, input_precision=PRECISION)
         first = tl.program_id(0).to(tl.int64) * tokens
+        part = part.to(grad_low.dtype.element_ty)
         tl.store(grad_low + (first + row) * rank + step[None, :], part, of_step)
         sums = tl.dot(grad.trans(), low, sums, input_precision=PRECISION)
     first = tl.program_id(1).to(tl.int64) * channels * rank
@@ -67,14 +68,15 @@ def join_kernel(
     rank: tl.constexpr,
     states: tl.constexpr,
     width: tl.constexpr,
+    COLUMNS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK_T: tl.constexpr,
 ):
     """Finish the sums of what a token's projection gets, and put them side by side.
 
-    Shapes: partial sums grad_low (blocks, tokens, rank), grad_first and, if there is room for it in
-    ``width``, grad_second (groups, tokens, states), float32; grad_projected (tokens, width). Grid:
-    (token tiles,).
+    Shapes: partial sums grad_low (blocks, tokens, rank); grad_first and, if there is room for it in
+    ``width``, grad_second (groups, tokens, states), float32; grad_projected (tokens,
+    COLUMNS), zero from ``width`` on. Grid: (token tiles,).
     """
     token = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     inside = (token < tokens)[:, None]
@@ -83,7 +85,7 @@ def join_kernel(
     sums = tl.zeros((BLOCK_T, WIDTH), tl.float32)
     where = row * rank + column
     for _ in range(blocks):
-        sums += tl.load(grad_low + where, inside & (column < rank), 0)
+        sums += tl.load(grad_low + where, inside & (column < rank), 0).to(tl.float32)
         where += tokens * rank
     state = column - rank
     where = row * states + state
@@ -93,7 +95,7 @@ def join_kernel(
         sums += tl.load(grad_second + where - states, of_second, 0)
         where += tokens * states
     result = sums.to(grad_projected.dtype.element_ty)
-    tl.store(grad_projected + row * width + column, result, inside & (column < width))
+    tl.store(grad_projected + row * COLUMNS + column, result, inside & (column < COLUMNS))
 
 
 @triton.jit
@@ -107,26 +109,30 @@ def project_back_kernel(
     channels,
     tiles,
     width: tl.constexpr,
+    COLUMNS: tl.constexpr,
     WIDTH: tl.constexpr,
+    ADDS: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of ``projected = x @ weight.T``: adds to ``grad_x`` what comes through, and ``grad_weight``.
+    """Of ``projected = x @ weight.T``: ``grad_weight``, and what comes through to ``grad_x``.
 
-    Programs as above.
+    That is added to it if ADDS, and else left to whatever reads it. Programs as above.
 
-    Shapes: grad_projected (tokens, width); x and grad_x (tokens, E); weight (width, E); grad_weight
-    (programs along the tokens, width, E), float32, partial sums. WIDTH is a power of two, at least
-    16. Grid: (channel blocks, programs along the tokens).
+    Shapes: grad_projected (tokens, COLUMNS), of which ``width`` columns count; x and grad_x
+    (tokens, E); weight (width, E); grad_weight (programs along the tokens, width, E), float32,
+    partial sums. WIDTH is a power of two, at least 16. Grid: (channel blocks, programs along the
+    tokens).
     """
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = (channel < channels)[None, :]
     column = tl.arange(0, WIDTH)
     matrix = column[:, None] * channels + channel[None, :]
     in_matrix = (column < width)[:, None] & valid
-    rows = tl.load(weight + matrix, in_matrix, 0).to(x.dtype.element_ty).to(DOT_DTYPE)
+    if ADDS:
+        rows = tl.load(weight + matrix, in_matrix, 0).to(x.dtype.element_ty).to(DOT_DTYPE)
     sums = tl.zeros((WIDTH, BLOCK_E), tl.float32)
     for tile in range(tl.program_id(1), tiles, tl.num_programs(1)):
         token = tile * BLOCK_T + tl.arange(0, BLOCK_T)
@@ -134,11 +140,13 @@ def project_back_kernel(
         row = token.to(tl.int64)[:, None]
         where = row * channels + channel[None, :]
         of_columns = inside & (column < width)[None, :]
-        grad = tl.load(grad_projected + row * width + column[None, :], of_columns, 0).to(DOT_DTYPE)
+        grad = tl.load(grad_projected + row * COLUMNS + column[None, :], of_columns, 0)
+        grad = grad.to(DOT_DTYPE)
         values = tl.load(x + where, inside & valid, 0).to(DOT_DTYPE)
-        through = tl.dot(grad, rows, input_precision=PRECISION)
-        through += tl.load(grad_x + where, inside & valid, 0).to(tl.float32)
-        tl.store(grad_x + where, through.to(grad_x.dtype.element_ty), inside & valid)
+        if ADDS:
+            through = tl.dot(grad, rows, input_precision=PRECISION)
+            through += tl.load(grad_x + where, inside & valid, 0).to(tl.float32)
+            tl.store(grad_x + where, through.to(grad_x.dtype.element_ty), inside & valid)
         sums = tl.dot(grad.trans(), values, sums, input_precision=PRECISION)
     first = tl.program_id(1).to(tl.int64) * width * channels
     tl.store(grad_weight + first + matrix, sums, in_matrix)

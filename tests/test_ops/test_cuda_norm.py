@@ -1,0 +1,108 @@
+"""The norms' backward pass in CUDA C++ against float64; emulated where there is no GPU."""
+
+from functools import partial
+
+import naive
+import pytest
+import torch
+from cuda_emulation import HAS_COMPILER, emulate
+
+from mmv2m.ops import add_norm, channel_norm
+
+pytest.importorskip('triton')
+from mmv2m.ops.cuda_backend import norm  # noqa: E402
+from mmv2m.ops.cuda_backend.launch import launch  # noqa: E402
+from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
+from mmv2m.ops.triton_backend.norm import add_norm_backward, norm_backward  # noqa: E402
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = 'cuda' if ON_GPU else 'cpu'
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+LAUNCH = launch if ON_GPU else emulate
+
+pytestmark = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
+
+KERNELS = dict(
+    gradients=partial(norm.norm_gradients, launch=LAUNCH),
+    sum_rows=partial(sum_rows, launch=LAUNCH),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_other_kernel(monkeypatch):
+    """Triton's would serve what CUDA C++ does not."""
+    monkeypatch.delattr('mmv2m.ops.triton_backend.norm.norm_gradients')
+
+
+def normal(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def compare(found, truth, dtype):
+    for gradient, expected in zip(found, truth, strict=True):
+        assert (gradient is None) == (expected is None)
+        if gradient is not None:
+            assert naive.relative_error(gradient.cpu(), expected) < TOLERANCE[dtype]
+
+
+def exact(tensors):
+    return [None if t is None else t.detach().double().requires_grad_() for t in tensors]
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize(
+    ('rows', 'channels'), [(1, 4), (67, 12), (130, 48), (35, 96), (9, 192), (5, 384), (3, 1536)]
+)
+@pytest.mark.parametrize('offset', [False, True])
+def test_norm_of_a_map(rows, channels, bias, offset, dtype):
+    """Rows that warps do not share evenly; threads that have 4 channels, 12 or 48 of a row."""
+    tensors = [normal(rows, channels).to(dtype) + 3, normal(channels)]
+    tensors += [
+        normal(channels + i)[i:] if there else None for i, there in ((0, bias), (1, offset))
+    ]
+    grad = normal(channels, rows).T.contiguous().to(dtype)
+    given = [None if t is None else t.to(DEVICE) for t in (grad, *tensors)]
+    leaves = exact(tensors)
+    y = channel_norm(*leaves[:3], 1e-3, leaves[3], backend='reference')
+    y.backward(grad.double())
+    found = norm_backward(*given, 1e-3, **KERNELS)
+    assert found[0].dtype == dtype
+    compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize('begins', [False, True])
+@pytest.mark.parametrize('channels', [96, 768])
+def test_norm_of_a_sum(channels, begins, bias, dtype):
+    maps = normal(4, 2, 3, 5, channels)
+    residual = maps[1].to(dtype) if begins else maps[1]
+    tensors = [maps[0].to(dtype), residual, normal(channels)]
+    tensors.append(normal(channels) if bias else None)
+    upstream = (maps[2].to(dtype), maps[3])
+    leaves = exact(tensors)
+    normed, total = add_norm(*leaves, eps=1e-3, backend='reference')
+    torch.autograd.backward((normed, total), [g.double() for g in upstream])
+    given = [*upstream, total.detach().float(), *tensors[2:]]
+    given = [None if t is None else t.to(DEVICE) for t in given]
+    found = add_norm_backward(*given, 1e-3, begins, **KERNELS)
+    assert [t.dtype for t in found[:2]] == [dtype, residual.dtype]
+    compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'offset'), [((3, 6), 0), ((2, 100), 0), ((0, 96), 0), ((3, 8), 1)]
+)
+def test_what_it_leaves_to_triton(shape, offset, monkeypatch):
+    """Channels in no multiples of 4, too many for a thread, no rows, and maps that lie askew."""
+    calls = []
+    monkeypatch.setattr(
+        'mmv2m.ops.triton_backend.norm.norm_gradients',
+        lambda *args: calls.append(args),
+        raising=False,
+    )
+    count = shape[0] * shape[1]
+    x = torch.randn(count + offset)[offset:].view(shape)
+    norm.norm_gradients(x, None, x, torch.ones(shape[1]), None, None, x, None, 1e-5, launch=LAUNCH)
+    assert len(calls) == 1
