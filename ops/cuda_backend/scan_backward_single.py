@@ -1,4 +1,4 @@
-"""The backward scan of single states along long lanes in CUDA C++: its arguments, its launches."""
+"""The backward scan of single states in CUDA C++, where lanes are long or there is a gate."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from ..triton_backend.layout import group_directions
 from ..triton_backend.scan import ScanInputs
 from ..triton_backend.segments import Segments
 from .arguments import NUMBERS, copied_at_once, make_map
+from .compile import Definitions
 from .launch import Launch, address
 from .scan_arguments import (
     Gradients,
@@ -26,14 +27,11 @@ from .scan_edges import SegmentEdges
 __all__ = ['SingleBackwardScan', 'segment_steps', 'serves_single']
 
 WARPS, STEPS = 8, 8
-"""Warps of a block, and steps that each has in registers: their product is a segment. Of maps in
-four bytes, each has half as many: shared memory is scarce on smaller GPUs."""
+"""Warps of a block, at most, and steps that each has in registers: their product is a segment. Of
+maps in four bytes, each has half as many: shared memory is scarce on smaller GPUs."""
 
-BLOCKS = 2
+WARPS_AT_ONCE = 16
 """Of a multiprocessor: as many as have registers enough."""
-
-LEAST_SEGMENTS = 2
-"""Of a lane: shorter ones are left to the other kernel, which needs no edges for them."""
 
 
 def segment_steps(inputs: ScanInputs) -> int:
@@ -47,13 +45,15 @@ def _steps(inputs: ScanInputs) -> int:
 
 
 def serves_single(inputs: ScanInputs) -> bool:
-    """Whether a scan is one of single states along long lanes of one axis."""
+    """Whether this kernel is the one for a scan, of single states along one axis.
+
+    Short lanes without a gate are left to the other kernel, which walks in several directions at
+    once.
+    """
     groups = group_directions(inputs.directions)
-    return (
-        inputs.states == 1
-        and len(groups) == 1
-        and groups[0].length(inputs.grid) > (LEAST_SEGMENTS - 1) * segment_steps(inputs)
-    )
+    if inputs.states != 1 or len(groups) != 1:
+        return False
+    return inputs.z is not None or groups[0].length(inputs.grid) > segment_steps(inputs)
 
 
 class SingleBackwardScan:
@@ -73,12 +73,17 @@ class SingleBackwardScan:
         self.grad_y, self.sums, self.grid = grad_y.contiguous(), sums, inputs.grid
         self.tile = forward_tile(1)
         self.groups = -(-self.grid.channels // self.tile.channels)
-        length = group_directions(inputs.directions)[0].length(self.grid)
-        steps = segment_steps(inputs)
-        segments = Segments(-(-length // steps), steps)
-        self.edges = SegmentEdges(inputs, segments, self.grad_y, sums)
-        units = self.edges.lanes * self.edges.number
-        self.rows = max(1, min(units, multiprocessors * BLOCKS // self.groups))
+        (group,) = group_directions(inputs.directions)
+        length, steps = group.length(self.grid), segment_steps(inputs)
+        self.warps = min(WARPS, -(-length // _steps(inputs)))
+        self.blocks = max(1, WARPS_AT_ONCE // self.warps)
+        units = group.lanes(self.grid) * group.directions
+        self.edges: SegmentEdges | None = None
+        if length > steps:
+            segments = Segments(-(-length // steps), steps)
+            self.edges = SegmentEdges(inputs, segments, self.grad_y, sums)
+            units *= segments.number
+        self.rows = max(1, min(units, multiprocessors * self.blocks // self.groups))
         self._allocate()
 
     def _allocate(self) -> None:
@@ -105,38 +110,45 @@ class SingleBackwardScan:
         return self.buffers
 
     def calls(self) -> Iterator[Launch]:
-        """Those that find what crosses the edges of segments, then the scan's."""
-        yield from self.edges.calls()
+        """Those that find what crosses the edges of segments, if there are any; then the scan's."""
+        if self.edges is not None:
+            yield from self.edges.calls()
         yield self.call()
 
     def call(self) -> Launch:
         """The scan's own call."""
-        inputs = self.inputs
-        segments = (self.edges.number, self.edges.steps)
-        common = scan_definitions(
-            inputs, self.tile, 1, BLOCKS, (inputs.x, inputs.delta, self.grad_y)
+        inputs, edges = self.inputs, self.edges
+        states, gradients, lanes = None, None, make_map(self.grid, directions_of(inputs))
+        if edges is not None:
+            states, gradients, lanes = edges.states, edges.gradients, edges.map
+        return Launch(
+            'scan_backward_single.cu',
+            self._definitions(),
+            (self.rows, self.groups),
+            32 * self.warps,
+            2 * self.warps * (self._stage_bytes() + 3 * 4 * self.tile.channels),
+            (
+                pack_scan(inputs, inputs.x, inputs.delta, states),
+                *(ctypes.c_void_p(address(t)) for t in (self.grad_y, gradients)),
+                Gradients.of(self.buffers),
+                lanes,
+            ),
         )
+
+    def _definitions(self) -> Definitions:
+        inputs, channels = self.inputs, self.grid.channels
+        maps = (inputs.x, inputs.delta, self.grad_y)
+        # All warps of a block have the same channels.
+        common = scan_definitions(inputs, self.tile, 1, self.blocks, maps)
         more = dict(
-            WARPS=WARPS,
+            WARPS=self.warps,
             STEPS=_steps(inputs),
             GRADIENT=NUMBERS[self.grad_y.dtype],
             SHARED_Y=self.sums,
             MAP_BYTES=maps_at_once(inputs),
-            GRADIENT_BYTES=copied_at_once(self.grid.channels, [(self.grad_y, self.grid.channels)]),
+            GRADIENT_BYTES=copied_at_once(channels, [(self.grad_y, channels)]),
         )
-        return Launch(
-            'scan_backward_single.cu',
-            tuple({**common, **more}.items()),
-            (self.rows, self.groups),
-            32 * WARPS,
-            2 * WARPS * (self._stage_bytes() + 3 * 4 * self.tile.channels),
-            (
-                pack_scan(inputs, inputs.x, inputs.delta, self.edges.states),
-                *(ctypes.c_void_p(address(t)) for t in (self.grad_y, self.edges.gradients)),
-                Gradients.of(self.buffers),
-                make_map(self.grid, directions_of(inputs), *segments),
-            ),
-        )
+        return tuple({**common, **more}.items())
 
     def _stage_bytes(self) -> int:
         """Size of ``Stage`` in the kernel."""

@@ -67,6 +67,14 @@ def test_single_states_along_columns(B, C):
 
 
 @needs_a_device
+@pytest.mark.parametrize(('length', 'direction'), [(1, 'right'), (14, 'left'), (SEGMENT, 'down')])
+def test_gated_single_states_of_short_lanes(length, direction):
+    """A lane is a segment, for which fewer warps may be enough."""
+    shape = (1, 3, length, 6) if direction != 'down' else (1, length, 3, 6)
+    assert serves_single(compare(shape, 1, [direction], gated=True))
+
+
+@needs_a_device
 def test_single_states_summed_over_directions():
     compare((1, 2, SEGMENT + 11, 70), 1, ['right', 'left'], sums=True, B='token', C=None)
 

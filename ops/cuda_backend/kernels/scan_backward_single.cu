@@ -1,10 +1,10 @@
-// Backward pass of the selective scan along long lanes, for single states.
+// Backward pass of the selective scan for single states.
 //
-// A block owns a segment of a lane, of WARPS * STEPS tokens, and each of its warps a piece of that: a
-// thread has all it needs of its channels' STEPS tokens in registers. A warp finds what its piece
-// does to a state that crosses it, and to a gradient on its way back; the warps tell each other; then
-// each walks through its piece there and back. Everything is read from memory once, while the
-// segment before is computed.
+// A block owns a lane, or a segment of one, of WARPS * STEPS tokens at most, and each of its warps a
+// piece of that: a thread has all it needs of its channels' STEPS tokens in registers. A warp finds
+// what its piece does to a state that crosses it, and to a gradient on its way back; the warps tell
+// each other; then each walks through its piece there and back. Everything is read from memory once,
+// while the segment before is computed.
 //
 // Given to the compiler, beside what scan.cuh needs: GRADIENT, the type of output gradients; SHARED_Y,
 // whether one of them serves all directions; STEPS; MAP_BYTES and GRADIENT_BYTES, which are
@@ -13,6 +13,7 @@
 #include "stage.cuh"
 
 static_assert(STATES == 1 && STEPS <= 32, "threads hold one state, and a token of B and C");
+static_assert((STEPS & (STEPS - 1)) == 0, "threads exchange halves");
 
 // What a warp reads of a piece; of what it never reads, a single token.
 struct Stage {
@@ -294,8 +295,8 @@ DEVICE void store_sum(float* to, float (&shared)[WARPS][WARP_CHANNELS], const Ch
 // Grid: (any number of blocks, which share out the segments; groups of WARP_CHANNELS channels). Shared
 // memory: two stages for each warp, then two of Crossings.
 //
-// Shapes as in scan_backward.cu, but there is no `carried`; segments are of at most WARPS * STEPS
-// tokens.
+// Shapes as in scan_backward.cu, but there is no `carried`; segments, or lanes, are of at most
+// WARPS * STEPS tokens.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_backward_single(Scan scan, const GRADIENT* grad_y, const float* incoming,
                          Gradients grads, Map map) {
