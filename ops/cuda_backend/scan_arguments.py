@@ -1,19 +1,25 @@
 """What both passes of the scan hand to their kernels."""
 
 import ctypes
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from ..directions import Direction, get_direction
 from ..triton_backend.scan import ScanInputs
 from .arguments import NUMBERS, copied_at_once, loads_at_once, within_reach
 from .launch import address
 
 __all__ = [
+    'Gradients',
     'Scan',
     'Tile',
+    'contiguous_maps',
+    'directions_of',
+    'forward_tile',
+    'maps_at_once',
     'pack_scan',
     'scan_definitions',
     'serves',
@@ -31,9 +37,21 @@ class Scan(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x', 'delta', 'delta_bias', 'A')),
-        *((name, ctypes.c_void_p) for name in ('B', 'C', 'D', 'start')),
-        *((name, ctypes.c_int) for name in ('B_token', 'C_token')),
+        *((name, ctypes.c_void_p) for name in ('B', 'C', 'D', 'start', 'z')),
+        *((name, ctypes.c_int) for name in ('B_token', 'C_token', 'z_token')),
     ]
+
+
+class Gradients(ctypes.Structure):
+    """``Gradients`` in scan.cuh."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', 'z', 'A', 'B', 'C', 'D', 'bias')]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor | None]) -> 'Gradients':
+        """From tensors by the names of the scan's arguments."""
+        names = ('x', 'delta', 'z', 'A', 'B', 'C', 'D', 'delta_bias')
+        return cls(*(address(tensors.get(name)) for name in names))
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,11 @@ class Tile:
         return 32 // (self.states // self.states_held) * self.channels_held
 
 
+def forward_tile(states: int) -> Tile:
+    """A thread that walks ahead holds up to 16 states, whose sums need no exchange then."""
+    return Tile(states, min(states, 16), 2)
+
+
 def whole_states(inputs: ScanInputs) -> int:
     """The states of a channel, rounded up to a power of two."""
     return 1 << (inputs.states - 1).bit_length()
@@ -67,7 +90,7 @@ def serves(inputs: ScanInputs) -> bool:
     They do not where B or C is constant, there are more than 32 states, or not every number within
     an image has a 32-bit index.
     """
-    widest = max(inputs.grid.channels, inputs.B_token, inputs.C_token)
+    widest = max(inputs.grid.channels, inputs.B_token, inputs.C_token, inputs.z_token)
     return (
         'constant' not in (inputs.B_kind, inputs.C_kind)
         and inputs.states <= MOST_STATES
@@ -75,12 +98,31 @@ def serves(inputs: ScanInputs) -> bool:
     )
 
 
+def contiguous_maps(inputs: ScanInputs) -> ScanInputs:
+    """The same scan, with x and delta contiguous."""
+    if inputs.x.is_contiguous() and inputs.delta.is_contiguous():
+        return inputs
+    return replace(inputs, x=inputs.x.contiguous(), delta=inputs.delta.contiguous())
+
+
+def directions_of(inputs: ScanInputs) -> list[Direction]:
+    """The walks of a scan."""
+    return [get_direction(name) for name in inputs.directions]
+
+
+def maps_at_once(inputs: ScanInputs) -> int:
+    """Bytes that are copied at once of x, delta and z."""
+    channels = inputs.grid.channels
+    tokens = ((inputs.x, channels), (inputs.delta, channels), (inputs.z, inputs.z_token))
+    return copied_at_once(channels, tokens)
+
+
 def pack_scan(inputs: ScanInputs, x: Tensor, delta: Tensor, start: Tensor | None) -> Scan:
     """The structure, of contiguous maps and the states that enter each segment, if any."""
     return Scan(
         *map(address, (x, delta, inputs.delta_bias, inputs.A)),
-        *map(address, (inputs.B, inputs.C, inputs.D, start)),
-        *(inputs.B_token, inputs.C_token),
+        *map(address, (inputs.B, inputs.C, inputs.D, start, inputs.z)),
+        *(inputs.B_token, inputs.C_token, inputs.z_token),
     )
 
 
@@ -126,6 +168,7 @@ def scan_definitions(
         C_TOKEN=int(inputs.C_kind == 'token'),
         LOG_A=inputs.log_A,
         HAS_D=inputs.D is not None,
+        HAS_Z=inputs.z is not None,
         HAS_BIAS=inputs.delta_bias is not None,
         SOFTPLUS=SOFTPLUS[inputs.softplus],
         WARPS=warps,

@@ -1,19 +1,22 @@
-"""The backward scan in CUDA C++: its arguments, and its launch."""
+"""The backward scan in CUDA C++: its arguments, and its launches."""
 
 import ctypes
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..directions import get_direction
 from ..triton_backend import scan_backward as triton_scan_backward
 from ..triton_backend.scan import ScanInputs
-from ..triton_backend.segments import SegmentEdges
-from .arguments import NUMBERS, Map, choose_warps, copied_at_once, make_map
+from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .scan_arguments import (
+    Gradients,
     Tile,
+    contiguous_maps,
+    directions_of,
     pack_scan,
     scan_definitions,
     serves,
@@ -21,6 +24,9 @@ from .scan_arguments import (
     staged_bytes,
     whole_states,
 )
+from .scan_backward_single import SingleBackwardScan, serves_single
+from .scan_edges import SegmentEdges, plan_segments
+from .scan_forward import scans_forward
 
 __all__ = ['BackwardScan', 'scans_backward']
 
@@ -37,12 +43,6 @@ MANY_STATES_WARPS = 12
 
 SHARED_BYTES, RESERVED_BYTES = 228 * 1024, 1024
 """Shared memory of a multiprocessor, and of it what each block takes for the system."""
-
-
-class Gradients(ctypes.Structure):
-    """``Gradients`` of the kernel."""
-
-    _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', 'A', 'B', 'C', 'D', 'bias')]
 
 
 TILE = (8, 2)
@@ -75,17 +75,26 @@ def scans_backward(
     """
     if not serves(inputs) or not grad_y.numel():
         return triton_scan_backward.scans_backward(grad_y, inputs, sums)
-    scan = BackwardScan(grad_y, inputs, sums, multiprocessors(grad_y.device))
-    launch(scan.call(), grad_y.device)
+    scan: BackwardScan | SingleBackwardScan
+    if serves_single(inputs):
+        scan = SingleBackwardScan(grad_y, inputs, sums, multiprocessors(grad_y.device))
+    elif inputs.z is not None:
+        forward = partial(scans_forward, launch=launch)
+        backward = partial(scans_backward, launch=launch)
+        return triton_scan_backward.gated_backward(grad_y, inputs, forward, backward)
+    else:
+        scan = BackwardScan(grad_y, inputs, sums, multiprocessors(grad_y.device))
+    for call in scan.calls():
+        launch(call, grad_y.device)
     return scan.gradients()
 
 
 class BackwardScan:
-    """One call of the kernel, and the buffers that it fills.
+    """The calls of the kernels, and the buffers that they fill.
 
     Args:
         grad_y: Gradient of the output, (K, B, H, W, E), or (B, H, W, E) if ``sums``.
-        inputs: Arguments of the forward scan.
+        inputs: Arguments of the forward scan, without a gate.
         sums: Whether the outputs were summed over the directions.
         multiprocessors: Of the GPU; decides on how many blocks share out the lanes.
     """
@@ -93,26 +102,38 @@ class BackwardScan:
     def __init__(
         self, grad_y: Tensor, inputs: ScanInputs, sums: bool, multiprocessors: int
     ) -> None:
+        inputs = contiguous_maps(inputs)
         self.inputs, self.sums, self.grid = inputs, sums, inputs.grid
-        self.x, self.delta, self.grad_y = (t.contiguous() for t in (inputs.x, inputs.delta, grad_y))
+        self.x, self.delta, self.grad_y = inputs.x, inputs.delta, grad_y.contiguous()
         self.tile = backward_tile(whole_states(inputs), self.grid.channels)
-        self.walks = [get_direction(name) for name in inputs.directions]
+        self.walks = directions_of(inputs)
         column_blocks = -(-self.grid.channels // self.tile.channels)
         self.warps = choose_warps(column_blocks)
         self.groups = -(-column_blocks // self.warps)
-        self.edges = SegmentEdges.of(grad_y, inputs, sums)
-        self.longest = self.edges.steps or max(self._length(walk.axis) for walk in self.walks)
-        self.blocks = self._choose_blocks()
         lanes = sum(self.grid.tokens // self._length(walk.axis) for walk in self.walks)
-        lanes *= self.edges.number
+        self.edges = self._cut_lanes(lanes, multiprocessors)
+        self.longest = max(self._length(walk.axis) for walk in self.walks)
+        if self.edges is not None:
+            self.longest, lanes = self.edges.steps, lanes * self.edges.number
+        self.blocks = self._choose_blocks()
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
         self._allocate()
         self.cut(self._most_steps(self.blocks))
 
+    def _cut_lanes(self, lanes: int, multiprocessors: int) -> SegmentEdges | None:
+        rows = multiprocessors * self._most_blocks() // self.groups
+        segments = plan_segments(self.inputs, lanes, rows)
+        if segments is None:
+            return None
+        return SegmentEdges(self.inputs, segments, self.grad_y, self.sums)
+
+    def _most_blocks(self) -> int:
+        held = (self.tile.states, self.tile.channels_held)
+        return WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
+
     def _choose_blocks(self) -> int:
         """Of a multiprocessor."""
-        held = (self.tile.states, self.tile.channels_held)
-        most = WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
+        most = self._most_blocks()
         fewest = min(most, -(-ENOUGH_WARPS // self.warps))
         uncut = (n for n in range(most, fewest - 1, -1) if self._most_steps(n) >= self.longest)
         return next(uncut, most)
@@ -162,14 +183,23 @@ class BackwardScan:
         """What the kernel leaves, by name."""
         return {**self.maps, **self.partial}
 
+    def calls(self) -> Iterator[Launch]:
+        """Those that find what crosses the edges of segments, if there are any; then the scan's."""
+        if self.edges is not None:
+            yield from self.edges.calls()
+        yield self.call()
+
     def call(self) -> Launch:
-        """The call of the kernel."""
+        """The scan's own call."""
+        states, gradients, whole = None, None, make_map(self.grid, self.walks)
+        if self.edges is not None:
+            states, gradients = self.edges.states, self.edges.gradients
         arguments = (
-            pack_scan(self.inputs, self.x, self.delta, self.edges.states),
+            pack_scan(self.inputs, self.x, self.delta, states),
             ctypes.c_void_p(address(self.grad_y)),
-            ctypes.c_void_p(address(self.edges.gradients)),
-            self._gradients(),
-            self._map(),
+            ctypes.c_void_p(address(gradients)),
+            Gradients.of(self.gradients()),
+            whole if self.edges is None else self.edges.map,
             ctypes.c_void_p(address(self.carried)),
             *map(ctypes.c_int, (self.inputs.states, self.chunk, self.chunks)),
         )
@@ -181,15 +211,6 @@ class BackwardScan:
             (self.chunk + 1) // 2 * self._slot_bytes(),
             arguments,
         )
-
-    def _gradients(self) -> Gradients:
-        partial = (self.partial[name] for name in ('A', 'B', 'C', 'D', 'delta_bias'))
-        return Gradients(*map(address, (*self.maps.values(), *partial)))
-
-    def _map(self) -> Map:
-        if self.edges.states is None:
-            return make_map(self.grid, self.walks)
-        return make_map(self.grid, self.walks, self.edges.number, self.edges.steps)
 
     def _definitions(self) -> dict[str, Any]:
         maps = (self.x, self.delta, self.grad_y)

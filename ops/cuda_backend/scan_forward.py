@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..directions import get_direction
 from ..triton_backend import scan as triton_scan
 from ..triton_backend.layout import even_parts
 from ..triton_backend.scan import ScanInputs
-from ..triton_backend.segments import plan_segments, segment_states
 from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
 from .compile import Definitions
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .scan_arguments import (
-    Tile,
+    contiguous_maps,
+    directions_of,
+    forward_tile,
+    maps_at_once,
     pack_scan,
     scan_definitions,
     serves,
@@ -23,6 +24,7 @@ from .scan_arguments import (
     staged_bytes,
     whole_states,
 )
+from .scan_edges import SegmentEdges, plan_segments
 
 __all__ = ['scans_forward']
 
@@ -42,11 +44,6 @@ waited for; 0 for none."""
 
 SUMMED_STEPS = 32
 """Longest lanes whose sums over directions are kept in shared memory."""
-
-
-def forward_tile(states: int) -> Tile:
-    """A thread holds whole channels up to 16 states, whose sums need no exchange then."""
-    return Tile(states, min(states, 16), 2)
 
 
 def scans_forward(
@@ -70,20 +67,35 @@ class _ForwardScan:
     """The calls of the kernel that fill ``y``."""
 
     def __init__(self, inputs: ScanInputs, sums: bool, y: Tensor) -> None:
+        inputs = contiguous_maps(inputs)
         self.inputs, self.sums, self.y, self.grid = inputs, sums, y, inputs.grid
-        self.x, self.delta = inputs.x.contiguous(), inputs.delta.contiguous()
-        self.walks = [get_direction(name) for name in inputs.directions]
-        segments = plan_segments(inputs)
-        self.number, self.steps = segments or (1, 2**31 - 1)
-        self.start = None if segments is None else segment_states(inputs, segments)
+        self.x, self.delta = inputs.x, inputs.delta
+        self.walks = directions_of(inputs)
         self.tile = forward_tile(whole_states(inputs))
         columns = -(-self.grid.channels // self.tile.channels)
         self.warps = choose_warps(columns)
         self.groups = -(-columns // self.warps)
         self.blocks = WARPS_AT_ONCE[self.tile.states] // self.warps
+        self.most_rows = multiprocessors(self.x.device) * self.blocks // self.groups
+        self.edges = self._cut()
+        self.number, self.steps = 1, 2**31 - 1
+        if self.edges is not None:
+            self.number, self.steps = self.edges.number, self.edges.steps
+
+    def _cut(self) -> SegmentEdges | None:
+        """The edges of segments, if lanes are better cut."""
+        counted = self.walks[:1] if self.sums else self.walks
+        lanes = sum(self.grid.tokens // self._length(k) for k in range(len(counted)))
+        segments = plan_segments(self.inputs, lanes, self.most_rows)
+        return None if segments is None else SegmentEdges(self.inputs, segments)
 
     def calls(self) -> Iterator[Launch]:
-        """One call; or, as sums have to be in order, one for each axis or direction."""
+        """Those that find what enters segments, if there are any; then the scan.
+
+        One call; or, as sums have to be in order, one for each axis or direction.
+        """
+        if self.edges is not None:
+            yield from self.edges.calls()
         if not self.sums:
             yield self._call(range(len(self.walks)), adds=False)
             return
@@ -109,9 +121,9 @@ class _ForwardScan:
         summed = self._steps(members) if self.sums and len(members) > 1 else 0
         stretch = even_parts(self._steps(members), STEPS)
         shared = 2 * self._stage_bytes(stretch) + summed * self.tile.channels * 4
-        most = multiprocessors(self.x.device) * self.blocks // self.groups
+        start = None if self.edges is None else self.edges.states
         arguments = (
-            pack_scan(self.inputs, self.x, self.delta, self.start),
+            pack_scan(self.inputs, self.x, self.delta, start),
             ctypes.c_void_p(address(self.y)),
             make_map(self.grid, [self.walks[k] for k in members], self.number, self.steps),
             ctypes.c_uint(sum(k << 4 * i for i, k in enumerate(members))),
@@ -120,7 +132,7 @@ class _ForwardScan:
         return Launch(
             'scan_forward.cu',
             self._definitions(stretch),
-            (max(1, min(lanes, most)), self.groups),
+            (max(1, min(lanes, self.most_rows)), self.groups),
             32 * self.warps,
             shared * self.warps,
             arguments,
@@ -134,6 +146,7 @@ class _ForwardScan:
             for whole, columns, number in (
                 (True, channels, self.x.element_size()),
                 (True, channels, self.x.element_size()),
+                (inputs.z is not None, channels, self.x.element_size()),
                 (inputs.B_kind == 'token', states, side_bytes(inputs)),
                 (inputs.C_kind == 'token', states, side_bytes(inputs)),
                 (self.sums, channels, self.y.element_size()),
@@ -149,7 +162,7 @@ class _ForwardScan:
             STEPS=stretch,
             UNROLL=UNROLL,
             POLYNOMIAL=POLYNOMIAL_EVERY,
-            MAP_BYTES=copied_at_once(channels, [(t, channels) for t in maps]),
+            MAP_BYTES=maps_at_once(self.inputs),
             SUM_BYTES=copied_at_once(channels, [(self.y, channels)]),
         )
         return tuple({**common, **more}.items())

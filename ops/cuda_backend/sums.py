@@ -13,7 +13,10 @@ PARTS = 8
 """Matrices that a launch serves."""
 
 WARPS = 16
-"""Of a block, which sums 32 columns."""
+"""Of a block, which sums 32 columns, or 32 for each warp, where there are few rows."""
+
+DEPTH = 8
+"""Rows that a thread has under way together."""
 
 
 class Part(ctypes.Structure):
@@ -43,11 +46,11 @@ def _sum_some(pairs: list[tuple[Tensor, Tensor]], launch: Launcher) -> None:
     for i, (partial, total) in enumerate(pairs):
         rows, columns = partial.shape[0], total.numel()
         parts[i] = Part(address(partial.contiguous()), address(total), rows, columns, blocks)
-        blocks += -(-columns // 32)
+        blocks += -(-columns // (32 if rows > DEPTH else 32 * WARPS))
     launch(
         Launch(
             'sum_rows.cu',
-            (('PARTS', PARTS), ('WARPS', WARPS)),
+            (('PARTS', PARTS), ('WARPS', WARPS), ('DEPTH', DEPTH)),
             (blocks, 1),
             32 * WARPS,
             4 * 32 * WARPS,

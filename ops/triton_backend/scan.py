@@ -1,13 +1,14 @@
 """The arguments of the scan kernels, and launching the forward one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from .gate import gate_forward
 from .kernels.scan_forward import scan_forward_kernel
 from .launch import launch
 from .layout import Grid, even_parts, group_directions, token_layout
@@ -39,6 +40,7 @@ class ScanInputs:
         directions: K names of directions.
         log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; its gradient is
             likewise.
+        z: Gate of the output, (B, H, W, E), only where there is a single direction; or None.
     """
 
     x: Tensor
@@ -51,6 +53,7 @@ class ScanInputs:
     softplus: str
     directions: Sequence[str]
     log_A: bool = False
+    z: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.grid = Grid.of(self.x)
@@ -60,6 +63,7 @@ class ScanInputs:
         self.B, self.B_token, self.B_kind = _projection(self.B)
         self.C, self.C_token, self.C_kind = _projection(self.C)
         self.A = self.A.contiguous()
+        self.z, self.z_token = (None, 0) if self.z is None else token_layout(self.z)
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The kernels' first arguments."""
@@ -67,6 +71,10 @@ class ScanInputs:
             *(self.x, self.delta, self.delta_bias),
             *(self.rates(), self.B, self.C, self.D),
         )
+
+    def ungated(self) -> 'ScanInputs':
+        """The scan without its gate."""
+        return replace(self, z=None)
 
     def rates(self) -> Tensor:
         """A itself, (E, N)."""
@@ -110,6 +118,10 @@ def scans_forward(
     Returns:
         (K, B, H, W, E), or (B, H, W, E) if ``sums``.
     """
+    if inputs.z is not None:
+        # What the gate brings back into half precision's range may be outside before.
+        ungated = scans_forward(inputs.ungated(), dtype=torch.float32)
+        return gate_forward(ungated[0], inputs.z)[None]
     grid, directions = inputs.grid, inputs.directions
     shape = tuple(grid) if sums else (len(directions), *grid)
     y = torch.empty(shape, dtype=dtype or inputs.x.dtype, device=inputs.x.device)

@@ -1,18 +1,20 @@
 """Launching the backward kernel of the scan."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import triton
 from torch import Tensor
 
+from .gate import gate_backward
 from .kernels.scan_backward import scan_backward_kernel
 from .launch import launch
 from .layout import DirectionGroup, dot_dtype, even_parts, group_directions
-from .scan import ScanInputs
+from .scan import ScanInputs, scans_forward
 from .segments import SegmentEdges
 
-__all__ = ['scans_backward']
+__all__ = ['gated_backward', 'scans_backward']
 
 CHANNELS = 32
 """Channels of a program: one a thread."""
@@ -40,8 +42,10 @@ def scans_backward(
     Returns:
         Gradients by the names of :class:`ScanInputs`; that of ``delta`` is always
         (K, B, H, W, E), before bias and softplus, in the dtype of ``x``. All but those of ``x`` and
-        ``delta`` are partial sums in float32, still to be summed over their first axis.
+        ``delta`` and ``z`` are partial sums in float32, still to be summed over their first axis.
     """
+    if inputs.z is not None:
+        return gated_backward(grad_y, inputs, scans_forward, scans_backward)
     groups = group_directions(inputs.directions) if grad_y.numel() else []
     edges = SegmentEdges.of(grad_y, inputs, sums)
     lanes = [group.lanes(inputs.grid) * edges.number for group in groups]
@@ -53,6 +57,20 @@ def scans_backward(
     if inputs.log_A and gradients['A'] is not None:
         gradients['A'] = gradients['A'] * inputs.rates()  # the derivative of A by its logarithm
     return gradients
+
+
+def gated_backward(
+    grad_y: Tensor,
+    inputs: ScanInputs,
+    forward: Callable[..., Tensor],
+    backward: Callable[..., dict[str, Tensor | None]],
+) -> dict[str, Tensor | None]:
+    """:func:`scans_backward` of a scan with a gate, by both passes of the one without."""
+    assert inputs.z is not None
+    ungated = inputs.ungated()
+    y = forward(ungated, dtype=torch.float32)[0]
+    of_y, of_z = gate_backward(grad_y[0], y, inputs.z)
+    return {**backward(of_y[None], ungated), 'z': of_z}
 
 
 @dataclass

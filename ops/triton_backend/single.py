@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .gate import gate_backward, gate_forward
 from .kernel_set import TRITON, KernelSet
 from .scan import ScanInputs
 
@@ -47,10 +45,8 @@ def scan_forward(
     kernels: KernelSet = TRITON,
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_scan`."""
-    inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
-    # What the gate brings back into half precision's range may be outside before.
-    y = kernels.scans_forward(inputs, dtype=torch.float32 if z is not None else None)[0]
-    return y if z is None else gate_forward(y, z)
+    inputs = _inputs(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)
+    return kernels.scans_forward(inputs)[0]
 
 
 def scan_backward(
@@ -79,15 +75,11 @@ def scan_gradients(
 
     In float32 what is summed, with an axis of directions what has tokens.
     """
-    inputs = _inputs(x, delta, A, B, C, D, delta_bias, delta_softplus, direction)
-    grad_z = None
-    if z is not None:
-        ungated = kernels.scans_forward(inputs, dtype=torch.float32)[0]
-        grad_y, grad_z = gate_backward(grad_y, ungated, z)
+    inputs = _inputs(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)
     grads = kernels.scans_backward(grad_y[None], inputs)
     summed = kernels.sum_rows([grads[name] for name in ('A', 'B', 'C', 'D', 'delta_bias')])
     *sides, grad_bias = summed
-    return grads['x'], grads['delta'], *sides, grad_z, grad_bias
+    return grads['x'], grads['delta'], *sides, grads.get('z'), grad_bias
 
 
 def _like(grad: Tensor | None, value: Tensor | None) -> Tensor | None:
@@ -102,6 +94,7 @@ def _inputs(
     B: Tensor | None,
     C: Tensor | None,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
     direction: str,
@@ -109,4 +102,4 @@ def _inputs(
     """A scan as the only one of several: everything that has tokens gets a leading axis."""
     B, C = (p[None] if p is not None and p.dim() == 4 else p for p in (B, C))
     softplus = 'apply' if delta_softplus else 'none'
-    return ScanInputs(x[None], delta[None], A, B, C, D, delta_bias, softplus, [direction])
+    return ScanInputs(*(x[None], delta[None], A, B, C, D, delta_bias, softplus, [direction]), z=z)

@@ -7,35 +7,33 @@ import naive
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import HAS_COMPILER, emulate
-from scan_inputs import make_inputs
 
 from mmv2m.ops.cuda_backend.compile import compile_kernel
-from mmv2m.ops.cuda_backend.launch import launch
 from mmv2m.ops.reference import directional_conv_reference, directional_scan_reference
 
 pytest.importorskip('triton')
+from cuda_scans import (  # noqa: E402
+    DEVICE,
+    LAUNCH,
+    TOLERANCE,
+    cut_into_segments,
+    make_problem,
+    needs_a_device,
+)
+
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
 from mmv2m.ops.cuda_backend.scan_forward import scans_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.sums import PARTS, sum_rows  # noqa: E402
 from mmv2m.ops.cuda_backend.through import adds_through  # noqa: E402
 from mmv2m.ops.triton_backend.projection_backward import COLUMNS, Through  # noqa: E402
-from mmv2m.ops.triton_backend.scan import ScanInputs  # noqa: E402
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if ON_GPU else 'cpu'
 CORNERS = ['right', 'left', 'down', 'up']
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-
-needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
-
-
-LAUNCH = launch if ON_GPU else emulate
 
 
 def run(scan):
-    LAUNCH(scan.call(), torch.device(DEVICE))
+    for call in scan.calls():
+        LAUNCH(call, torch.device(DEVICE))
     gradients = scan.gradients()
     names = [name for name in gradients if name not in ('x', 'delta')]
     summed = sum_rows([gradients[name] for name in names], launch=LAUNCH)
@@ -44,41 +42,12 @@ def run(scan):
 
 
 def make_scan(shape, states, directions, sums=False, dtype=torch.float32, most_steps=None, **kinds):
-    """The backward kernel's call, and output and gradients of the reference."""
-    each = [make_inputs(shape, states, dtype, **kinds, seed=k) for k in range(len(directions))]
-
-    def stacked(name):
-        return None if each[0][name] is None else torch.stack([e[name] for e in each])
-
-    tensors = {name: stacked(name) for name in ('x', 'delta', 'B', 'C')}
-    tensors.update({name: each[0][name] for name in ('A', 'D', 'delta_bias')})
-    generator = torch.Generator().manual_seed(1)
-    grad_y = torch.randn((() if sums else (len(directions),)) + shape, generator=generator)
-    grad_y = grad_y.to(dtype)
-    order = ('x', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
-    given = [None if tensors[n] is None else tensors[n].to(DEVICE) for n in order]
-    inputs = ScanInputs(*given, 'apply', directions)
-    scan = BackwardScan(grad_y.to(DEVICE), inputs, sums, multiprocessors=1)
+    """The backward pass, and output and gradients of the reference."""
+    inputs, grad_y, truth = make_problem(shape, states, directions, sums, dtype, **kinds)
+    scan = BackwardScan(grad_y, inputs, sums, multiprocessors=1)
     if most_steps is not None:
         scan.cut(most_steps)
-    return scan, reference_results(tensors, grad_y, directions, sums)
-
-
-def reference_results(tensors, grad_y, directions, sums):
-    leaves = {n: t.double().requires_grad_() for n, t in tensors.items() if t is not None}
-    shared = {n: leaves[n] for n in ('A', 'D', 'delta_bias')}
-    ys = [
-        directional_scan_reference(
-            **{n: leaves[n][k] for n in ('x', 'delta', 'B', 'C') if n in leaves},
-            **shared,
-            delta_softplus=True,
-            direction=direction,
-        )
-        for k, direction in enumerate(directions)
-    ]
-    y = sum(ys) if sums else torch.stack(ys)
-    y.backward(grad_y.double())
-    return dict(y=y, **{name: leaf.grad for name, leaf in leaves.items()})
+    return scan, truth
 
 
 def compare(scan, truth, dtype=torch.float32):
@@ -105,7 +74,7 @@ def test_states_and_chunks(states):
 @pytest.mark.parametrize('direction', ['right', 'left'])
 def test_segments_of_long_lanes(direction, monkeypatch):
     """Nineteen steps in segments of seven, seven and five, and those in chunks of four."""
-    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 6)
+    cut_into_segments(monkeypatch, 6)
     scan, truth = make_scan((2, 1, 19, 6), 3, [direction], most_steps=4)
     assert scan.edges.number == 3
     compare(scan, truth)

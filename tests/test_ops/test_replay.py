@@ -214,7 +214,8 @@ def reference_gradients(grad_y, tensors, options):
 )
 def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
     """In segments, and with the logarithm of A, as VMamba has it: launches of both kinds alone."""
-    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 6)
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_edges.LEAST_STEPS', 6)
+    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_edges.LEAST_SEGMENTS', 2)
     forward = Counted(partial(ssm.ssm_forward, kernels=KERNELS))
     backward = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
     run, run_back = replayed(forward), replayed(backward)

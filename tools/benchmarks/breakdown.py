@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from machine import gpu_name
 from models import MODELS, forward, train_step
+from profiled import kernels
 from results import Results
-from torch.profiler import ProfilerActivity, profile
 
 
 def host_milliseconds(step: Callable[[], Any], steps: int = 20) -> float:
@@ -27,22 +27,6 @@ def host_milliseconds(step: Callable[[], Any], steps: int = 20) -> float:
     for _ in range(steps):
         step()
     return (time.perf_counter() - start) / steps * 1e3
-
-
-def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
-    """Name, calls and milliseconds of each kernel of a step, the longest first."""
-    for _ in range(3):
-        step()
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-        step()
-        torch.cuda.synchronize()
-    found = [
-        (event.key, event.count, event.self_device_time_total / 1e3)
-        for event in profiler.key_averages()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    ]
-    return sorted(found, key=lambda kernel: -kernel[2])
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

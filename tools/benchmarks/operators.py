@@ -6,17 +6,23 @@ sequence also on mamba_ssm's scan alone, with everything laid out as it likes. B
 the times stands the floor: the larger of the bytes that must be moved over the copy bandwidth
 measured here, and the exponentials over the rate of the special function units. Prints a table and
 writes it as JSON.
+
+`--launches` prints what each kernel of ours takes of a case, too; `--set
+cuda_backend.scan_backward_single.WARPS=4` tries other launch parameters, as in kernels.py.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from bare_package import provide_package
 from floor import Ceilings
+from kernels import set_constants
 from machine import gpu_name
+from profiled import kernels
 from results import Results
 from torch import Tensor
 from triton.testing import do_bench
@@ -134,17 +140,26 @@ def bare_mamba(inputs: dict[str, Tensor]) -> tuple[Callable[[], Tensor], dict[st
     return lambda: selective_scan_fn(x, delta, A, B, C, own['D'], **others), own
 
 
+def both_passes(run: Callable[[], Tensor]) -> Callable[[], None]:
+    """The forward and the backward pass, for some gradient of the output."""
+    grad = torch.randn_like(run())
+    return lambda: run().backward(grad)
+
+
 def time(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> tuple[float, float]:
     """Milliseconds of the forward pass, and of the forward and the backward pass."""
-    grad = torch.randn_like(run())
-
-    def step() -> None:
-        run().backward(grad)
-
+    step = both_passes(run)
     measure = partial(do_bench, warmup=100, rep=300, return_mode='median')
     with torch.no_grad():
         forward = measure(run)
     return forward, measure(step, grad_to_none=list(inputs.values()))
+
+
+def print_launches(what: str, step: Callable[[], Any]) -> None:
+    """What each kernel of a step takes."""
+    print(f'  {what}:')
+    for name, calls, total in kernels(step):
+        print(f'{1e3 * total:12.1f} us {calls:3d} x  {name[:80]}')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -152,6 +167,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cases', nargs='+', default=list(CASES), choices=list(CASES))
     parser.add_argument('--skip-reference', action='store_true', help='which is slow')
+    parser.add_argument('--launches', action='store_true', help='times of our kernels, too')
+    parser.add_argument('--set', nargs='+', default=[], metavar='MODULE.NAME=NUMBER')
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
 
@@ -159,6 +176,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
+    set_constants(args.set)
     gpu = gpu_name()
     ceilings = Ceilings.of_gpu()
     print(f'{gpu}: {ceilings}')
@@ -182,6 +200,9 @@ def main() -> None:
                 dict(case=name, backend=backend, forward_ms=forward, both_ms=both, floor_ms=floor)
             )
             print(f'{name:34}{backend:>12}{forward:>12.3f}{floor / forward:>10.0%}{both:>12.3f}')
+            if args.launches and backend == 'cuda':
+                print_launches('forward', run)
+                print_launches('forward and backward', both_passes(run))
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 //
 // Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps; SIDE, that of B and
 // C; B_TOKEN and C_TOKEN, whether they are vectors (one a token) or the constant 1; LOG_A, whether A is
-// the logarithm of what is meant, but for the sign; HAS_D; HAS_BIAS;
+// the logarithm of what is meant, but for the sign; HAS_D; HAS_Z; HAS_BIAS;
 // SOFTPLUS, one of the values below; WARPS of a block; BLOCKS that a multiprocessor has to have room
 // for.
 #pragma once
@@ -13,14 +13,21 @@
 constexpr int SOFTPLUS_NONE = 0, SOFTPLUS_APPLY = 1, SOFTPLUS_APPLIED = 2;
 
 // Shapes: x and delta (K, tokens, E); delta_bias and D (E,); A (E, states); B and C (K, tokens,
-// states), whose tokens are `*_token` apart; start (lanes, E, STATES), the states that enter each
-// lane, or null for zero.
+// states), whose tokens are `*_token` apart, like those of z (tokens, E), the gate of a single
+// direction; start (lanes, E, STATES), the states that enter each lane, or null for zero.
 struct Scan {
   const NUMBER *x, *delta;
   const float *delta_bias, *A;
   const SIDE *B, *C;
   const float *D, *start;
-  int B_token, C_token;
+  const NUMBER* z;
+  int B_token, C_token, z_token;
+};
+
+// What the backward pass leaves: gradients of maps, and partial sums of those of the others.
+struct Gradients {
+  NUMBER *x, *delta, *z;
+  float *A, *B, *C, *D, *bias;
 };
 
 // What a thread needs of the parameters, whichever lane it is on.

@@ -31,11 +31,6 @@ DEVICE int state_order(int lane) { return owned_side_sum(lane) / 2 & STATE_BITS;
 // each channel that its threads hold.
 constexpr int PATCH = CHANNELS_HELD * 32, SLOT = WARPS * PATCH;
 
-struct Gradients {
-  NUMBER *x, *delta;
-  float *A, *B, *C, *D, *bias;
-};
-
 // A thread's walk ahead along a lane: where it finds its channels and states of the first token, and
 // how far they are from token to token.
 struct Walk {
@@ -393,6 +388,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     __syncwarp();
     warp.fill_history(history, stages, first, turn, state, pairs);
     await_copies<0>();
+    source.finish();
     __syncwarp();
     if (next.there(lanes)) source.find(map, next, chunk);
     int p = slots - 1, i = first + p * turn;

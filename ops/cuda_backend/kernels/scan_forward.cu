@@ -4,89 +4,50 @@
 // A warp walks along its lanes a stretch of STEPS tokens at a time. While it computes one, the next
 // is on its way into shared memory, also across the ends of lanes: they may be short.
 //
-// Given to the compiler, beside what scan.cuh needs: SUMS, whether the outputs of all directions are
-// summed; OUTPUT, the type of outputs; STEPS; UNROLL, how many are unrolled; POLYNOMIAL, of how many
-// exponentials one is by ordinary arithmetic, or 0; MAP_BYTES, SIDE_BYTES and SUM_BYTES, which are copied
-// at once of maps, of B and C, and of earlier sums.
-#include "scan.cuh"
-#include "stage.cuh"
+// Given to the compiler, beside what scan_ahead.cuh needs: OUTPUT, the type of outputs; UNROLL, how
+// many steps are unrolled; POLYNOMIAL, of how many exponentials one is by ordinary arithmetic, or 0;
+// SUM_BYTES, which are copied at once of earlier sums.
+#include "scan_ahead.cuh"
 
 // What a warp reads of a stretch; of what it never reads, a single token.
 struct Stage {
   Staged<NUMBER, STEPS, WARP_CHANNELS> x, delta;
+  Staged<NUMBER, HAS_Z ? STEPS : 1, WARP_CHANNELS> z;
   Staged<SIDE, B_TOKEN ? STEPS : 1, STATES> B;
   Staged<SIDE, C_TOKEN ? STEPS : 1, STATES> C;
   Staged<OUTPUT, SUMS ? STEPS : 1, WARP_CHANNELS> before;
 };
 
-// The lanes of a launch. If SUMS, `lanes` counts those of one direction, and `numbers` has each
-// direction's position among all, four bits each.
-struct Work {
-  Map map;
-  int lanes;
-  unsigned numbers;
+// A warp's copying of stretches.
+struct Copy {
+  SideCopy<B_TOKEN> B;
+  SideCopy<C_TOKEN> C;
 
-  DEVICE Work(const Map& map, unsigned numbers) : map(map), lanes(map.lanes(0)), numbers(numbers) {
-    if (SUMS) return;
-    for (int k = 1; k < map.directions; ++k) lanes += map.lanes(k);
-  }
-};
-
-// A warp's position on its way along the lanes. If SUMS, it walks along each in one direction after
-// the other.
-struct Cursor {
-  int unit, turn, start;
-  Lane lane;
-
-  DEVICE Cursor(const Work& work) : unit(blockIdx.x), turn(0), start(0) { find_lane(work); }
-
-  DEVICE bool there(const Work& work) const { return unit < work.lanes; }
-  DEVICE int steps() const { return min(STEPS, lane.length - start); }
-  // The lane's number among those of all directions.
-  DEVICE int number(const Work& work) const { return SUMS ? lane.k * work.lanes + unit : unit; }
-
-  DEVICE void find_lane(const Work& work) {
-    if (!there(work)) return;
-    lane = ::find_lane(work.map, SUMS ? turn * work.lanes + unit : unit);
-    if (SUMS) lane.k = work.numbers >> 4 * turn & 15;
-  }
-
-  // On to the next stretch.
-  DEVICE void advance(const Work& work) {
-    start += STEPS;
-    if (start < lane.length) return;
-    start = 0;
-    if (!SUMS || ++turn == work.map.directions) {
-      turn = 0;
-      unit += gridDim.x;
+  // Begin with the stretch at a position; if `adds`, also with what earlier launches have left of it.
+  DEVICE void begin(Stage& stage, const Scan& scan, const OUTPUT* y, const Map& map,
+                    const Cursor& at, int channel, int states, bool adds) {
+    int step = at.lane.step, map_step = step * map.channels, channels = map.channels - channel;
+    long long own = at.own(), token = at.lane.k * map.tokens() + own;
+    long long first = token * map.channels + channel;
+    copy_tokens<MAP_BYTES>(stage.x, scan.x + first, map_step, at.steps(), channels);
+    copy_tokens<MAP_BYTES>(stage.delta, scan.delta + first, map_step, at.steps(), channels);
+    if (HAS_Z) {
+      const NUMBER* z = scan.z + token * scan.z_token + channel;
+      copy_tokens<MAP_BYTES>(stage.z, z, step * scan.z_token, at.steps(), channels);
     }
-    find_lane(work);
+    B.begin(stage.B, scan.B + token * scan.B_token, scan.B_token, at, states);
+    C.begin(stage.C, scan.C + token * scan.C_token, scan.C_token, at, states);
+    if (SUMS && adds) {
+      const OUTPUT* sums = y + own * map.channels + channel;
+      copy_tokens<SUM_BYTES>(stage.before, sums, map_step, at.steps(), channels);
+    }
+  }
+
+  DEVICE void finish(Stage& stage) const {
+    B.finish(stage.B);
+    C.finish(stage.C);
   }
 };
-
-// Begin to copy the stretch at a position; if `adds`, also what earlier launches have left of it.
-DEVICE void copy_stretch(Stage& stage, const Scan& scan, const OUTPUT* y, const Map& map,
-                         const Cursor& at, int channel, int states, bool adds) {
-  const Lane& lane = at.lane;
-  long long own = lane.entry + (long long)at.start * lane.step;
-  long long token = lane.k * map.tokens() + own;
-  int steps = at.steps(), map_step = lane.step * map.channels, channels = map.channels - channel;
-  long long first = token * map.channels + channel;
-  copy_tokens<MAP_BYTES>(stage.x, scan.x + first, map_step, steps, channels);
-  copy_tokens<MAP_BYTES>(stage.delta, scan.delta + first, map_step, steps, channels);
-  if (B_TOKEN) {
-    const SIDE* B = scan.B + token * scan.B_token;
-    copy_tokens<SIDE_BYTES>(stage.B, B, lane.step * scan.B_token, steps, states);
-  }
-  if (C_TOKEN) {
-    const SIDE* C = scan.C + token * scan.C_token;
-    copy_tokens<SIDE_BYTES>(stage.C, C, lane.step * scan.C_token, steps, states);
-  }
-  if (SUMS && adds) {
-    const OUTPUT* sums = y + own * map.channels + channel;
-    copy_tokens<SUM_BYTES>(stage.before, sums, map_step, steps, channels);
-  }
-}
 
 // The sums over states of what the thread's channels are read out as.
 DEVICE void read_out(Channels& out, const Tile& state, const States& C) {
@@ -114,6 +75,12 @@ DEVICE void walk_step(Channels& out, Tile& state, const Stage& stage, const Plac
 #pragma unroll
   for (int i = 0; i < CHANNELS_OWNED; ++i) {
     if (HAS_D) out[i] += given.skip[i] * now.x[i];
+  }
+  if (HAS_Z) {
+    float z[CHANNELS_OWNED];
+    read_numbers(z, &stage.z.at[HAS_Z ? j : 0][place.in_warp() + place.owned()]);
+#pragma unroll
+    for (int i = 0; i < CHANNELS_OWNED; ++i) out[i] *= z[i] * sigmoid(z[i]);
   }
 }
 
@@ -182,16 +149,18 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   float* sums = reinterpret_cast<float*>(stages + 2 * WARPS) + number * length * WARP_CHANNELS +
                 place.in_warp() + place.owned();
   Tile state;
+  Copy copy;
 
   Cursor next(work);
-  if (next.there(work)) copy_stretch(stage[0], scan, y, map, next, channel, states, adds);
+  if (next.there(work)) copy.begin(stage[0], scan, y, map, next, channel, states, adds);
   commit_copies();
+  if (next.there(work)) copy.finish(stage[0]);
   for (int turn = 0; next.there(work); turn ^= 1) {
     Cursor now = next;
     next.advance(work);
     if (next.there(work)) {
       bool first = next.turn == 0;
-      copy_stretch(stage[turn ^ 1], scan, y, map, next, channel, states, adds && first);
+      copy.begin(stage[turn ^ 1], scan, y, map, next, channel, states, adds && first);
     }
     commit_copies();
     await_copies<1>();
@@ -208,6 +177,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
       walk_step(out, state, stage[turn], place, given, j);
       outlet.leave(out, stage[turn], place, j);
     }
+    if (next.there(work)) copy.finish(stage[turn ^ 1]);
     __syncwarp();  // the stage is free for the next stretch but one
   }
 }

@@ -76,6 +76,11 @@ struct Share {
   // The next pair of a chunk of a lane, and how many steps are left from the thread's on.
   const char* from[COUNT];
   int step[COUNT], left[COUNT] = {};
+  // What the hardware does not copy is under way in registers until the next pair is copied, and goes
+  // to `target` then: waited for at once, it would hold up the walk.
+  static constexpr bool NARROW = BYTES < 4;
+  bfloat16 under_way[COUNT];  // whatever the numbers are: two bytes, and zeros are zero
+  bfloat16* target[COUNT] = {};
 
   DEVICE static int chunk(int i) { return threadIdx.x % 32u + 32 * i; }
   DEVICE static bool has_chunk(int i) { return CHUNKS % 32 == 0 || chunk(i) < CHUNKS; }
@@ -111,11 +116,25 @@ struct Share {
   DEVICE void copy(char* to) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      // Whatever the numbers are, two bytes are a bfloat16, and zeros are zero.
-      copy_chunk<BYTES>(reinterpret_cast<bfloat16*>(to + chunk(i) * BYTES),
-                        reinterpret_cast<const bfloat16*>(from[i]), has_chunk(i), left[i] > 0);
+      bfloat16* here = reinterpret_cast<bfloat16*>(to + chunk(i) * BYTES);
+      const bfloat16* there = reinterpret_cast<const bfloat16*>(from[i]);
+      if constexpr (NARROW) {
+        under_way[i] = left[i] > 0 ? *there : from_float<bfloat16>(0.f);
+        target[i] = has_chunk(i) ? here : nullptr;
+      } else {
+        copy_async<BYTES>(here, there, has_chunk(i), left[i] > 0);
+      }
       from[i] += 2ll * step[i];
       left[i] -= 2;
+    }
+  }
+
+  // Have the pair before arrive too, as far as it is in registers.
+  DEVICE void finish() const {
+    if constexpr (!NARROW) return;
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      if (target[i] != nullptr) *target[i] = under_way[i];
     }
   }
 };
@@ -162,8 +181,15 @@ struct Source {
 
   // Begin to copy the next pair of steps, as a group of its own; zeros behind the chunk's end.
   DEVICE void copy(Stage& stage) {
+    finish();
     maps.copy(reinterpret_cast<char*>(&stage.x));
     if (SIDES > 0 && !TOGETHER) sides.copy(reinterpret_cast<char*>(&stage.sides));
     commit_copies();
+  }
+
+  // Have the last pair arrive too, as far as it is not a group.
+  DEVICE void finish() const {
+    maps.finish();
+    if (SIDES > 0 && !TOGETHER) sides.finish();
   }
 };

@@ -27,6 +27,19 @@ DEVICE void copy_tokens(Staged<T, TOKENS, COLUMNS>& to, const T* from, int dista
                         int columns) {
   constexpr int COUNT = BYTES / sizeof(T), CHUNKS = COLUMNS / COUNT;
   int lane = threadIdx.x % 32;
+  if constexpr (CHUNKS <= 32 && 32 % CHUNKS == 0) {  // the same columns of every so many tokens
+    constexpr int AT_ONCE = 32 / CHUNKS;
+    int token = lane / CHUNKS, column = lane % CHUNKS * COUNT;
+    bool there = column < columns;
+    from += token * distance + column;
+    T* target = &to.at[0][0] + token * COLUMNS + column;
+#pragma unroll
+    for (int first = 0; first < TOKENS; first += AT_ONCE) {
+      copy_chunk<BYTES>(target + first * COLUMNS, from, first + token < tokens, there);
+      move_on(from, AT_ONCE * distance);
+    }
+    return;
+  }
 #pragma unroll
   for (int first = 0; first < TOKENS * CHUNKS; first += 32) {
     int token = (first + lane) / CHUNKS, column = (first + lane) % CHUNKS * COUNT;
@@ -34,3 +47,35 @@ DEVICE void copy_tokens(Staged<T, TOKENS, COLUMNS>& to, const T* from, int dista
                       token < tokens, column < columns);
   }
 }
+
+// The same for a few narrow columns: chunks that the hardware does not copy are under way in registers,
+// from begin() to finish(), which the warp has to meet behind. Waited for at once, they would hold up
+// everything that is copied after them.
+template <int BYTES, typename T, int TOKENS, int COLUMNS>
+struct NarrowCopy {
+  static constexpr int COUNT = (TOKENS * COLUMNS + 31) / 32;
+  T under_way[COUNT];
+
+  DEVICE void begin(Staged<T, TOKENS, COLUMNS>& to, const T* from, int distance, int tokens,
+                    int columns) {
+    if constexpr (BYTES >= 4) {
+      copy_tokens<BYTES>(to, from, distance, tokens, columns);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      int which = 32 * i + threadIdx.x % 32, token = which / COLUMNS, column = which % COLUMNS;
+      bool there = token < tokens && column < columns;
+      under_way[i] = there ? from[token * distance + column] : from_float<T>(0.f);
+    }
+  }
+
+  DEVICE void finish(Staged<T, TOKENS, COLUMNS>& to) const {
+    if constexpr (BYTES >= 4) return;
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      int which = 32 * i + threadIdx.x % 32;
+      if (which < TOKENS * COLUMNS) (&to.at[0][0])[which] = under_way[i];
+    }
+  }
+};
