@@ -16,6 +16,7 @@ __all__ = ['HAS_COMPILER', 'emulate']
 
 HERE = Path(__file__).parent
 HAS_COMPILER = shutil.which('g++') is not None
+COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC']
 
 
 def emulate(call: Launch, device: torch.device) -> None:
@@ -31,8 +32,18 @@ def _compile(source: str, definitions: tuple) -> ctypes._CFuncPtr:
     name = Path(source).stem
     library = Path(mkdtemp()) / f'{name}.so'
     spelled = [f'-D{k}={str(v).lower() if isinstance(v, bool) else v}' for k, v in definitions]
-    command = ['g++', '-std=c++17', '-O1', '-shared', '-fPIC', '-DMMV2M_HOST', *spelled]
+    command = [*COMPILER, '-shared', '-include', _standard_headers(), '-DMMV2M_HOST', *spelled]
     command += [f'-DSOURCE="{source}"', f'-DKERNEL={name}', f'-I{KERNELS}', f'-I{HERE}']
     command += [str(HERE / 'run.cpp'), '-o', str(library)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library)).run
+
+
+@cache
+def _standard_headers() -> str:
+    """A header beside its compiled form, which the compiler takes instead."""
+    header = Path(mkdtemp()) / 'standard.h'
+    shutil.copy(HERE / header.name, header)
+    command = [*COMPILER, '-x', 'c++-header', str(header), '-o', f'{header}.gch']
+    subprocess.run(command, check=True)
+    return str(header)

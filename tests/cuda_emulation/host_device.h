@@ -5,18 +5,7 @@
 // thread that misses a barrier stops the program.
 #pragma once
 
-#include <ucontext.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <limits>
-#include <memory>
-#include <utility>
-#include <vector>
+#include "standard.h"
 
 #define DEVICE inline
 #define __global__

@@ -191,11 +191,11 @@ def test_autocast(name):
 def test_kernels_agree_with_the_reference(name):
     pytest.importorskip('triton')
     device = 'cuda' if torch.cuda.is_available() else 'cpu'  # else Triton's interpreter
-    torch.manual_seed(0)  # at one input in a dozen, rounding alone comes to more than allowed
     x, results = torch.rand(1, 3, 16, 24).to(device), []
     for backend in ('reference', 'triton'):
         model = make(name, out_indices=0, out_type='featmap', scan_backend=backend).to(device)
-        (y,) = model(x)
+        # In training, gradients of biases in front of batch norms are nothing but rounding.
+        (y,) = model.eval()(x)
         loss_of([y]).backward()
         results.append((y, *(p.grad for p in model.parameters())))
     for truth, value in zip(*results, strict=True):
