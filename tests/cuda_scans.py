@@ -1,29 +1,19 @@
 """Scans for the CUDA C++ kernels, with the reference's results; emulated where there is no GPU."""
 
-import pytest
 import torch
-from cuda_emulation import HAS_COMPILER, emulate
+from cuda_emulation import DEVICE
 from scan_inputs import make_inputs
 
-from mmv2m.ops.cuda_backend.launch import launch
 from mmv2m.ops.reference import directional_scan_reference
 from mmv2m.ops.triton_backend.scan import ScanInputs
 
 __all__ = [
-    'DEVICE',
-    'LAUNCH',
     'TOLERANCE',
     'cut_into_segments',
     'make_problem',
-    'needs_a_device',
 ]
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if ON_GPU else 'cpu'
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-
-needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
-LAUNCH = launch if ON_GPU else emulate
 
 
 def make_problem(shape, states, directions, sums, dtype, gated=False, **kinds):

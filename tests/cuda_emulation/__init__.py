@@ -7,15 +7,21 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 import torch
 
 from mmv2m.ops.cuda_backend.compile import KERNELS
-from mmv2m.ops.cuda_backend.launch import Launch
+from mmv2m.ops.cuda_backend.launch import Launch, launch
 
-__all__ = ['HAS_COMPILER', 'emulate']
+__all__ = ['DEVICE', 'HAS_COMPILER', 'LAUNCH', 'ON_GPU', 'emulate', 'needs_a_device']
 
 HERE = Path(__file__).parent
 HAS_COMPILER = shutil.which('g++') is not None
+ON_GPU = torch.cuda.is_available()
+DEVICE = 'cuda' if ON_GPU else 'cpu'
+
+needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
+
 COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC']
 
 
@@ -25,6 +31,10 @@ def emulate(call: Launch, device: torch.device) -> None:
     run = _compile(call.source, call.definitions)
     pointers = (ctypes.c_void_p * len(call.arguments))(*map(ctypes.addressof, call.arguments))
     run(*call.grid, call.threads, call.shared_bytes, pointers)
+
+
+LAUNCH = launch if ON_GPU else emulate
+"""What runs a kernel's call here."""
 
 
 @cache

@@ -3,25 +3,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import HAS_COMPILER, emulate
+from cuda_emulation import DEVICE, LAUNCH, ON_GPU, needs_a_device
 from torch.testing import assert_close
 
 from mmv2m.ops.cuda_backend.compile import compile_kernel
-from mmv2m.ops.cuda_backend.launch import launch
 from mmv2m.ops.reference import directional_conv_reference
 
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend import conv_projection, projection  # noqa: E402
 from mmv2m.ops.cuda_backend.conv import convs_forward  # noqa: E402
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if ON_GPU else 'cpu'
-LAUNCH = launch if ON_GPU else emulate
 CORNERS = ['right', 'left', 'down', 'up']
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 """How far rounding may move a number, relative to it."""
-
-needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
 
 
 @pytest.fixture(autouse=True)

@@ -7,18 +7,16 @@ import naive
 import pytest
 import torch
 import torch.nn.functional as F
+from cuda_emulation import DEVICE, LAUNCH, needs_a_device
 
 from mmv2m.ops.cuda_backend.compile import compile_kernel
 from mmv2m.ops.reference import directional_conv_reference, directional_scan_reference
 
 pytest.importorskip('triton')
 from cuda_scans import (  # noqa: E402
-    DEVICE,
-    LAUNCH,
     TOLERANCE,
     cut_into_segments,
     make_problem,
-    needs_a_device,
 )
 
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402

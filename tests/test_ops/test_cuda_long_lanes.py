@@ -3,14 +3,13 @@
 import naive
 import pytest
 import torch
+from cuda_emulation import LAUNCH, needs_a_device
 
 pytest.importorskip('triton')
 from cuda_scans import (  # noqa: E402
-    LAUNCH,
     TOLERANCE,
     cut_into_segments,
     make_problem,
-    needs_a_device,
 )
 
 from mmv2m.ops.cuda_backend.scan_backward import scans_backward  # noqa: E402

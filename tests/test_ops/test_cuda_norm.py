@@ -5,22 +5,18 @@ from functools import partial
 import naive
 import pytest
 import torch
-from cuda_emulation import HAS_COMPILER, emulate
+from cuda_emulation import DEVICE, LAUNCH, needs_a_device
 
 from mmv2m.ops import add_norm, channel_norm
 
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend import norm  # noqa: E402
-from mmv2m.ops.cuda_backend.launch import launch  # noqa: E402
 from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
 from mmv2m.ops.triton_backend.norm import add_norm_backward, norm_backward  # noqa: E402
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if ON_GPU else 'cpu'
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-LAUNCH = launch if ON_GPU else emulate
 
-pytestmark = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
+pytestmark = needs_a_device
 
 KERNELS = dict(
     gradients=partial(norm.norm_gradients, launch=LAUNCH),

@@ -3,21 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import HAS_COMPILER, emulate
+from cuda_emulation import DEVICE, LAUNCH, ON_GPU, needs_a_device
 from torch.testing import assert_close
 
 from mmv2m.ops.cuda_backend.compile import compile_kernel
-from mmv2m.ops.cuda_backend.launch import launch
 
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend import projection  # noqa: E402
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if ON_GPU else 'cpu'
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 """How far rounding may move a number, relative to it."""
-
-needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +41,7 @@ def project(inputs, states):
 
     def run(call, device):
         calls.append(call)
-        (launch if ON_GPU else emulate)(call, device)
+        LAUNCH(call, device)
 
     result = projection.project(*inputs, states, launch=run)
     assert len(calls) == 1

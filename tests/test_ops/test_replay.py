@@ -7,7 +7,7 @@ from functools import partial
 import naive
 import pytest
 import torch
-from cuda_emulation import HAS_COMPILER, emulate
+from cuda_emulation import DEVICE, ON_GPU, emulate, needs_a_device
 from scan_inputs import make_inputs, make_ssm_inputs
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -30,10 +30,7 @@ from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
 from mmv2m.ops.triton_backend import ssm  # noqa: E402
 from mmv2m.ops.triton_backend.launch import tell  # noqa: E402
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if ON_GPU else 'cpu'
-
-pytestmark = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
+pytestmark = needs_a_device
 
 
 class Emulated(Prepared):
