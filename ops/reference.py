@@ -23,7 +23,8 @@ __all__ = [
 
 def state_dtype(x: Tensor) -> torch.dtype:
     """The dtype of states and sums: float32, or float64 where ``x`` is float64."""
-    return torch.promote_types(x.dtype, torch.float32)
+    # Not torch.promote_types, which is an operation to whoever records an operator's.
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def token_at(projection: Tensor | None, axis: int, t: int) -> Tensor | None:

@@ -26,8 +26,10 @@ def find_tile(tile, rows, columns, column, valid, BLOCK_R: tl.constexpr):
 def load_bias(bias, column, valid):
     """(1, columns) in float32; zero without a bias."""
     if bias is None:
-        return tl.zeros_like(column).to(tl.float32)[None, :]
-    return tl.load(bias + column, valid, 0).to(tl.float32)[None, :]
+        value = tl.zeros_like(column).to(tl.float32)
+    else:
+        value = tl.load(bias + column, valid, 0).to(tl.float32)
+    return value[None, :]
 
 
 @triton.jit
