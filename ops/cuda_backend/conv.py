@@ -8,6 +8,13 @@ from torch import Tensor
 
 from ..directions import get_direction
 from ..triton_backend import conv as triton_conv
+from ..triton_backend.conv_gradients import (
+    ConvGradients,
+    Into,
+    add_in_place,
+    kernels_add,
+    make_gradients,
+)
 from ..triton_backend.layout import even_parts
 from ..triton_backend.projection_backward import Through
 from .arguments import make_map
@@ -41,7 +48,7 @@ HELD = (4, 2, 1)
 """Channels that a thread may hold in the forward kernel."""
 
 
-class ConvGradients(ctypes.Structure):
+class Gradients(ctypes.Structure):
     """``ConvGradients`` of the backward kernel."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')]
@@ -89,26 +96,30 @@ def convs_backward(
     bias: Tensor | None,
     directions: Sequence[str],
     through: Through | None = None,
+    into: Into | None = None,
     launch: Launcher = launch,
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+) -> ConvGradients:
     """See :func:`mmv2m.ops.triton_backend.conv.convs_backward`; huge images are its own.
 
     ``through`` is what ``grad_y`` gets through a projection of the outputs, to be added to it, if
     :func:`.through.adds_through`; or None.
     """
     if not serves(x):
-        return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions)
+        return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions, into)
+    if into is not None and not kernels_add(into, x, gate):
+        inputs = (grad_y, x, gate, weight, bias, directions)
+        return add_in_place(into, convs_backward(*inputs, through, launch=launch))
     turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
     warps = WARPS_AT_ONCE[gate is not None, max((turn.senses for turn in turns), default=1)]
     call = ConvWalks(x, gate, weight, bias, holds=warps)
     blocks = warps[call.held] // call.warps
     most = max(1, multiprocessors(x.device) * blocks // call.groups)
     rows = [min(sum(call.lanes(walk.axis) for walk in turn.walks), most) for turn in turns]
-    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    grad_gate = None if gate is None else torch.empty(gate.shape, dtype=x.dtype, device=x.device)
+    grad_x, grad_gate = make_gradients(x, gate, into)
     grad_weight = weight.new_empty((sum(rows), *weight.shape))
     grad_bias = weight.new_empty((sum(rows), weight.shape[0]))
     grad_y = grad_y.contiguous()
+    maps = (grad_y, grad_x) if grad_gate is None else (grad_y, grad_x, grad_gate)
     added = Added(through)
     for i, turn in enumerate(turns):
         first, last = sum(rows[:i]), sum(rows[: i + 1])
@@ -117,7 +128,8 @@ def convs_backward(
         steps = even_parts(max(lengths), STEPS_BACKWARD)
         how = dict(
             SENSES=turn.senses,
-            ADDS=i > 0,
+            ADDS=i > 0 or into is not None,
+            LAST_FIRST=i > 0,
             WHOLE_LANES=all(length % steps == 0 for length in lengths),
             BLOCKS=blocks,
             COLUMNS=added.columns,
@@ -125,7 +137,7 @@ def convs_backward(
         launch(
             Launch(
                 'conv_backward.cu',
-                call.compiled_for(steps, grad_y, grad_x, **how),
+                call.compiled_for(steps, *maps, **how),
                 (rows[i], call.groups),
                 32 * call.warps,
                 added.shared_bytes(call),
@@ -133,7 +145,7 @@ def convs_backward(
                     call.arguments(),
                     ctypes.c_void_p(address(grad_y)),
                     added.arguments,
-                    ConvGradients(*map(address, (grad_x, grad_gate, *parts))),
+                    Gradients(*map(address, (grad_x, grad_gate, *parts))),
                     make_map(call.grid, turn.walks),
                     turn.positions,
                 ),

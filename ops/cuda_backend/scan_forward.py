@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..triton_backend import scan as triton_scan
 from ..triton_backend.layout import even_parts
-from ..triton_backend.scan import ScanInputs
+from ..triton_backend.scan import ScanInputs, make_output
 from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
 from .compile import Definitions
 from .launch import Launch, Launcher, address, launch, multiprocessors
@@ -50,24 +50,24 @@ def scans_forward(
     inputs: ScanInputs,
     sums: bool = False,
     dtype: torch.dtype | None = None,
+    into: Tensor | None = None,
     launch: Launcher = launch,
 ) -> Tensor:
     """See :func:`mmv2m.ops.triton_backend.scan.scans_forward`, which serves what this does not."""
     if not serves(inputs):
-        return triton_scan.scans_forward(inputs, sums, dtype)
-    shape = tuple(inputs.grid) if sums else (len(inputs.directions), *inputs.grid)
-    y = torch.empty(shape, dtype=dtype or inputs.x.dtype, device=inputs.x.device)
+        return triton_scan.scans_forward(inputs, sums, dtype, into)
+    y = make_output(inputs, sums, dtype, into)
     if y.numel():
-        for call in _ForwardScan(inputs, sums, y).calls():
+        for call in _ForwardScan(inputs, sums, y, adds=into is not None).calls():
             launch(call, y.device)
     return y
 
 
 class _ForwardScan:
-    """The calls of the kernel that fill ``y``."""
+    """The calls of the kernel that fill ``y``; or add to it, where outputs are summed."""
 
-    def __init__(self, inputs: ScanInputs, sums: bool, y: Tensor) -> None:
-        inputs = contiguous_maps(inputs)
+    def __init__(self, inputs: ScanInputs, sums: bool, y: Tensor, adds: bool) -> None:
+        inputs, self.adds = contiguous_maps(inputs), adds
         self.inputs, self.sums, self.y, self.grid = inputs, sums, y, inputs.grid
         self.x, self.delta = inputs.x, inputs.delta
         self.walks = directions_of(inputs)
@@ -99,7 +99,7 @@ class _ForwardScan:
         if not self.sums:
             yield self._call(range(len(self.walks)), adds=False)
             return
-        adds = False
+        adds = self.adds
         for axis in (2, 1):
             members = [k for k, walk in enumerate(self.walks) if walk.axis == axis]
             together = bool(members) and self._steps(members) <= SUMMED_STEPS

@@ -6,6 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
+from .conv_gradients import ConvGradients, Into, add_in_place, kernels_add, make_gradients
 from .kernels.conv_backward import conv_backward_kernel
 from .kernels.conv_forward import conv_forward_kernel
 from .launch import launch
@@ -74,7 +75,8 @@ def convs_backward(
     weight: Tensor,
     bias: Tensor | None,
     directions: Sequence[str],
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    into: Into | None = None,
+) -> ConvGradients:
     """Gradients of :func:`convs_forward`.
 
     Args:
@@ -84,18 +86,22 @@ def convs_backward(
         weight: As there.
         bias: As there.
         directions: As there.
+        into: What the gradients of ``x`` and ``gate`` are added to in place, and returned: each
+            like the gradient, contiguous, or None if that is made anew. Or None for both.
 
     Returns:
         Gradients of ``x``, ``gate``, ``weight`` and ``bias``, summed over the directions that share
         them. The last two are partial sums, still to be summed over their first axis.
+
+    Raises:
+        ValueError: If what is added to is not like the gradient, or there is no gradient.
     """
+    if into is not None and not kernels_add(into, x, gate):
+        return add_in_place(into, convs_backward(grad_y, x, gate, weight, bias, directions))
     grid, shared, taps = Grid.of(x), x.dim() == 4, weight.shape[1]
     groups = group_directions(directions) if grad_y.numel() else []
     programs = [triton.cdiv(group.lanes(grid), LANES_PER_PROGRAM) for group in groups]
-    grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    grad_gate = (
-        None if gate is None else torch.empty_like(gate, memory_format=torch.contiguous_format)
-    )
+    grad_x, grad_gate = make_gradients(x, gate, into)
     grad_weight = weight.new_empty((sum(programs), grid.channels, taps))
     grad_bias = weight.new_empty((sum(programs), grid.channels))
     x, x_token = token_layout(x)
@@ -110,7 +116,8 @@ def convs_backward(
             *(grad_weight[rows], grad_bias[rows]),
             *(group.lanes(grid), LANES_PER_PROGRAM, group.length(grid), grid.width),
             *(grid.tokens, grid.channels, x_token, gate_token),
-            *(group.packed, group.reverse, int(group.along_h), int(turn > 0)),
+            *(group.packed, group.reverse, int(group.along_h)),
+            int(turn > 0 or into is not None),
             DIRECTIONS=group.directions,
             SHARED_X=shared,
             HAS_GATE=gate is not None,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .conv import convs_backward, convs_forward
 from .conv_projection import convs_project
+from .expansion import expand
 from .projection import Projected, project
 from .scan import scans_forward
 from .scan_backward import scans_backward
@@ -26,6 +27,7 @@ class KernelSet(NamedTuple):
     convs_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor | None]]
     adds_through: Callable[[Tensor, Tensor], bool]
     project: Callable[..., Projected]
+    expand: Callable[..., Tensor]
     convs_project: Callable[..., tuple[Tensor, Projected]]
     scans_forward: Callable[..., Tensor]
     scans_backward: Callable[..., dict[str, Any]]
@@ -37,6 +39,7 @@ TRITON = KernelSet(
     convs_backward,
     lambda x, x_proj: False,
     project,
+    expand,
     convs_project,
     scans_forward,
     scans_backward,

@@ -13,6 +13,7 @@ from ..directions import get_direction
 __all__ = [
     'DirectionGroup',
     'Grid',
+    'check_into',
     'dot_dtype',
     'even_parts',
     'group_directions',
@@ -91,6 +92,21 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
         regular = regular and (size == 1 or stride == distance * tokens)
         tokens *= size
     return (x, distance) if regular else (x.contiguous(), x.shape[-1])
+
+
+def check_into(into: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Check a tensor, if there is one, that a result is to be added to in place.
+
+    Raises:
+        ValueError: If it is not contiguous, or not of the result's shape and dtype.
+    """
+    if into is None:
+        return
+    if tuple(into.shape) != tuple(shape) or into.dtype != dtype or not into.is_contiguous():
+        raise ValueError(
+            f'what is added to must be {dtype}, contiguous, of shape {tuple(shape)}, but is '
+            f'{into.dtype}, with strides {into.stride()}, of shape {tuple(into.shape)}'
+        )
 
 
 def even_parts(length: int, most: int) -> int:

@@ -6,6 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
+from .expansion import expand
 from .kernels.projection import projection_kernel
 from .launch import launch
 from .layout import dot_dtype
@@ -13,10 +14,10 @@ from .layout import dot_dtype
 __all__ = ['Projected', 'Sizes', 'project']
 
 BLOCK_TOKENS = 64
+"""Of a program, which reads the whole weight: fewer would read more of it than of the map."""
 
-FEW_PROGRAMS = 264
-"""So many, two for each of some 130 multiprocessors, leave these with too few warps to hide waiting
-if a program has but four."""
+WARPS = 8
+"""Of a program: where the map is wide, programs are few, and these hide its waiting."""
 
 
 class Projected(NamedTuple):
@@ -64,8 +65,13 @@ class Sizes(NamedTuple):
 
     def allocate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory for low_rank and delta as in :class:`Projected`, and both sides' in one tensor."""
+        low_rank, sides = self.allocate_unexpanded(x)
+        return low_rank, torch.empty_like(x), sides
+
+    def allocate_unexpanded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without delta."""
         sides = x.new_empty((*x.shape[:-1], self.sides, self.padded), dtype=torch.float32)
-        return x.new_empty((*x.shape[:-1], self.rank)), torch.empty_like(x), sides
+        return x.new_empty((*x.shape[:-1], self.rank)), sides
 
     def projected(self, low_rank: Tensor, delta: Tensor, sides: Tensor) -> Projected:
         """What is in that memory, without padding."""
@@ -86,13 +92,12 @@ def project(
         states: N.
     """
     sizes = Sizes.of(x, weight, dt_weight, states)
-    results = sizes.allocate(x)
+    low_rank, sides = sizes.allocate_unexpanded(x)
     if sizes.tokens:
-        programs = triton.cdiv(sizes.tokens, BLOCK_TOKENS)
         launch(
             projection_kernel,
-            (programs,),
-            *(x, weight.contiguous(), dt_weight.contiguous(), dt_bias, *results),
+            (triton.cdiv(sizes.tokens, BLOCK_TOKENS),),
+            *(x, weight.contiguous(), low_rank, sides),
             sizes.tokens,
             sizes.channels,
             rank=sizes.rank,
@@ -105,6 +110,6 @@ def project(
             BLOCK_E=64 if sizes.channels > 32 else 32,
             DOT_DTYPE=dot_dtype(x.dtype),
             PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
-            num_warps=8 if programs <= FEW_PROGRAMS else 4,
+            num_warps=WARPS,
         )
-    return sizes.projected(*results)
+    return sizes.projected(low_rank, expand(low_rank, dt_weight, dt_bias), sides)

@@ -11,10 +11,10 @@ from torch import Tensor
 from .gate import gate_forward
 from .kernels.scan_forward import scan_forward_kernel
 from .launch import launch
-from .layout import Grid, even_parts, group_directions, token_layout
+from .layout import Grid, check_into, even_parts, group_directions, token_layout
 from .segments import plan_segments, segment_states
 
-__all__ = ['ScanInputs', 'scans_forward']
+__all__ = ['ScanInputs', 'make_output', 'scans_forward']
 
 CHANNELS = 64
 """Channels of a program, a warp: two a thread, which share what it loads of a token."""
@@ -106,7 +106,10 @@ def _projection(value: Tensor | None) -> tuple[Tensor | None, int, str]:
 
 
 def scans_forward(
-    inputs: ScanInputs, sums: bool = False, dtype: torch.dtype | None = None
+    inputs: ScanInputs,
+    sums: bool = False,
+    dtype: torch.dtype | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
     """Scan in several directions.
 
@@ -114,17 +117,23 @@ def scans_forward(
         inputs: See :class:`ScanInputs`.
         sums: Return the sum over directions instead of each output.
         dtype: Of the result; by default that of ``x``.
+        into: What the sum is added to in place, and returned: like the result, contiguous; or None.
 
     Returns:
         (K, B, H, W, E), or (B, H, W, E) if ``sums``.
+
+    Raises:
+        ValueError: If ``into`` is not like the sum, or there is none.
     """
     if inputs.z is not None:
         # What the gate brings back into half precision's range may be outside before.
         ungated = scans_forward(inputs.ungated(), dtype=torch.float32)
-        return gate_forward(ungated[0], inputs.z)[None]
+        gated = gate_forward(ungated[0], inputs.z)
+        if into is not None:
+            return make_output(inputs, sums, dtype, into).add_(gated)
+        return gated if sums else gated[None]
     grid, directions = inputs.grid, inputs.directions
-    shape = tuple(grid) if sums else (len(directions), *grid)
-    y = torch.empty(shape, dtype=dtype or inputs.x.dtype, device=inputs.x.device)
+    y = make_output(inputs, sums, dtype, into)
     if not y.numel():
         return y
     segments = plan_segments(inputs)
@@ -147,7 +156,7 @@ def scans_forward(
             group.packed,
             group.reverse,
             int(group.along_h),
-            int(turn > 0),
+            int(turn > 0 or into is not None),
             number,
             steps,
             DIRECTIONS=group.directions,
@@ -158,3 +167,17 @@ def scans_forward(
             num_warps=1,
         )
     return y
+
+
+def make_output(
+    inputs: ScanInputs, sums: bool, dtype: torch.dtype | None, into: Tensor | None
+) -> Tensor:
+    """What :func:`scans_forward` returns, not filled in yet; raises what that says."""
+    shape = tuple(inputs.grid) if sums else (len(inputs.directions), *inputs.grid)
+    dtype = dtype or inputs.x.dtype
+    if into is None:
+        return torch.empty(shape, dtype=dtype, device=inputs.x.device)
+    if not sums:
+        raise ValueError('only sums over directions are added to what is there')
+    check_into(into, shape, dtype)
+    return into

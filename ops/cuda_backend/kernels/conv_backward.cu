@@ -4,7 +4,8 @@
 // direction along it sees, and what output t - WAIT of the opposite direction does, whose taps are
 // the other way round: one walk serves both.
 //
-// Given to the compiler besides: BLOCKS that a multiprocessor has to have room for.
+// Given to the compiler besides: BLOCKS that a multiprocessor has to have room for; LAST_FIRST,
+// whether to begin with the last lanes.
 #include "through.cuh"
 
 // A thread's sums over all its lanes.
@@ -131,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
     // What the launch before has left last is still in the cache.
-    Lane lane = find_lane(map, ADDS ? lanes - 1 - unit : unit);
+    Lane lane = find_lane(map, LAST_FIRST ? lanes - 1 - unit : unit);
     Reading reading;
     Leaving leaving;
     begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);

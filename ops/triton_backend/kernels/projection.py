@@ -1,9 +1,7 @@
-"""What a scan needs of each token: its time steps, and the sides that depend on it."""
+"""What a scan needs of each token: its time step's low rank, and the sides that depend on it."""
 
 import triton
 import triton.language as tl
-
-from .elementary import softplus
 
 __all__ = ['projection_kernel']
 
@@ -12,10 +10,7 @@ __all__ = ['projection_kernel']
 def projection_kernel(
     x,
     weight,
-    dt_weight,
-    dt_bias,
     low_rank,
-    delta,
     sides,
     tokens,
     channels,
@@ -30,15 +25,14 @@ def projection_kernel(
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """``low_rank, sides = x @ weight.T``, ``delta = softplus(low_rank @ dt_weight.T + dt_bias)``.
+    """``low_rank, sides = x @ weight.T``.
 
-    A program owns a tile of tokens, walks over the channels to sum up the projection, and again to
-    expand the time step.
+    A program owns a tile of tokens, and walks over the channels.
 
-    Shapes: x (tokens, E); weight (rank + SIDES * states, E); dt_weight (E, rank); dt_bias (E,);
-    low_rank (tokens, rank) and delta (tokens, E) in x's dtype; sides (tokens, SIDES * STATES) in
-    float32, each side padded with zeros to STATES, so that the scan kernels load whole powers of
-    two. RANK and OUTPUTS are powers of two, at least 16. Grid: (token tiles,).
+    Shapes: x (tokens, E); weight (rank + SIDES * states, E); low_rank (tokens, rank) in x's dtype;
+    sides (tokens, SIDES * STATES) in float32, each side padded with zeros to STATES, so that the
+    scan kernels load whole powers of two. RANK and OUTPUTS are powers of two, at least 16. Grid:
+    (token tiles,).
     """
     token = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
     inside = (token < tokens)[:, None]
@@ -68,14 +62,3 @@ def projection_kernel(
     tl.store(sides + row * width + output[None, :], sums, inside & (output < width)[None, :])
     low = low.to(low_rank.dtype.element_ty)
     tl.store(low_rank + row * rank + step[None, :], low, inside & (step < rank)[None, :])
-
-    for start in range(0, channels, BLOCK_E):
-        channel = start + tl.arange(0, BLOCK_E)
-        valid = channel < channels
-        of_step = (step < rank)[:, None] & valid[None, :]
-        rows = tl.load(dt_weight + channel[None, :] * rank + step[:, None], of_step, 0)
-        rows = rows.to(low.dtype).to(DOT_DTYPE)
-        raw = tl.dot(low.to(DOT_DTYPE), rows, input_precision=PRECISION)
-        raw += tl.load(dt_bias + channel, valid, 0)[None, :]
-        result = softplus(raw).to(delta.dtype.element_ty)
-        tl.store(delta + row * channels + channel[None, :], result, inside & valid[None, :])

@@ -1,0 +1,47 @@
+"""Launching the expansion of time steps from their low rank."""
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernels.expansion import expand_kernel
+from .launch import launch
+from .layout import dot_dtype
+
+__all__ = ['expand']
+
+BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
+
+
+def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
+    """``softplus(low_rank @ dt_weight.T + dt_bias)``: time steps of all channels.
+
+    The product is of numbers in the precision of ``low_rank``, and summed in float32.
+
+    Args:
+        low_rank: (..., R).
+        dt_weight: (E, R), float32.
+        dt_bias: (E,), float32.
+
+    Returns:
+        (..., E) in the dtype of ``low_rank``, contiguous.
+    """
+    channels, rank = dt_weight.shape
+    delta = low_rank.new_empty((*low_rank.shape[:-1], channels))
+    if delta.numel():
+        tokens = delta.numel() // channels
+        blocks = triton.cdiv(channels, BLOCK_CHANNELS)
+        launch(
+            expand_kernel,
+            (triton.cdiv(tokens, BLOCK_TOKENS) * blocks,),
+            *(low_rank.contiguous(), dt_weight.contiguous(), dt_bias.contiguous(), delta),
+            *(tokens, channels, blocks),
+            rank=rank,
+            RANK=max(16, triton.next_power_of_2(rank)),
+            BLOCK_T=BLOCK_TOKENS,
+            BLOCK_E=BLOCK_CHANNELS,
+            DOT_DTYPE=dot_dtype(low_rank.dtype),
+            PRECISION='ieee' if low_rank.dtype == torch.float32 else 'tf32',
+            num_warps=4,
+        )
+    return delta
