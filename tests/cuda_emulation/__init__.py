@@ -22,7 +22,7 @@ DEVICE = 'cuda' if ON_GPU else 'cpu'
 
 needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
 
-COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC']
+COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC', '-DMMV2M_HOST', f'-I{KERNELS}', f'-I{HERE}']
 
 
 def emulate(call: Launch, device: torch.device) -> None:
@@ -40,20 +40,27 @@ LAUNCH = launch if ON_GPU else emulate
 @cache
 def _compile(source: str, definitions: tuple) -> ctypes._CFuncPtr:
     name = Path(source).stem
+    header, emulation = _what_kernels_share()
     library = Path(mkdtemp()) / f'{name}.so'
     spelled = [f'-D{k}={str(v).lower() if isinstance(v, bool) else v}' for k, v in definitions]
-    command = [*COMPILER, '-shared', '-include', _standard_headers(), '-DMMV2M_HOST', *spelled]
-    command += [f'-DSOURCE="{source}"', f'-DKERNEL={name}', f'-I{KERNELS}', f'-I{HERE}']
-    command += [str(HERE / 'run.cpp'), '-o', str(library)]
+    command = [*COMPILER, '-shared', '-include', header, *spelled]
+    command += [f'-DSOURCE="{source}"', f'-DKERNEL={name}']
+    command += [str(HERE / 'run.cpp'), emulation, '-o', str(library)]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library)).run
 
 
 @cache
-def _standard_headers() -> str:
-    """A header beside its compiled form, which the compiler takes instead."""
-    header = Path(mkdtemp()) / 'standard.h'
-    shutil.copy(HERE / header.name, header)
-    command = [*COMPILER, '-x', 'c++-header', str(header), '-o', f'{header}.gch']
+def _what_kernels_share() -> tuple[str, str]:
+    """Compiled once: that takes longer than most of the kernels themselves.
+
+    Returns:
+        A header beside its compiled form, which the compiler takes instead; the emulation.
+    """
+    header = Path(mkdtemp()) / 'shared.h'
+    header.write_text('#include "device.cuh"\n')
+    subprocess.run([*COMPILER, '-x', 'c++-header', header, '-o', f'{header}.gch'], check=True)
+    emulation = header.with_name('emulation.o')
+    command = [*COMPILER, '-c', str(HERE / 'emulation.cpp'), '-o', str(emulation)]
     subprocess.run(command, check=True)
-    return str(header)
+    return str(header), str(emulation)

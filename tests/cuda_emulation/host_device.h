@@ -5,132 +5,19 @@
 // thread that misses a barrier stops the program.
 #pragma once
 
-#include "standard.h"
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "emulation.h"
 
 #define DEVICE inline
 #define __global__
 #define __launch_bounds__(...)
-#define SHARED(type, name) type* name = reinterpret_cast<type*>(emulation::shared.data())
+#define SHARED(type, name) type* name = reinterpret_cast<type*>(emulation::shared)
 
 using std::max;
 using std::min;
-
-struct Index {
-  int x = 0, y = 0;
-};
-inline Index threadIdx, blockIdx, gridDim;
-
-namespace emulation {
-
-constexpr int STACK_BYTES = 1 << 18;
-
-struct Fiber {
-  ucontext_t context;
-  std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
-  bool done = false;
-};
-
-// What a thread contributes to a product of matrices.
-struct Words {
-  unsigned a[4], b[2];
-};
-
-struct Barrier {
-  int arrived = 0, passed = 0;
-};
-
-// A copy under way: its target holds no number before it arrives.
-struct Copy {
-  void* to;
-  std::vector<char> bytes;
-};
-typedef std::vector<Copy> Group;
-
-inline std::vector<std::vector<Group>> groups;  // of each thread; the last one is not committed
-inline std::vector<Fiber> fibers;
-inline std::vector<Barrier> warp_barriers;
-inline std::vector<float> exchanged, shared;
-inline std::vector<Words> fragments;
-inline Barrier block_barrier;
-inline ucontext_t scheduler;
-inline int current = 0;
-inline std::function<void()> body;
-
-inline void yield() { swapcontext(&fibers[current].context, &scheduler); }
-
-inline void wait(Barrier& barrier, int threads) {
-  int turn = barrier.passed;
-  if (++barrier.arrived == threads) {
-    barrier.arrived = 0;
-    ++barrier.passed;
-  }
-  while (barrier.passed == turn) yield();
-}
-
-inline void run_fiber() {
-  body();
-  fibers[current].done = true;
-  yield();
-}
-
-inline void run_block(int threads) {
-  warp_barriers.assign(threads / 32, Barrier());
-  block_barrier = Barrier();
-  groups.assign(threads, std::vector<Group>(1));
-  for (int i = 0; i < threads; ++i) {
-    Fiber& fiber = fibers[i];
-    fiber.done = false;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = STACK_BYTES;
-    makecontext(&fiber.context, run_fiber, 0);
-  }
-  int done = 0;
-  for (long turns = 0; done < threads; ++turns) {
-    if (turns > 100000000) {
-      std::fprintf(stderr, "a barrier was missed\n");
-      std::abort();
-    }
-    for (current = 0; current < threads; ++current) {
-      if (fibers[current].done) continue;
-      threadIdx.x = current;
-      swapcontext(&scheduler, &fibers[current].context);
-      done += fibers[current].done;
-    }
-  }
-}
-
-inline void run_grid(Index grid, int threads, int shared_bytes) {
-  gridDim = grid;
-  fibers = std::vector<Fiber>(threads);
-  exchanged.assign(threads, 0.f);
-  fragments.assign(threads, Words());
-  for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y) {
-    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
-      shared.assign(shared_bytes / sizeof(float), std::numeric_limits<float>::quiet_NaN());
-      run_block(threads);
-    }
-  }
-}
-
-template <typename... Arguments, size_t... I>
-void set_body(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
-  body = [=] { kernel(*static_cast<Arguments*>(arguments[I])...); };
-}
-
-template <typename... Arguments>
-void launch(Index grid, int threads, int shared_bytes, void (*kernel)(Arguments...),
-            void** arguments) {
-  set_body(kernel, arguments, std::index_sequence_for<Arguments...>());
-  run_grid(grid, threads, shared_bytes);
-}
-
-}  // namespace emulation
-
-inline void __syncthreads() {
-  emulation::wait(emulation::block_barrier, (int)emulation::fibers.size());
-}
-inline void __syncwarp() { emulation::wait(emulation::warp_barriers[threadIdx.x / 32], 32); }
 
 inline float exchange(float x, int mask) {
   int me = threadIdx.x;
@@ -161,27 +48,12 @@ template <int BYTES>
 void copy_async(void* to, const void* from, bool wanted, bool there) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
   if (!wanted) return;
-  bool aligned = reinterpret_cast<size_t>(to) % BYTES == 0 &&
-                 (!there || reinterpret_cast<size_t>(from) % BYTES == 0);
-  if (!aligned) {
-    std::fprintf(stderr, "a copy is not aligned\n");
-    std::abort();
-  }
-  std::vector<char> bytes(BYTES, 0);
-  if (there) std::memcpy(bytes.data(), from, BYTES);
-  std::memset(to, 0xff, BYTES);
-  emulation::groups[threadIdx.x].back().push_back({to, bytes});
+  emulation::begin_copy(to, from, BYTES, there);
 }
-inline void commit_copies() { emulation::groups[threadIdx.x].emplace_back(); }
+inline void commit_copies() { emulation::commit_copies(); }
 template <int GROUPS>
 void await_copies() {
-  std::vector<emulation::Group>& groups = emulation::groups[threadIdx.x];
-  while ((int)groups.size() - 1 > GROUPS) {
-    for (const emulation::Copy& copy : groups.front()) {
-      std::memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
-    }
-    groups.erase(groups.begin());
-  }
+  emulation::await_copies(GROUPS);
 }
 
 inline float select(bool condition, float a, float b) { return condition ? a : b; }

@@ -1,6 +1,7 @@
 """The norms' backward pass in CUDA C++ against float64; emulated where there is no GPU."""
 
 from functools import partial
+from itertools import product
 
 import naive
 import pytest
@@ -45,12 +46,22 @@ def exact(tensors):
     return [None if t is None else t.detach().double().requires_grad_() for t in tensors]
 
 
-@pytest.mark.parametrize('dtype', TOLERANCE)
-@pytest.mark.parametrize('bias', [False, True])
+SHAPES = [(1, 4), (67, 12), (130, 48), (35, 96), (9, 192), (5, 384), (3, 1536)]
+KINDS = list(product([False, True], repeat=2))
+DTYPES = list(TOLERANCE)
+
+
+# How a thread's channels are spread, in which format they come and which parameters there are is
+# each compiled apart from the others: every two of them meet, dtypes taking turns. So every shape
+# has every dtype and every kind, and every kind has every dtype.
 @pytest.mark.parametrize(
-    ('rows', 'channels'), [(1, 4), (67, 12), (130, 48), (35, 96), (9, 192), (5, 384), (3, 1536)]
+    ('rows', 'channels', 'bias', 'offset', 'dtype'),
+    [
+        (*shape, *kind, DTYPES[(i + k) % len(DTYPES)])
+        for i, shape in enumerate(SHAPES)
+        for k, kind in enumerate(KINDS)
+    ],
 )
-@pytest.mark.parametrize('offset', [False, True])
 def test_norm_of_a_map(rows, channels, bias, offset, dtype):
     """Rows that warps do not share evenly; threads that have 4 channels, 12 or 48 of a row."""
     tensors = [normal(rows, channels).to(dtype) + 3, normal(channels)]
