@@ -12,6 +12,7 @@ from .directional_ssm import directional_ssm
 from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
 from .gelu_linear import gelu_linear
+from .halves import Halves
 from .reference import directional_conv_reference, directional_scan_reference
 from .ssm_2d import ssm_2d
 
@@ -19,6 +20,7 @@ __all__ = [
     'BACKENDS',
     'DIRECTIONS',
     'Direction',
+    'Halves',
     'add_norm',
     'can_run',
     'channel_norm',

@@ -43,9 +43,10 @@ class Backend:
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
         ssm_forward: ``((x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-            directions, projects, reduction, log_A) -> y``; None for a backend that does not
-            fuse it.
-        ssm_backward: ``(grad_y, *the same) -> gradients`` of the nine tensors, likewise.
+            directions, projects, reduction, log_A, into, keeps) -> (y, *kept)``, like
+            :func:`.triton_backend.ssm.ssm_forward`; None for a backend that does not fuse it.
+        ssm_backward: ``(grad_y, tensors, directions, projects, reduction, log_A, kept, into) ->
+            gradients`` of the nine tensors, like :func:`.triton_backend.ssm.ssm_backward`.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
         gelu_forward: ``(x, bias) -> GELU(x + bias)``; None as before.
@@ -65,7 +66,7 @@ class Backend:
     scan_backward: Callable[..., tuple[Tensor | None, ...]]
     conv_forward: Callable[..., Tensor]
     conv_backward: Callable[..., tuple[Tensor | None, ...]]
-    ssm_forward: Callable[..., Tensor] | None = None
+    ssm_forward: Callable[..., tuple[Any, ...]] | None = None
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     gate_forward: Callable[..., Tensor] | None = None
     gate_backward: Callable[..., tuple[Tensor, Tensor]] | None = None

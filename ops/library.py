@@ -1,7 +1,7 @@
 """The operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm``, ``mmv2m::ssm_2d``, ``mmv2m::gated_linear``, ``mmv2m::gelu_linear``,
+``mmv2m::directional_ssm``, ``mmv2m::gated_linear``, ``mmv2m::gelu_linear``,
 ``mmv2m::channel_norm`` and ``mmv2m::add_norm``, with their backward operators. Callers use the
 public functions, which check arguments and choose the backend first.
 """
@@ -24,13 +24,15 @@ __all__ = [
     'conv_op',
     'gated_linear_op',
     'gelu_linear_op',
+    'like_inputs',
+    'present',
     'scan_op',
-    'ssm_2d_op',
+    'spread',
     'ssm_op',
 ]
 
 
-def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
+def present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
     """The gradients that exist; an operator's schema has no list of optional tensors to return.
 
     Contiguous, as the fakes promise to the compiler.
@@ -38,8 +40,8 @@ def _present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
     return [t.contiguous() for t in tensors if t is not None]
 
 
-def _spread(grads: list[Tensor], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Undo :func:`_present`: None again for inputs that were None."""
+def spread(grads: list[Tensor], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Undo :func:`present`: None again for inputs that were None."""
     remaining = iter(grads)
     return [None if p is None else next(remaining) for p in inputs]
 
@@ -58,24 +60,19 @@ def _one_map_a_direction(x: Tensor, *args: Any) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
-def _both_halves(x: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    first, _, reduction, *_ = args[15:]
-    between = torch.empty((first.count(',') + 1, *x.shape), dtype=x.dtype, device=x.device)
-    return torch.empty_like(between[0] if reduction == 'sum' else between), between
-
-
 def _like_x(x: Tensor, *args: Any) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
+def like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    """Gradients of the tensors among an operator's arguments, empty."""
     return [
         torch.empty(p.shape, dtype=p.dtype, device=p.device) for p in args if isinstance(p, Tensor)
     ]
 
 
 def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    normed, total = _like_inputs(branch, branch, residual)
+    normed, total = like_inputs(branch, branch, residual)
     return normed, total.to(state_dtype(branch))
 
 
@@ -83,7 +80,7 @@ def _like_summands(
     grad_normed: Tensor, grad_total: Tensor, total: Tensor, *others: Any
 ) -> list[Tensor]:
     *parameters, _, begins, _ = others
-    return _like_inputs(total, grad_normed, grad_normed if begins else total, *parameters)
+    return like_inputs(total, grad_normed, grad_normed if begins else total, *parameters)
 
 
 @operator('directional_scan', _like_x)
@@ -108,7 +105,7 @@ def scan_op(
     )
 
 
-@operator('directional_scan_backward', _like_inputs)
+@operator('directional_scan_backward', like_inputs)
 def _scan_backward_op(
     grad_y: Tensor,
     x: Tensor,
@@ -123,7 +120,7 @@ def _scan_backward_op(
     direction: str,
     backend: str,
 ) -> list[Tensor]:
-    return _present(
+    return present(
         BACKENDS[backend].scan_backward(
             grad_y, x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction
         )
@@ -136,11 +133,11 @@ def conv_op(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, back
     return BACKENDS[backend].conv_forward(x, weight, bias, direction).contiguous()
 
 
-@operator('directional_conv_backward', _like_inputs)
+@operator('directional_conv_backward', like_inputs)
 def _conv_backward_op(
     grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str, backend: str
 ) -> list[Tensor]:
-    return _present(BACKENDS[backend].conv_backward(grad_y, x, weight, bias, direction))
+    return present(BACKENDS[backend].conv_backward(grad_y, x, weight, bias, direction))
 
 
 @operator('directional_ssm', _one_map_a_direction)
@@ -164,10 +161,10 @@ def ssm_op(
     forward = BACKENDS[backend].ssm_forward
     assert forward is not None
     tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return forward(tensors, directions.split(','), projects, reduction, log_A)
+    return forward(tensors, directions.split(','), projects, reduction, log_A)[0]
 
 
-@operator('directional_ssm_backward', _like_inputs)
+@operator('directional_ssm_backward', like_inputs)
 def _ssm_backward_op(
     grad_y: Tensor,
     x: Tensor,
@@ -188,80 +185,7 @@ def _ssm_backward_op(
     backward = BACKENDS[backend].ssm_backward
     assert backward is not None
     tensors = (x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    return _present(backward(grad_y, tensors, directions.split(','), projects, reduction, log_A))
-
-
-@operator('ssm_2d', _both_halves)
-def ssm_2d_op(
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight_1: Tensor | None,
-    conv_bias_1: Tensor | None,
-    x_proj_1: Tensor,
-    dt_proj_1: Tensor,
-    dt_bias_1: Tensor,
-    A_1: Tensor,
-    D_1: Tensor,
-    conv_weight_2: Tensor | None,
-    conv_bias_2: Tensor | None,
-    x_proj_2: Tensor,
-    dt_proj_2: Tensor,
-    dt_bias_2: Tensor,
-    A_2: Tensor,
-    D_2: Tensor,
-    first: str,
-    second: str,
-    reduction: str,
-    log_A: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    """:func:`mmv2m.ops.ssm_2d` on a backend that fuses it, and the maps between the halves."""
-    forward = BACKENDS[backend].ssm_forward
-    assert forward is not None
-    rows = (conv_weight_1, conv_bias_1, x_proj_1, dt_proj_1, dt_bias_1, A_1, D_1)
-    columns = (conv_weight_2, conv_bias_2, x_proj_2, dt_proj_2, dt_bias_2, A_2, D_2)
-    between = forward((x, None, *rows), first.split(','), 'input', 'none', log_A)
-    y = forward((between, gate, *columns), second.split(','), 'output', reduction, log_A)
-    return y, between
-
-
-@operator('ssm_2d_backward', lambda grad_y, between, *inputs: _like_inputs(grad_y, *inputs))
-def _ssm_2d_backward_op(
-    grad_y: Tensor,
-    between: Tensor,
-    x: Tensor,
-    gate: Tensor | None,
-    conv_weight_1: Tensor | None,
-    conv_bias_1: Tensor | None,
-    x_proj_1: Tensor,
-    dt_proj_1: Tensor,
-    dt_bias_1: Tensor,
-    A_1: Tensor,
-    D_1: Tensor,
-    conv_weight_2: Tensor | None,
-    conv_bias_2: Tensor | None,
-    x_proj_2: Tensor,
-    dt_proj_2: Tensor,
-    dt_bias_2: Tensor,
-    A_2: Tensor,
-    D_2: Tensor,
-    first: str,
-    second: str,
-    reduction: str,
-    log_A: bool,
-    backend: str,
-) -> list[Tensor]:
-    backward = BACKENDS[backend].ssm_backward
-    assert backward is not None
-    rows = (conv_weight_1, conv_bias_1, x_proj_1, dt_proj_1, dt_bias_1, A_1, D_1)
-    columns = (conv_weight_2, conv_bias_2, x_proj_2, dt_proj_2, dt_bias_2, A_2, D_2)
-    grad_between, grad_gate, *grad_columns = backward(
-        grad_y, (between, gate, *columns), second.split(','), 'output', reduction, log_A
-    )
-    grad_x, _, *grad_rows = backward(
-        grad_between, (x, None, *rows), first.split(','), 'input', 'none', log_A
-    )
-    return _present((grad_x, grad_gate, *grad_rows, *grad_columns))
+    return present(backward(grad_y, tensors, directions.split(','), projects, reduction, log_A))
 
 
 @operator('gated_linear', _projected)
@@ -273,7 +197,7 @@ def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tenso
         return F.linear(gate(x, z), weight)
 
 
-@operator('gated_linear_backward', _like_inputs)
+@operator('gated_linear_backward', like_inputs)
 def _gated_linear_backward_op(
     grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
 ) -> list[Tensor]:
@@ -282,7 +206,7 @@ def _gated_linear_backward_op(
     with products_like(x):
         flat = grad_y.flatten(0, -2)
         grad_weight = flat.t() @ gate(x, z).flatten(0, -2)
-        return _present((*gate_backward(grad_y @ weight, x, z), grad_weight))
+        return present((*gate_backward(grad_y @ weight, x, z), grad_weight))
 
 
 @operator('gelu_linear', _activated_and_projected)
@@ -296,7 +220,7 @@ def gelu_linear_op(
         return F.linear(gelu(x, inner_bias), weight, None if bias is None else bias.to(x.dtype))
 
 
-@operator('gelu_linear_backward', _like_inputs)
+@operator('gelu_linear_backward', like_inputs)
 def _gelu_linear_backward_op(
     grad_y: Tensor,
     x: Tensor,
@@ -317,7 +241,7 @@ def _gelu_linear_backward_op(
         None if total is None or p is None else total.to(p.dtype)
         for p, total in zip((inner_bias, bias), sums, strict=True)
     )
-    return _present((grad.view(x.shape), grad_weight, of_bias, of_inner))
+    return present((grad.view(x.shape), grad_weight, of_bias, of_inner))
 
 
 @operator('channel_norm', _like_x)
@@ -335,7 +259,7 @@ def channel_norm_op(
     return forward(x, weight, bias, offset, eps)
 
 
-@operator('channel_norm_backward', _like_inputs)
+@operator('channel_norm_backward', like_inputs)
 def _channel_norm_backward_op(
     grad_y: Tensor,
     x: Tensor,
@@ -347,7 +271,7 @@ def _channel_norm_backward_op(
 ) -> list[Tensor]:
     backward = BACKENDS[backend].norm_backward
     assert backward is not None
-    return _present(backward(grad_y, x, weight, bias, offset, eps))
+    return present(backward(grad_y, x, weight, bias, offset, eps))
 
 
 @operator('add_norm', _like_sum)
@@ -373,7 +297,7 @@ def _add_norm_backward_op(
 ) -> list[Tensor]:
     backward = BACKENDS[backend].add_norm_backward
     assert backward is not None
-    return _present(backward(grad_normed, grad_total, total, weight, bias, eps, begins))
+    return present(backward(grad_normed, grad_total, total, weight, bias, eps, begins))
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -387,7 +311,7 @@ def _from_inputs(backward_op: Any) -> Backward:
 
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
         inputs = ctx.saved_tensors
-        grads = _spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
+        grads = spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
         return (*grads, *[None] * len(ctx.options))
 
     return backward
@@ -401,23 +325,6 @@ differentiate(gelu_linear_op, _save_inputs, _from_inputs(_gelu_linear_backward_o
 differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward_op))
 
 
-def _save_both_halves(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _save_inputs(ctx, (output[1], *inputs), output[0])
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # there is none of the maps between
-
-
-def _ssm_2d_backward(ctx: Any, grad_y: Tensor | None, _: None) -> tuple[Any, ...]:
-    between, *inputs = ctx.saved_tensors
-    if grad_y is None:
-        return (None,) * (len(inputs) + len(ctx.options))
-    grads = _spread(_ssm_2d_backward_op(grad_y, between, *inputs, *ctx.options), inputs)
-    return (*grads, *[None] * len(ctx.options))
-
-
-differentiate(ssm_2d_op, _save_both_halves, _ssm_2d_backward)
-
-
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     branch, residual, weight, bias, eps, backend = inputs
     ctx.save_for_backward(output[1], weight, bias)
@@ -427,7 +334,7 @@ def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
 def _add_norm_backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tuple[Any, ...]:
     total, weight, bias = ctx.saved_tensors
     grads = _add_norm_backward_op(grad_normed, grad_total, total, weight, bias, *ctx.options)
-    return (*_spread(grads, (total, total, weight, bias)), None, None)
+    return (*spread(grads, (total, total, weight, bias)), None, None)
 
 
 differentiate(add_norm_op, _save_total, _add_norm_backward)

@@ -5,7 +5,8 @@ hundreds of calls a step. Here are the same registrations without its generality
 but autograd is interested in a call, PyTorch's dispatcher is left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ Keep = Callable[[Any, tuple, Any], None]
 """``(context, arguments, result)``: saves in the context what the gradient needs."""
 
 Backward = Callable[..., tuple[Any, ...]]
-"""Given the context and the outputs' gradients, returns one for every argument."""
+"""Given the context and the outputs' gradients, returns one for every argument, and for every
+element of one that is a sequence."""
 
 
 class Operator:
@@ -44,16 +46,38 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
-        if not _is_private(args):
+        flat, lengths = _flatten(args)
+        if not _is_private(flat):
             return self.overload(*args)
-        if not _needs_gradient(args):
+        if not _needs_gradient(flat):
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
-        return _Node.apply(self.function, *self.gradient, *args)
+        return _Node.apply(self.function, *self.gradient, lengths, *flat)
 
 
-def _is_private(args: tuple[Any, ...]) -> bool:
+def _flatten(args: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
+    """Arguments with the elements of sequences in their place, and how long each of these is.
+
+    Autograd sees no tensors in sequences.
+    """
+    flat: list[Any] = []
+    lengths: list[int | None] = []
+    for arg in args:
+        is_sequence = isinstance(arg, list | tuple)
+        lengths.append(len(arg) if is_sequence else None)
+        flat.extend(arg) if is_sequence else flat.append(arg)
+    return flat, lengths
+
+
+def _unflatten(flat: Sequence[Any], lengths: Sequence[int | None]) -> Iterator[Any]:
+    """Undo :func:`_flatten`."""
+    remaining = iter(flat)
+    for length in lengths:
+        yield next(remaining) if length is None else list(islice(remaining, length))
+
+
+def _is_private(args: Sequence[Any]) -> bool:
     """Whether nothing compiles, traces, transforms or counts what runs now."""
     return not (
         torch.compiler.is_compiling()
@@ -64,7 +88,7 @@ def _is_private(args: tuple[Any, ...]) -> bool:
     ) and all(type(a) in PLAIN for a in args if isinstance(a, Tensor))
 
 
-def _needs_gradient(args: tuple[Any, ...]) -> bool:
+def _needs_gradient(args: Sequence[Any]) -> bool:
     return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
@@ -94,16 +118,24 @@ class _Node(torch.autograd.Function):
     """An operator in autograd's graph."""
 
     @staticmethod
-    def forward(ctx: Any, function: Callable, keep: Keep, backward: Backward, *args: Any) -> Any:
+    def forward(
+        ctx: Any,
+        function: Callable,
+        keep: Keep,
+        backward: Backward,
+        lengths: Sequence[int | None],
+        *flat: Any,
+    ) -> Any:
+        args = tuple(_unflatten(flat, lengths))
         with torch._C._AutoDispatchBelowAutograd():
             result = function(*args)
         keep(ctx, args, result)
         ctx.differentiate = backward
-        return result
+        return tuple(result) if isinstance(result, list) else result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return None, None, None, *ctx.differentiate(ctx, *grads)
+        return None, None, None, None, *ctx.differentiate(ctx, *grads)
 
 
 def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
@@ -112,14 +144,18 @@ def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
     Args:
         operator: The operator.
         keep: Saves what ``backward`` needs.
-        backward: ``(context, *gradients of the results)``, to the arguments' gradients.
+        backward: ``(context, *gradients of the results)``, to the arguments' gradients; those of
+            sequences' elements in their place.
     """
     overload = operator.overload
     operator.gradient = keep, backward
+    returns_list = isinstance(overload._schema.returns[0].type, torch.ListType)
 
     def run(*args: Any) -> Any:
-        if _needs_gradient(args):
-            return _Node.apply(overload, keep, backward, *args)
+        flat, lengths = _flatten(args)
+        if _needs_gradient(flat):
+            result = _Node.apply(overload, keep, backward, lengths, *flat)
+            return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)
 

@@ -1,13 +1,13 @@
 """The public operator that scans a map in two dimensions: both halves of the 2D SSM."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
 from .directional_ssm import check_ssm, directional_ssm, exact_parameters
-from .library import ssm_2d_op
+from .halves import Halves, pack_groups
+from .library_2d import ssm_2d_op
 
 __all__ = ['ssm_2d']
 
@@ -15,57 +15,72 @@ __all__ = ['ssm_2d']
 def ssm_2d(
     x: Tensor,
     gate: Tensor | None,
-    rows: Sequence[Any],
-    columns: Sequence[Any],
-    first: Sequence[str],
-    second: Sequence[str],
+    groups: Sequence[Halves],
     reduction: str = 'sum',
     backend: str = 'auto',
     log_A: bool = False,
 ) -> Tensor:
     """State space model along one axis of a map, then along the other (V2M, Eq. 7-15).
 
-    For each of K routes :func:`directional_ssm` along ``first[k]`` with ``projects='input'``, then
-    one along ``second[k]`` with ``projects='output'``, whose input is gated. A backend that fuses
-    these keeps the arguments and the maps between the halves for the backward pass.
+    For each of a group's K routes :func:`directional_ssm` along ``first[k]`` with
+    ``projects='input'``, then one along ``second[k]`` with ``projects='output'``, whose input is
+    gated. A backend that fuses these adds up the groups' outputs and gradients where they are made.
+    It keeps the arguments and the maps between the halves for the backward pass; and, of single
+    states, what the projections make of each token, but for its time steps.
 
     Args:
         x: (B, H, W, E).
         gate: (B, H, W, E), or None.
-        rows: ``conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D`` of the first half, as
-            :func:`directional_ssm` takes them.
-        columns: Those of the second half.
-        first: Directions of the first half's scans, K.
-        second: Those of the second half's.
-        reduction: ``'none'``, or ``'sum'`` over the routes.
+        groups: Routes that share parameters, in turn.
+        reduction: ``'none'``, of one group only, or ``'sum'`` over all routes.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
-        log_A: Whether both ``A`` are given by their logarithms: ``-exp(A)`` is meant.
+        log_A: Whether each ``A`` is given by its logarithm: ``-exp(A)`` is meant.
 
     Returns:
         (B, H, W, E) if summed, or (K, B, H, W, E), in the dtype of ``x``.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
-        ValueError: If a shape, a device, a direction or an option is wrong.
+        ValueError: If a shape, a device, a direction, an option or the number of groups is wrong.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    if x.dim() != 4 or len(first) != len(second):
-        raise ValueError(
-            f'x must be (B, H, W, E), with a second direction for each first one, but has shape '
-            f'{tuple(x.shape)}, with {len(first)} and {len(second)} directions'
-        )
-    check_ssm(x, None, rows, first, 'input', 'none')
-    check_ssm(x, gate, columns, second, 'output', reduction)
+    _check(x, gate, groups, reduction)
     backend = choose_backend(backend, x)
     if BACKENDS[backend].ssm_forward is None:
-        halves: list[dict[str, Any]] = [
-            dict(directions=first, projects='input', reduction='none'),
-            dict(directions=second, projects='output', reduction=reduction),
-        ]
-        for half in halves:
-            half.update(backend=backend, log_A=log_A)
-        between = directional_ssm(x, None, *rows, **halves[0])
-        return directional_ssm(between, gate, *columns, **halves[1])
-    parameters = (*exact_parameters(rows, x), *exact_parameters(columns, x))
-    ways = (','.join(first), ','.join(second))
-    return ssm_2d_op(x, gate, *parameters, *ways, reduction, log_A, backend)[0]
+        outputs = [_one_by_one(x, gate, group, (reduction, backend, log_A)) for group in groups]
+        return sum(outputs[1:], outputs[0])
+    exact = [
+        Halves(
+            list(exact_parameters(group.rows, x)),
+            list(exact_parameters(group.columns, x)),
+            group.first,
+            group.second,
+        )
+        for group in groups
+    ]
+    return ssm_2d_op(x, gate, *pack_groups(exact), reduction, log_A, backend)[0]
+
+
+def _check(x: Tensor, gate: Tensor | None, groups: Sequence[Halves], reduction: str) -> None:
+    if not groups or (reduction == 'none' and len(groups) > 1):
+        raise ValueError(
+            f"groups must be at least one, and exactly one if reduction='none', but there are "
+            f'{len(groups)}'
+        )
+    for rows, columns, first, second in groups:
+        if x.dim() != 4 or len(first) != len(second):
+            raise ValueError(
+                f'x must be (B, H, W, E), with a second direction for each first one, but has '
+                f'shape {tuple(x.shape)}, with {len(first)} and {len(second)} directions'
+            )
+        check_ssm(x, None, rows, first, 'input', 'none')
+        check_ssm(x, gate, columns, second, 'output', reduction)
+
+
+def _one_by_one(x: Tensor, gate: Tensor | None, group: Halves, options: tuple) -> Tensor:
+    """A group's halves as operators of their own."""
+    reduction, backend, log_A = options
+    first = (group.first, 'input', 'none', backend, log_A)
+    second = (group.second, 'output', reduction, backend, log_A)
+    between = directional_ssm(*(x, None, *group.rows, *first))
+    return directional_ssm(*(between, gate, *group.columns, *second))

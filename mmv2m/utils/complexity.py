@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import mmv2m.ops  # noqa: F401  defines torch.ops.mmv2m
+from mmv2m.ops.halves import unpack_groups
 
 from .meta_model import build_on_meta, forward_without_annotations
 
@@ -64,9 +64,12 @@ def measure_complexity(
         return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
 
     def count_ssm_2d(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
-        """Both halves."""
-        rows, columns, first, second = args[:7], args[7:14], args[14], args[15]
-        return count_ssm(x, None, *rows, first) + count_ssm(x, gate, *columns, second)
+        """Both halves of all groups of corners."""
+        return sum(
+            count_ssm(x, None, *half, ','.join(ways))
+            for group in unpack_groups(*args[:3])
+            for half, ways in ((group.rows, group.first), (group.columns, group.second))
+        )
 
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return 2 * x.numel() * weight[0]

@@ -1,4 +1,4 @@
-"""The backward scan of single states in CUDA C++, where lanes are long or there is a gate."""
+"""The backward scan of single states in CUDA C++, where lanes are not short or there is a gate."""
 
 import ctypes
 from collections.abc import Iterator
@@ -34,6 +34,11 @@ WARPS_AT_ONCE = 16
 """Of a multiprocessor: as many as have registers enough."""
 
 
+LEAST_STEPS = 32
+"""Of a lane without a gate: of shorter ones this kernel would leave half of its warps without work,
+and the other one keeps them in shared memory."""
+
+
 def segment_steps(inputs: ScanInputs) -> int:
     """Of a whole segment."""
     return WARPS * _steps(inputs)
@@ -47,13 +52,12 @@ def _steps(inputs: ScanInputs) -> int:
 def serves_single(inputs: ScanInputs) -> bool:
     """Whether this kernel is the one for a scan, of single states along one axis.
 
-    Short lanes without a gate are left to the other kernel, which walks in several directions at
-    once.
+    Short lanes without a gate are left to the other kernel.
     """
     groups = group_directions(inputs.directions)
     if inputs.states != 1 or len(groups) != 1:
         return False
-    return inputs.z is not None or groups[0].length(inputs.grid) > segment_steps(inputs)
+    return inputs.z is not None or groups[0].length(inputs.grid) > LEAST_STEPS
 
 
 class SingleBackwardScan:

@@ -10,8 +10,9 @@ __all__ = ['ConvGradients', 'Into', 'add_in_place', 'kernels_add', 'make_gradien
 Into = tuple[Tensor | None, Tensor | None]
 """What the gradients of ``x`` and ``gate`` are added to; None for one that is made anew."""
 
-ConvGradients = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
-"""Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias."""
+ConvGradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias; the last
+three may be missing."""
 
 
 def kernels_add(into: Into, x: Tensor, gate: Tensor | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .conv import convs_backward, convs_forward
+from .conv_gradients import ConvGradients
 from .conv_projection import convs_project
 from .expansion import expand
 from .projection import Projected, project
@@ -24,7 +25,7 @@ class KernelSet(NamedTuple):
     """
 
     convs_forward: Callable[..., Tensor]
-    convs_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor, Tensor | None]]
+    convs_backward: Callable[..., ConvGradients]
     adds_through: Callable[[Tensor, Tensor], bool]
     project: Callable[..., Projected]
     expand: Callable[..., Tensor]

@@ -1,7 +1,8 @@
 """Convolution, projections and scan of several directions as one operator on the Triton kernels.
 
 What stays between forward and backward is the operator's inputs; the convolution and the
-projections are computed again, which costs passes over the map and saves keeping three.
+projections are computed again, which costs passes over the map and saves keeping three. Low-rank
+time steps and sides are kept if asked for.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from .conv_gradients import Into, add_in_place
 from .kernel_set import TRITON, KernelSet
+from .projection import Projected
 from .projection_backward import Through, project_backward
 from .scan import ScanInputs
 
@@ -42,11 +45,30 @@ def ssm_forward(
     projects: str,
     reduction: str,
     log_A: bool = False,
+    into: Tensor | None = None,
+    keeps: bool = False,
     kernels: KernelSet = TRITON,
-) -> Tensor:
-    """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`."""
-    inputs, _ = _scan_inputs(SSMTensors(*tensors), directions, projects, log_A, kernels)
-    return kernels.scans_forward(inputs, sums=reduction == 'sum')
+) -> tuple[Tensor | None, ...]:
+    """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`.
+
+    Args:
+        tensors: As there, like the other arguments that it has.
+        directions: As there.
+        projects: As there; one side if ``keeps``.
+        reduction: As there.
+        log_A: As there.
+        into: Sums over the directions are added to it, in place, if given.
+        keeps: Whether the backward pass is going to be given low-rank time steps and the side.
+        kernels: What it is put together from.
+
+    Returns:
+        The output, None if there is ``into``; and, if ``keeps``, low-rank time steps (K, B, H, W,
+        R) in the dtype of ``x`` and the side (K, B, H, W, N) in float32.
+    """
+    inputs, low_rank = _scan_inputs(SSMTensors(*tensors), directions, projects, log_A, kernels)
+    y = kernels.scans_forward(inputs, sums=reduction == 'sum', into=into)
+    side = inputs.C if inputs.B is None else inputs.B
+    return (y if into is None else None, *((low_rank, side) if keeps else ()))
 
 
 def ssm_backward(
@@ -56,11 +78,17 @@ def ssm_backward(
     projects: str,
     reduction: str,
     log_A: bool = False,
+    kept: Sequence[Tensor] = (),
+    into: Into | None = None,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the nine tensors."""
+    """Gradients of the nine tensors.
+
+    ``kept`` is what :func:`ssm_forward` has returned to be kept. Gradients of ``x`` and the gate
+    are added in place to what there is ``into``, and None is returned of them.
+    """
     given = SSMTensors(*tensors)
-    inputs, low_rank = _scan_inputs(given, directions, projects, log_A, kernels)
+    inputs, low_rank = _scan_inputs(given, directions, projects, log_A, kernels, kept)
     grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
     sides = [grads[name] for name in ('B', 'C') if grads[name] is not None]
     adds_later = given.conv_weight is not None and kernels.adds_through(given.x, given.x_proj)
@@ -69,8 +97,13 @@ def ssm_backward(
         adds=not adds_later,
     )
     more = dict(through=through) if adds_later else {}
-    grad_x, grad_gate, *taps = _conv_backward(grads['x'], given, directions, kernels, **more)
-    partial = [*taps, *projections, grads['delta_bias'], grads['A'], grads['D']]
+    *maps, grad_weight, grad_bias = _conv_backward(
+        grads['x'], given, directions, kernels, into, **more
+    )
+    grad_x, grad_gate = (
+        new if old is None else None for new, old in zip(maps, into or (None, None), strict=True)
+    )
+    partial = [grad_weight, grad_bias, *projections, grads['delta_bias'], grads['A'], grads['D']]
     grad_weight, *others = kernels.sum_rows(partial)
     if given.conv_weight is not None and grad_weight is not None:
         grad_weight = grad_weight.view_as(given.conv_weight)
@@ -78,17 +111,15 @@ def ssm_backward(
 
 
 def _scan_inputs(
-    given: SSMTensors, directions: Sequence[str], projects: str, log_A: bool, kernels: KernelSet
+    given: SSMTensors,
+    directions: Sequence[str],
+    projects: str,
+    log_A: bool,
+    kernels: KernelSet,
+    kept: Sequence[Tensor] = (),
 ) -> tuple[ScanInputs, Tensor]:
     """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
-    conv = given.conv()
-    parameters = (given.x_proj, given.dt_proj, given.dt_bias, given.A.shape[1])
-    if conv is not None:
-        maps, projected = kernels.convs_project(*conv, directions, *parameters)
-    else:
-        # A copy only of what is no map a direction, or has gaps.
-        maps = given.x.expand(len(directions), *given.x.shape[-4:]).contiguous()
-        projected = kernels.project(maps, *parameters)
+    maps, projected = _project(given, directions, kernels, kept)
     low_rank, delta, sides = projected
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
@@ -98,18 +129,40 @@ def _scan_inputs(
     return inputs, low_rank
 
 
+def _project(
+    given: SSMTensors, directions: Sequence[str], kernels: KernelSet, kept: Sequence[Tensor]
+) -> tuple[Tensor, Projected]:
+    """The maps that are scanned, (K, B, H, W, E), and what is projected of them."""
+    conv = given.conv()
+    parameters = (given.dt_proj, given.dt_bias)
+    if conv is not None and not kept:
+        return kernels.convs_project(
+            *(*conv, directions, given.x_proj, *parameters, given.A.shape[1])
+        )
+    if conv is not None:
+        maps = kernels.convs_forward(*conv, directions)
+    else:
+        # A copy only of what is no map a direction, or has gaps.
+        maps = given.x.expand(len(directions), *given.x.shape[-4:]).contiguous()
+    if not kept:
+        return maps, kernels.project(maps, given.x_proj, *parameters, given.A.shape[1])
+    low_rank, side = kept
+    return maps, Projected(low_rank, kernels.expand(low_rank, *parameters), [side])
+
+
 def _conv_backward(
     grad_maps: Tensor,
     given: SSMTensors,
     directions: Sequence[str],
     kernels: KernelSet,
+    into: Into | None,
     **more: Through,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias."""
     conv = given.conv()
     if conv is not None:
-        return kernels.convs_backward(grad_maps, *conv, directions, **more)
+        return kernels.convs_backward(grad_maps, *conv, directions, into=into, **more)
     if given.x.dim() == 4:
         # PyTorch sums half precision in float32.
         grad_maps = grad_maps[0] if len(directions) == 1 else grad_maps.sum(0)
-    return grad_maps, None, None, None
+    return add_in_place(into or (None, None), (grad_maps, None, None, None))

@@ -28,6 +28,7 @@ from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
 from mmv2m.ops.cuda_backend.replay import replayed  # noqa: E402
 from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
 from mmv2m.ops.triton_backend import ssm  # noqa: E402
+from mmv2m.ops.triton_backend.kernel_set import TRITON  # noqa: E402
 from mmv2m.ops.triton_backend.launch import tell  # noqa: E402
 
 pytestmark = needs_a_device
@@ -192,7 +193,7 @@ KERNELS = CUDA._replace(
     **{
         name: partial(function, launch=LAUNCH)
         for name, function in CUDA._asdict().items()
-        if name != 'adds_through'  # which launches nothing
+        if function is not getattr(TRITON, name) and name != 'adds_through'  # which launches nothing
     }
 )
 
@@ -223,7 +224,7 @@ def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
     generator = torch.Generator().manual_seed(2)
     for turn in range(3):
         tensors = [None if t is None else t * 0.9**turn for t in tensors]
-        y = run(tensors, *options)
+        (y,) = run(tensors, *options)
         grad_y = torch.randn(y.shape, generator=generator).to(DEVICE)
         found = (y, *run_back(grad_y, tensors, *options))
         truth = reference_gradients(grad_y, tensors, options)
@@ -244,8 +245,28 @@ def test_ssm_in_half_precision(monkeypatch):
     options = (['left', 'up'], 'input', 'none')
     for turn in range(4):
         tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
-        assert torch.equal(run(tensors, *options), plain(tensors, *options))
+        assert torch.equal(*(ssm_forward(tensors, *options)[0] for ssm_forward in (run, plain)))
     assert counted.calls == 2
+
+
+def test_ssm_that_keeps_and_adds(triton_launches):
+    """As one of several groups runs: what is added to is no result, what is kept is one."""
+    forward = Counted(partial(ssm.ssm_forward, kernels=KERNELS))
+    backward = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    run, run_back = replayed(forward), replayed(backward)
+    inputs = make_ssm_inputs((2, 3, 5), 16, states=1, dtype=torch.bfloat16)
+    options = (['left', 'right'], 'input', 'sum', False)
+    for turn in range(3):
+        tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
+        y, grad_x, grad_gate = (torch.full_like(tensors[0], 0.5).contiguous() for _ in range(3))
+        none, *kept = run(tensors, *options, y, True)
+        grad_y = torch.ones_like(y)
+        nones = run_back(grad_y, tensors, *options, kept, (grad_x, grad_gate))[:2]
+        assert (none, *nones) == (None, None, None)
+        truth = reference_gradients(grad_y, tensors, options)
+        for result, expected in zip((y, grad_x, grad_gate), truth, strict=False):
+            assert naive.relative_error(result, expected + 0.5) < (1e-2 if ON_GPU else 3e-2)
+    assert (forward.calls, backward.calls) == (2, 2)
 
 
 def test_gradients_of_ssm_in_half_precision(triton_launches):

@@ -7,6 +7,7 @@ from scan_inputs import make_inputs, make_ssm_inputs
 
 from mmv2m.ops import (
     DIRECTIONS,
+    Halves,
     add_norm,
     channel_norm,
     directional_conv,
@@ -228,45 +229,61 @@ def test_ssm_of_maps_with_gaps_and_without_convolution(maps):
         assert torch.equal(directional_ssm(other, **rest, **options), expected)
 
 
+WAYS = (
+    (['right', 'left', 'up'], ['down', 'up', 'left']),
+    (['down', 'up'], ['right', 'left']),
+)
+
+
 def scan_both_ways(x, gate, reduction='sum', backend='triton', **parameters):
-    """``ssm_2d`` with the halves' parameters told apart by their names."""
-    halves = [[parameters.get(f'{name}_{half}') for name in SSM_PARAMETERS] for half in (1, 2)]
-    first, second = ['right', 'left', 'up'], ['down', 'up', 'left']
-    return ssm_2d(x, gate, *halves, first, second, reduction, backend, log_A=True)
+    """``ssm_2d`` with the halves' parameters told apart by their names; 3 and 4 are optional."""
+    halves = [[parameters.get(f'{name}_{i}') for name in SSM_PARAMETERS] for i in (1, 2, 3, 4)]
+    groups = [Halves(*halves[:2], *WAYS[0])]
+    if 'A_3' in parameters:
+        groups.append(Halves(*halves[2:], *WAYS[1]))
+    return ssm_2d(x, gate, groups, reduction, backend, log_A=True)
 
 
-def make_2d_inputs(conv=True, dtype=torch.float32):
-    """x, gate, and both halves' parameters."""
+def make_2d_inputs(conv=True, dtype=torch.float32, states=4, groups=1, gated=True):
+    """x, gate, and both halves' parameters of each group."""
     tensors = {}
-    for half, projects in ((1, 'input'), (2, 'output')):
-        own = make_ssm_inputs(projects=projects, dtype=dtype)
+    for half in range(1, 2 * groups + 1):
+        projects = 'input' if half % 2 else 'output'
+        own = make_ssm_inputs(projects=projects, dtype=dtype, states=states)
         own['A'] = (-own['A']).log()
-        tensors |= dict(x=own.pop('x'), gate=own.pop('gate'))
+        tensors |= dict(x=own.pop('x'), gate=own.pop('gate') if gated else None)
+        own.pop('gate', None)
         tensors |= {f'{name}_{half}': value + half / 20 for name, value in own.items()}
-    if not conv:
-        tensors |= dict.fromkeys(['gate', 'conv_weight_1', 'conv_bias_1'])
-        tensors |= dict.fromkeys(['conv_weight_2', 'conv_bias_2'])
+        if not conv:
+            tensors |= {'gate': None, f'conv_weight_{half}': None, f'conv_bias_{half}': None}
     return tensors
 
 
-@pytest.mark.parametrize('reduction', ['none', 'sum'])
+@pytest.mark.parametrize(('reduction', 'groups'), [('none', 1), ('sum', 1), ('sum', 2)])
+@pytest.mark.parametrize('states', [1, 4])
 @pytest.mark.parametrize('conv', [True, False])
-def test_ssm_2d(reduction, conv):
+def test_ssm_2d(reduction, groups, states, conv):
+    """Of single states, projections are kept; a second group adds to what the first has made."""
     tolerance = 2 * TOLERANCE[torch.float32]  # two halves
-    compare(scan_both_ways, make_2d_inputs(conv), tolerance, reduction=reduction)
+    inputs = make_2d_inputs(conv, states=states, groups=groups)
+    compare(scan_both_ways, inputs, tolerance, reduction=reduction)
 
 
-def test_ssm_2d_is_its_halves():
-    tensors = {k: v.to(DEVICE).requires_grad_() for k, v in make_2d_inputs().items()}
+@pytest.mark.parametrize(('dtype', 'gated'), [(torch.float32, False), (torch.float16, True)])
+def test_groups(dtype, gated):
+    inputs = make_2d_inputs(dtype=dtype, states=1, groups=2, gated=gated)
+    compare(scan_both_ways, inputs, 2 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('states', [1, 4])
+def test_ssm_2d_is_its_halves(states):
+    inputs = make_2d_inputs(states=states)
+    tensors = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items()}
     one, two = ([tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2))
-    between = directional_ssm(
-        *(tensors['x'], None, *one, ['right', 'left', 'up'], 'input'), backend='triton', log_A=True
-    )
-    expected = directional_ssm(
-        *(between, tensors['gate'], *two, ['down', 'up', 'left'], 'output', 'sum'),
-        backend='triton',
-        log_A=True,
-    )
+    first, second = WAYS[0]
+    how = dict(backend='triton', log_A=True)
+    between = directional_ssm(tensors['x'], None, *one, first, 'input', **how)
+    expected = directional_ssm(between, tensors['gate'], *two, second, 'output', 'sum', **how)
     y = scan_both_ways(**tensors)
     assert torch.equal(y, expected)
     given = list(tensors.values())
@@ -274,10 +291,25 @@ def test_ssm_2d_is_its_halves():
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_opcheck_ssm_2d():
-    tensors = [v.to(DEVICE).requires_grad_() for v in make_2d_inputs().values()]
-    options = ('right,left', 'down,up', 'sum', True, 'triton')
-    torch.library.opcheck(torch.ops.mmv2m.ssm_2d.default, (*tensors, *options))
+def test_ssm_2d_keeps_little():
+    """Of single states, R + 1 numbers a token beside inputs and the maps between the halves."""
+    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_2d_inputs(states=1).items()}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        scan_both_ways(**inputs)
+    own = {t.data_ptr() for t in inputs.values()}
+    tokens = (3, *inputs['x'].shape[:3])
+    found = [tuple(t.shape) for t in kept if t.data_ptr() not in own]
+    assert found == [(*tokens, 6), *[(*tokens, 3), (*tokens, 1)] * 2]
+
+
+@pytest.mark.parametrize(('states', 'groups'), [(1, 2), (4, 1)])
+def test_opcheck_ssm_2d(states, groups):
+    inputs = make_2d_inputs(states=states, groups=groups)
+    x, gate, *parameters = (v.to(DEVICE).requires_grad_() for v in inputs.values())
+    ways = (';'.join(','.join(way[i]) for way in WAYS[:groups]) for i in (0, 1))
+    arguments = (x, gate, parameters, *ways, 'sum', True, 'triton')
+    torch.library.opcheck(torch.ops.mmv2m.ssm_2d.default, arguments)
 
 
 @pytest.mark.parametrize(('first', 'x'), [(['right'], None), (['right', 'left'], 0)])
@@ -286,7 +318,15 @@ def test_ssm_2d_of_wrong_maps(first, x):
     halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
     given = tensors['x'] if x is None else tensors['x'][x]
     with pytest.raises(ValueError, match='with a second direction for each first one'):
-        ssm_2d(given, None, *halves, first, ['down', 'up'])
+        ssm_2d(given, None, [Halves(*halves, first, ['down', 'up'])])
+
+
+@pytest.mark.parametrize('number', [0, 2])
+def test_ssm_2d_of_a_wrong_number_of_groups(number):
+    tensors = make_2d_inputs()
+    halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
+    with pytest.raises(ValueError, match=f'groups must be at least one.* but there are {number}'):
+        ssm_2d(tensors['x'], None, [Halves(*halves, *WAYS[0])] * number, 'none')
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)

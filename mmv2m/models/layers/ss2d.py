@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmv2m.ops import gated_linear
 
 from .class_token import insert_zeros, strip_cross
-from .corner_ssm import build_corner_ssm
+from .corner_ssm import build_corner_ssm, sum_corners
 from .out_projection import OutProjection
 from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
 from .same_dtype_norm import SameDtypeLayerNorm
@@ -147,7 +147,10 @@ class SS2D(BaseModule):
         return patches + self._sum(x, z, over_all) if over_all else patches
 
     def _sum(self, x: Tensor, z: Tensor | None, names: Iterable[str]) -> Tensor:
-        outputs = [self.attention(self.ssm[name](x, z)) for name in names]
+        ssms = [self.ssm[name] for name in names]
+        if isinstance(self.attention, nn.Identity):
+            return sum_corners(ssms, x, z)
+        outputs = [self.attention(ssm(x, z)) for ssm in ssms]
         return sum(outputs[1:], outputs[0])
 
     def _released_sum(self, x: Tensor, z: Tensor) -> Tensor:
