@@ -74,6 +74,14 @@ def test_gated_single_states_of_short_lanes(length, direction):
 
 
 @needs_a_device
+@pytest.mark.parametrize('sums', [False, True])
+def test_single_states_of_lanes_within_a_segment(sums):
+    """Of maps in half precision, a segment is twice as long, and seven warps serve such a lane."""
+    inputs = compare((1, 2, 56, 6), 1, ['right', 'left'], sums=sums, dtype=torch.bfloat16)
+    assert serves_single(inputs) and segment_steps(inputs) == 2 * SEGMENT
+
+
+@needs_a_device
 def test_single_states_summed_over_directions():
     compare((1, 2, SEGMENT + 11, 70), 1, ['right', 'left'], sums=True, B='token', C=None)
 

@@ -193,7 +193,8 @@ KERNELS = CUDA._replace(
     **{
         name: partial(function, launch=LAUNCH)
         for name, function in CUDA._asdict().items()
-        if function is not getattr(TRITON, name) and name != 'adds_through'  # which launches nothing
+        # That one launches nothing.
+        if function is not getattr(TRITON, name) and name != 'adds_through'
     }
 )
 
