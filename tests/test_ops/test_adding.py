@@ -92,7 +92,7 @@ def test_scan_of_no_tokens(kernels):
         (torch.zeros(1, 2, 5, 3), dict(sums=True), r'shape \(1, 2, 5, 6\)'),
         (torch.zeros(1, 2, 5, 6).half(), dict(sums=True), 'float32'),
         (torch.zeros(1, 2, 5, 6), dict(sums=True, dtype=torch.float16), 'float16'),
-        (torch.zeros(1, 2, 5, 12)[..., :6], dict(sums=True), 'contiguous'),
+        (torch.zeros(1, 2, 5, 12, device=DEVICE)[..., :6], dict(sums=True), 'contiguous'),
     ],
 )
 def test_scan_into_what_does_not_fit(into, options, message, kernels):
