@@ -10,7 +10,11 @@ from .layout import dot_dtype
 
 __all__ = ['expand']
 
-BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
+BLOCK = 64 * 128
+"""Tokens times channels of a program."""
+
+BLOCK_CHANNELS = (128, 64)
+"""Of a program: the first if it divides all of them, so that the last block is not half empty."""
 
 
 def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
@@ -30,16 +34,18 @@ def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
     delta = low_rank.new_empty((*low_rank.shape[:-1], channels))
     if delta.numel():
         tokens = delta.numel() // channels
-        blocks = triton.cdiv(channels, BLOCK_CHANNELS)
+        wide, narrow = BLOCK_CHANNELS
+        columns = narrow if channels % wide else wide
+        blocks, rows = triton.cdiv(channels, columns), BLOCK // columns
         launch(
             expand_kernel,
-            (triton.cdiv(tokens, BLOCK_TOKENS) * blocks,),
+            (triton.cdiv(tokens, rows) * blocks,),
             *(low_rank.contiguous(), dt_weight.contiguous(), dt_bias.contiguous(), delta),
             *(tokens, channels, blocks),
             rank=rank,
             RANK=max(16, triton.next_power_of_2(rank)),
-            BLOCK_T=BLOCK_TOKENS,
-            BLOCK_E=BLOCK_CHANNELS,
+            BLOCK_T=rows,
+            BLOCK_E=columns,
             DOT_DTYPE=dot_dtype(low_rank.dtype),
             PRECISION='ieee' if low_rank.dtype == torch.float32 else 'tf32',
             num_warps=4,

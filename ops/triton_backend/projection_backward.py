@@ -22,6 +22,10 @@ PROGRAMS = 264
 """Programs, at most: two for each of some 130 multiprocessors. Those along the tokens each leave a
 partial sum of the weights' gradients."""
 
+NARROW = 16
+"""Up to so many outputs of the projection, twice as many programs hide more waiting than their
+partial sums cost."""
+
 COLUMNS = 16
 """What tensor cores sum up at once: to multiples of it :class:`Through` is padded."""
 
@@ -94,6 +98,8 @@ def project_backward(
         **common,
     )
     projected = _join(grad_low, grad_sides, x)
+    most = 2 * PROGRAMS if len(weight) <= NARROW else PROGRAMS
+    grid = (blocks, min(tiles, max(1, most // blocks)))
     grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
     launch(
         project_back_kernel,

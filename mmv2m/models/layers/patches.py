@@ -90,10 +90,11 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
+        if not torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.conv.weight.dtype)  # else it would go to float32 and back
         # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
         # what the convolution makes of it.
-        x = x.to(self.conv.weight.dtype).permute(0, 3, 1, 2)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         if not isinstance(self.norm, SameDtypeLayerNorm):
             return self.norm(self.conv(x).permute(0, 2, 3, 1))
         x = F.conv2d(x, self.conv.weight, stride=self.conv.stride, padding=self.conv.padding)
