@@ -1,22 +1,24 @@
-"""Keeping a surrounding autocast out."""
+"""Whether there is a surrounding autocast, and keeping it out."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-__all__ = ['products_like', 'without_autocast']
+__all__ = ['has_autocast', 'products_like', 'without_autocast']
 
 
-def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Keep a surrounding autocast from changing dtypes on the device of ``x``.
+def has_autocast(x: Tensor) -> bool:
+    """Whether there is an autocast on the device of ``x``.
 
     There is none for the meta device, whose tensors have shapes only; PyTorch refuses to ask.
     """
-    kind = x.device.type
-    if x.is_meta or not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """Keep a surrounding autocast from changing dtypes on the device of ``x``."""
+    return torch.autocast(x.device.type, enabled=False) if has_autocast(x) else nullcontext()
 
 
 def products_like(x: Tensor) -> AbstractContextManager:

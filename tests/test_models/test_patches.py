@@ -15,6 +15,17 @@ def test_stem_makes_tokens_of_4_pixels(size):
     assert y.is_contiguous()
 
 
+def test_stem_stays_in_half_precision_under_autocast(monkeypatch):
+    """The second convolution gets the map as the first one has left it, not by way of float32."""
+    convolve, given = F.conv2d, []
+    monkeypatch.setattr(
+        F, 'conv2d', lambda x, *args, **kw: given.append(x) or convolve(x, *args, **kw)
+    )
+    with torch.autocast('cpu', torch.bfloat16):
+        ConvStem(3, 8, NORM)(torch.rand(1, 3, 16, 16))
+    assert [x.dtype for x in given] == [torch.float32, torch.bfloat16]
+
+
 def test_downsampling_is_a_convolution_and_a_norm_of_the_same_map():
     layer, x = Downsample(4, 6, NORM), torch.randn(2, 5, 8, 4)
     y = layer(x)

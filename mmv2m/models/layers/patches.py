@@ -7,6 +7,8 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
+from mmv2m.ops.precision import has_autocast
+
 from .same_dtype_norm import SameDtypeLayerNorm
 
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
@@ -90,7 +92,7 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        if not torch.is_autocast_enabled(x.device.type):
+        if not has_autocast(x):
             x = x.to(self.conv.weight.dtype)  # else it would go to float32 and back
         # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
         # what the convolution makes of it.
