@@ -27,19 +27,21 @@ from .scan_arguments import (
     whole_states,
 )
 
-__all__ = ['SegmentEdges', 'plan_segments']
+__all__ = ['STEPS', 'UNROLL', 'WARPS_AT_ONCE', 'SegmentEdges', 'plan_segments']
 
 LEAST_STEPS, LEAST_SEGMENTS = 64, 4
 """Shorter segments, or fewer of them, are not worth the extra pass."""
 
 WARPS_AT_ONCE = {1: 32, 2: 32, 4: 24, 8: 16, 16: 12, 32: 12}
-"""Warps of a multiprocessor, by states: as in scan_forward, whose segments these walk along."""
+"""Warps of a multiprocessor, by states, of the forward scan too: as many as have registers enough,
+or fewer where that is faster."""
 
 WARPS_WITH_GRADIENTS = {1: 24, 2: 24, 4: 16, 8: 16, 16: 12, 32: 12}
 """Those that find gradients too: as many as have registers and shared memory enough."""
 
 STEPS, UNROLL = 8, 2
-"""Tokens of a stretch, and steps whose instructions the compiler may mix; as in scan_forward."""
+"""Tokens of a stretch, at most, which a warp copies while it computes the one before, and steps
+whose instructions the compiler may mix; of the forward scan too."""
 
 CHAIN_WARPS, CHAIN_DEPTH = 32, 8
 """Warps, at most, that share out the segments of a lane, and segments that each loads at once."""

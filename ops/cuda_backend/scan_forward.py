@@ -24,19 +24,9 @@ from .scan_arguments import (
     staged_bytes,
     whole_states,
 )
-from .scan_edges import SegmentEdges, plan_segments
+from .scan_edges import STEPS, UNROLL, WARPS_AT_ONCE, SegmentEdges, plan_segments
 
 __all__ = ['scans_forward']
-
-WARPS_AT_ONCE = {1: 32, 2: 32, 4: 24, 8: 16, 16: 12, 32: 12}
-"""Warps of a multiprocessor, by states: as many as have registers enough, or fewer where that is
-faster."""
-
-STEPS = 8
-"""Tokens of a stretch, which a warp copies while it computes the one before, at most."""
-
-UNROLL = 2
-"""Steps whose instructions the compiler may mix."""
 
 POLYNOMIAL_EVERY = 0
 """Of how many exponentials one is a polynomial, for which the special function unit need not be

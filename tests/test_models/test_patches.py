@@ -70,6 +70,16 @@ def test_patches_are_contiguous_rows(size):
     assert y.is_contiguous()
 
 
+def test_patches_under_autocast():
+    layer, x = PatchMap(3, 6, 8, 32), torch.rand(2, 3, 32, 24)
+    with torch.autocast('cpu', torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.allclose(y.float(), layer(x), atol=2e-2)
+    y.sum().backward()
+    assert layer.projection.weight.grad.dtype == torch.float32
+
+
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_norm_keeps_the_dtype(dtype):
     norm, reference = SameDtypeLayerNorm(6), nn.LayerNorm(6)

@@ -18,7 +18,8 @@ class PatchMap(BaseModule):
     """A linear projection of patches, side by side or overlapping.
 
     Images that the patches do not cover exactly are padded with zeros, at the bottom and the right.
-    Weights start LeCun-normal, biases at zero.
+    Weights start LeCun-normal, biases at zero. Patches side by side are multiplied as a matrix: cuDNN
+    has no fast convolution of three channels. Hooks on :attr:`projection` do not run then.
 
     Args:
         in_channels: Channels of the image.
@@ -62,9 +63,19 @@ class PatchMap(BaseModule):
         below, right = covered[0] - size[0], covered[1] - size[1]
         if below or right:
             x = F.pad(x, (0, right, 0, below))
+        if self.stride == self.patch_size:
+            return F.linear(self._cut(x), self.projection.weight.flatten(1), self.projection.bias)
         # Otherwise the whole residual stream would have the channels-first strides of the
         # convolution's output, and every norm would copy it.
         return self.projection(x).permute(0, 2, 3, 1).contiguous()
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
+        if has_autocast(x):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # before they are copied, not after
+        size = self.patch_size
+        patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
 
 class Downsample(BaseModule):
