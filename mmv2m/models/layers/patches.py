@@ -18,8 +18,10 @@ class PatchMap(BaseModule):
     """A linear projection of patches, side by side or overlapping.
 
     Images that the patches do not cover exactly are padded with zeros, at the bottom and the right.
-    Weights start LeCun-normal, biases at zero. Patches side by side are a matrix product, since cuDNN
-    has no fast convolution of three channels. Hooks on :attr:`projection` do not run then.
+    Weights start LeCun-normal, biases at zero.
+
+    Patches side by side are multiplied as a matrix, since cuDNN has no fast convolution of three
+    channels; hooks on :attr:`projection` do not run then.
 
     Args:
         in_channels: Channels of the image.
