@@ -13,6 +13,7 @@ from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
 from .gelu_linear import gelu_linear
 from .halves import Halves
+from .mixer_2d import mixer_2d
 from .reference import directional_conv_reference, directional_scan_reference
 from .ssm_2d import ssm_2d
 
@@ -32,5 +33,6 @@ __all__ = [
     'directional_ssm',
     'gated_linear',
     'gelu_linear',
+    'mixer_2d',
     'ssm_2d',
 ]

@@ -48,7 +48,8 @@ class Backend:
         ssm_backward: ``(grad_y, tensors, directions, projects, reduction, log_A, kept, into) ->
             gradients`` of the nine tensors, like :func:`.triton_backend.ssm.ssm_backward`.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
-        gate_backward: ``(grad_y, x, z) -> gradients``, likewise.
+        gate_backward: ``(grad_y, x, z, into) -> gradients``, likewise; with ``into``, that of ``z``
+            is left there, and is None.
         gelu_forward: ``(x, bias) -> GELU(x + bias)``; None as before.
         gelu_backward: ``(grad_y, x, bias, grad_out) -> (GELU(x + bias), gradient of bias, sum of
             grad_out over its rows)``; overwrites ``grad_y`` with the gradient of ``x``.
@@ -69,7 +70,7 @@ class Backend:
     ssm_forward: Callable[..., tuple[Any, ...]] | None = None
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     gate_forward: Callable[..., Tensor] | None = None
-    gate_backward: Callable[..., tuple[Tensor, Tensor]] | None = None
+    gate_backward: Callable[..., tuple[Tensor, Tensor | None]] | None = None
     gelu_forward: Callable[..., Tensor] | None = None
     gelu_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor | None]] | None = None
     norm_forward: Callable[..., Tensor] | None = None

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def present(tensors: tuple[Tensor | None, ...]) -> list[Tensor]:
+def present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
     """The gradients that exist; an operator's schema has no list of optional tensors to return.
 
     Contiguous, as the fakes promise to the compiler.

@@ -9,7 +9,7 @@ from .directional_ssm import check_ssm, directional_ssm, exact_parameters
 from .halves import Halves, pack_groups
 from .library_2d import ssm_2d_op
 
-__all__ = ['ssm_2d']
+__all__ = ['check_groups', 'exact_groups', 'ssm_2d']
 
 
 def ssm_2d(
@@ -44,24 +44,27 @@ def ssm_2d(
         ValueError: If a shape, a device, a direction, an option or the number of groups is wrong.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    _check(x, gate, groups, reduction)
+    check_groups(x, gate, groups, reduction)
     backend = choose_backend(backend, x)
     if BACKENDS[backend].ssm_forward is None:
         outputs = [_one_by_one(x, gate, group, (reduction, backend, log_A)) for group in groups]
         return sum(outputs[1:], outputs[0])
-    exact = [
-        Halves(
-            list(exact_parameters(group.rows, x)),
-            list(exact_parameters(group.columns, x)),
-            group.first,
-            group.second,
+    return ssm_2d_op(x, gate, *pack_groups(exact_groups(groups, x)), reduction, log_A, backend)[0]
+
+
+def exact_groups(groups: Sequence[Halves], x: Tensor) -> list[Halves]:
+    """With all parameters in the dtype of the states of ``x``."""
+    return [
+        group._replace(
+            rows=list(exact_parameters(group.rows, x)),
+            columns=list(exact_parameters(group.columns, x)),
         )
         for group in groups
     ]
-    return ssm_2d_op(x, gate, *pack_groups(exact), reduction, log_A, backend)[0]
 
 
-def _check(x: Tensor, gate: Tensor | None, groups: Sequence[Halves], reduction: str) -> None:
+def check_groups(x: Tensor, gate: Tensor | None, groups: Sequence[Halves], reduction: str) -> None:
+    """Check the arguments of :func:`ssm_2d`; raises what that says."""
     if not groups or (reduction == 'none' and len(groups) > 1):
         raise ValueError(
             f"groups must be at least one, and exactly one if reduction='none', but there are "

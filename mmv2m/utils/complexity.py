@@ -71,6 +71,11 @@ def measure_complexity(
             for half, ways in ((group.rows, group.first), (group.columns, group.second))
         )
 
+    def count_mixer_2d(xz: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
+        """The same of half of the channels, and the projection behind the gate."""
+        x = torch.Size((*xz[:-1], xz[-1] // 2))
+        return count_ssm_2d(x, x, *args) + 2 * x.numel() * weight[0]
+
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return 2 * x.numel() * weight[0]
 
@@ -84,6 +89,7 @@ def measure_complexity(
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_ssm: count_ssm,
             torch.ops.mmv2m.ssm_2d: count_ssm_2d,
+            torch.ops.mmv2m.mixer_2d: count_mixer_2d,
             torch.ops.mmv2m.gated_linear: count_gated_linear,
             torch.ops.mmv2m.gelu_linear: count_gelu_linear,
         },

@@ -11,11 +11,11 @@ from ..triton_backend import conv as triton_conv
 from ..triton_backend.conv_gradients import (
     ConvGradients,
     Into,
-    add_in_place,
-    kernels_add,
+    kernels_leave,
+    leave_in,
     make_gradients,
 )
-from ..triton_backend.layout import even_parts
+from ..triton_backend.layout import even_parts, token_layout
 from ..triton_backend.projection_backward import Through
 from .arguments import make_map
 from .conv_arguments import ConvWalks, serves
@@ -51,7 +51,10 @@ HELD = (4, 2, 1)
 class Gradients(ctypes.Structure):
     """``ConvGradients`` of the backward kernel."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')]
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
+        *((name, ctypes.c_int) for name in ('x_token', 'gate_token')),
+    ]
 
 
 def convs_forward(
@@ -77,7 +80,7 @@ def convs_forward(
     launch(
         Launch(
             'conv_forward.cu',
-            call.compiled_for(even_parts(longest, STEPS), y),
+            call.compiled_for(even_parts(longest, STEPS), (y, call.grid.channels)),
             (max(1, min(lanes, most)), call.groups),
             32 * call.warps,
             0,
@@ -106,9 +109,9 @@ def convs_backward(
     """
     if not serves(x):
         return triton_conv.convs_backward(grad_y, x, gate, weight, bias, directions, into)
-    if into is not None and not kernels_add(into, x, gate):
+    if into is not None and not kernels_leave(into, x, gate):
         inputs = (grad_y, x, gate, weight, bias, directions)
-        return add_in_place(into, convs_backward(*inputs, through, launch=launch))
+        return leave_in(into, convs_backward(*inputs, through, launch=launch))
     turns = plan_turns(directions, x.dim() == 4 or gate is not None) if grad_y.numel() else []
     warps = WARPS_AT_ONCE[gate is not None, max((turn.senses for turn in turns), default=1)]
     call = ConvWalks(x, gate, weight, bias, holds=warps)
@@ -119,7 +122,7 @@ def convs_backward(
     grad_weight = weight.new_empty((sum(rows), *weight.shape))
     grad_bias = weight.new_empty((sum(rows), weight.shape[0]))
     grad_y = grad_y.contiguous()
-    maps = (grad_y, grad_x) if grad_gate is None else (grad_y, grad_x, grad_gate)
+    left = [(None, 0) if t is None else (t, token_layout(t)[1]) for t in (grad_x, grad_gate)]
     added = Added(through)
     for i, turn in enumerate(turns):
         first, last = sum(rows[:i]), sum(rows[: i + 1])
@@ -128,7 +131,7 @@ def convs_backward(
         steps = even_parts(max(lengths), STEPS_BACKWARD)
         how = dict(
             SENSES=turn.senses,
-            ADDS=i > 0 or into is not None,
+            ADDS=i > 0 or (into is not None and into.adds),
             LAST_FIRST=i > 0,
             WHOLE_LANES=all(length % steps == 0 for length in lengths),
             BLOCKS=blocks,
@@ -137,7 +140,7 @@ def convs_backward(
         launch(
             Launch(
                 'conv_backward.cu',
-                call.compiled_for(steps, *maps, **how),
+                call.compiled_for(steps, (grad_y, call.grid.channels), *left, **how),
                 (rows[i], call.groups),
                 32 * call.warps,
                 added.shared_bytes(call),
@@ -145,7 +148,9 @@ def convs_backward(
                     call.arguments(),
                     ctypes.c_void_p(address(grad_y)),
                     added.arguments,
-                    Gradients(*map(address, (grad_x, grad_gate, *parts))),
+                    Gradients(
+                        *map(address, (grad_x, grad_gate, *parts)), *(token for _, token in left)
+                    ),
                     make_map(call.grid, turn.walks),
                     turn.positions,
                 ),

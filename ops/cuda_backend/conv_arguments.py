@@ -91,10 +91,12 @@ class ConvWalks(ConvInputs):
         self.warps = choose_warps(columns)
         self.groups = -(-columns // self.warps)
 
-    def compiled_for(self, steps: int, *others: Tensor, **more: Any) -> tuple[tuple[str, Any], ...]:
-        """All that one is compiled for; ``others`` are further contiguous maps that it uses."""
+    def compiled_for(
+        self, steps: int, *others: tuple[Tensor | None, int], **more: Any
+    ) -> tuple[tuple[str, Any], ...]:
+        """All that one is compiled for; ``others`` are more maps that it uses, as in ``maps``."""
         channels = self.grid.channels
-        vectors = loads_at_once(self.held, [*self.maps, *((t, channels) for t in others)])
+        vectors = loads_at_once(self.held, [*self.maps, *others])
         values = dict(
             self.definitions,
             CHANNELS_HELD=self.held,

@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .conv_gradients import ConvGradients, Into, add_in_place, kernels_add, make_gradients
+from .conv_gradients import ConvGradients, Into, kernels_leave, leave_in, make_gradients
 from .kernels.conv_backward import conv_backward_kernel
 from .kernels.conv_forward import conv_forward_kernel
 from .launch import launch
@@ -86,18 +86,20 @@ def convs_backward(
         weight: As there.
         bias: As there.
         directions: As there.
-        into: What the gradients of ``x`` and ``gate`` are added to in place, and returned: each
-            like the gradient, contiguous, or None if that is made anew. Or None for both.
+        into: What the gradients of ``x`` and ``gate`` are left in, and returned; None for tensors
+            made anew.
 
     Returns:
         Gradients of ``x``, ``gate``, ``weight`` and ``bias``, summed over the directions that share
         them. The last two are partial sums, still to be summed over their first axis.
 
     Raises:
-        ValueError: If what is added to is not like the gradient, or there is no gradient.
+        ValueError: If what one is left in is not like it, or there is no gradient.
     """
-    if into is not None and not kernels_add(into, x, gate):
-        return add_in_place(into, convs_backward(grad_y, x, gate, weight, bias, directions))
+    if into is not None:
+        apart = any(t is not None and not t.is_contiguous() for t in into[:2])
+        if not kernels_leave(into, x, gate) or apart:
+            return leave_in(into, convs_backward(grad_y, x, gate, weight, bias, directions))
     grid, shared, taps = Grid.of(x), x.dim() == 4, weight.shape[1]
     groups = group_directions(directions) if grad_y.numel() else []
     programs = [triton.cdiv(group.lanes(grid), LANES_PER_PROGRAM) for group in groups]
@@ -117,7 +119,7 @@ def convs_backward(
             *(group.lanes(grid), LANES_PER_PROGRAM, group.length(grid), grid.width),
             *(grid.tokens, grid.channels, x_token, gate_token),
             *(group.packed, group.reverse, int(group.along_h)),
-            int(turn > 0 or into is not None),
+            int(turn > 0 or (into is not None and into.adds)),
             DIRECTIONS=group.directions,
             SHARED_X=shared,
             HAS_GATE=gate is not None,

@@ -1,40 +1,54 @@
-"""Where the gradients of a convolution's map and gate go: anew, or added to what is there."""
+"""Where the gradients of a convolution's map and gate go: anew, or to what is there."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .layout import check_into
 
-__all__ = ['ConvGradients', 'Into', 'add_in_place', 'kernels_add', 'make_gradients']
-
-Into = tuple[Tensor | None, Tensor | None]
-"""What the gradients of ``x`` and ``gate`` are added to; None for one that is made anew."""
+__all__ = ['ConvGradients', 'Into', 'kernels_leave', 'leave_in', 'make_gradients']
 
 ConvGradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 """Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias; the last
 three may be missing."""
 
 
-def kernels_add(into: Into, x: Tensor, gate: Tensor | None) -> bool:
+class Into(NamedTuple):
+    """What gradients are left in, instead of tensors made anew.
+
+    Attributes:
+        x: Of the gradient's shape and dtype, its tokens equally far apart; None for one made anew.
+        gate: Likewise.
+        adds: Whether gradients are added to what is there, or take its place.
+    """
+
+    x: Tensor | None
+    gate: Tensor | None
+    adds: bool = True
+
+
+def kernels_leave(into: Into, x: Tensor, gate: Tensor | None) -> bool:
     """Whether the kernels, which add to all that directions share and to nothing else, do this.
 
     Raises:
-        ValueError: If what is added to is not like the gradient, or there is no gradient.
+        ValueError: If a tensor is not like the gradient, or there is no gradient.
     """
-    of_x, of_gate = into
-    if gate is None and of_gate is not None:
-        raise ValueError('without a gate there is no gradient of it to be added')
-    for there, value in ((of_x, x), (of_gate, gate)):
+    if gate is None and into.gate is not None:
+        raise ValueError('without a gate there is no gradient of it to be left anywhere')
+    for there, value in ((into.x, x), (into.gate, gate)):
         if there is not None and value is not None:
             check_into(there, value.shape, value.dtype)
-    return (of_x is not None) == (x.dim() == 4) and (of_gate is None) == (gate is None)
+    if not into.adds:
+        return True
+    return (into.x is not None) == (x.dim() == 4) and (into.gate is None) == (gate is None)
 
 
 def make_gradients(
     x: Tensor, gate: Tensor | None, into: Into | None
 ) -> tuple[Tensor, Tensor | None]:
     """What the kernels leave the gradients of ``x`` and ``gate`` in."""
-    of_x, of_gate = into or (None, None)
+    of_x, of_gate = (None, None) if into is None else into[:2]
     if of_x is None:
         of_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if of_gate is None and gate is not None:
@@ -42,12 +56,11 @@ def make_gradients(
     return of_x, of_gate
 
 
-def add_in_place(into: Into, gradients: ConvGradients) -> ConvGradients:
-    """Add the gradients of ``x`` and ``gate`` where they go, which stands in their place then."""
-    of_x, of_gate = into
-    grad_x, grad_gate, grad_weight, grad_bias = gradients
-    if of_x is not None:
-        grad_x = of_x.add_(grad_x)
-    if of_gate is not None and grad_gate is not None:
-        grad_gate = of_gate.add_(grad_gate)
-    return grad_x, grad_gate, grad_weight, grad_bias
+def leave_in(into: Into, gradients: ConvGradients) -> ConvGradients:
+    """Add or copy the gradients of ``x`` and ``gate`` where they go, and return that instead."""
+    left = [
+        new if old is None or new is None else old.add_(new) if into.adds else old.copy_(new)
+        for new, old in zip(gradients[:2], into[:2], strict=True)
+    ]
+    assert left[0] is not None
+    return left[0], left[1], *gradients[2:]

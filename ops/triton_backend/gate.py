@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .kernels.gate import gate_backward_kernel, gate_forward_kernel
 from .launch import launch
-from .layout import Grid, token_layout
+from .layout import Grid, check_into, token_layout
 
 __all__ = ['gate_backward', 'gate_forward']
 
@@ -29,22 +29,31 @@ def gate_forward(x: Tensor, z: Tensor) -> Tensor:
     return y
 
 
-def gate_backward(grad_y: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` and ``z``, in their dtypes."""
+def gate_backward(
+    grad_y: Tensor, x: Tensor, z: Tensor, into: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of ``x`` and ``z``, in their dtypes.
+
+    ``into``, like ``z`` and with tokens equally far apart, gets the latter, which is None then.
+
+    Raises:
+        ValueError: If ``into`` is not like ``z``.
+    """
     grid = Grid.of(x)
+    check_into(into, z.shape, z.dtype)
     grad_x = torch.empty(tuple(grid), dtype=x.dtype, device=x.device)
-    grad_z = torch.empty(tuple(grid), dtype=z.dtype, device=z.device)
+    grad_z = torch.empty(tuple(grid), dtype=z.dtype, device=z.device) if into is None else into
     if grad_x.numel():
         (x, x_token), (z, z_token) = token_layout(x), token_layout(z)
         launch(
             gate_backward_kernel,
             _tiles(grid),
             *(grad_y.contiguous(), x, z, grad_x, grad_z),
-            *(grid.tokens, grid.channels, x_token, z_token),
+            *(grid.tokens, grid.channels, x_token, z_token, token_layout(grad_z)[1]),
             BLOCK_T=BLOCK_TOKENS,
             BLOCK_E=BLOCK_CHANNELS,
         )
-    return grad_x, grad_z
+    return grad_x, grad_z if into is None else None
 
 
 def _tiles(grid: Grid) -> tuple[int, int]:

@@ -95,17 +95,20 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
 
 
 def check_into(into: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> None:
-    """Check a tensor, if there is one, that a result is to be added to in place.
+    """Check a tensor, if there is one, that a result is to be left in or added to.
 
     Raises:
-        ValueError: If it is not contiguous, or not of the result's shape and dtype.
+        ValueError: If its tokens are not equally far apart, or it is not of the result's shape and
+            dtype.
     """
     if into is None:
         return
-    if tuple(into.shape) != tuple(shape) or into.dtype != dtype or not into.is_contiguous():
+    fits = tuple(into.shape) == tuple(shape) and into.dtype == dtype
+    if not fits or (into.numel() and token_layout(into)[0] is not into):
         raise ValueError(
-            f'what is added to must be {dtype}, contiguous, of shape {tuple(shape)}, but is '
-            f'{into.dtype}, with strides {into.stride()}, of shape {tuple(into.shape)}'
+            f'what a result is left in must be {dtype}, of shape {tuple(shape)}, with tokens '
+            f'equally far apart, but is {into.dtype}, of shape {tuple(into.shape)}, with strides '
+            f'{into.stride()}'
         )
 
 

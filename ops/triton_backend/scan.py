@@ -180,4 +180,6 @@ def make_output(
     if not sums:
         raise ValueError('only sums over directions are added to what is there')
     check_into(into, shape, dtype)
+    if not into.is_contiguous():
+        raise ValueError(f'sums are added to contiguous maps only, but strides are {into.stride()}')
     return into

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .conv_gradients import Into, add_in_place
+from .conv_gradients import Into, leave_in
 from .kernel_set import TRITON, KernelSet
 from .projection import Projected
 from .projection_backward import Through, project_backward
@@ -79,15 +79,16 @@ def ssm_backward(
     reduction: str,
     log_A: bool = False,
     kept: Sequence[Tensor] = (),
-    into: Into | None = None,
+    into: tuple[Tensor | None, Tensor | None, bool] | None = None,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the nine tensors.
 
     ``kept`` is what :func:`ssm_forward` has returned to be kept. Gradients of ``x`` and the gate
-    are added in place to what there is ``into``, and None is returned of them.
+    that go ``into`` something, see :class:`.Into`, are left there, and None is returned of them.
     """
     given = SSMTensors(*tensors)
+    leaves = None if into is None else Into(*into)
     inputs, low_rank = _scan_inputs(given, directions, projects, log_A, kernels, kept)
     grads = kernels.scans_backward(grad_y, inputs, sums=reduction == 'sum')
     sides = [grads[name] for name in ('B', 'C') if grads[name] is not None]
@@ -98,10 +99,11 @@ def ssm_backward(
     )
     more = dict(through=through) if adds_later else {}
     *maps, grad_weight, grad_bias = _conv_backward(
-        grads['x'], given, directions, kernels, into, **more
+        grads['x'], given, directions, kernels, leaves, **more
     )
     grad_x, grad_gate = (
-        new if old is None else None for new, old in zip(maps, into or (None, None), strict=True)
+        new if old is None else None
+        for new, old in zip(maps, into[:2] if into else (None, None), strict=True)
     )
     partial = [grad_weight, grad_bias, *projections, grads['delta_bias'], grads['A'], grads['D']]
     grad_weight, *others = kernels.sum_rows(partial)
@@ -165,4 +167,4 @@ def _conv_backward(
     if given.x.dim() == 4:
         # PyTorch sums half precision in float32.
         grad_maps = grad_maps[0] if len(directions) == 1 else grad_maps.sum(0)
-    return add_in_place(into or (None, None), (grad_maps, None, None, None))
+    return leave_in(into or Into(None, None), (grad_maps, None, None, None))

@@ -17,6 +17,7 @@ from mmv2m.ops.cuda_backend import conv as cuda_conv  # noqa: E402
 from mmv2m.ops.cuda_backend import scan_forward as cuda_scan  # noqa: E402
 from mmv2m.ops.triton_backend import conv as triton_conv  # noqa: E402
 from mmv2m.ops.triton_backend import scan as triton_scan  # noqa: E402
+from mmv2m.ops.triton_backend.conv_gradients import Into  # noqa: E402
 
 CORNERS = ['right', 'left', 'down', 'up']
 KERNELS = ['triton', 'cuda'] if ON_GPU or HAS_COMPILER else ['triton']
@@ -102,12 +103,14 @@ def test_scan_into_what_does_not_fit(into, options, message, kernels):
 
 
 class ConvProblem:
-    """A convolution's backward pass, and what its gradients are added to.
+    """A convolution's backward pass, and what its gradients are left in.
 
-    ``there`` are letters of those there is something for: of the map (x) and of its gate (g).
+    ``there`` are letters of those there is something for: of the map (x) and of its gate (g). That
+    is half of a wider map if they are ``apart``.
     """
 
-    def __init__(self, grid, channels, directions, dtype, gated, shared, there):
+    def __init__(self, grid, channels, directions, dtype, gated, shared, there, **how):
+        self.adds, self.apart = how.get('adds', True), how.get('apart', False)
         generator = torch.Generator().manual_seed(0)
 
         def normal(*size):
@@ -125,10 +128,16 @@ class ConvProblem:
     def run(self, backward):
         """Gradients of the map and the gate, and of the weight and the bias."""
         given = [None if t is None else t.to(DEVICE) for t in self.inputs]
-        into = tuple(None if t is None else t.to(DEVICE, copy=True) for t in self.before)
+        into = Into(*map(self._place, self.before), self.adds)
         *grads, weight, bias = backward(self.grad_y.to(DEVICE), *given, self.directions, into=into)
-        assert all(t is None or t is grad for t, grad in zip(into, grads, strict=True))
+        assert all(t is None or t is grad for t, grad in zip(into[:2], grads, strict=True))
         return *grads, weight.sum(0), bias.sum(0)
+
+    def _place(self, before):
+        if before is None:
+            return None
+        wide = torch.cat([before] * (2 if self.apart else 1), -1).to(DEVICE)
+        return wide[..., -before.shape[-1] :]
 
     def truth(self):
         leaves = [None if t is None else t.double().requires_grad_() for t in self.inputs]
@@ -139,7 +148,7 @@ class ConvProblem:
             for k, name in enumerate(self.directions)
         ]
         torch.stack(outputs).backward(self.grad_y.double())
-        before = [*self.before, None, None]
+        before = [*(self.before if self.adds else (None, None)), None, None]
         return [
             None if leaf is None else leaf.grad + (0 if there is None else there.double())
             for leaf, there in zip(leaves, before, strict=True)
@@ -183,6 +192,20 @@ def test_conv(gated, shared, there, grid, channels, directions, dtype, kernels):
 
 
 @pytest.mark.parametrize('kernels', KERNELS)
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('channels', [37, 64])
+@pytest.mark.parametrize('adds', [True, False])
+@pytest.mark.parametrize(('gated', 'shared', 'there'), [(False, True, 'x'), (True, False, 'g')])
+def test_conv_into_half_of_a_map(gated, shared, there, adds, channels, dtype, kernels):
+    """Added to what is there, or in its place, by the kernels."""
+    problem = ConvProblem(
+        *((1, 3, 5), channels, CORNERS, dtype, gated, shared, there), adds=adds, apart=True
+    )
+    calls = problem.compare(kernels)
+    assert kernels == 'triton' or [dict(call.definitions)['ADDS'] for call in calls][0] == adds
+
+
+@pytest.mark.parametrize('kernels', KERNELS)
 @pytest.mark.parametrize(
     ('gated', 'shared', 'there'),
     [
@@ -208,7 +231,7 @@ def test_conv_into_odd_addresses(kernels):
         function = triton_conv.convs_backward
         if kernels == 'cuda':
             function = partial(cuda_conv.convs_backward, launch=LAUNCH)
-        result = function(*args, into=(None, odd), **options)
+        result = function(*args, into=Into(None, odd), **options)
         assert result[1] is odd
         into[1].copy_(odd)
         return result[0], into[1], *result[2:]
@@ -225,13 +248,13 @@ def test_conv_into_odd_addresses(kernels):
         ((None, torch.zeros(1, 2, 3, 4)), 'without a gate'),
         ((torch.zeros(2, 1, 2, 3, 4), None), r'shape \(1, 2, 3, 4\)'),
         ((torch.zeros(1, 2, 3, 4).bfloat16(), None), 'float32'),
-        ((torch.zeros(1, 3, 2, 4).transpose(1, 2), None), 'contiguous'),
+        ((torch.zeros(1, 3, 2, 4).transpose(1, 2), None), 'equally far apart'),
     ],
 )
 def test_conv_into_what_does_not_fit(into, message, kernels):
     problem = ConvProblem((1, 2, 3), 4, ['left', 'up'], torch.float32, False, True, '')
     module = triton_conv if kernels == 'triton' else cuda_conv
-    into = tuple(None if t is None else t.to(DEVICE) for t in into)
+    into = Into(*(None if t is None else t.to(DEVICE) for t in into))
     given = [None if t is None else t.to(DEVICE) for t in (problem.grad_y, *problem.inputs)]
     with pytest.raises(ValueError, match=message):
         module.convs_backward(*given, problem.directions, into=into)

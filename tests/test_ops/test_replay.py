@@ -262,7 +262,7 @@ def test_ssm_that_keeps_and_adds(triton_launches):
         y, grad_x, grad_gate = (torch.full_like(tensors[0], 0.5).contiguous() for _ in range(3))
         none, *kept = run(tensors, *options, y, True)
         grad_y = torch.ones_like(y)
-        nones = run_back(grad_y, tensors, *options, kept, (grad_x, grad_gate))[:2]
+        nones = run_back(grad_y, tensors, *options, kept, (grad_x, grad_gate, True))[:2]
         assert (none, *nones) == (None, None, None)
         truth = reference_gradients(grad_y, tensors, options)
         for result, expected in zip((y, grad_x, grad_gate), truth, strict=False):

@@ -15,6 +15,7 @@ from mmv2m.ops import (
     directional_ssm,
     gated_linear,
     gelu_linear,
+    mixer_2d,
     ssm_2d,
 )
 from mmv2m.ops.directional_ssm import SIDES
@@ -310,6 +311,41 @@ def test_opcheck_ssm_2d(states, groups):
     ways = (';'.join(','.join(way[i]) for way in WAYS[:groups]) for i in (0, 1))
     arguments = (x, gate, parameters, *ways, 'sum', True, 'triton')
     torch.library.opcheck(torch.ops.mmv2m.ssm_2d.default, arguments)
+
+
+def mix(x, gate, weight, backend='triton', **parameters):
+    """``mixer_2d`` of a map and its gate, given apart."""
+    halves = [[parameters.get(f'{name}_{i}') for name in SSM_PARAMETERS] for i in (1, 2, 3, 4)]
+    groups = [Halves(*halves[:2], *WAYS[0])]
+    if 'A_3' in parameters:
+        groups.append(Halves(*halves[2:], *WAYS[1]))
+    return mixer_2d(torch.cat([x, gate], -1), weight, groups, backend, log_A=True)
+
+
+@pytest.mark.parametrize(('states', 'groups'), [(1, 2), (4, 1), (4, 2)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_mixer_2d(states, groups, dtype):
+    inputs = make_2d_inputs(dtype=dtype, states=states, groups=groups)
+    weight = torch.randn(5, inputs['x'].shape[-1], generator=torch.Generator().manual_seed(3)) / 3
+    compare(mix, inputs | dict(weight=weight), 2 * TOLERANCE[dtype])
+
+
+def test_opcheck_mixer_2d():
+    inputs = make_2d_inputs(states=1)
+    x, gate, *parameters = (v.to(DEVICE).requires_grad_() for v in inputs.values())
+    xz = torch.cat([x, gate], -1).detach().requires_grad_()
+    ways = (','.join(way) for way in WAYS[0])
+    weight = torch.randn(5, x.shape[-1], device=DEVICE, requires_grad=True)
+    arguments = (xz, weight, parameters, *ways, True, 'triton')
+    torch.library.opcheck(torch.ops.mmv2m.mixer_2d.default, arguments)
+
+
+@pytest.mark.parametrize(('channels', 'message'), [(5, 'a map and its gate'), (8, 'conv_weight')])
+def test_mixer_2d_of_wrong_channels(channels, message):
+    tensors = make_2d_inputs()
+    halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
+    with pytest.raises(ValueError, match=message):
+        mixer_2d(torch.randn(1, 2, 3, channels), torch.randn(4, 4), [Halves(*halves, *WAYS[0])])
 
 
 @pytest.mark.parametrize(('first', 'x'), [(['right'], None), (['right', 'left'], 0)])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmv2m.ops import gated_linear
+from mmv2m.ops import gated_linear, mixer_2d
 
 from .class_token import insert_zeros, strip_cross
 from .corner_ssm import build_corner_ssm, sum_corners
@@ -124,12 +124,25 @@ class SS2D(BaseModule):
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
         x = self.in_proj(x)
+        if self._is_one_operator():
+            groups = [ssm.halves() for ssm in self.ssm.values()]
+            return mixer_2d(x, self.out_proj.weight, groups, self.backend, log_A=True)
         if not self.gated:
             return self.out_proj(self.out_norm(self._scan(x, None)))
         x, z = x.chunk(2, dim=-1)
         if self.geometry == 'released':
             return self.out_proj(self._released_sum(x, z))
         return gated_linear(self._scan(x, z), z, self.out_proj.weight, self.backend)
+
+    def _is_one_operator(self) -> bool:
+        """Whether all that follows in_proj is :func:`mmv2m.ops.mixer_2d`."""
+        return (
+            self.gated
+            and self.geometry == 'paper'
+            and self.divisor == 1
+            and isinstance(self.attention, nn.Identity)
+            and not any(ssm.window for ssm in self.ssm.values())
+        )
 
     def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
         """The sum over all groups, or their routes' mean, (B, H, W, E)."""

@@ -116,8 +116,9 @@ DEVICE void walk_lane(Reading reading, Leaving leaving, ThroughWalk<COLUMNS>& th
 // and the opposite one with it if SENSES is two.
 //
 // Shapes: grad_y (K, tokens, E); x, gate, weight, bias as in the forward kernel; grad_x
-// (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E). Partial sums, to be summed over
-// their first axis: grad_weight (grid.x, E, TAPS), grad_bias (grid.x, E).
+// (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); `*_token` is the distance between
+// tokens of these two. Partial sums, to be summed over their first axis: grad_weight
+// (grid.x, E, TAPS), grad_bias (grid.x, E).
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     conv_backward(Conv conv, const NUMBER* grad_y, Through through, ConvGradients grads, Map map,
                   Positions positions) {

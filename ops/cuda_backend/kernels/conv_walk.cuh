@@ -16,6 +16,7 @@ constexpr bool ADDS_TO_X = ADDS && SHARED_X, ADDS_TO_GATE = ADDS && HAS_GATE;
 struct ConvGradients {
   NUMBER *x, *gate;
   float *weight, *bias;
+  int x_token, gate_token;
 };
 
 // What is under way of a stretch: of the WAIT tokens before it and of its own.
@@ -66,7 +67,7 @@ struct Stretch {
 // worked out for every token four.
 struct Reading {
   const NUMBER *x[INPUTS], *gate, *dy[SENSES], *before_x, *before_gate;
-  int x_step, gate_step, step, left;
+  int x_step, gate_step, step, before_x_step, before_gate_step, left;
 
   // Begin to load the next stretch.
   DEVICE void next(Stretch& now, const ChannelPlace& place) {
@@ -78,8 +79,8 @@ struct Reading {
       if (HAS_GATE) load(now.gate[i], gate, gate_step, there, place);
 #pragma unroll
       for (int s = 0; s < SENSES; ++s) load(now.dy[s][i], dy[s], step, there, place);
-      if (ADDS_TO_X) load(now.before_x[i], before_x, step, there, place);
-      if (ADDS_TO_GATE) load(now.before_gate[i], before_gate, step, there, place);
+      if (ADDS_TO_X) load(now.before_x[i], before_x, before_x_step, there, place);
+      if (ADDS_TO_GATE) load(now.before_gate[i], before_gate, before_gate_step, there, place);
     }
     left -= STEPS;
   }
@@ -95,7 +96,7 @@ struct Reading {
 // Where it leaves the gradients of inputs, WAIT tokens behind what it has read.
 struct Leaving {
   NUMBER *x[INPUTS], *gate;
-  int step;
+  int x_step, gate_step;
 
   // Leave those of an input, if it is `there`: `grad` is what its taps have left it, before the
   // gate; it is number `i` of the stretch.
@@ -104,7 +105,7 @@ struct Leaving {
     if (HAS_GATE) through_gate(grad, now, i, there, place);
     if (ADDS_TO_X) add(grad[0], now.before_x[i]);
 #pragma unroll
-    for (int s = 0; s < INPUTS; ++s) store(x[s], grad[s], there, place);
+    for (int s = 0; s < INPUTS; ++s) store(x[s], grad[s], x_step, there, place);
   }
 
  private:
@@ -125,7 +126,7 @@ struct Leaving {
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) to_gate[c] *= silu_grad(gates[c], now.opening[i][c]);
     if (ADDS_TO_GATE) add(to_gate, now.before_gate[i]);
-    store(gate, to_gate, there, place);
+    store(gate, to_gate, gate_step, there, place);
   }
 
   DEVICE static void add(Channels& grad, const Held& before) {
@@ -135,10 +136,10 @@ struct Leaving {
     for (int c = 0; c < CHANNELS_HELD; ++c) grad[c] += others[c];
   }
 
-  DEVICE void store(NUMBER*& to, const Channels& grad, bool there,
-                    const ChannelPlace& place) const {
+  DEVICE static void store(NUMBER*& to, const Channels& grad, int distance, bool there,
+                           const ChannelPlace& place) {
     place.store(to, grad, there);
-    to += step;
+    to += distance;
   }
 };
 
@@ -152,25 +153,31 @@ struct Positions {
 DEVICE void begin_walk(Reading& reading, Leaving& leaving, const Conv& conv, const NUMBER* grad_y,
                        const ConvGradients& grads, const Map& map, Lane lane,
                        const Positions& positions, const ChannelPlace& place) {
-  int step = lane.step * map.channels, along = positions.first + lane.k;
-  long long shared = lane.entry * map.channels + place.channel, back = (long long)WAIT * step;
+  int along = positions.first + lane.k;
+  reading.step = lane.step * map.channels;
+  reading.before_x_step = leaving.x_step = lane.step * grads.x_token;
+  reading.before_gate_step = leaving.gate_step = lane.step * grads.gate_token;
 #pragma unroll
   for (int s = 0; s < SENSES; ++s) {
     lane.k = s ? positions.opposite : along;
-    long long own = lane.k * map.tokens() * map.channels + shared;
+    long long token = lane.k * map.tokens() + lane.entry;
     InputWalk input(conv, map, lane, place);
     reading.gate = input.gate;
     reading.x_step = input.x_step;
     reading.gate_step = input.gate_step;
-    reading.dy[s] = grad_y + own;
+    reading.dy[s] = grad_y + token * map.channels + place.channel;
     if (s < INPUTS) {
       reading.x[s] = input.x;
-      leaving.x[s] = grads.x + (SHARED_X ? shared : own) - back;
+      leaving.x[s] = grads.x + (SHARED_X ? lane.entry : token) * grads.x_token + place.channel -
+                     (long long)WAIT * leaving.x_step;
     }
   }
-  reading.before_x = grads.x + shared;
-  reading.before_gate = HAS_GATE ? grads.gate + shared : nullptr;
-  leaving.gate = HAS_GATE ? grads.gate + shared - back : nullptr;
-  reading.step = leaving.step = step;
+  reading.before_x = grads.x + lane.entry * grads.x_token + place.channel;
+  reading.before_gate =
+      HAS_GATE ? grads.gate + lane.entry * grads.gate_token + place.channel : nullptr;
+  leaving.gate =
+      HAS_GATE ? grads.gate + lane.entry * grads.gate_token + place.channel -
+                     (long long)WAIT * leaving.gate_step
+               : nullptr;
   reading.left = lane.length;
 }

@@ -40,6 +40,7 @@ def gate_backward_kernel(
     channels,
     x_token,
     z_token,
+    grad_z_token,
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
@@ -53,4 +54,5 @@ def gate_backward_kernel(
     gate = tl.load(z + row * z_token + channel, inside, 0).to(tl.float32)
     tl.store(grad_x + where, (grad * silu(gate)).to(grad_x.dtype.element_ty), inside)
     grad_gate = grad * value * silu_grad(gate)
-    tl.store(grad_z + where, grad_gate.to(grad_z.dtype.element_ty), inside)
+    to = grad_z + row * grad_z_token + channel
+    tl.store(to, grad_gate.to(grad_z.dtype.element_ty), inside)
