@@ -126,7 +126,9 @@ class SS2D(BaseModule):
         x = self.in_proj(x)
         if self._is_one_operator():
             groups = [ssm.halves() for ssm in self.ssm.values()]
-            return mixer_2d(x, self.out_proj.weight, groups, self.backend, log_A=True)
+            weight = self.out_proj.weight
+            weight = weight / self.divisor if self.divisor > 1 else weight
+            return mixer_2d(x, weight, groups, self.backend, log_A=True)
         if not self.gated:
             return self.out_proj(self.out_norm(self._scan(x, None)))
         x, z = x.chunk(2, dim=-1)
@@ -139,7 +141,6 @@ class SS2D(BaseModule):
         return (
             self.gated
             and self.geometry == 'paper'
-            and self.divisor == 1
             and isinstance(self.attention, nn.Identity)
             and not any(ssm.window for ssm in self.ssm.values())
         )
