@@ -1,7 +1,5 @@
 """The 2D state space model from corners that share its parameters, over a map or inside windows."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -11,7 +9,7 @@ from mmv2m.ops import DIRECTIONS, Halves, ssm_2d
 from .directional_ssm import DirectionalSSM
 from .routes import RouteGroup
 
-__all__ = ['CornerSSM', 'WindowSSM', 'build_corner_ssm', 'sum_corners']
+__all__ = ['CornerSSM', 'WindowSSM', 'build_corner_ssm']
 
 
 class CornerSSM(BaseModule):
@@ -59,27 +57,6 @@ class CornerSSM(BaseModule):
     def halves(self) -> Halves:
         """The routes as :func:`mmv2m.ops.ssm_2d` takes them."""
         return Halves(self.rows.tensors(), self.columns.tensors(), self.first, self.second)
-
-
-def sum_corners(ssms: Sequence[CornerSSM], x: Tensor, gate: Tensor | None) -> Tensor:
-    """The sum of what several make of a map, as one operator where none has windows.
-
-    That adds up outputs and gradients where they are made. It calls none of the modules, so hooks
-    of theirs do not run.
-
-    Args:
-        ssms: Modules, of one backend.
-        x: (B, H, W, E).
-        gate: As :meth:`CornerSSM.forward` takes it.
-
-    Returns:
-        (B, H, W, E).
-    """
-    if len(ssms) == 1 or any(ssm.window for ssm in ssms):
-        outputs = [ssm(x, gate) for ssm in ssms]
-        return sum(outputs[1:], outputs[0])
-    groups = [ssm.halves() for ssm in ssms]
-    return ssm_2d(x, gate, groups, 'sum', ssms[0].rows.backend, log_A=True)
 
 
 class WindowSSM(CornerSSM):

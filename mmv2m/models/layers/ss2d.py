@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmv2m.ops import gated_linear, mixer_2d
+from mmv2m.ops import Halves, gated_linear, mixer_2d, ssm_2d
 
 from .class_token import insert_zeros, strip_cross
-from .corner_ssm import build_corner_ssm, sum_corners
+from .corner_ssm import build_corner_ssm
 from .out_projection import OutProjection
 from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
 from .same_dtype_norm import SameDtypeLayerNorm
@@ -26,6 +26,9 @@ class SS2D(BaseModule):
     ``gate(y) = y * SiLU(z)``. The two projections act on single tokens and run once, and so does
     the second gate, behind the sum. Takes and gives maps of (B, H, W, D), in any floating dtype;
     states are float32.
+
+    The corners are one operator, which takes their parameters: hooks on the modules in ``ssm``, and
+    on ``out_proj`` behind a gate, do not run.
 
     Args:
         embed_dims: Width of the map, D.
@@ -124,33 +127,34 @@ class SS2D(BaseModule):
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
         x = self.in_proj(x)
-        if self._is_one_operator():
-            groups = [ssm.halves() for ssm in self.ssm.values()]
-            weight = self.out_proj.weight
-            weight = weight / self.divisor if self.divisor > 1 else weight
-            return mixer_2d(x, weight, groups, self.backend, log_A=True)
         if not self.gated:
             return self.out_proj(self.out_norm(self._scan(x, None)))
+        if self.geometry == 'paper' and not self.weighs_scans:
+            weight = self.out_proj.weight
+            weight = weight / self.divisor if self.divisor > 1 else weight
+            return mixer_2d(x, weight, self._groups(), self.backend, log_A=True)
         x, z = x.chunk(2, dim=-1)
         if self.geometry == 'released':
             return self.out_proj(self._released_sum(x, z))
         return gated_linear(self._scan(x, z), z, self.out_proj.weight, self.backend)
 
-    def _is_one_operator(self) -> bool:
-        """Whether all that follows in_proj is :func:`mmv2m.ops.mixer_2d`."""
-        return (
-            self.gated
-            and self.geometry == 'paper'
-            and isinstance(self.attention, nn.Identity)
-            and not any(ssm.window for ssm in self.ssm.values())
-        )
+    @property
+    def weighs_scans(self) -> bool:
+        """Whether each pair of scans is weighed before the sum; only then are there windows."""
+        return isinstance(self.attention, ScanAttention)
+
+    def _groups(self) -> list[Halves]:
+        return [ssm.halves() for ssm in self.ssm.values()]
 
     def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
         """The sum over all groups, or their routes' mean, (B, H, W, E)."""
-        y = self._scan_groups(x, z)
+        if self.weighs_scans:
+            y = self._weigh_groups(x, z)
+        else:
+            y = ssm_2d(x, z, self._groups(), 'sum', self.backend, log_A=True)
         return y / self.divisor if self.divisor > 1 else y
 
-    def _scan_groups(self, x: Tensor, z: Tensor | None) -> Tensor:
+    def _weigh_groups(self, x: Tensor, z: Tensor | None) -> Tensor:
         inside = [name for name, ssm in self.ssm.items() if ssm.window]
         if self.class_token == 'mean' or not inside:
             return self._sum(x, z, self.ssm)
@@ -161,10 +165,7 @@ class SS2D(BaseModule):
         return patches + self._sum(x, z, over_all) if over_all else patches
 
     def _sum(self, x: Tensor, z: Tensor | None, names: Iterable[str]) -> Tensor:
-        ssms = [self.ssm[name] for name in names]
-        if isinstance(self.attention, nn.Identity):
-            return sum_corners(ssms, x, z)
-        outputs = [self.attention(ssm(x, z)) for ssm in ssms]
+        outputs = [self.attention(self.ssm[name](x, z)) for name in names]
         return sum(outputs[1:], outputs[0])
 
     def _released_sum(self, x: Tensor, z: Tensor) -> Tensor:
