@@ -22,6 +22,7 @@ __all__ = [
     'add_norm_op',
     'channel_norm_op',
     'conv_op',
+    'gated_linear_gradients',
     'gated_linear_op',
     'gelu_linear_op',
     'like_inputs',
@@ -197,16 +198,22 @@ def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tenso
         return F.linear(gate(x, z), weight)
 
 
+def gated_linear_gradients(
+    grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str, into: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Gradients of ``x, z, weight``; that of ``z`` is left in ``into``, if given, and is None."""
+    gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
+    assert gate is not None and gate_backward is not None
+    with products_like(x):
+        grad_weight = grad_y.flatten(0, -2).t() @ gate(x, z).flatten(0, -2)
+        return *gate_backward(grad_y @ weight, x, z, into), grad_weight
+
+
 @operator('gated_linear_backward', like_inputs)
 def _gated_linear_backward_op(
     grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
 ) -> list[Tensor]:
-    gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
-    assert gate is not None and gate_backward is not None
-    with products_like(x):
-        flat = grad_y.flatten(0, -2)
-        grad_weight = flat.t() @ gate(x, z).flatten(0, -2)
-        return present((*gate_backward(grad_y @ weight, x, z), grad_weight))
+    return present(gated_linear_gradients(grad_y, x, z, weight, backend))
 
 
 @operator('gelu_linear', _activated_and_projected)

@@ -8,14 +8,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS
 from .halves import Halves, unpack_groups
-from .library import like_inputs, present, spread
+from .library import gated_linear_gradients, gated_linear_op, like_inputs, present, spread
 from .operator import Backward, differentiate, operator
-from .precision import products_like
 from .reference import state_dtype
 
 __all__ = ['mixer_2d_op', 'ssm_2d_op']
@@ -128,8 +126,8 @@ def ssm_2d_op(
 
 
 def _like_gradients(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
-    x, gate, parameters, *_ = args
-    return like_inputs(grad_y, x, gate, *parameters)
+    one, other, parameters, *_ = args
+    return like_inputs(grad_y, one, other, *parameters)
 
 
 @operator('ssm_2d_backward', _like_gradients)
@@ -170,19 +168,13 @@ def mixer_2d_op(
     backend: str,
 ) -> list[Tensor]:
     """:func:`mmv2m.ops.mixer_2d` on a backend that fuses it, the sum of scans, and what is kept."""
-    gated = BACKENDS[backend].gate_forward
-    assert gated is not None
     x, z = xz.chunk(2, -1)
     groups = unpack_groups(parameters, first, second)
     y, kept = _scan_groups(x, z, groups, ('sum', log_A, backend))
-    with products_like(x):
-        return [F.linear(gated(y, z), weight), y, *kept]
+    return [gated_linear_op.function(y, z, weight, backend), y, *kept]
 
 
-@operator(
-    'mixer_2d_backward',
-    lambda grad_y, kept, xz, weight, parameters, *_: like_inputs(grad_y, xz, weight, *parameters),
-)
+@operator('mixer_2d_backward', _like_gradients)
 def _mixer_2d_backward_op(
     grad_y: Tensor,
     kept: Sequence[Tensor],
@@ -194,15 +186,12 @@ def _mixer_2d_backward_op(
     log_A: bool,
     backend: str,
 ) -> list[Tensor]:
-    gated, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
-    assert gated is not None and gate_backward is not None
     scanned, *kept = kept
     x, z = xz.chunk(2, -1)
     grad_xz = torch.empty(xz.shape, dtype=xz.dtype, device=xz.device)
     halves = grad_xz.chunk(2, -1)
-    with products_like(x):
-        grad_weight = grad_y.flatten(0, -2).t() @ gated(scanned, z).flatten(0, -2)
-        grad_scanned, _ = gate_backward(grad_y @ weight, scanned, z, halves[1])
+    given = (grad_y, scanned, z, weight, backend)
+    grad_scanned, _, grad_weight = gated_linear_gradients(*given, halves[1])
     groups = unpack_groups(parameters, first, second)
     options = ('sum', log_A, backend)
     _, _, *others = _differentiate_groups(grad_scanned, kept, x, z, groups, options, halves)

@@ -74,7 +74,7 @@ def measure_complexity(
     def count_mixer_2d(xz: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
         """The same of half of the channels, and the projection behind the gate."""
         x = torch.Size((*xz[:-1], xz[-1] // 2))
-        return count_ssm_2d(x, x, *args) + 2 * x.numel() * weight[0]
+        return count_ssm_2d(x, x, *args) + count_gated_linear(x, x, weight)
 
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return 2 * x.numel() * weight[0]

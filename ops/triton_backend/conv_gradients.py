@@ -37,7 +37,7 @@ def kernels_leave(into: Into, x: Tensor, gate: Tensor | None) -> bool:
     if gate is None and into.gate is not None:
         raise ValueError('without a gate there is no gradient of it to be left anywhere')
     for there, value in ((into.x, x), (into.gate, gate)):
-        if there is not None and value is not None:
+        if value is not None:
             check_into(there, value.shape, value.dtype)
     if not into.adds:
         return True

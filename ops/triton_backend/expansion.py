@@ -1,12 +1,11 @@
 """Launching the expansion of time steps from their low rank."""
 
-import torch
 import triton
 from torch import Tensor
 
 from .kernels.expansion import expand_kernel
 from .launch import launch
-from .layout import dot_dtype
+from .layout import dot_options
 
 __all__ = ['expand']
 
@@ -46,8 +45,7 @@ def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
             RANK=max(16, triton.next_power_of_2(rank)),
             BLOCK_T=rows,
             BLOCK_E=columns,
-            DOT_DTYPE=dot_dtype(low_rank.dtype),
-            PRECISION='ieee' if low_rank.dtype == torch.float32 else 'tf32',
+            **dot_options(low_rank.dtype),
             num_warps=4,
         )
     return delta

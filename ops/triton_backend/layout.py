@@ -1,7 +1,7 @@
 """What the functions that launch Triton kernels share: layouts of maps and groups of directions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton.language as tl
@@ -15,6 +15,7 @@ __all__ = [
     'Grid',
     'check_into',
     'dot_dtype',
+    'dot_options',
     'even_parts',
     'group_directions',
     'token_layout',
@@ -126,3 +127,9 @@ def dot_dtype(dtype: torch.dtype) -> tl.dtype:
     if dtype == torch.bfloat16 and knobs.runtime.interpret:
         return tl.float32
     return {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}.get(dtype, tl.float32)
+
+
+def dot_options(dtype: torch.dtype) -> dict[str, Any]:
+    """What a kernel that multiplies matrices of maps in this dtype is told of that."""
+    precision = 'ieee' if dtype == torch.float32 else 'tf32'
+    return dict(DOT_DTYPE=dot_dtype(dtype), PRECISION=precision)

@@ -9,7 +9,7 @@ from torch import Tensor
 from .expansion import expand
 from .kernels.projection import projection_kernel
 from .launch import launch
-from .layout import dot_dtype
+from .layout import dot_options
 
 __all__ = ['Projected', 'Sizes', 'project']
 
@@ -108,8 +108,7 @@ def project(
             OUTPUTS=max(16, triton.next_power_of_2(sizes.sides * sizes.padded)),
             BLOCK_T=BLOCK_TOKENS,
             BLOCK_E=64 if sizes.channels > 32 else 32,
-            DOT_DTYPE=dot_dtype(x.dtype),
-            PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
+            **dot_options(x.dtype),
             num_warps=WARPS,
         )
     return sizes.projected(low_rank, expand(low_rank, dt_weight, dt_bias), sides)

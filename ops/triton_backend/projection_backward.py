@@ -12,7 +12,7 @@ from .kernels.projection_backward import (
     time_step_back_kernel,
 )
 from .launch import launch
-from .layout import dot_dtype
+from .layout import dot_options
 
 __all__ = ['COLUMNS', 'Through', 'project_backward']
 
@@ -81,8 +81,7 @@ def project_backward(
     common: dict[str, Any] = dict(
         BLOCK_T=BLOCK_TOKENS,
         BLOCK_E=BLOCK_CHANNELS,
-        DOT_DTYPE=dot_dtype(x.dtype),
-        PRECISION='ieee' if x.dtype == torch.float32 else 'tf32',
+        **dot_options(x.dtype),
         num_warps=4,
     )
     # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
