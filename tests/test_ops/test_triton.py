@@ -3,11 +3,11 @@
 import naive
 import pytest
 import torch
+from kernel_comparison import CORNERS, DEVICE, KERNELS, TOLERANCE, compare
 from scan_inputs import make_inputs, make_ssm_inputs
 
 from mmv2m.ops import (
     DIRECTIONS,
-    Halves,
     add_norm,
     channel_norm,
     directional_conv,
@@ -15,50 +15,10 @@ from mmv2m.ops import (
     directional_ssm,
     gated_linear,
     gelu_linear,
-    mixer_2d,
-    ssm_2d,
 )
 from mmv2m.ops.directional_ssm import SIDES
 
 pytest.importorskip('triton')
-DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-
-# Relative errors of outputs and gradients: rounding of intermediate maps, and of sums. Triton's
-# interpreter cuts bfloat16 off instead of rounding it, so its errors have one sign and add up.
-TOLERANCE = {
-    torch.float32: 1e-5,
-    torch.bfloat16: 1e-2 if DEVICE == 'cuda' else 3e-2,
-    torch.float16: 2e-3,
-}
-# Those in CUDA C++ are emulated without a GPU too, in test_cuda_kernels.py.
-KERNELS = ['triton', 'cuda'] if DEVICE == 'cuda' else ['triton']
-CORNERS = ['right', 'left', 'down', 'up']
-SSM_PARAMETERS = ('conv_weight', 'conv_bias', 'x_proj', 'dt_proj', 'dt_bias', 'A', 'D')
-
-
-def compare(function, tensors, tolerance, **options):
-    """Output and every gradient on the kernels, against the float64 reference."""
-    for backend in KERNELS:
-        compare_backend(function, tensors, tolerance, backend, **options)
-
-
-def compare_backend(function, tensors, tolerance, kernels, **options):
-    results = []
-    for backend, dtype in ((kernels, None), ('reference', torch.float64)):
-        leaves = {
-            name: None if value is None else value.to(DEVICE, dtype).detach().requires_grad_()
-            for name, value in tensors.items()
-        }
-        y = function(**leaves, **options, backend=backend)
-        # A fixed upstream gradient: errors of y itself must not show in those of the inputs.
-        generator = torch.Generator().manual_seed(1)
-        y.backward(torch.randn(y.shape, generator=generator).to(tensors['x'].dtype).to(y))
-        gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None}
-        results.append(dict(y=y, **gradients))
-    for name, truth in results[1].items():
-        assert naive.relative_error(results[0][name], truth) < tolerance, name
-    assert results[0]['y'].dtype == tensors['x'].dtype
-    assert results[0]['y'].is_contiguous()
 
 
 def compare_scan(inputs, direction, dtype=torch.float32):
@@ -228,142 +188,6 @@ def test_ssm_of_maps_with_gaps_and_without_convolution(maps):
     for other in (with_gaps, turned):
         assert not other.is_contiguous()
         assert torch.equal(directional_ssm(other, **rest, **options), expected)
-
-
-WAYS = (
-    (['right', 'left', 'up'], ['down', 'up', 'left']),
-    (['down', 'up'], ['right', 'left']),
-)
-
-
-def scan_both_ways(x, gate, reduction='sum', backend='triton', **parameters):
-    """``ssm_2d`` with the halves' parameters told apart by their names; 3 and 4 are optional."""
-    halves = [[parameters.get(f'{name}_{i}') for name in SSM_PARAMETERS] for i in (1, 2, 3, 4)]
-    groups = [Halves(*halves[:2], *WAYS[0])]
-    if 'A_3' in parameters:
-        groups.append(Halves(*halves[2:], *WAYS[1]))
-    return ssm_2d(x, gate, groups, reduction, backend, log_A=True)
-
-
-def make_2d_inputs(conv=True, dtype=torch.float32, states=4, groups=1, gated=True, grid=(2, 3, 5)):
-    """x, gate, and both halves' parameters of each group."""
-    tensors = {}
-    for half in range(1, 2 * groups + 1):
-        projects = 'input' if half % 2 else 'output'
-        own = make_ssm_inputs(grid, projects=projects, dtype=dtype, states=states)
-        own['A'] = (-own['A']).log()
-        tensors |= dict(x=own.pop('x'), gate=own.pop('gate') if gated else None)
-        own.pop('gate', None)
-        tensors |= {f'{name}_{half}': value + half / 20 for name, value in own.items()}
-        if not conv:
-            tensors |= {'gate': None, f'conv_weight_{half}': None, f'conv_bias_{half}': None}
-    return tensors
-
-
-@pytest.mark.parametrize(('reduction', 'groups'), [('none', 1), ('sum', 1), ('sum', 2)])
-@pytest.mark.parametrize('states', [1, 4])
-@pytest.mark.parametrize('conv', [True, False])
-def test_ssm_2d(reduction, groups, states, conv):
-    """Of single states, projections are kept; a second group adds to what the first has made."""
-    tolerance = 2 * TOLERANCE[torch.float32]  # two halves
-    inputs = make_2d_inputs(conv, states=states, groups=groups)
-    compare(scan_both_ways, inputs, tolerance, reduction=reduction)
-
-
-def test_groups_without_a_gate():
-    inputs = make_2d_inputs(states=1, groups=2, gated=False)
-    compare(scan_both_ways, inputs, 2 * TOLERANCE[torch.float32])
-
-
-@pytest.mark.parametrize('states', [1, 4])
-def test_ssm_2d_is_its_halves(states):
-    inputs = make_2d_inputs(states=states)
-    tensors = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items()}
-    one, two = ([tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2))
-    first, second = WAYS[0]
-    how = dict(backend='triton', log_A=True)
-    between = directional_ssm(tensors['x'], None, *one, first, 'input', **how)
-    expected = directional_ssm(between, tensors['gate'], *two, second, 'output', 'sum', **how)
-    y = scan_both_ways(**tensors)
-    assert torch.equal(y, expected)
-    given = list(tensors.values())
-    grads = [torch.autograd.grad(z.sin().sum(), given) for z in (y, expected)]
-    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
-
-
-def test_ssm_2d_keeps_little():
-    """Of single states, R + 1 numbers a token beside inputs and the maps between the halves."""
-    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_2d_inputs(states=1).items()}
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        scan_both_ways(**inputs)
-    own = {t.data_ptr() for t in inputs.values()}
-    tokens = (3, *inputs['x'].shape[:3])
-    found = [tuple(t.shape) for t in kept if t.data_ptr() not in own]
-    assert found == [(*tokens, 6), *[(*tokens, 3), (*tokens, 1)] * 2]
-
-
-@pytest.mark.parametrize(('states', 'groups'), [(1, 2), (4, 1)])
-def test_opcheck_ssm_2d(states, groups):
-    inputs = make_2d_inputs(states=states, groups=groups, grid=(1, 1, 2))
-    x, gate, *parameters = (v.to(DEVICE).requires_grad_() for v in inputs.values())
-    ways = (';'.join(','.join(way[i]) for way in WAYS[:groups]) for i in (0, 1))
-    arguments = (x, gate, parameters, *ways, 'sum', True, 'triton')
-    torch.library.opcheck(torch.ops.mmv2m.ssm_2d.default, arguments)
-
-
-def mix(x, gate, weight, backend='triton', **parameters):
-    """``mixer_2d`` of a map and its gate, given apart."""
-    halves = [[parameters.get(f'{name}_{i}') for name in SSM_PARAMETERS] for i in (1, 2, 3, 4)]
-    groups = [Halves(*halves[:2], *WAYS[0])]
-    if 'A_3' in parameters:
-        groups.append(Halves(*halves[2:], *WAYS[1]))
-    return mixer_2d(torch.cat([x, gate], -1), weight, groups, backend, log_A=True)
-
-
-@pytest.mark.parametrize(
-    ('states', 'groups', 'dtype'),
-    [(1, 2, torch.float32), (4, 1, torch.float32), (4, 2, torch.float16)],
-)
-def test_mixer_2d(states, groups, dtype):
-    inputs = make_2d_inputs(dtype=dtype, states=states, groups=groups)
-    weight = torch.randn(5, inputs['x'].shape[-1], generator=torch.Generator().manual_seed(3)) / 3
-    compare(mix, inputs | dict(weight=weight), 2 * TOLERANCE[dtype])
-
-
-def test_opcheck_mixer_2d():
-    inputs = make_2d_inputs(states=1, grid=(1, 1, 2))
-    x, gate, *parameters = (v.to(DEVICE).requires_grad_() for v in inputs.values())
-    xz = torch.cat([x, gate], -1).detach().requires_grad_()
-    ways = (','.join(way) for way in WAYS[0])
-    weight = torch.randn(5, x.shape[-1], device=DEVICE, requires_grad=True)
-    arguments = (xz, weight, parameters, *ways, True, 'triton')
-    torch.library.opcheck(torch.ops.mmv2m.mixer_2d.default, arguments)
-
-
-@pytest.mark.parametrize(('channels', 'message'), [(5, 'a map and its gate'), (8, 'conv_weight')])
-def test_mixer_2d_of_wrong_channels(channels, message):
-    tensors = make_2d_inputs()
-    halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
-    with pytest.raises(ValueError, match=message):
-        mixer_2d(torch.randn(1, 2, 3, channels), torch.randn(4, 4), [Halves(*halves, *WAYS[0])])
-
-
-@pytest.mark.parametrize(('first', 'x'), [(['right'], None), (['right', 'left'], 0)])
-def test_ssm_2d_of_wrong_maps(first, x):
-    tensors = make_2d_inputs()
-    halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
-    given = tensors['x'] if x is None else tensors['x'][x]
-    with pytest.raises(ValueError, match='with a second direction for each first one'):
-        ssm_2d(given, None, [Halves(*halves, first, ['down', 'up'])])
-
-
-@pytest.mark.parametrize('number', [0, 2])
-def test_ssm_2d_of_a_wrong_number_of_groups(number):
-    tensors = make_2d_inputs()
-    halves = [[tensors[f'{name}_{half}'] for name in SSM_PARAMETERS] for half in (1, 2)]
-    with pytest.raises(ValueError, match=f'groups must be at least one.* but there are {number}'):
-        ssm_2d(tensors['x'], None, [Halves(*halves, *WAYS[0])] * number, 'none')
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
