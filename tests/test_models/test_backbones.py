@@ -55,7 +55,7 @@ def make_dense(name, **settings):
 
 
 def loss_of(outputs):
-    return sum((y * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum() for y in outputs)
+    return sum((y.flatten() @ torch.linspace(-1, 1, y.numel()).to(y)) for y in outputs)
 
 
 @every_backbone

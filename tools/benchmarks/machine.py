@@ -1,11 +1,16 @@
 """What a benchmark runs: this clone's code, on a GPU. To be imported before mmv2m."""
 
+import gc
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-__all__ = ['gpu_name']
+__all__ = ['GIB', 'clear_memory', 'gpu_name', 'peak_gib']
+
+GIB = 2**30
 
 # The clone that this file belongs to comes first, whether or not mmv2m is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -16,3 +21,27 @@ def gpu_name() -> str:
     if not torch.cuda.is_available():
         sys.exit('error: this benchmark needs a GPU, but PyTorch finds none')
     return torch.cuda.get_device_name()
+
+
+def clear_memory() -> int:
+    """Free what no tensor needs, so that a peak is one model's own; bytes that are still in use.
+
+    cuBLAS keeps a workspace for each stream that ever used it, and each CUDA graph has its own.
+    """
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_allocated()
+
+
+def peak_gib(step: Callable[[], Any], before: int) -> float:
+    """The most memory that is in use during a step, in GiB.
+
+    Args:
+        step: Run twice: the first may compile and allocate what stays.
+        before: Bytes that were in use before there was anything of the step's.
+    """
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        step()
+    return (torch.cuda.max_memory_allocated() - before) / GIB

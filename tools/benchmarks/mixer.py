@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from bare_package import provide_package
-from machine import gpu_name
-from models import GIB, as_graph
+from machine import clear_memory, gpu_name, peak_gib
+from models import as_graph
 from results import Results
 from timm.layers import Attention
 from torch import Tensor, nn
@@ -54,16 +54,15 @@ def run(layer: nn.Module, x: Tensor, grad: Tensor | None) -> None:
 
 
 def measure(layer: nn.Module, batch: int, width: int, mode: str, training: bool) -> dict[str, Any]:
-    """Time one layer in one way."""
+    """Time one layer in one way, and look at the memory of its maps."""
+    before = clear_memory()
     x = torch.randn(batch, *GRID, width, device='cuda', requires_grad=training)
     grad = torch.randn(batch, *GRID, width, device='cuda').bfloat16() if training else None
     step = partial(run, torch.compile(layer) if mode == 'compile' else layer, x, grad)
-    torch.cuda.reset_peak_memory_stats()
-    step()
+    peak = peak_gib(step, before)
     if mode == 'graph':
         step = as_graph(step)
     milliseconds = do_bench(step, warmup=100, rep=300, return_mode='median')
-    peak = torch.cuda.max_memory_allocated() / GIB
     return dict(mode=mode, training=training, milliseconds=milliseconds, peak_gib=peak)
 
 

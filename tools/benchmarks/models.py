@@ -5,21 +5,18 @@ autocast on one GPU, all in one process. Prints a table and writes it as JSON.
 """
 
 import argparse
-import gc
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import timm
 import torch
-from machine import gpu_name
+from machine import clear_memory, gpu_name, peak_gib
 from results import Results
 from torch import nn
 from triton.testing import do_bench
 
 from mmv2m.models import V2M, Vim, VMamba
-
-GIB = 2**30
 
 
 class Classifier(nn.Module):
@@ -103,14 +100,14 @@ def as_graph(step: Callable[[], Any]) -> Callable[[], Any]:
 def measure(
     name: str, size: tuple[int, int], batch: int, mode: str, training: bool
 ) -> dict[str, Any]:
-    """Time one model in one way."""
+    """Time one model in one way, and look at its memory: weights, images and all of a step's."""
+    before = clear_memory()
     torch.manual_seed(0)
     model = MODELS[name](size=size).cuda().train(training)
     images = torch.randn(batch, 3, *size, device='cuda')
     runnable = torch.compile(model) if mode == 'compile' else model
     step = partial(train_step if training else forward, runnable, images)
-    torch.cuda.reset_peak_memory_stats()
-    step()
+    peak = peak_gib(step, before)  # without what do_bench clears the cache with
     if mode == 'graph':
         step = as_graph(step)
     milliseconds = do_bench(step, warmup=300, rep=800, return_mode='median')
@@ -122,7 +119,7 @@ def measure(
         training=training,
         milliseconds=milliseconds,
         images_per_second=batch / milliseconds * 1e3,
-        peak_gib=torch.cuda.max_memory_allocated() / GIB,
+        peak_gib=peak,
     )
 
 
@@ -159,8 +156,6 @@ def main() -> None:
                     f'{r["images_per_second"]:>9.0f}{r["peak_gib"]:>10.2f}',
                     flush=True,
                 )
-                gc.collect()  # or the next model's peak would have this one's weights in it
-                torch.cuda.empty_cache()
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ fails if the two do not agree.
 """
 
 import argparse
-import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -18,8 +17,8 @@ from typing import Any
 
 import official_code
 import torch
-from machine import gpu_name
-from models import GIB, MODELS, forward, train_step
+from machine import clear_memory, gpu_name, peak_gib
+from models import MODELS, forward, train_step
 from results import Results
 from torch import Tensor, nn
 from triton.testing import do_bench
@@ -100,15 +99,14 @@ def measure(
     step = partial(train_step if training else forward, model, images)
     torch.backends.cudnn.benchmark = True
     check_finite(step, model, training)
-    torch.cuda.reset_peak_memory_stats()
+    peak = peak_gib(step, before=size_of(other))
     milliseconds = do_bench(step, warmup=300, rep=800, return_mode='median')
-    peak = torch.cuda.max_memory_allocated() - size_of(other)
     return dict(
         batch=len(images),
         training=training,
         milliseconds=milliseconds,
         images_per_second=len(images) / milliseconds * 1e3,
-        peak_gib=peak / GIB,
+        peak_gib=peak,
     )
 
 
@@ -125,8 +123,7 @@ def forget_gradients(models: Mapping[str, nn.Module]) -> None:
     """So that a peak of memory is one model's own."""
     for model in models.values():
         model.zero_grad(set_to_none=True)
-    gc.collect()
-    torch.cuda.empty_cache()
+    clear_memory()
 
 
 def size_of(model: nn.Module) -> int:
@@ -190,8 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f'to {r["gradient_error"]:.1e} ({r["worst_gradient"]})'
         )
         del models
-        gc.collect()
-        torch.cuda.empty_cache()
+        clear_memory()
     differing = {r['model'] for r in results if not agrees(r)}
     if differing:
         print(f'not in agreement with the official code: {", ".join(sorted(differing))}')

@@ -29,8 +29,6 @@ def sweep(models: list[str], sizes: list[int], batch: int, out: str | None) -> R
                 except torch.cuda.OutOfMemoryError:
                     print(f'{name:10}{size:>8}  does not fit into memory')
                     break
-                finally:
-                    torch.cuda.empty_cache()
                 r['pixels'], r['tokens'] = size, batch * (size // 16) ** 2
                 results.append(r)
                 print(
