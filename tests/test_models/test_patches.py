@@ -16,14 +16,27 @@ def test_stem_makes_tokens_of_4_pixels(size):
 
 
 def test_stem_stays_in_half_precision_under_autocast(monkeypatch):
-    """The second convolution gets the map as the first one has left it, not by way of float32."""
+    """Both convolutions get half precision, and as many channels as tensor cores convolve."""
     convolve, given = F.conv2d, []
     monkeypatch.setattr(
         F, 'conv2d', lambda x, *args, **kw: given.append(x) or convolve(x, *args, **kw)
     )
     with torch.autocast('cpu', torch.bfloat16):
-        ConvStem(3, 8, NORM)(torch.rand(1, 3, 16, 16))
-    assert [x.dtype for x in given] == [torch.float32, torch.bfloat16]
+        ConvStem(3, 16, NORM)(torch.rand(1, 3, 16, 16))
+    assert [(x.dtype, x.shape[1]) for x in given] == [(torch.bfloat16, 8)] * 2
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in given)
+
+
+@pytest.mark.parametrize('channels', [3, 8, 12])
+def test_zeros_beside_an_image_change_nothing(channels):
+    layer, grad_y = Downsample(channels, 8, NORM), torch.randn(2, 4, 5, 8)
+    x, results = torch.rand(2, 7, 10, channels), []
+    for on in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=on):
+            y = layer(x)
+        results.append((y.float(), *torch.autograd.grad(y, list(layer.parameters()), grad_y.to(y))))
+    for exact, half in zip(*results, strict=True):
+        assert (half - exact).norm() < 0.02 * exact.norm()
 
 
 def test_downsampling_is_a_convolution_and_a_norm_of_the_same_map():

@@ -13,6 +13,9 @@ from .same_dtype_norm import SameDtypeLayerNorm
 
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 
+AT_ONCE = 8
+"""Channels that tensor cores convolve at once in half precision; cuDNN is slow with fewer."""
+
 
 class PatchMap(BaseModule):
     """A linear projection of patches, side by side or overlapping.
@@ -73,8 +76,7 @@ class PatchMap(BaseModule):
 
     def _cut(self, x: Tensor) -> Tensor:
         """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
-        if has_autocast(x):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # before they are copied, not after
+        x = _narrowed(x)  # before they are copied, not after
         size = self.patch_size
         patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
         return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
@@ -83,7 +85,8 @@ class PatchMap(BaseModule):
 class Downsample(BaseModule):
     """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm; no map is copied.
 
-    The norm adds the convolution's bias if it can; hooks on the convolution are not called then.
+    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`. The norm
+    adds the convolution's bias if it can. Hooks on the convolution are not called.
 
     Args:
         in_channels: Width of the map.
@@ -105,15 +108,21 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        if not has_autocast(x):
-            x = x.to(self.conv.weight.dtype)  # else it would go to float32 and back
+        # Else it would go to float32 and back.
+        x = _narrowed(x) if has_autocast(x) else x.to(self.conv.weight.dtype)
+        if not isinstance(self.norm, SameDtypeLayerNorm):
+            return self.norm(self._convolve(x, self.conv.bias))
+        return self.norm(self._convolve(x), self.conv.bias)
+
+    def _convolve(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        weight, missing = self.conv.weight, -x.shape[-1] % AT_ONCE
+        if missing and x.dtype.itemsize == 2:
+            x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
         # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
         # what the convolution makes of it.
         x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        if not isinstance(self.norm, SameDtypeLayerNorm):
-            return self.norm(self.conv(x).permute(0, 2, 3, 1))
-        x = F.conv2d(x, self.conv.weight, stride=self.conv.stride, padding=self.conv.padding)
-        return self.norm(x.permute(0, 2, 3, 1), self.conv.bias)
+        x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
+        return x.permute(0, 2, 3, 1)
 
 
 class ConvStem(BaseModule):
@@ -141,3 +150,8 @@ class ConvStem(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, ceil(H / 4), ceil(W / 4), D)."""
         return self.second(self.act(self.first(x.permute(0, 2, 3, 1))))
+
+
+def _narrowed(x: Tensor) -> Tensor:
+    """In the dtype that a surrounding autocast has for products."""
+    return x.to(torch.get_autocast_dtype(x.device.type)) if has_autocast(x) else x
