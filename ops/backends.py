@@ -43,13 +43,13 @@ class Backend:
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
         ssm_forward: ``((x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-            directions, projects, reduction, log_A, into, keeps) -> (y, *kept)``, like
+            directions, projects, reduction, log_A, into, keeps, gates_sum) -> (y, *kept)``, like
             :func:`.triton_backend.ssm.ssm_forward`; None for a backend that does not fuse it.
         ssm_backward: ``(grad_y, tensors, directions, projects, reduction, log_A, kept, into) ->
             gradients`` of the nine tensors, like :func:`.triton_backend.ssm.ssm_backward`.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
-        gate_backward: ``(grad_y, x, z, into) -> gradients``, likewise; with ``into``, that of ``z``
-            is left there, and is None.
+        gate_backward: ``(grad_y, x, z, into, again) -> (*gradients, x * silu(z))``, like
+            :func:`.triton_backend.gate.gate_backward`.
         gelu_forward: ``(x, bias) -> GELU(x + bias)``; None as before.
         gelu_backward: ``(grad_y, x, bias, grad_out) -> (GELU(x + bias), gradient of bias, sum of
             grad_out over its rows)``; overwrites ``grad_y`` with the gradient of ``x``.
@@ -70,7 +70,7 @@ class Backend:
     ssm_forward: Callable[..., tuple[Any, ...]] | None = None
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     gate_forward: Callable[..., Tensor] | None = None
-    gate_backward: Callable[..., tuple[Tensor, Tensor | None]] | None = None
+    gate_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor | None]] | None = None
     gelu_forward: Callable[..., Tensor] | None = None
     gelu_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor | None]] | None = None
     norm_forward: Callable[..., Tensor] | None = None

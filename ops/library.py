@@ -202,11 +202,12 @@ def gated_linear_gradients(
     grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str, into: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Gradients of ``x, z, weight``; that of ``z`` is left in ``into``, if given, and is None."""
-    gate, gate_backward = BACKENDS[backend].gate_forward, BACKENDS[backend].gate_backward
-    assert gate is not None and gate_backward is not None
+    gate_backward = BACKENDS[backend].gate_backward
+    assert gate_backward is not None
     with products_like(x):
-        grad_weight = grad_y.flatten(0, -2).t() @ gate(x, z).flatten(0, -2)
-        return *gate_backward(grad_y @ weight, x, z, into), grad_weight
+        grad_x, grad_z, gated = gate_backward(grad_y @ weight, x, z, into, True)
+        assert gated is not None
+        return grad_x, grad_z, grad_y.flatten(0, -2).t() @ gated.flatten(0, -2)
 
 
 @operator('gated_linear_backward', like_inputs)

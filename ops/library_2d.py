@@ -8,15 +8,17 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS
 from .halves import Halves, unpack_groups
 from .library import gated_linear_gradients, gated_linear_op, like_inputs, present, spread
 from .operator import Backward, differentiate, operator
+from .precision import products_like
 from .reference import state_dtype
 
-__all__ = ['mixer_2d_op', 'ssm_2d_op']
+__all__ = ['mixer_2d_inference_op', 'mixer_2d_op', 'ssm_2d_op']
 
 Options = tuple[str, bool, str]
 """Reduction, ``log_A`` and backend."""
@@ -49,23 +51,31 @@ def _kept_like(x: Tensor, group: Halves) -> Iterator[Tensor]:
 
 
 def _scan_groups(
-    x: Tensor, gate: Tensor | None, groups: Iterable[Halves], options: Options
+    x: Tensor,
+    gate: Tensor | None,
+    groups: Sequence[Halves],
+    options: Options,
+    trains: bool = True,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The routes' outputs, and what is kept of each group."""
+    """The routes' outputs, and what is kept of each group.
+
+    If not ``trains``, nothing is, and the sum over all goes through the gate too.
+    """
     reduction, log_A, backend = options
     forward = BACKENDS[backend].ssm_forward
     assert forward is not None
     y, kept = None, []
     for group in groups:
-        keeps = group.keeps_projections()
+        keeps, last = trains and group.keeps_projections(), group is groups[-1]
         between, *ours = forward(
             *((x, None, *group.rows), group.first, 'input', 'none', log_A, None, keeps)
         )
         total, *theirs = forward(
-            *((between, gate, *group.columns), group.second, 'output', reduction, log_A, y, keeps)
+            *((between, gate, *group.columns), group.second, 'output', reduction, log_A, y, keeps),
+            *([True] if last and not trains else []),
         )
         y = total if y is None else y
-        kept += [between, *ours, *theirs]
+        kept += [between, *ours, *theirs] if trains else []
     assert y is not None
     return y, kept
 
@@ -120,7 +130,7 @@ def ssm_2d_op(
     backend: str,
 ) -> list[Tensor]:
     """:func:`mmv2m.ops.ssm_2d` on a backend that fuses it, and what is kept of each group."""
-    groups = unpack_groups(parameters, first, second)
+    groups = list(unpack_groups(parameters, first, second))
     y, kept = _scan_groups(x, gate, groups, (reduction, log_A, backend))
     return [y, *kept]
 
@@ -169,9 +179,31 @@ def mixer_2d_op(
 ) -> list[Tensor]:
     """:func:`mmv2m.ops.mixer_2d` on a backend that fuses it, the sum of scans, and what is kept."""
     x, z = xz.chunk(2, -1)
-    groups = unpack_groups(parameters, first, second)
+    groups = list(unpack_groups(parameters, first, second))
     y, kept = _scan_groups(x, z, groups, ('sum', log_A, backend))
     return [gated_linear_op.function(y, z, weight, backend), y, *kept]
+
+
+def _projected(xz: Tensor, weight: Tensor, *args: Any) -> Tensor:
+    return xz.new_empty((*xz.shape[:-1], weight.shape[0]))
+
+
+@operator('mixer_2d_inference', _projected)
+def mixer_2d_inference_op(
+    xz: Tensor,
+    weight: Tensor,
+    parameters: Sequence[Tensor | None],
+    first: str,
+    second: str,
+    log_A: bool,
+    backend: str,
+) -> Tensor:
+    """:func:`mmv2m.ops.mixer_2d` without gradients: the last scan leaves its sum gated."""
+    x, z = xz.chunk(2, -1)
+    groups = list(unpack_groups(parameters, first, second))
+    y, _ = _scan_groups(x, z, groups, ('sum', log_A, backend), trains=False)
+    with products_like(y):
+        return F.linear(y, weight)
 
 
 @operator('mixer_2d_backward', _like_gradients)

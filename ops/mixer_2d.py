@@ -8,7 +8,8 @@ from .backends import BACKENDS, choose_backend
 from .checks import check_map, check_weight
 from .gated_linear import gated_linear
 from .halves import Halves, pack_groups
-from .library_2d import mixer_2d_op
+from .library_2d import mixer_2d_inference_op, mixer_2d_op
+from .operator import needs_gradient
 from .ssm_2d import check_groups, exact_groups, ssm_2d
 
 __all__ = ['mixer_2d']
@@ -26,7 +27,7 @@ def mixer_2d(
     That is :func:`ssm_2d`, summed, and :func:`gated_linear`. A backend that fuses these leaves the
     gradients of both halves in one map, where the projection in front of the operator reads them:
     neither are they joined by a copy, nor are the gate's two gradients added up in a pass of their
-    own.
+    own. Where no gradient is asked for, the last scan gates the sum that it leaves.
 
     Args:
         xz: (B, H, W, 2 E): x, and behind it the gate z.
@@ -55,4 +56,7 @@ def mixer_2d(
         y = ssm_2d(x, z, groups, 'sum', backend, log_A)
         return gated_linear(y, z, weight, backend)
     parameters = pack_groups(exact_groups(groups, x))
-    return mixer_2d_op(xz, weight.to(xz.dtype), *parameters, log_A, backend)[0]
+    arguments = (xz, weight.to(xz.dtype), *parameters, log_A, backend)
+    if needs_gradient((xz, weight, *parameters[0])):
+        return mixer_2d_op(*arguments)[0]
+    return mixer_2d_inference_op(*arguments)

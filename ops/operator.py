@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-__all__ = ['Operator', 'differentiate', 'operator']
+__all__ = ['Operator', 'differentiate', 'needs_gradient', 'operator']
 
 NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
@@ -49,7 +49,7 @@ class Operator:
         flat, lengths = _flatten(args)
         if not _is_private(flat):
             return self.overload(*args)
-        if not _needs_gradient(flat):
+        if not needs_gradient(flat):
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
@@ -88,7 +88,8 @@ def _is_private(args: Sequence[Any]) -> bool:
     ) and all(type(a) in PLAIN for a in args if isinstance(a, Tensor))
 
 
-def _needs_gradient(args: Sequence[Any]) -> bool:
+def needs_gradient(args: Sequence[Any]) -> bool:
+    """Whether autograd is going to differentiate by any of these tensors."""
     return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
@@ -153,7 +154,7 @@ def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
 
     def run(*args: Any) -> Any:
         flat, lengths = _flatten(args)
-        if _needs_gradient(flat):
+        if needs_gradient(flat):
             result = _Node.apply(overload, keep, backward, lengths, *flat)
             return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():

@@ -90,6 +90,7 @@ def measure_complexity(
             torch.ops.mmv2m.directional_ssm: count_ssm,
             torch.ops.mmv2m.ssm_2d: count_ssm_2d,
             torch.ops.mmv2m.mixer_2d: count_mixer_2d,
+            torch.ops.mmv2m.mixer_2d_inference: count_mixer_2d,
             torch.ops.mmv2m.gated_linear: count_gated_linear,
             torch.ops.mmv2m.gelu_linear: count_gelu_linear,
         },

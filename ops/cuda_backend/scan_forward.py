@@ -82,20 +82,26 @@ class _ForwardScan:
     def calls(self) -> Iterator[Launch]:
         """Those that find what enters segments, if there are any; then the scan.
 
-        One call; or, as sums have to be in order, one for each axis or direction.
+        One call; or, as sums have to be in order, one for each axis or direction, the last of which
+        opens the gate.
         """
         if self.edges is not None:
             yield from self.edges.calls()
+        parts = self._parts()
+        for i, part in enumerate(parts):
+            inputs = self.inputs if i + 1 == len(parts) else self.inputs.through(None)
+            yield self._call(inputs, part, adds=self.adds or i > 0)
+
+    def _parts(self) -> list[Sequence[int]]:
+        """The directions of each call."""
         if not self.sums:
-            yield self._call(range(len(self.walks)), adds=False)
-            return
-        adds = self.adds
+            return [range(len(self.walks))]
+        parts: list[Sequence[int]] = []
         for axis in (2, 1):
             members = [k for k, walk in enumerate(self.walks) if walk.axis == axis]
             together = bool(members) and self._steps(members) <= SUMMED_STEPS
-            for part in [members] if together else [[k] for k in members]:
-                yield self._call(part, adds)
-                adds = True
+            parts += [members] if together else [[k] for k in members]
+        return parts
 
     def _length(self, k: int) -> int:
         return self.grid.height if self.walks[k].axis == 1 else self.grid.width
@@ -104,33 +110,33 @@ class _ForwardScan:
         """Of the longest lane or segment."""
         return min(self.steps, max(map(self._length, members)))
 
-    def _call(self, members: Sequence[int], adds: bool) -> Launch:
+    def _call(self, inputs: ScanInputs, members: Sequence[int], adds: bool) -> Launch:
         # Where outputs are summed, a warp walks along its lanes in all directions of the axis.
         counted = members[:1] if self.sums else members
         lanes = sum(self.number * self.grid.tokens // self._length(k) for k in counted)
         summed = self._steps(members) if self.sums and len(members) > 1 else 0
         stretch = even_parts(self._steps(members), STEPS)
-        shared = 2 * self._stage_bytes(stretch) + summed * self.tile.channels * 4
+        shared = 2 * self._stage_bytes(inputs, stretch) + summed * self.tile.channels * 4
         start = None if self.edges is None else self.edges.states
         arguments = (
-            pack_scan(self.inputs, self.x, self.delta, start),
+            pack_scan(inputs, self.x, self.delta, start),
             ctypes.c_void_p(address(self.y)),
             make_map(self.grid, [self.walks[k] for k in members], self.number, self.steps),
             ctypes.c_uint(sum(k << 4 * i for i, k in enumerate(members))),
-            *map(ctypes.c_int, (adds, self.inputs.states, summed)),
+            *map(ctypes.c_int, (adds, inputs.states, summed)),
         )
         return Launch(
             'scan_forward.cu',
-            self._definitions(stretch),
+            self._definitions(inputs, stretch),
             (max(1, min(lanes, self.most_rows)), self.groups),
             32 * self.warps,
             shared * self.warps,
             arguments,
         )
 
-    def _stage_bytes(self, stretch: int) -> int:
+    def _stage_bytes(self, inputs: ScanInputs, stretch: int) -> int:
         """Size of ``Stage`` in the kernel."""
-        inputs, channels, states = self.inputs, self.tile.channels, self.tile.states
+        channels, states = self.tile.channels, self.tile.states
         return sum(
             staged_bytes(stretch if whole else 1, columns, number)
             for whole, columns, number in (
@@ -143,16 +149,16 @@ class _ForwardScan:
             )
         )
 
-    def _definitions(self, stretch: int) -> Definitions:
+    def _definitions(self, inputs: ScanInputs, stretch: int) -> Definitions:
         maps, channels = (self.x, self.delta), self.grid.channels
-        common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, (*maps, self.y))
+        common = scan_definitions(inputs, self.tile, self.warps, self.blocks, (*maps, self.y))
         more = dict(
             OUTPUT=NUMBERS[self.y.dtype],
             SUMS=self.sums,
             STEPS=stretch,
             UNROLL=UNROLL,
             POLYNOMIAL=POLYNOMIAL_EVERY,
-            MAP_BYTES=maps_at_once(self.inputs),
+            MAP_BYTES=maps_at_once(inputs),
             SUM_BYTES=copied_at_once(channels, [(self.y, channels)]),
         )
         return tuple({**common, **more}.items())

@@ -30,11 +30,17 @@ def gate_forward(x: Tensor, z: Tensor) -> Tensor:
 
 
 def gate_backward(
-    grad_y: Tensor, x: Tensor, z: Tensor, into: Tensor | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of ``x`` and ``z``, in their dtypes.
+    grad_y: Tensor, x: Tensor, z: Tensor, into: Tensor | None = None, again: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of ``x`` and ``z``, in their dtypes; and what :func:`gate_forward` returns.
 
-    ``into``, like ``z`` and with tokens equally far apart, gets the latter, which is None then.
+    Args:
+        grad_y: Gradient of that.
+        x: (B, H, W, E).
+        z: Like ``x``.
+        into: Like ``z``, and with tokens equally far apart: gets the gradient of ``z``, which is
+            None then.
+        again: Whether the third is wanted; it is None otherwise.
 
     Raises:
         ValueError: If ``into`` is not like ``z``.
@@ -43,17 +49,18 @@ def gate_backward(
     check_into(into, z.shape, z.dtype)
     grad_x = torch.empty(tuple(grid), dtype=x.dtype, device=x.device)
     grad_z = torch.empty(tuple(grid), dtype=z.dtype, device=z.device) if into is None else into
+    y = torch.empty(tuple(grid), dtype=z.dtype, device=z.device) if again else None
     if grad_x.numel():
         (x, x_token), (z, z_token) = token_layout(x), token_layout(z)
         launch(
             gate_backward_kernel,
             _tiles(grid),
-            *(grad_y.contiguous(), x, z, grad_x, grad_z),
+            *(grad_y.contiguous(), x, z, grad_x, grad_z, y),
             *(grid.tokens, grid.channels, x_token, z_token, token_layout(grad_z)[1]),
             BLOCK_T=BLOCK_TOKENS,
             BLOCK_E=BLOCK_CHANNELS,
         )
-    return grad_x, grad_z if into is None else None
+    return grad_x, grad_z if into is None else None, y
 
 
 def _tiles(grid: Grid) -> tuple[int, int]:

@@ -40,7 +40,8 @@ class ScanInputs:
         directions: K names of directions.
         log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; its gradient is
             likewise.
-        z: Gate of the output, (B, H, W, E), only where there is a single direction; or None.
+        z: Gate of the output, (B, H, W, E), of a single direction or of the sum over several; or
+            None.
     """
 
     x: Tensor
@@ -72,9 +73,9 @@ class ScanInputs:
             *(self.rates(), self.B, self.C, self.D),
         )
 
-    def ungated(self) -> 'ScanInputs':
-        """The scan without its gate."""
-        return replace(self, z=None)
+    def through(self, z: Tensor | None) -> 'ScanInputs':
+        """The scan with another gate, or without."""
+        return replace(self, z=z)
 
     def rates(self) -> Tensor:
         """A itself, (E, N)."""
@@ -117,7 +118,8 @@ def scans_forward(
         inputs: See :class:`ScanInputs`.
         sums: Return the sum over directions instead of each output.
         dtype: Of the result; by default that of ``x``.
-        into: What the sum is added to in place, and returned: like the result, contiguous; or None.
+        into: What the sum is added to in place, before it goes through the gate, and returned: like
+            the result, contiguous; or None.
 
     Returns:
         (K, B, H, W, E), or (B, H, W, E) if ``sums``.
@@ -126,12 +128,7 @@ def scans_forward(
         ValueError: If ``into`` is not like the sum, or there is none.
     """
     if inputs.z is not None:
-        # What the gate brings back into half precision's range may be outside before.
-        ungated = scans_forward(inputs.ungated(), dtype=torch.float32)
-        gated = gate_forward(ungated[0], inputs.z)
-        if into is not None:
-            return make_output(inputs, sums, dtype, into).add_(gated)
-        return gated if sums else gated[None]
+        return _scan_through_gate(inputs, sums, into)
     grid, directions = inputs.grid, inputs.directions
     y = make_output(inputs, sums, dtype, into)
     if not y.numel():
@@ -167,6 +164,17 @@ def scans_forward(
             num_warps=1,
         )
     return y
+
+
+def _scan_through_gate(inputs: ScanInputs, sums: bool, into: Tensor | None) -> Tensor:
+    assert inputs.z is not None
+    # What the gate brings back into half precision's range may be outside before.
+    dtype = torch.float32 if into is None else None
+    ungated = scans_forward(inputs.through(None), sums, dtype, into)
+    gated = gate_forward(ungated if sums else ungated[0], inputs.z)
+    if into is not None:
+        return into.copy_(gated)
+    return gated if sums else gated[None]
 
 
 def make_output(

@@ -67,9 +67,9 @@ def gated_backward(
 ) -> dict[str, Tensor | None]:
     """:func:`scans_backward` of a scan with a gate, by both passes of the one without."""
     assert inputs.z is not None
-    ungated = inputs.ungated()
+    ungated = inputs.through(None)
     y = forward(ungated, dtype=torch.float32)[0]
-    of_y, of_z = gate_backward(grad_y[0], y, inputs.z)
+    of_y, of_z, _ = gate_backward(grad_y[0], y, inputs.z)
     return {**backward(of_y[None], ungated), 'z': of_z}
 
 

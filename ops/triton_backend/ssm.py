@@ -47,6 +47,7 @@ def ssm_forward(
     log_A: bool = False,
     into: Tensor | None = None,
     keeps: bool = False,
+    gates_sum: bool = False,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
     """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`.
@@ -59,13 +60,18 @@ def ssm_forward(
         log_A: As there.
         into: Sums over the directions are added to it, in place, if given.
         keeps: Whether the backward pass is going to be given low-rank time steps and the side.
+        gates_sum: Whether the sum over the directions goes through the gate too, at the end. Not
+            for training: the backward pass needs what is in front of the gate.
         kernels: What it is put together from.
 
     Returns:
         The output, None if there is ``into``; and, if ``keeps``, low-rank time steps (K, B, H, W,
         R) in the dtype of ``x`` and the side (K, B, H, W, N) in float32.
     """
-    inputs, low_rank = _scan_inputs(SSMTensors(*tensors), directions, projects, log_A, kernels)
+    given = SSMTensors(*tensors)
+    inputs, low_rank = _scan_inputs(given, directions, projects, log_A, kernels)
+    if gates_sum:
+        inputs = inputs.through(given.gate)
     y = kernels.scans_forward(inputs, sums=reduction == 'sum', into=into)
     side = inputs.C if inputs.B is None else inputs.B
     return (y if into is None else None, *((low_rank, side) if keeps else ()))

@@ -42,7 +42,8 @@ def compare_scan(kernels, shape, directions, dtype, gated=False, states=3, **kin
     into = before.clone()
     y = scan_into(kernels, inputs, into, sums=True)
     assert y is into
-    expected = truth['y'] + before.cpu().double()
+    before = before.cpu().double()
+    expected = truth['y'] + (before * naive.silu(inputs.z.cpu().double()) if gated else before)
     assert naive.relative_error(y.cpu(), expected) < tolerance(kernels, dtype)
 
 
@@ -70,8 +71,18 @@ def test_scan_of_segments(kernels, monkeypatch):
 
 @pytest.mark.parametrize('kernels', KERNELS)
 @pytest.mark.parametrize('dtype', DTYPES)
-def test_scan_with_a_gate(dtype, kernels):
-    compare_scan(kernels, (1, 2, 9, 6), ['left'], dtype, gated=True)
+@pytest.mark.parametrize(
+    ('shape', 'directions'),
+    [
+        ((1, 2, 9, 6), ['left']),
+        ((2, 3, 7, 37), CORNERS),
+        ((1, 5, 2, 6), ['left', 'down', 'right']),
+        ((1, 33, 2, 5), ['up', 'down']),  # whose sums are not kept
+    ],
+)
+def test_scan_with_a_gate(shape, directions, dtype, kernels):
+    """The gate is for the sum, and for what it is added to."""
+    compare_scan(kernels, shape, directions, dtype, gated=True)
 
 
 def test_scan_that_triton_serves():

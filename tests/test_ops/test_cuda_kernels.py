@@ -62,6 +62,15 @@ def test_four_corners(shape, B, C, sums):
 
 
 @needs_a_device
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('states', [3, 16])
+def test_gate_of_a_sum(states, dtype):
+    inputs, _, truth = make_problem((2, 3, 7, 37), states, CORNERS, True, dtype, gated=True)
+    y = scans_forward(inputs, sums=True, launch=LAUNCH)
+    assert naive.relative_error(y.cpu(), truth['y']) < TOLERANCE[dtype]
+
+
+@needs_a_device
 @pytest.mark.parametrize('states', [1, 2, 3, 4, 8, 16, 32])
 def test_states_and_chunks(states):
     """Eleven steps, cut into chunks of four: whole pairs, and a chunk with a single step."""

@@ -235,15 +235,20 @@ def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
     assert (forward.calls, backward.calls) == (2, 2)
 
 
-def test_ssm_in_half_precision(monkeypatch):
+@pytest.mark.parametrize(
+    'options',
+    [('input', 'none'), ('output', 'sum', False, None, False, True)],
+    ids=['maps', 'sum through the gate'],
+)
+def test_ssm_in_half_precision(options, monkeypatch):
     """Convolution and projection in one launch, whose arguments are structures of pointers."""
     monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.WARPS', {8: 1})
     monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.LEAST_UNITS', 0)
     plain = partial(ssm.ssm_forward, kernels=KERNELS)
     counted = Counted(plain)
     run = replayed(counted)
-    inputs = make_ssm_inputs((1, 2, 5), 8, dtype=torch.bfloat16)
-    options = (['left', 'up'], 'input', 'none')
+    inputs = make_ssm_inputs((1, 2, 5), 8, projects=options[0], dtype=torch.bfloat16)
+    options = (['left', 'up'], *options)
     for turn in range(4):
         tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
         assert torch.equal(*(ssm_forward(tensors, *options)[0] for ssm_forward in (run, plain)))

@@ -1,8 +1,9 @@
 """Both halves of the 2D SSM as one operator, and the mixer, beside the float64 reference."""
 
+import naive
 import pytest
 import torch
-from kernel_comparison import DEVICE, SSM_PARAMETERS, TOLERANCE, compare
+from kernel_comparison import DEVICE, KERNELS, SSM_PARAMETERS, TOLERANCE, compare
 from scan_inputs import make_ssm_inputs
 
 from mmv2m.ops import Halves, directional_ssm, mixer_2d, ssm_2d
@@ -114,14 +115,29 @@ def test_mixer_2d(states, groups, dtype):
     compare(mix, inputs | dict(weight=weight), 2 * TOLERANCE[dtype])
 
 
-def test_opcheck_mixer_2d():
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('groups', [1, 2])
+def test_mixer_2d_without_gradients(groups, dtype):
+    inputs = make_2d_inputs(dtype=dtype, states=1, groups=groups)
+    tensors = {name: value.to(DEVICE) for name, value in inputs.items()}
+    tensors['weight'] = torch.randn(5, inputs['x'].shape[-1], device=DEVICE) / 3
+    for backend in KERNELS:
+        y = mix(**tensors, backend=backend)
+        expected = mix(**{name: t.double() for name, t in tensors.items()}, backend='reference')
+        assert naive.relative_error(y, expected) < 2 * TOLERANCE[dtype]
+        assert y.dtype == dtype
+
+
+@pytest.mark.parametrize('name', ['mixer_2d', 'mixer_2d_inference'])
+def test_opcheck_mixer_2d(name):
+    trains = name == 'mixer_2d'
     inputs = make_2d_inputs(states=1, grid=(1, 1, 2))
-    x, gate, *parameters = (v.to(DEVICE).requires_grad_() for v in inputs.values())
-    xz = torch.cat([x, gate], -1).detach().requires_grad_()
+    x, gate, *parameters = (v.to(DEVICE).requires_grad_(trains) for v in inputs.values())
+    xz = torch.cat([x, gate], -1).detach().requires_grad_(trains)
     ways = (','.join(way) for way in WAYS[0])
-    weight = torch.randn(5, x.shape[-1], device=DEVICE, requires_grad=True)
+    weight = torch.randn(5, x.shape[-1], device=DEVICE, requires_grad=trains)
     arguments = (xz, weight, parameters, *ways, True, 'triton')
-    torch.library.opcheck(torch.ops.mmv2m.mixer_2d.default, arguments)
+    torch.library.opcheck(getattr(torch.ops.mmv2m, name).default, arguments)
 
 
 @pytest.mark.parametrize(('channels', 'message'), [(5, 'a map and its gate'), (8, 'conv_weight')])

@@ -14,7 +14,7 @@ constexpr int SOFTPLUS_NONE = 0, SOFTPLUS_APPLY = 1, SOFTPLUS_APPLIED = 2;
 
 // Shapes: x and delta (K, tokens, E); delta_bias and D (E,); A (E, states); B and C (K, tokens,
 // states), whose tokens are `*_token` apart, like those of z (tokens, E), the gate of a single
-// direction; start (lanes, E, STATES), the states that enter each lane, or null for zero.
+// direction or of the sum over all; start (lanes, E, STATES), the states that enter each lane, or null for zero.
 struct Scan {
   const NUMBER *x, *delta;
   const float *delta_bias, *A;

@@ -32,6 +32,8 @@ struct Cursor {
   DEVICE int steps() const { return min(STEPS, lane.length - start); }
   // The stretch's first token, counted from its direction's.
   DEVICE long long own() const { return lane.entry + (long long)start * lane.step; }
+  // Whether what has been added up on this lane is whole behind this walk along it.
+  DEVICE bool is_last(const Map& map) const { return !SUMS || turn + 1 == map.directions; }
   // The lane's number among those of all directions.
   DEVICE int number(const Work& work) const { return SUMS ? lane.k * work.lanes + unit : unit; }
 

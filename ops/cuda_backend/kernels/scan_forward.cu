@@ -31,8 +31,8 @@ struct Copy {
     long long first = token * map.channels + channel;
     copy_tokens<MAP_BYTES>(stage.x, scan.x + first, map_step, at.steps(), channels);
     copy_tokens<MAP_BYTES>(stage.delta, scan.delta + first, map_step, at.steps(), channels);
-    if (HAS_Z) {
-      const NUMBER* z = scan.z + token * scan.z_token + channel;
+    if (HAS_Z && at.is_last(map)) {
+      const NUMBER* z = scan.z + own * scan.z_token + channel;
       copy_tokens<MAP_BYTES>(stage.z, z, step * scan.z_token, at.steps(), channels);
     }
     B.begin(stage.B, scan.B + token * scan.B_token, scan.B_token, at, states);
@@ -76,12 +76,15 @@ DEVICE void walk_step(Channels& out, Tile& state, const Stage& stage, const Plac
   for (int i = 0; i < CHANNELS_OWNED; ++i) {
     if (HAS_D) out[i] += given.skip[i] * now.x[i];
   }
-  if (HAS_Z) {
-    float z[CHANNELS_OWNED];
-    read_numbers(z, &stage.z.at[HAS_Z ? j : 0][place.in_warp() + place.owned()]);
+}
+
+// What the thread's own outputs of a step, at the front of `out`, go through at the end.
+DEVICE void pass_gate(Channels& out, const Stage& stage, const Place& place, int j) {
+  if (!HAS_Z) return;
+  float z[CHANNELS_OWNED];
+  read_numbers(z, &stage.z.at[HAS_Z ? j : 0][place.in_warp() + place.owned()]);
 #pragma unroll
-    for (int i = 0; i < CHANNELS_OWNED; ++i) out[i] *= z[i] * sigmoid(z[i]);
-  }
+  for (int i = 0; i < CHANNELS_OWNED; ++i) out[i] *= z[i] * sigmoid(z[i]);
 }
 
 // Where the outputs of a stretch go. Those of all directions but the last are kept in shared memory
@@ -103,7 +106,7 @@ struct Outlet {
     sums_step = lane.step < 0 ? -WARP_CHANNELS : WARP_CHANNELS;
     sums = kept + (lane.step < 0 ? lane.length - 1 : 0) * WARP_CHANNELS + at.start * sums_step;
     first = at.turn == 0;
-    last = at.turn + 1 == map.directions;
+    last = at.is_last(map);
     adds = again && first;
   }
 
@@ -125,6 +128,7 @@ struct Outlet {
         return;
       }
     }
+    pass_gate(out, stage, place, j);
     place.store_owned(y + j * y_step, out);
   }
 };
@@ -134,7 +138,8 @@ struct Outlet {
 //
 // If SUMS, all directions of the map walk along one axis. What they leave is added up in order; where
 // there are several, shared memory has `length` tokens for that, as many as the longest lane. `adds`
-// says whether earlier launches have left outputs already.
+// says whether earlier launches have left outputs already; a gate is for the last one, and for all
+// that has been added up.
 //
 // Shapes: y (K, tokens, E), or (tokens, E) if SUMS.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)

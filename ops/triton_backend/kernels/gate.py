@@ -36,6 +36,7 @@ def gate_backward_kernel(
     z,
     grad_x,
     grad_z,
+    y,
     tokens,
     channels,
     x_token,
@@ -44,7 +45,10 @@ def gate_backward_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Gradients of ``y = x * silu(z)``, all (tokens, E). Grid: (token tiles, channel blocks)."""
+    """Gradients of ``y = x * silu(z)``, all (tokens, E); and ``y`` once more, unless it is None.
+
+    Grid: (token tiles, channel blocks).
+    """
     row = (tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)[:, None]
     channel = (tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E))[None, :]
     inside = (row < tokens) & (channel < channels)
@@ -52,7 +56,10 @@ def gate_backward_kernel(
     grad = tl.load(grad_y + where, inside, 0).to(tl.float32)
     value = tl.load(x + row * x_token + channel, inside, 0).to(tl.float32)
     gate = tl.load(z + row * z_token + channel, inside, 0).to(tl.float32)
-    tl.store(grad_x + where, (grad * silu(gate)).to(grad_x.dtype.element_ty), inside)
+    opening = silu(gate)
+    tl.store(grad_x + where, (grad * opening).to(grad_x.dtype.element_ty), inside)
+    if y is not None:
+        tl.store(y + where, (value * opening).to(y.dtype.element_ty), inside)
     grad_gate = grad * value * silu_grad(gate)
     to = grad_z + row * grad_z_token + channel
     tl.store(to, grad_gate.to(grad_z.dtype.element_ty), inside)
