@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,16 @@ open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid)); time.sleep(60)
 
     with pytest.raises(KeyboardInterrupt):
         train_at_once(one_then_interrupt(), python(code), tmp_path, [None, None])
-    pid = int((tmp_path / 'pid').read_text())
-    state = subprocess.run(['ps', '-o', 'stat=', '-p', str(pid)], capture_output=True, text=True)
-    assert not state.stdout.strip() or state.stdout.startswith('Z')
+    pid = (tmp_path / 'pid').read_text()
+    deadline = time.monotonic() + 30  # of itself it would take 60 s
+    while not _has_ended(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _has_ended(pid):
+    state = subprocess.run(['ps', '-o', 'stat=', '-p', pid], capture_output=True, text=True).stdout
+    return not state.strip() or state.startswith('Z')
 
 
 def test_gpus(monkeypatch):
