@@ -43,10 +43,14 @@ class Backend:
         conv_forward: ``(x, weight, bias, direction) -> y``.
         conv_backward: ``(grad_y, *the same) -> gradients``, likewise.
         ssm_forward: ``((x, gate, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D),
-            directions, projects, reduction, log_A, into, keeps, gates_sum) -> (y, *kept)``, like
+            directions, projects, reduction, log_A) -> (y,)``, like
             :func:`.triton_backend.ssm.ssm_forward`; None for a backend that does not fuse it.
-        ssm_backward: ``(grad_y, tensors, directions, projects, reduction, log_A, kept, into) ->
-            gradients`` of the nine tensors, like :func:`.triton_backend.ssm.ssm_backward`.
+        ssm_backward: ``(grad_y, tensors, directions, projects, reduction, log_A) -> gradients`` of
+            the nine tensors, like :func:`.triton_backend.ssm.ssm_backward`.
+        ssm_2d_forward: ``(x, gate, parameters, first, second, reduction, log_A, trains) ->
+            (y, *kept)``, like :func:`.triton_backend.ssm_2d.ssm_2d_forward`; None as before.
+        ssm_2d_backward: ``(grad_y, kept, x, gate, parameters, first, second, reduction, log_A,
+            into) -> gradients``, like :func:`.triton_backend.ssm_2d.ssm_2d_backward`.
         gate_forward: ``(x, z) -> x * silu(z)``; None as before.
         gate_backward: ``(grad_y, x, z, into, again) -> (*gradients, x * silu(z))``, like
             :func:`.triton_backend.gate.gate_backward`.
@@ -69,6 +73,8 @@ class Backend:
     conv_backward: Callable[..., tuple[Tensor | None, ...]]
     ssm_forward: Callable[..., tuple[Any, ...]] | None = None
     ssm_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
+    ssm_2d_forward: Callable[..., tuple[Tensor, ...]] | None = None
+    ssm_2d_backward: Callable[..., tuple[Tensor | None, ...]] | None = None
     gate_forward: Callable[..., Tensor] | None = None
     gate_backward: Callable[..., tuple[Tensor, Tensor | None, Tensor | None]] | None = None
     gelu_forward: Callable[..., Tensor] | None = None
@@ -144,6 +150,8 @@ TRITON = Backend(
     conv_backward=_late('triton_backend.single', 'conv_backward'),
     ssm_forward=_late('triton_backend.ssm', 'ssm_forward'),
     ssm_backward=_late('triton_backend.ssm', 'ssm_backward'),
+    ssm_2d_forward=_late('triton_backend.ssm_2d', 'ssm_2d_forward'),
+    ssm_2d_backward=_late('triton_backend.ssm_2d', 'ssm_2d_backward'),
     gate_forward=_late('triton_backend.gate', 'gate_forward'),
     gate_backward=_late('triton_backend.gate', 'gate_backward'),
     gelu_forward=_late('triton_backend.gelu', 'gelu_forward'),
@@ -166,6 +174,8 @@ BACKENDS: dict[str, Backend] = {
         conv_backward=_late('cuda_backend.operators', 'conv_backward'),
         ssm_forward=_late('cuda_backend.operators', 'ssm_forward'),
         ssm_backward=_late('cuda_backend.operators', 'ssm_backward'),
+        ssm_2d_forward=_late('cuda_backend.operators', 'ssm_2d_forward'),
+        ssm_2d_backward=_late('cuda_backend.operators', 'ssm_2d_backward'),
         gate_forward=_late('cuda_backend.operators', 'gate_forward'),
         gate_backward=_late('cuda_backend.operators', 'gate_backward'),
         gelu_forward=_late('cuda_backend.operators', 'gelu_forward'),

@@ -153,7 +153,7 @@ def _check_conv(
 def exact_parameters(parameters: Sequence[Tensor | None], x: Tensor) -> Iterator[Tensor | None]:
     """In the dtype of the states of ``x``."""
     dtype = state_dtype(x)
-    return (None if p is None else p.to(dtype) for p in parameters)
+    return (p if p is None or p.dtype is dtype else p.to(dtype) for p in parameters)
 
 
 def _fused(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:

@@ -3,8 +3,7 @@
 ``mmv2m::ssm_2d``, and ``mmv2m::mixer_2d`` with the gate and the projection behind it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +18,6 @@ from .precision import products_like
 from .reference import state_dtype
 
 __all__ = ['mixer_2d_inference_op', 'mixer_2d_op', 'ssm_2d_op']
-
-Options = tuple[str, bool, str]
-"""Reduction, ``log_A`` and backend."""
 
 
 def _maps_of_groups(
@@ -50,72 +46,16 @@ def _kept_like(x: Tensor, group: Halves) -> Iterator[Tensor]:
             yield x.new_empty((*tokens, A.shape[1]), dtype=state_dtype(x))
 
 
-def _scan_groups(
-    x: Tensor,
-    gate: Tensor | None,
-    groups: Sequence[Halves],
-    options: Options,
-    trains: bool = True,
-) -> tuple[Tensor, list[Tensor]]:
-    """The routes' outputs, and what is kept of each group.
-
-    If not ``trains``, nothing is, and the sum over all goes through the gate too.
-    """
-    reduction, log_A, backend = options
-    forward = BACKENDS[backend].ssm_forward
+def _forward(backend: str) -> Callable[..., tuple[Tensor, ...]]:
+    forward = BACKENDS[backend].ssm_2d_forward
     assert forward is not None
-    y, kept = None, []
-    for group in groups:
-        keeps, last = trains and group.keeps_projections(), group is groups[-1]
-        between, *ours = forward(
-            *((x, None, *group.rows), group.first, 'input', 'none', log_A, None, keeps)
-        )
-        total, *theirs = forward(
-            *((between, gate, *group.columns), group.second, 'output', reduction, log_A, y, keeps),
-            *([True] if last and not trains else []),
-        )
-        y = total if y is None else y
-        kept += [between, *ours, *theirs] if trains else []
-    assert y is not None
-    return y, kept
+    return forward
 
 
-def _differentiate_groups(
-    grad_y: Tensor,
-    kept: Sequence[Tensor],
-    x: Tensor,
-    gate: Tensor | None,
-    groups: Iterable[Halves],
-    options: Options,
-    into: Sequence[Tensor | None] = (None, None),
-) -> list[Tensor | None]:
-    """Gradients of ``x``, ``gate`` and the parameters.
-
-    ``into`` is what the first takes the place of, and what the second is added to.
-    """
-    reduction, log_A, backend = options
-    backward = BACKENDS[backend].ssm_backward
+def _backward(backend: str) -> Callable[..., tuple[Tensor | None, ...]]:
+    backward = BACKENDS[backend].ssm_2d_backward
     assert backward is not None
-    (grad_x, grad_gate), others = into, []
-    remaining, adds = iter(kept), False
-    for group in groups:
-        between = next(remaining)
-        ours, theirs = (
-            tuple(islice(remaining, 2 if group.keeps_projections() else 0)) for _ in range(2)
-        )
-        grad_between, of_gate, *grad_columns = backward(
-            *(grad_y, (between, gate, *group.columns), group.second, 'output', reduction, log_A),
-            *(theirs, None if grad_gate is None else (None, grad_gate, True)),
-        )
-        of_x, _, *grad_rows = backward(
-            *(grad_between, (x, None, *group.rows), group.first, 'input', 'none', log_A),
-            *(ours, None if grad_x is None else (grad_x, None, adds)),
-        )
-        grad_x = of_x if grad_x is None else grad_x
-        grad_gate = of_gate if grad_gate is None else grad_gate
-        adds = True
-        others += [*grad_rows, *grad_columns]
-    return [grad_x, grad_gate, *others]
+    return backward
 
 
 @operator('ssm_2d', _maps_of_groups)
@@ -130,9 +70,8 @@ def ssm_2d_op(
     backend: str,
 ) -> list[Tensor]:
     """:func:`mmv2m.ops.ssm_2d` on a backend that fuses it, and what is kept of each group."""
-    groups = list(unpack_groups(parameters, first, second))
-    y, kept = _scan_groups(x, gate, groups, (reduction, log_A, backend))
-    return [y, *kept]
+    run = _forward(backend)
+    return list(run(x, gate, parameters, first, second, reduction, log_A, True))
 
 
 def _like_gradients(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
@@ -153,9 +92,8 @@ def _ssm_2d_backward_op(
     log_A: bool,
     backend: str,
 ) -> list[Tensor]:
-    groups = unpack_groups(parameters, first, second)
-    options = (reduction, log_A, backend)
-    return present(_differentiate_groups(grad_y, kept, x, gate, groups, options))
+    run, options = _backward(backend), (first, second, reduction, log_A)
+    return present(run(grad_y, kept, x, gate, parameters, *options, (None, None)))
 
 
 def _mixed(
@@ -179,8 +117,7 @@ def mixer_2d_op(
 ) -> list[Tensor]:
     """:func:`mmv2m.ops.mixer_2d` on a backend that fuses it, the sum of scans, and what is kept."""
     x, z = xz.chunk(2, -1)
-    groups = list(unpack_groups(parameters, first, second))
-    y, kept = _scan_groups(x, z, groups, ('sum', log_A, backend))
+    y, *kept = _forward(backend)(x, z, parameters, first, second, 'sum', log_A, True)
     return [gated_linear_op.function(y, z, weight, backend), y, *kept]
 
 
@@ -200,8 +137,7 @@ def mixer_2d_inference_op(
 ) -> Tensor:
     """:func:`mmv2m.ops.mixer_2d` without gradients: the last scan leaves its sum gated."""
     x, z = xz.chunk(2, -1)
-    groups = list(unpack_groups(parameters, first, second))
-    y, _ = _scan_groups(x, z, groups, ('sum', log_A, backend), trains=False)
+    (y,) = _forward(backend)(x, z, parameters, first, second, 'sum', log_A, False)
     with products_like(y):
         return F.linear(y, weight)
 
@@ -224,9 +160,8 @@ def _mixer_2d_backward_op(
     halves = grad_xz.chunk(2, -1)
     given = (grad_y, scanned, z, weight, backend)
     grad_scanned, _, grad_weight = gated_linear_gradients(*given, halves[1])
-    groups = unpack_groups(parameters, first, second)
-    options = ('sum', log_A, backend)
-    _, _, *others = _differentiate_groups(grad_scanned, kept, x, z, groups, options, halves)
+    run, options = _backward(backend), (first, second, 'sum', log_A)
+    _, _, *others = run(grad_scanned, kept, x, z, parameters, *options, halves)
     return present((grad_xz, grad_weight, *others))
 
 

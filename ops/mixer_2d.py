@@ -52,7 +52,7 @@ def mixer_2d(
     check_weight(weight, x)
     backend = choose_backend(backend, x)
     chosen = BACKENDS[backend]
-    if chosen.ssm_forward is None or chosen.gate_forward is None:
+    if chosen.ssm_2d_forward is None or chosen.gate_forward is None:
         y = ssm_2d(x, z, groups, 'sum', backend, log_A)
         return gated_linear(y, z, weight, backend)
     parameters = pack_groups(exact_groups(groups, x))

@@ -5,8 +5,7 @@ hundreds of calls a step. Here are the same registrations without its generality
 but autograd is interested in a call, PyTorch's dispatcher is left out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,46 +45,49 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
-        flat, lengths = _flatten(args)
-        if not _is_private(flat):
+        call = _Call(args)
+        if not call.is_plain or _is_watched():
             return self.overload(*args)
-        if not needs_gradient(flat):
+        if not (call.requires_grad and torch.is_grad_enabled()):
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
-        return _Node.apply(self.function, *self.gradient, lengths, *flat)
+        return _Node.apply(self.function, *self.gradient, args, *call.flat)
 
 
-def _flatten(args: Sequence[Any]) -> tuple[list[Any], list[int | None]]:
-    """Arguments with the elements of sequences in their place, and how long each of these is.
+class _Call:
+    """Arguments, looked through in one pass: there are up to forty.
 
-    Autograd sees no tensors in sequences.
+    Attributes:
+        flat: With the elements of sequences in their place; autograd sees no tensors in sequences.
+        is_plain: Whether all tensors are nothing but tensors.
+        requires_grad: Whether one does.
     """
-    flat: list[Any] = []
-    lengths: list[int | None] = []
-    for arg in args:
-        is_sequence = isinstance(arg, list | tuple)
-        lengths.append(len(arg) if is_sequence else None)
-        flat.extend(arg) if is_sequence else flat.append(arg)
-    return flat, lengths
+
+    def __init__(self, args: Sequence[Any]) -> None:
+        self.flat: list[Any] = []
+        for arg in args:
+            if isinstance(arg, list | tuple):
+                self.flat.extend(arg)
+            else:
+                self.flat.append(arg)
+        self.is_plain, self.requires_grad = True, False
+        for arg in self.flat:
+            if type(arg) in PLAIN:
+                self.requires_grad = self.requires_grad or arg.requires_grad
+            elif isinstance(arg, Tensor):
+                self.is_plain, self.requires_grad = False, self.requires_grad or arg.requires_grad
 
 
-def _unflatten(flat: Sequence[Any], lengths: Sequence[int | None]) -> Iterator[Any]:
-    """Undo :func:`_flatten`."""
-    remaining = iter(flat)
-    for length in lengths:
-        yield next(remaining) if length is None else list(islice(remaining, length))
-
-
-def _is_private(args: Sequence[Any]) -> bool:
-    """Whether nothing compiles, traces, transforms or counts what runs now."""
-    return not (
+def _is_watched() -> bool:
+    """Whether something compiles, traces, transforms or counts what runs now."""
+    return (
         torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
         or torch._C._is_tracing()
         or torch._C._functorch.maybe_current_level() is not None
-    ) and all(type(a) in PLAIN for a in args if isinstance(a, Tensor))
+    )
 
 
 def needs_gradient(args: Sequence[Any]) -> bool:
@@ -124,10 +126,9 @@ class _Node(torch.autograd.Function):
         function: Callable,
         keep: Keep,
         backward: Backward,
-        lengths: Sequence[int | None],
+        args: tuple[Any, ...],
         *flat: Any,
     ) -> Any:
-        args = tuple(_unflatten(flat, lengths))
         with torch._C._AutoDispatchBelowAutograd():
             result = function(*args)
         keep(ctx, args, result)
@@ -153,9 +154,9 @@ def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
     returns_list = isinstance(overload._schema.returns[0].type, torch.ListType)
 
     def run(*args: Any) -> Any:
-        flat, lengths = _flatten(args)
-        if needs_gradient(flat):
-            result = _Node.apply(overload, keep, backward, lengths, *flat)
+        call = _Call(args)
+        if call.requires_grad and torch.is_grad_enabled():
+            result = _Node.apply(overload, keep, backward, args, *call.flat)
             return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)

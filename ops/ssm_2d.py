@@ -46,7 +46,7 @@ def ssm_2d(
     """
     check_groups(x, gate, groups, reduction)
     backend = choose_backend(backend, x)
-    if BACKENDS[backend].ssm_forward is None:
+    if BACKENDS[backend].ssm_2d_forward is None:
         outputs = [_one_by_one(x, gate, group, (reduction, backend, log_A)) for group in groups]
         return sum(outputs[1:], outputs[0])
     return ssm_2d_op(x, gate, *pack_groups(exact_groups(groups, x)), reduction, log_A, backend)[0]

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from ..triton_backend import gate, gelu, norm, single, ssm
+from ..triton_backend import gate, gelu, norm, single, ssm, ssm_2d
 from ..triton_backend.kernel_set import TRITON
 from . import norm as cuda_norm
 from .conv import convs_backward, convs_forward
@@ -27,6 +27,8 @@ __all__ = [
     'norm_forward',
     'scan_backward',
     'scan_forward',
+    'ssm_2d_backward',
+    'ssm_2d_forward',
     'ssm_backward',
     'ssm_forward',
 ]
@@ -50,6 +52,8 @@ scan_backward = partial(
 )
 ssm_forward = replayed(partial(ssm.ssm_forward, kernels=CUDA))
 ssm_backward = replayed(partial(ssm.ssm_backward, kernels=CUDA))
+ssm_2d_forward = replayed(partial(ssm_2d.ssm_2d_forward, kernels=CUDA))
+ssm_2d_backward = replayed(partial(ssm_2d.ssm_2d_backward, kernels=CUDA))
 gate_forward = replayed(gate.gate_forward)
 gate_backward = replayed(gate.gate_backward)
 gelu_forward = replayed(gelu.gelu_forward)

@@ -2,15 +2,14 @@
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .launch import Prepared
 
-__all__ = ['Obstacle', 'Recorder', 'pointers_in', 'prepare_triton']
+__all__ = ['Allocation', 'Obstacle', 'Pointer', 'Recorder', 'pointers_in', 'prepare_triton']
 
 ALLOCATIONS = {
     torch.ops.aten.empty.memory_format,
@@ -28,19 +27,45 @@ class Obstacle(Exception):
     """Why what an operator does cannot be repeated by launches alone."""
 
 
+class Allocation(NamedTuple):
+    """Memory that was a tensor's.
+
+    Attributes:
+        start: Its address.
+        size: Bytes.
+    """
+
+    start: int
+    size: int
+
+
+class Pointer(NamedTuple):
+    """An address among the arguments of a launch.
+
+    Attributes:
+        place: Where it lies.
+        address: Itself.
+        allocation: The number of the allocation that it pointed into then; None if into none.
+    """
+
+    place: int
+    address: int
+    allocation: int | None
+
+
 class Recorder(TorchDispatchMode):
     """While it is entered, notes what PyTorch allocates; :meth:`hear` notes launches.
 
     Attributes:
-        allocated: All tensors allocated, kept alive so that their addresses stay apart.
-        launches: In order.
+        allocated: In order. Later ones may take the place of earlier ones that have been freed.
+        launches: In order, with the pointers among their arguments.
         obstacle: The first thing that launches alone would not repeat, or None.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.allocated: list[Tensor] = []
-        self.launches: list[Prepared] = []
+        self.allocated: list[Allocation] = []
+        self.launches: list[tuple[Prepared, list[Pointer]]] = []
         self.obstacle: str | None = None
 
     def __torch_dispatch__(
@@ -49,7 +74,7 @@ class Recorder(TorchDispatchMode):
         """Run an operation of PyTorch's, and note what it is."""
         result = func(*args, **(kwargs or {}))
         if func in ALLOCATIONS:
-            self.allocated.append(result)
+            self.allocated.append(Allocation(result.data_ptr(), result.untyped_storage().nbytes()))
         elif not _is_view(func):
             self.obstacle = self.obstacle or f'{func} runs between the launches'
         return result
@@ -57,9 +82,19 @@ class Recorder(TorchDispatchMode):
     def hear(self, told: Any) -> None:
         """Note a launch; see :func:`mmv2m.ops.triton_backend.launch.listening`."""
         try:
-            self.launches.append(told if isinstance(told, Prepared) else prepare_triton(*told))
+            launch = told if isinstance(told, Prepared) else prepare_triton(*told)
+            found = (p for argument in launch.arguments for p in pointers_in(argument))
+            self.launches.append((launch, [Pointer(*p, self.find(p[1])) for p in found]))
         except (Obstacle, AttributeError) as problem:  # Triton's internals may change
             self.obstacle = self.obstacle or str(problem)
+
+    def find(self, address: int) -> int | None:
+        """The number of the allocation that an address is in now: the last one that has it."""
+        for i in range(len(self.allocated) - 1, -1, -1):
+            start, size = self.allocated[i]
+            if start <= address < start + size:
+                return i
+        return None
 
 
 def _is_view(func: Any) -> bool:

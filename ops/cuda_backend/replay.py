@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 
 from ..triton_backend.launch import listening
-from .launch import Prepared, on_stream
-from .recording import Obstacle, Recorder, pointers_in
+from .launch import on_stream
+from .recording import Obstacle, Pointer, Recorder
+from .scratch import Buffer, lay_out
 
 __all__ = ['Replay', 'replayed']
 
 MOST_LAYOUTS = 1024
 """Layouts of arguments that are remembered for an operator."""
-
-ALIGNMENT = 512
-"""Bytes; that of PyTorch's own allocations on GPUs."""
 
 
 def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +99,7 @@ class _Patch(NamedTuple):
 class Replay:
     """What one run of an operator launched, ready to be launched again.
 
-    The tensors whose addresses launches take are numbered: the inputs, two of scratch, the outputs.
+    The tensors whose addresses launches take are numbered: the inputs, one of scratch, the outputs.
 
     Args:
         recorder: Has watched the run.
@@ -115,94 +113,77 @@ class Replay:
     def __init__(self, recorder: Recorder, inputs: list[Tensor], result: Any) -> None:
         if recorder.obstacle:
             raise Obstacle(recorder.obstacle)
-        self.device, self.launches, self.lock = inputs[0].device, recorder.launches, Lock()
+        self.device, self.lock = inputs[0].device, Lock()
         self.single = isinstance(result, Tensor)
         results = (result,) if self.single else result
-        made = [t for t in results if t is not None]
-        fresh = {t.data_ptr(): t for t in recorder.allocated}
-        for output in made:
-            buffer = fresh.get(output.data_ptr())
-            if buffer is None or output.nbytes != buffer.untyped_storage().nbytes():
-                raise Obstacle('it returns something else than whole tensors of its own')
-            if not output.is_contiguous():
-                raise Obstacle('it returns a tensor that is not contiguous')
-        numbers = {t.data_ptr(): i for i, t in enumerate(inputs)}
-        numbers.update({t.data_ptr(): len(inputs) + 2 + i for i, t in enumerate(made)})
-        if len(numbers) < len(inputs) + len(made):
-            raise Obstacle('it returns a tensor twice, or an empty one')
-        # What is left is needed during the run only.
-        scratch = [t for start, t in fresh.items() if start not in numbers]
-        found = [self._find(launch, numbers, scratch) for launch in self.launches]
-        self.patches = self._place(found, len(inputs), scratch)
         self.outputs = [t if t is None else _like(t.shape, t.dtype, self.device) for t in results]
-
-    @staticmethod
-    def _find(
-        launch: Prepared, numbers: dict[int, int], scratch: list[Tensor]
-    ) -> list[tuple[int, int, int]]:
-        """Where each pointer of a launch lies, the number of its tensor, and how far into that.
-
-        Scratch buffers are numbered from -1 downwards, before they are laid out.
-        """
-        found = []
-        for place, pointer in (p for a in launch.arguments for p in pointers_in(a)):
-            if pointer in numbers:
-                found.append((place, numbers[pointer], 0))
-                continue
-            for i, buffer in enumerate(scratch):
-                inside = pointer - buffer.data_ptr()
-                if 0 <= inside < buffer.untyped_storage().nbytes():
-                    found.append((place, -1 - i, inside))
-                    break
-            else:
-                raise Obstacle('a kernel is given an address of unknown origin')
-        return found
-
-    def _place(
-        self, found: list[list[tuple[int, int, int]]], inputs: int, scratch: list[Tensor]
-    ) -> list[list[_Patch]]:
-        """Lay scratch buffers out in two allocations.
-
-        The first is given back before the outputs are made, so that they may take its place: it
-        has the buffers that no launch needs from the first on that needs an output.
-        """
-        uses = [{i for _, i, _ in launch} for launch in found]
-        writes = (n for n, used in enumerate(uses) if max(used, default=-1) >= inputs)
-        self.turn = min(writes, default=0)
-        late = set().union(*uses[self.turn :])
-        sizes, where = [0, 0], {}
-        for i, buffer in enumerate(scratch):
-            part = int(-1 - i in late)
-            where[-1 - i] = (inputs + part, sizes[part])
-            sizes[part] += -(-buffer.untyped_storage().nbytes() // ALIGNMENT) * ALIGNMENT
-        self.scratch = [_like((n,), torch.uint8, self.device) if n else None for n in sizes]
-        return [
-            [
-                _Patch(ctypes.c_uint64.from_address(place), base, start + inside)
-                for place, i, inside in launch
-                for base, start in (where.get(i, (i, 0)),)
-            ]
-            for launch in found
+        where, size = _lay_out(recorder, len(inputs), [t for t in results if t is not None])
+        self.scratch = _like((size,), torch.uint8, self.device) if size else None
+        own = {t.data_ptr(): (i, 0) for i, t in enumerate(inputs)}
+        if len(own) < len(inputs):
+            raise Obstacle('it is given a tensor twice, or an empty one')
+        self.launches = [
+            (launch, [_patch(pointer, where, own, recorder) for pointer in pointers])
+            for launch, pointers in recorder.launches
         ]
 
     def __call__(self, inputs: list[Tensor]) -> Any:
         """Run on other tensors of the same layout."""
-        early, late = (None if t is None else torch.empty_like(t) for t in self.scratch)
+        scratch = None if self.scratch is None else torch.empty_like(self.scratch)
+        results = [None if t is None else torch.empty_like(t) for t in self.outputs]
         addresses = [t.data_ptr() for t in inputs]
-        addresses += (0 if t is None else t.data_ptr() for t in (early, late))
+        addresses.append(0 if scratch is None else scratch.data_ptr())
+        addresses += [t.data_ptr() for t in results if t is not None]
         with on_stream(self.device) as stream, self.lock:
-            self._launch(0, self.turn, addresses, stream)
-            del early
-            results = [None if t is None else torch.empty_like(t) for t in self.outputs]
-            addresses += [t.data_ptr() for t in results if t is not None]
-            self._launch(self.turn, len(self.launches), addresses, stream)
+            for launch, patches in self.launches:
+                for place, base, offset in patches:
+                    place.value = addresses[base] + offset
+                launch.run(stream)
         return results[0] if self.single else tuple(results)
 
-    def _launch(self, first: int, last: int, addresses: list[int], stream: int) -> None:
-        for n in range(first, last):
-            for place, base, offset in self.patches[n]:
-                place.value = addresses[base] + offset
-            self.launches[n].run(stream)
+
+def _lay_out(
+    recorder: Recorder, inputs: int, made: list[Tensor]
+) -> tuple[dict[int, tuple[int, int]], int]:
+    """Where each allocation goes: the number of a tensor, and how far into it; and scratch's size.
+
+    What is not the results' is scratch, and needed from the first to the last launch that uses it.
+    """
+    where = {}
+    for i, output in enumerate(made):
+        number = recorder.find(output.data_ptr())
+        if number is None or recorder.allocated[number] != (output.data_ptr(), output.nbytes):
+            raise Obstacle('it returns something else than whole tensors of its own')
+        if not output.is_contiguous():
+            raise Obstacle('it returns a tensor that is not contiguous')
+        if number in where:
+            raise Obstacle('it returns a tensor twice')
+        where[number] = inputs + 1 + i, 0
+    uses: dict[int, list[int]] = {}
+    for n, (_, pointers) in enumerate(recorder.launches):
+        for number in {p.allocation for p in pointers if p.allocation is not None} - where.keys():
+            uses.setdefault(number, []).append(n)
+    starts, size = lay_out(
+        [Buffer(recorder.allocated[i].size, used[0], used[-1]) for i, used in uses.items()]
+    )
+    where.update({i: (inputs, start) for i, start in zip(uses, starts, strict=True)})
+    return where, size
+
+
+def _patch(
+    pointer: Pointer,
+    where: dict[int, tuple[int, int]],
+    own: dict[int, tuple[int, int]],
+    recorder: Recorder,
+) -> _Patch:
+    """A pointer into an allocation, or to one of the operator's own arguments."""
+    number = pointer.allocation
+    inside = 0 if number is None else pointer.address - recorder.allocated[number].start
+    found = own.get(pointer.address) if number is None else where[number]
+    if found is None:
+        raise Obstacle('a kernel is given an address of unknown origin')
+    base, start = found
+    return _Patch(ctypes.c_uint64.from_address(pointer.place), base, start + inside)
 
 
 def _like(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

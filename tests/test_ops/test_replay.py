@@ -27,7 +27,7 @@ from mmv2m.ops.cuda_backend.launch import Prepared, launch  # noqa: E402
 from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
 from mmv2m.ops.cuda_backend.replay import replayed  # noqa: E402
 from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
-from mmv2m.ops.triton_backend import ssm  # noqa: E402
+from mmv2m.ops.triton_backend import ssm, ssm_2d  # noqa: E402
 from mmv2m.ops.triton_backend.kernel_set import TRITON  # noqa: E402
 from mmv2m.ops.triton_backend.launch import tell  # noqa: E402
 
@@ -273,6 +273,34 @@ def test_ssm_that_keeps_and_adds(triton_launches):
         for result, expected in zip((y, grad_x, grad_gate), truth, strict=False):
             assert naive.relative_error(result, expected + 0.5) < (1e-2 if ON_GPU else 3e-2)
     assert (forward.calls, backward.calls) == (2, 2)
+
+
+@pytest.mark.parametrize('gated', [True, False])
+def test_both_halves_of_all_groups_are_one_run(gated, triton_launches):
+    """Whose scratch buffers share their places, and come back in them while they are recorded."""
+    functions = (ssm_2d.ssm_2d_forward, ssm_2d.ssm_2d_backward)
+    plain = [partial(function, kernels=KERNELS) for function in functions]
+    counted = [Counted(function) for function in plain]
+    run = [replayed(function) for function in counted]
+    groups = [(['right', 'left'], ['down', 'up']), (['up'], ['left'])]
+    ways = (';'.join(','.join(group[i]) for group in groups) for i in (0, 1))
+    options = (*ways, 'sum', False)
+    halves = [make_ssm_inputs((1, 2, 5), 8, states=1, projects=p) for p in ('input', 'output') * 2]
+    for turn in range(3):
+        x, gate = (halves[0][name].to(DEVICE) * 0.9**turn for name in ('x', 'gate'))
+        gate = gate if gated else None
+        parameters = [
+            t.to(DEVICE) + 0.1 * i for i, h in enumerate(halves) for t in [*h.values()][2:]
+        ]
+        results = []
+        for forward, backward in (plain, run):
+            y, *kept = forward(x, gate, parameters, *options, True)
+            grads = backward(y.cos(), kept, x, gate, parameters, *options, (None, None))
+            results.append((y, *kept, *grads, *forward(x, gate, parameters, *options, False)))
+        for found, expected in zip(*results, strict=True):
+            assert (found is None) == (expected is None)
+            assert found is None or torch.equal(found, expected)
+    assert [function.calls for function in counted] == [4, 2]  # for training and not, and back
 
 
 def test_gradients_of_ssm_in_half_precision(triton_launches):

@@ -115,7 +115,8 @@ class DirectionalSSM(BaseModule):
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """What the operators take of the parameters, with the logarithm of A."""
+        conv, dt_proj = self.conv, self.dt_proj
         return (
-            *(self.conv.weight, self.conv.bias, self.x_proj.weight),
-            *(self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D),
+            *(conv.weight, conv.bias, self.x_proj.weight),
+            *(dt_proj.weight, dt_proj.bias, self.A_log, self.D),
         )

@@ -1,5 +1,6 @@
 """mmcv's MLP, which keeps half as much of its hidden layer for the backward pass."""
 
+import inspect
 from typing import Any
 
 import torch.nn.functional as F
@@ -30,6 +31,9 @@ class FFN(MMCVFFN):
     """
 
     layers: Sequential
+
+    # Without the check for an argument's former name, which inspects the signature in every call.
+    forward = inspect.unwrap(MMCVFFN.forward)
 
     def __init__(self, *args: Any, backend: str = 'auto', **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
