@@ -183,6 +183,20 @@ def test_kernels_by_name(script):
     assert describe('projection') == dict(kernel='projection', half=None, backend='triton')
 
 
+def test_kernels_by_grid(script):
+    def event(name, blocks, microseconds):
+        args = dict(grid=[blocks, 1, 1], block=[96, 1, 1])
+        return dict(cat='kernel', name=name, args=args, dur=microseconds)
+
+    events = [event('scan', 330, 100), event('conv', 7, 900), event('scan', 1320, 500)]
+    events += [event('scan', 330, 300), dict(cat='cpu_op', name='scan', dur=5), dict(ph='M')]
+    assert script('profiled').by_grid(events) == [
+        ('conv [7, 1, 1] x 96', 1, 0.9),
+        ('scan [1320, 1, 1] x 96', 1, 0.5),
+        ('scan [330, 1, 1] x 96', 2, 0.4),
+    ]
+
+
 def test_packages_without_their_init(load, tmp_path, monkeypatch):
     package = tmp_path / 'made_package'
     package.mkdir()

@@ -2,7 +2,8 @@
 
 The time that each kernel keeps one GPU busy in a step of inference or training, under bfloat16
 autocast, the longest first; and the host's own time for a step, taken with two images, which leave
-the GPU idle.
+the GPU idle. `--grids` tells apart the sizes that a kernel is launched with, as a pyramid's stages
+have different ones.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from machine import gpu_name
 from models import MODELS, forward, train_step
-from profiled import kernels
+from profiled import kernels, kernels_by_grid
 from results import Results
 
 
@@ -36,6 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=128)
     parser.add_argument('--training', action='store_true')
+    parser.add_argument('--grids', action='store_true', help="tell a kernel's grids apart")
     parser.add_argument('--rows', type=int, default=25, help='kernels to print')
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
@@ -50,7 +52,7 @@ def main() -> None:
     images = torch.randn(args.batch, 3, *args.size, device='cuda')
     # First, for once it has run, the profiler makes every launch take longer.
     host = host_milliseconds(partial(run, images[:2]))
-    found = kernels(partial(run, images))
+    found = (kernels_by_grid if args.grids else kernels)(partial(run, images))
     busy = sum(total for *_, total in found)
     print(
         f'{gpu}, {args.model}: the GPU is busy for {busy:.1f} ms, the host for {host:.1f} ms a step'

@@ -1,25 +1,54 @@
 """What a GPU does in a step, by the profiler."""
 
+import json
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ['kernels']
+__all__ = ['kernels', 'kernels_by_grid']
 
 
 def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
     """Name, calls and milliseconds of each kernel of a step, the longest first."""
+    found = [
+        (event.key, event.count, event.self_device_time_total / 1e3)
+        for event in _profile(step).key_averages()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    return sorted(found, key=lambda kernel: -kernel[2])
+
+
+def kernels_by_grid(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
+    """The same, each kernel's grids apart: names end in ``[blocks along x, y, z] x threads``."""
+    profiler = _profile(step)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, 'trace.json')
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())['traceEvents']
+    return by_grid(events)
+
+
+def by_grid(events: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
+    """:func:`kernels_by_grid` of a trace's events, whose durations are microseconds."""
+    times = defaultdict(list)
+    for event in events:
+        if event.get('cat') == 'kernel':
+            grid, block = event['args']['grid'], event['args']['block']
+            times[f'{event["name"][:60]} {grid} x {block[0]}'].append(event['dur'])
+    found = [(name, len(each), sum(each) / 1e3) for name, each in times.items()]
+    return sorted(found, key=lambda kernel: -kernel[2])
+
+
+def _profile(step: Callable[[], Any]) -> profile:
     for _ in range(3):
         step()
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
         step()
         torch.cuda.synchronize()
-    found = [
-        (event.key, event.count, event.self_device_time_total / 1e3)
-        for event in profiler.key_averages()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    ]
-    return sorted(found, key=lambda kernel: -kernel[2])
+    return profiler
