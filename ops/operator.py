@@ -45,14 +45,16 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
+        if _is_watched():
+            return self.overload(*args)
         call = _Call(args)
-        if not call.is_plain or _is_watched():
+        if not call.is_plain:
             return self.overload(*args)
         if not (call.requires_grad and torch.is_grad_enabled()):
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
-        return _Node.apply(self.function, *self.gradient, args, *call.flat)
+        return _apply_node(self.function, *self.gradient, args, *call.flat)
 
 
 class _Call:
@@ -138,6 +140,11 @@ class _Node(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         return None, None, None, None, *ctx.differentiate(ctx, *grads)
+
+
+# What Function.apply calls in the end: without looking through the arguments for what functorch may
+# have left of its transforms, of which none is under way.
+_apply_node: Callable[..., Any] = super(torch.autograd.Function, _Node).apply
 
 
 def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
