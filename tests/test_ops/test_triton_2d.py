@@ -32,7 +32,7 @@ def scan_both_ways(x, gate, reduction='sum', backend='triton', **parameters):
     return ssm_2d(x, gate, groups_of(parameters), reduction, backend, log_A=True)
 
 
-def make_2d_inputs(conv=True, dtype=torch.float32, states=4, groups=1, gated=True, grid=(2, 3, 5)):
+def make_2d_inputs(conv=True, dtype=torch.float32, states=4, groups=1, gated=True, grid=(2, 2, 3)):
     """x, gate, and both halves' parameters of each group."""
     tensors = {}
     for half in range(1, 2 * groups + 1):
