@@ -27,6 +27,7 @@ __all__ = [
     'gelu_linear_op',
     'like_inputs',
     'present',
+    'projected_like',
     'scan_op',
     'spread',
     'ssm_op',
@@ -51,7 +52,8 @@ def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
-def _activated_and_projected(x: Tensor, weight: Tensor, *args: Any) -> Tensor:
+def projected_like(x: Tensor, weight: Tensor, *args: Any) -> Tensor:
+    """The fake of an operator that ends in ``linear`` of something like ``x`` by (D, ...)."""
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
@@ -217,7 +219,7 @@ def _gated_linear_backward_op(
     return present(gated_linear_gradients(grad_y, x, z, weight, backend))
 
 
-@operator('gelu_linear', _activated_and_projected)
+@operator('gelu_linear', projected_like)
 def gelu_linear_op(
     x: Tensor, weight: Tensor, bias: Tensor | None, inner_bias: Tensor | None, backend: str
 ) -> Tensor:

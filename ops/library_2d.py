@@ -12,7 +12,14 @@ from torch import Tensor
 
 from .backends import BACKENDS
 from .halves import Halves, unpack_groups
-from .library import gated_linear_gradients, gated_linear_op, like_inputs, present, spread
+from .library import (
+    gated_linear_gradients,
+    gated_linear_op,
+    like_inputs,
+    present,
+    projected_like,
+    spread,
+)
 from .operator import Backward, differentiate, operator
 from .precision import products_like
 from .reference import state_dtype
@@ -102,7 +109,7 @@ def _mixed(
     first, second, *options = args
     x = xz[..., : xz.shape[-1] // 2]
     maps = _maps_of_groups(x, None, parameters, first, second, 'sum', *options)
-    return [x.new_empty((*x.shape[:-1], weight.shape[0])), *maps]
+    return [projected_like(xz, weight), *maps]
 
 
 @operator('mixer_2d', _mixed)
@@ -121,11 +128,7 @@ def mixer_2d_op(
     return [gated_linear_op.function(y, z, weight, backend), y, *kept]
 
 
-def _projected(xz: Tensor, weight: Tensor, *args: Any) -> Tensor:
-    return xz.new_empty((*xz.shape[:-1], weight.shape[0]))
-
-
-@operator('mixer_2d_inference', _projected)
+@operator('mixer_2d_inference', projected_like)
 def mixer_2d_inference_op(
     xz: Tensor,
     weight: Tensor,

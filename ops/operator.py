@@ -50,7 +50,7 @@ class Operator:
         call = _Call(args)
         if not call.is_plain:
             return self.overload(*args)
-        if not (call.requires_grad and torch.is_grad_enabled()):
+        if not call.needs_gradient:
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
@@ -63,7 +63,7 @@ class _Call:
     Attributes:
         flat: With the elements of sequences in their place; autograd sees no tensors in sequences.
         is_plain: Whether all tensors are nothing but tensors.
-        requires_grad: Whether one does.
+        needs_gradient: Whether autograd is going to differentiate by one.
     """
 
     def __init__(self, args: Sequence[Any]) -> None:
@@ -73,12 +73,13 @@ class _Call:
                 self.flat.extend(arg)
             else:
                 self.flat.append(arg)
-        self.is_plain, self.requires_grad = True, False
+        self.is_plain, requires_grad = True, False
         for arg in self.flat:
             if type(arg) in PLAIN:
-                self.requires_grad = self.requires_grad or arg.requires_grad
+                requires_grad = requires_grad or arg.requires_grad
             elif isinstance(arg, Tensor):
-                self.is_plain, self.requires_grad = False, self.requires_grad or arg.requires_grad
+                self.is_plain, requires_grad = False, requires_grad or arg.requires_grad
+        self.needs_gradient = requires_grad and torch.is_grad_enabled()
 
 
 def _is_watched() -> bool:
@@ -94,7 +95,7 @@ def _is_watched() -> bool:
 
 def needs_gradient(args: Sequence[Any]) -> bool:
     """Whether autograd is going to differentiate by any of these tensors."""
-    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+    return _Call(args).needs_gradient
 
 
 def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Operator]:
@@ -162,7 +163,7 @@ def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
 
     def run(*args: Any) -> Any:
         call = _Call(args)
-        if call.requires_grad and torch.is_grad_enabled():
+        if call.needs_gradient:
             result = _Node.apply(overload, keep, backward, args, *call.flat)
             return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():

@@ -1,5 +1,6 @@
 """Where the gradients of a convolution's map and gate go: anew, or to what is there."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from .layout import check_into
 
-__all__ = ['ConvGradients', 'Into', 'kernels_leave', 'leave_in', 'make_gradients']
+__all__ = ['ConvGradients', 'Into', 'kernels_leave', 'leave_in', 'made_anew', 'make_gradients']
 
 ConvGradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 """Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias; the last
@@ -54,6 +55,13 @@ def make_gradients(
     if of_gate is None and gate is not None:
         of_gate = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     return of_x, of_gate
+
+
+def made_anew(
+    gradients: Sequence[Tensor | None], places: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Of gradients those that were not left in a place: None for the others."""
+    return [new if place is None else None for new, place in zip(gradients, places, strict=True)]
 
 
 def leave_in(into: Into, gradients: ConvGradients) -> ConvGradients:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .conv_gradients import Into, leave_in
+from .conv_gradients import Into, leave_in, made_anew
 from .kernel_set import TRITON, KernelSet
 from .projection import Projected
 from .projection_backward import Through, project_backward
@@ -107,10 +107,7 @@ def ssm_backward(
     *maps, grad_weight, grad_bias = _conv_backward(
         grads['x'], given, directions, kernels, leaves, **more
     )
-    grad_x, grad_gate = (
-        new if old is None else None
-        for new, old in zip(maps, into[:2] if into else (None, None), strict=True)
-    )
+    grad_x, grad_gate = made_anew(maps, into[:2] if into else (None, None))
     partial = [grad_weight, grad_bias, *projections, grads['delta_bias'], grads['A'], grads['D']]
     grad_weight, *others = kernels.sum_rows(partial)
     if given.conv_weight is not None and grad_weight is not None:

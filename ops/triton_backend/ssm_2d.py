@@ -6,6 +6,7 @@ from itertools import islice
 from torch import Tensor
 
 from ..halves import unpack_groups
+from .conv_gradients import made_anew
 from .kernel_set import TRITON, KernelSet
 from .ssm import ssm_backward, ssm_forward
 
@@ -57,7 +58,8 @@ def ssm_2d_forward(
             kernels=kernels,
         )
         y = total if y is None else y
-        kept += [between, *ours, *theirs] if trains else []
+        if trains:
+            kept += [between, *ours, *theirs]
     return y, *kept
 
 
@@ -105,7 +107,4 @@ def ssm_2d_backward(
         grad_gate = of_gate if grad_gate is None else grad_gate
         adds = True
         others += [*grad_rows, *grad_columns]
-    mine = (
-        None if old is not None else new for new, old in zip((grad_x, grad_gate), into, strict=True)
-    )
-    return *mine, *others
+    return *made_anew((grad_x, grad_gate), into), *others

@@ -76,7 +76,7 @@ class PatchMap(BaseModule):
 
     def _cut(self, x: Tensor) -> Tensor:
         """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
-        x = _narrowed(x)  # before they are copied, not after
+        x = _as_products_take(x, x.dtype)  # before they are copied, not after
         size = self.patch_size
         patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
         return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
@@ -108,8 +108,7 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        # Else it would go to float32 and back.
-        x = _narrowed(x) if has_autocast(x) else x.to(self.conv.weight.dtype)
+        x = _as_products_take(x, self.conv.weight.dtype)  # else it would go to float32 and back
         if not isinstance(self.norm, SameDtypeLayerNorm):
             return self.norm(self._convolve(x, self.conv.bias))
         return self.norm(self._convolve(x), self.conv.bias)
@@ -152,6 +151,6 @@ class ConvStem(BaseModule):
         return self.second(self.act(self.first(x.permute(0, 2, 3, 1))))
 
 
-def _narrowed(x: Tensor) -> Tensor:
-    """In the dtype that a surrounding autocast has for products."""
-    return x.to(torch.get_autocast_dtype(x.device.type)) if has_autocast(x) else x
+def _as_products_take(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """In the dtype that a surrounding autocast has for products; without one, in ``dtype``."""
+    return x.to(torch.get_autocast_dtype(x.device.type) if has_autocast(x) else dtype)
