@@ -13,7 +13,7 @@ from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
 from .gelu_linear import gelu_linear
 from .halves import Halves
-from .mixer_2d import mixer_2d
+from .mixer_2d import ScanNorm, mixer_2d
 from .reference import directional_conv_reference, directional_scan_reference
 from .ssm_2d import ssm_2d
 
@@ -22,6 +22,7 @@ __all__ = [
     'DIRECTIONS',
     'Direction',
     'Halves',
+    'ScanNorm',
     'add_norm',
     'can_run',
     'channel_norm',

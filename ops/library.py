@@ -16,6 +16,7 @@ from torch import Tensor
 from .backends import BACKENDS
 from .operator import Backward, differentiate, operator
 from .precision import products_like
+from .products import input_gradient, project, weight_gradient
 from .reference import state_dtype
 
 __all__ = [
@@ -196,8 +197,7 @@ def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tenso
     """:func:`mmv2m.ops.gated_linear` on a backend that fuses the gate."""
     gate = BACKENDS[backend].gate_forward
     assert gate is not None
-    with products_like(x):
-        return F.linear(gate(x, z), weight)
+    return project(gate(x, z), weight)
 
 
 def gated_linear_gradients(
@@ -206,10 +206,9 @@ def gated_linear_gradients(
     """Gradients of ``x, z, weight``; that of ``z`` is left in ``into``, if given, and is None."""
     gate_backward = BACKENDS[backend].gate_backward
     assert gate_backward is not None
-    with products_like(x):
-        grad_x, grad_z, gated = gate_backward(grad_y @ weight, x, z, into, True)
-        assert gated is not None
-        return grad_x, grad_z, grad_y.flatten(0, -2).t() @ gated.flatten(0, -2)
+    grad_x, grad_z, gated = gate_backward(input_gradient(grad_y, weight), x, z, into, True)
+    assert gated is not None
+    return grad_x, grad_z, weight_gradient(grad_y, gated, weight.dtype)
 
 
 @operator('gated_linear_backward', like_inputs)

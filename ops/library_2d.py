@@ -1,33 +1,21 @@
-"""The 2D SSM as torch.library sees it, one node for all corners.
-
-``mmv2m::ssm_2d``, and ``mmv2m::mixer_2d`` with the gate and the projection behind it.
-"""
+"""The 2D SSM as torch.library sees it, one node for all corners: ``mmv2m::ssm_2d``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS
 from .halves import Halves, unpack_groups
-from .library import (
-    gated_linear_gradients,
-    gated_linear_op,
-    like_inputs,
-    present,
-    projected_like,
-    spread,
-)
-from .operator import Backward, differentiate, operator
-from .precision import products_like
+from .library import like_inputs, present, spread
+from .operator import Operator, differentiate, operator
 from .reference import state_dtype
 
-__all__ = ['mixer_2d_inference_op', 'mixer_2d_op', 'ssm_2d_op']
+__all__ = ['backward_of', 'differentiate_from_kept', 'forward_of', 'maps_of_groups', 'ssm_2d_op']
 
 
-def _maps_of_groups(
+def maps_of_groups(
     x: Tensor,
     gate: Tensor | None,
     parameters: Sequence[Tensor | None],
@@ -36,6 +24,7 @@ def _maps_of_groups(
     reduction: str,
     *options: Any,
 ) -> list[Tensor]:
+    """The fake of :func:`ssm_2d_op`: the output, and what is kept of each group, empty."""
     groups = list(unpack_groups(parameters, first, second))
     routes = () if reduction == 'sum' else (len(groups[0].second),)
     y = torch.empty((*routes, *x.shape), dtype=x.dtype, device=x.device)
@@ -53,19 +42,21 @@ def _kept_like(x: Tensor, group: Halves) -> Iterator[Tensor]:
             yield x.new_empty((*tokens, A.shape[1]), dtype=state_dtype(x))
 
 
-def _forward(backend: str) -> Callable[..., tuple[Tensor, ...]]:
+def forward_of(backend: str) -> Callable[..., tuple[Tensor, ...]]:
+    """How a backend that fuses the 2D SSM runs it."""
     forward = BACKENDS[backend].ssm_2d_forward
     assert forward is not None
     return forward
 
 
-def _backward(backend: str) -> Callable[..., tuple[Tensor | None, ...]]:
+def backward_of(backend: str) -> Callable[..., tuple[Tensor | None, ...]]:
+    """How it finds the gradients."""
     backward = BACKENDS[backend].ssm_2d_backward
     assert backward is not None
     return backward
 
 
-@operator('ssm_2d', _maps_of_groups)
+@operator('ssm_2d', maps_of_groups)
 def ssm_2d_op(
     x: Tensor,
     gate: Tensor | None,
@@ -77,7 +68,7 @@ def ssm_2d_op(
     backend: str,
 ) -> list[Tensor]:
     """:func:`mmv2m.ops.ssm_2d` on a backend that fuses it, and what is kept of each group."""
-    run = _forward(backend)
+    run = forward_of(backend)
     return list(run(x, gate, parameters, first, second, reduction, log_A, True))
 
 
@@ -99,85 +90,26 @@ def _ssm_2d_backward_op(
     log_A: bool,
     backend: str,
 ) -> list[Tensor]:
-    run, options = _backward(backend), (first, second, reduction, log_A)
+    run, options = backward_of(backend), (first, second, reduction, log_A)
     return present(run(grad_y, kept, x, gate, parameters, *options, (None, None)))
 
 
-def _mixed(
-    xz: Tensor, weight: Tensor, parameters: Sequence[Tensor | None], *args: Any
-) -> list[Tensor]:
-    first, second, *options = args
-    x = xz[..., : xz.shape[-1] // 2]
-    maps = _maps_of_groups(x, None, parameters, first, second, 'sum', *options)
-    return [projected_like(xz, weight), *maps]
+def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
+    """Give an operator its gradient that returns first its result, then what is kept for that.
 
+    Args:
+        operator: Takes tensors or None, then a sequence of such, then options.
+        backward_op: ``(gradient of the result, what is kept, *the same)``, to the gradients of
+            those tensors that are not None.
+    """
 
-@operator('mixer_2d', _mixed)
-def mixer_2d_op(
-    xz: Tensor,
-    weight: Tensor,
-    parameters: Sequence[Tensor | None],
-    first: str,
-    second: str,
-    log_A: bool,
-    backend: str,
-) -> list[Tensor]:
-    """:func:`mmv2m.ops.mixer_2d` on a backend that fuses it, the sum of scans, and what is kept."""
-    x, z = xz.chunk(2, -1)
-    y, *kept = _forward(backend)(x, z, parameters, first, second, 'sum', log_A, True)
-    return [gated_linear_op.function(y, z, weight, backend), y, *kept]
-
-
-@operator('mixer_2d_inference', projected_like)
-def mixer_2d_inference_op(
-    xz: Tensor,
-    weight: Tensor,
-    parameters: Sequence[Tensor | None],
-    first: str,
-    second: str,
-    log_A: bool,
-    backend: str,
-) -> Tensor:
-    """:func:`mmv2m.ops.mixer_2d` without gradients: the last scan leaves its sum gated."""
-    x, z = xz.chunk(2, -1)
-    (y,) = _forward(backend)(x, z, parameters, first, second, 'sum', log_A, False)
-    with products_like(y):
-        return F.linear(y, weight)
-
-
-@operator('mixer_2d_backward', _like_gradients)
-def _mixer_2d_backward_op(
-    grad_y: Tensor,
-    kept: Sequence[Tensor],
-    xz: Tensor,
-    weight: Tensor,
-    parameters: Sequence[Tensor | None],
-    first: str,
-    second: str,
-    log_A: bool,
-    backend: str,
-) -> list[Tensor]:
-    scanned, *kept = kept
-    x, z = xz.chunk(2, -1)
-    grad_xz = torch.empty(xz.shape, dtype=xz.dtype, device=xz.device)
-    halves = grad_xz.chunk(2, -1)
-    given = (grad_y, scanned, z, weight, backend)
-    grad_scanned, _, grad_weight = gated_linear_gradients(*given, halves[1])
-    run, options = _backward(backend), (first, second, 'sum', log_A)
-    _, _, *others = run(grad_scanned, kept, x, z, parameters, *options, halves)
-    return present((grad_xz, grad_weight, *others))
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    (one, other, parameters, *options), kept = inputs, output[1:]
-    ctx.save_for_backward(*kept, one, other, *parameters)
-    ctx.kept, ctx.options = len(kept), options
-    ctx.mark_non_differentiable(*kept)
-    ctx.set_materialize_grads(False)  # there are none of what is kept
-
-
-def _from_kept(backward_op: Any) -> Backward:
-    """A gradient that takes the operator's inputs and what it has kept."""
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        place = next(i for i, value in enumerate(inputs) if isinstance(value, list | tuple))
+        kept = output[1:]
+        ctx.save_for_backward(*kept, *inputs[:place], *inputs[place])
+        ctx.kept, ctx.place, ctx.options = len(kept), place, inputs[place + 1 :]
+        ctx.mark_non_differentiable(*kept)
+        ctx.set_materialize_grads(False)  # there are none of what is kept
 
     def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
@@ -185,12 +117,11 @@ def _from_kept(backward_op: Any) -> Backward:
         no_options = [None] * len(ctx.options)
         if grad_y is None:
             return (*(None for _ in inputs), *no_options)
-        one, other, *parameters = inputs
-        grads = backward_op(grad_y, kept, one, other, parameters, *ctx.options)
+        first, parameters = inputs[: ctx.place], inputs[ctx.place :]
+        grads = backward_op(grad_y, kept, *first, parameters, *ctx.options)
         return (*spread(grads, inputs), *no_options)
 
-    return backward
+    differentiate(operator, keep, backward)
 
 
-differentiate(ssm_2d_op, _keep, _from_kept(_ssm_2d_backward_op))
-differentiate(mixer_2d_op, _keep, _from_kept(_mixer_2d_backward_op))
+differentiate_from_kept(ssm_2d_op, _ssm_2d_backward_op)

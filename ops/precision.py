@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ['has_autocast', 'products_like', 'without_autocast']
+__all__ = ['has_autocast', 'like_products', 'products_like', 'without_autocast']
 
 
 def has_autocast(x: Tensor) -> bool:
@@ -19,6 +19,16 @@ def has_autocast(x: Tensor) -> bool:
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """Keep a surrounding autocast from changing dtypes on the device of ``x``."""
     return torch.autocast(x.device.type, enabled=False) if has_autocast(x) else nullcontext()
+
+
+def like_products(x: Tensor) -> Tensor:
+    """``x`` in the dtype that a surrounding autocast, if there is one, takes products in.
+
+    Autocast leaves float64 as it is.
+    """
+    if not has_autocast(x) or x.dtype == torch.float64:
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
 
 
 def products_like(x: Tensor) -> AbstractContextManager:

@@ -71,13 +71,19 @@ def measure_complexity(
             for half, ways in ((group.rows, group.first), (group.columns, group.second))
         )
 
-    def count_mixer_2d(xz: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-        """The same of half of the channels, and the projection behind the gate."""
-        x = torch.Size((*xz[:-1], xz[-1] // 2))
-        return count_ssm_2d(x, x, *args) + count_gated_linear(x, x, weight)
+    def count_mixer_2d(
+        x: torch.Size, in_weight: torch.Size, out_weight: torch.Size, *args: Any, **kwargs: Any
+    ) -> int:
+        """Both halves between two linear layers."""
+        scanned = torch.Size((*x[:-1], out_weight[1]))
+        products = count_product(x, in_weight) + count_product(scanned, out_weight)
+        return products + count_ssm_2d(scanned, None, *args[2:])
+
+    def count_product(x: torch.Size, weight: torch.Size) -> int:
+        return 2 * x.numel() * weight[0]
 
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
-        return 2 * x.numel() * weight[0]
+        return count_product(x, weight)
 
     def count_gelu_linear(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
         return 2 * x.numel() * weight[0]

@@ -257,3 +257,46 @@ def test_both_orders_from_each_corner(grid):
 def test_corners_share_their_parameters():
     counts = {sum(p.numel() for p in make_mixer(corners=c).parameters()) for c in CORNER_SETS}
     assert len(counts) == 1
+
+
+@pytest.mark.parametrize('gated', [True, False])
+@pytest.mark.parametrize('name', ['in_proj', 'out_proj'])
+def test_a_layer_that_replaces_a_projection_is_run(name, gated):
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    mixer, x = make_mixer(gated=gated), make_map((2, 3))
+    layer = getattr(mixer, name)
+    doubled = Doubled(layer.in_features, layer.out_features, bias=False).double()
+    doubled.load_state_dict(layer.state_dict())
+    setattr(mixer, name, doubled)
+    y = mixer(x)
+    setattr(mixer, name, layer)
+    layer.weight.data *= 2
+    assert naive.relative_error(y, mixer(x)) < 1e-12
+
+
+@pytest.mark.parametrize('gated', [True, False])
+@pytest.mark.parametrize('name', ['in_proj', 'out_proj'])
+def test_hooks_on_a_projection_run(name, gated):
+    mixer, x = make_mixer(gated=gated), make_map((2, 3))
+    truth, seen = mixer(x), []
+    handle = getattr(mixer, name).register_forward_hook(lambda *args: seen.append(args))
+    assert naive.relative_error(mixer(x), truth) < 1e-12
+    assert len(seen) == 1
+    handle.remove()
+    mixer(x)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize('gated', [True, False])
+def test_the_mean_over_corners_is_the_sum_divided(gated):
+    mean, total = (make_mixer(gated=gated, merge=merge) for merge in ('mean', 'sum'))
+    x = make_map((2, 3))
+    layer = total.out_norm if not gated else total.out_proj
+    if gated:
+        layer.weight.data /= 4
+    else:
+        layer.eps *= 16
+    assert naive.relative_error(mean(x), total(x)) < 1e-12

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmv2m.ops import Halves, gated_linear, mixer_2d, ssm_2d
+from mmv2m.ops import Halves, ScanNorm, gated_linear, mixer_2d, ssm_2d
 
 from .class_token import insert_zeros, strip_cross
 from .corner_ssm import build_corner_ssm
 from .out_projection import OutProjection
 from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
+from .runs_as import runs_as
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 
@@ -27,8 +28,9 @@ class SS2D(BaseModule):
     the second gate, behind the sum. Takes and gives maps of (B, H, W, D), in any floating dtype;
     states are float32.
 
-    The corners are one operator, which takes their parameters: hooks on the modules in ``ssm``, and
-    on ``out_proj`` behind a gate, do not run.
+    The corners are one operator, which takes their parameters: hooks on the modules in ``ssm`` do
+    not run. It includes both projections and the norm, unless another module has taken the place of
+    one, as adapters do, or there are hooks on one.
 
     Args:
         embed_dims: Width of the map, D.
@@ -126,17 +128,41 @@ class SS2D(BaseModule):
                 "geometry='released' transposes its output and needs a square map, but got "
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
+        if self._is_one_operator():
+            return self._mix(x)
         x = self.in_proj(x)
         if not self.gated:
             return self.out_proj(self.out_norm(self._scan(x, None)))
-        if self.geometry == 'paper' and not self.weighs_scans:
-            weight = self.out_proj.weight
-            weight = weight / self.divisor if self.divisor > 1 else weight
-            return mixer_2d(x, weight, self._groups(), self.backend, log_A=True)
         x, z = x.chunk(2, dim=-1)
         if self.geometry == 'released':
             return self.out_proj(self._released_sum(x, z))
-        return gated_linear(self._scan(x, z), z, self.out_proj.weight, self.backend)
+        y = self._scan(x, z)
+        if runs_as(self.out_proj, OutProjection):
+            return gated_linear(y, z, self.out_proj.weight, self.backend)
+        return self.out_proj(y * F.silu(z))
+
+    def _is_one_operator(self) -> bool:
+        """Whether everything is what :func:`mmv2m.ops.mixer_2d` computes.
+
+        Asked in every pass: adapters such as LoRA's replace linear layers, pruning hooks into them.
+        """
+        return (
+            self.geometry == 'paper'
+            and not self.weighs_scans
+            and runs_as(self.in_proj, nn.Linear)
+            and runs_as(self.out_proj, OutProjection)
+            and (self.gated or runs_as(self.out_norm, SameDtypeLayerNorm))
+        )
+
+    def _mix(self, x: Tensor) -> Tensor:
+        weight, norm = self.out_proj.weight, None
+        if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
+            layer = self.out_norm
+            norm = ScanNorm(layer.weight, layer.bias, layer.eps * self.divisor**2)
+        elif self.divisor > 1:
+            weight = weight / self.divisor
+        how = dict(backend=self.backend, log_A=True)
+        return mixer_2d(x, self.in_proj.weight, weight, self._groups(), norm, **how)
 
     @property
     def weighs_scans(self) -> bool:
