@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from machine import gpu_name
-from models import MODELS, forward, train_step
+from models import MODELS, forward, make_train_step
 from profiled import kernels, kernels_by_grid
 from results import Results
 
@@ -48,7 +48,7 @@ def main() -> None:
     args = parse_args()
     gpu = gpu_name()
     model = MODELS[args.model](size=tuple(args.size)).cuda().train(args.training)
-    run = partial(train_step if args.training else forward, model)
+    run = make_train_step(model) if args.training else partial(forward, model)
     images = torch.randn(args.batch, 3, *args.size, device='cuda')
     # First, for once it has run, the profiler makes every launch take longer.
     host = host_milliseconds(partial(run, images[:2]))

@@ -74,13 +74,21 @@ def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         return model(images)
 
 
-def train_step(model: nn.Module, images: torch.Tensor) -> None:
-    """Forward and backward of a batch, with fresh gradients."""
-    for parameter in model.parameters():
-        parameter.grad = None
-    with torch.autocast('cuda', torch.bfloat16):
-        loss = model(images).float().logsumexp(-1).mean()
-    loss.backward()
+def make_train_step(model: nn.Module) -> Callable[[torch.Tensor], None]:
+    """Forward and backward of a batch, with fresh gradients.
+
+    The parameters are listed once, as an optimizer does, which sets their gradients to None.
+    """
+    parameters = list(model.parameters())
+
+    def train_step(images: torch.Tensor) -> None:
+        for parameter in parameters:
+            parameter.grad = None
+        with torch.autocast('cuda', torch.bfloat16):
+            loss = model(images).float().logsumexp(-1).mean()
+        loss.backward()
+
+    return train_step
 
 
 def as_graph(step: Callable[[], Any]) -> Callable[[], Any]:
@@ -106,7 +114,8 @@ def measure(
     model = MODELS[name](size=size).cuda().train(training)
     images = torch.randn(batch, 3, *size, device='cuda')
     runnable = torch.compile(model) if mode == 'compile' else model
-    step = partial(train_step if training else forward, runnable, images)
+    run = make_train_step(runnable) if training else partial(forward, runnable)
+    step = partial(run, images)
     peak = peak_gib(step, before)  # without what do_bench clears the cache with
     if mode == 'graph':
         step = as_graph(step)

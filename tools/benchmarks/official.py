@@ -18,7 +18,7 @@ from typing import Any
 import official_code
 import torch
 from machine import clear_memory, gpu_name, peak_gib
-from models import MODELS, forward, train_step
+from models import MODELS, forward, make_train_step
 from results import Results
 from torch import Tensor, nn
 from triton.testing import do_bench
@@ -96,7 +96,8 @@ def measure(
     """One side's time of a step, and the peak memory without the other side's weights."""
     forget_gradients(models)
     model, other = models[side].train(training), models[SIDES[side == 'ours']]
-    step = partial(train_step if training else forward, model, images)
+    run = make_train_step(model) if training else partial(forward, model)
+    step = partial(run, images)
     torch.backends.cudnn.benchmark = True
     check_finite(step, model, training)
     peak = peak_gib(step, before=size_of(other))
