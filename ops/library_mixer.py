@@ -132,9 +132,11 @@ def _mixer_2d_backward_op(
     if gate is None:
         norm_backward, (ready, *kept) = BACKENDS[backend].norm_backward, kept
         assert norm_backward is not None
-        grad, grad_out = project_backward(grad_y, ready, out_weight)
-        grad, *of_norm, _ = norm_backward(grad, y, norm_weight, norm_bias, None, eps)
+        grad_ready, grad_out = project_backward(grad_y, ready, out_weight)
+        grad, *of_norm, _ = norm_backward(grad_ready, y, norm_weight, norm_bias, None, eps)
+        assert grad is not None
         grad_mixed, _, *others = run(grad, kept, inner, None, parameters, *options)
+        assert grad_mixed is not None
     else:
         grad_mixed, of_norm = torch.empty_like(mixed), []
         halves = grad_mixed.chunk(2, -1)

@@ -43,17 +43,19 @@ def mixer_2d(
     backend: str = 'auto',
     log_A: bool = False,
 ) -> Tensor:
-    """``linear(ssm_2d(u, z) * SiLU(z), out_weight)`` of ``u, z = linear(x, in_weight)`` (V2M, Eq. 15).
+    """A V2M mixer: ``linear(ssm_2d(u, z) * SiLU(z), out_weight)`` (V2M, Eq. 15).
 
-    That is, between two linear layers, :func:`ssm_2d` summed over all routes, and a gate; or,
-    without any gate, a norm on the sum (as in VMamba). A backend that fuses these leaves the
-    gradients of u and z in one map, where the first projection's gradients are made from it: neither
-    are they joined by a copy, nor are the gate's two gradients added up in a pass of their own. Where
-    no gradient is asked for, the last scan gates the sum that it leaves.
+    Of ``u, z = linear(x, in_weight)``. That is, between two linear layers, :func:`ssm_2d` summed
+    over all routes, and a gate; or, without any gate, a norm on the sum (as in VMamba).
+
+    A backend that fuses these leaves the gradients of u and z in one map, where the first
+    projection's are made from it: neither are they joined by a copy, nor are the gate's two
+    gradients added up in a pass of their own. Where no gradient is asked for, the last scan gates
+    the sum that it leaves.
 
     Args:
         x: (B, H, W, D); under autocast, read as products are.
-        in_weight: (2 E, D), or (E, D) with a norm; used in the dtype of ``x``, as ``out_weight`` is.
+        in_weight: (2 E, D), or (E, D) with a norm; used in the dtype of ``x``, like the other.
         out_weight: (D', E).
         groups: See :func:`ssm_2d`.
         norm: Takes the gate's place.
@@ -103,8 +105,9 @@ def _check_mixer(
     scanned = x.new_empty(()).expand(*x.shape[:-1], inner)  # for its shape, dtype and device
     check_groups(scanned, None if norm is not None else scanned, groups, 'sum')
     check_weight(out_weight, scanned)
-    for name, parameter in zip(('weight', 'bias'), norm or (), strict=False):
-        check_parameter(f"the norm's {name}", parameter, (inner,), scanned)
+    if norm is not None:
+        check_parameter("the norm's weight", norm.weight, (inner,), scanned)
+        check_parameter("the norm's bias", norm.bias, (inner,), scanned)
 
 
 def _step_by_step(

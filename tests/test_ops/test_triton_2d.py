@@ -100,7 +100,7 @@ def test_opcheck_ssm_2d(states, groups):
 
 
 def make_mixer_inputs(gated=True, **settings):
-    """x, two weights, both halves' parameters of each group and, without a gate, those of a norm."""
+    """Those, and two weights and, without a gate, what a norm has."""
     inputs = make_2d_inputs(gated=gated, **settings)
     inner, generator = inputs['x'].shape[-1], torch.Generator().manual_seed(3)
     shapes = dict(x=(*inputs['x'].shape[:3], 5), in_weight=((1 + gated) * inner, 5))

@@ -15,6 +15,4 @@ def runs_as(module: nn.Module, *kinds: type[nn.Module]) -> bool:
         module: The module.
         kinds: Classes; subclasses of them do not count.
     """
-    return (
-        type(module) in kinds and not module._forward_hooks and not module._forward_pre_hooks
-    )
+    return type(module) in kinds and not module._forward_hooks and not module._forward_pre_hooks

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
@@ -108,7 +109,7 @@ class SS2D(BaseModule):
             }
         )
         self.attention = ScanAttention(inner) if scans else nn.Identity()
-        self.out_norm = nn.Identity() if gated else SameDtypeLayerNorm(inner)
+        self.out_norm: Any = nn.Identity() if gated else SameDtypeLayerNorm(inner)
         self.out_proj = OutProjection(inner, embed_dims, out_proj_scale)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,8 +158,8 @@ class SS2D(BaseModule):
     def _mix(self, x: Tensor) -> Tensor:
         weight, norm = self.out_proj.weight, None
         if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
-            layer = self.out_norm
-            norm = ScanNorm(layer.weight, layer.bias, layer.eps * self.divisor**2)
+            scale = self.divisor**2
+            norm = ScanNorm(self.out_norm.weight, self.out_norm.bias, self.out_norm.eps * scale)
         elif self.divisor > 1:
             weight = weight / self.divisor
         how = dict(backend=self.backend, log_A=True)
