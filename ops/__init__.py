@@ -11,9 +11,9 @@ from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
 from .directions import DIRECTIONS, Direction
 from .gated_linear import gated_linear
-from .gelu_linear import gelu_linear
 from .halves import Halves
 from .mixer_2d import ScanNorm, mixer_2d
+from .mlp import mlp
 from .reference import directional_conv_reference, directional_scan_reference
 from .ssm_2d import ssm_2d
 
@@ -33,7 +33,7 @@ __all__ = [
     'directional_scan_reference',
     'directional_ssm',
     'gated_linear',
-    'gelu_linear',
     'mixer_2d',
+    'mlp',
     'ssm_2d',
 ]

@@ -67,7 +67,7 @@ def check_parameter(name: str, value: Tensor | None, shape: tuple[int, ...], x: 
     _check_device(name, value, x)
 
 
-def check_weight(weight: Tensor, x: Tensor) -> None:
+def check_weight(weight: Tensor, x: Tensor, name: str = 'weight') -> None:
     """Check that the weight of a linear layer is (D, E) with the E channels of ``x``.
 
     Raises:
@@ -76,9 +76,9 @@ def check_weight(weight: Tensor, x: Tensor) -> None:
     """
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         raise ValueError(
-            f'weight must be a (D, E) tensor, but is {getattr(weight, "shape", weight)}'
+            f'{name} must be a (D, E) tensor, but is {getattr(weight, "shape", weight)}'
         )
-    check_parameter('weight', weight, (weight.shape[0], x.shape[-1]), x)
+    check_parameter(name, weight, (weight.shape[0], x.shape[-1]), x)
 
 
 def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) -> None:

@@ -1,8 +1,8 @@
-"""The operators as torch.library sees them: one node each for autograd, compile and export.
+"""Operators as torch.library sees them: one node each for autograd, compile and export.
 
 ``mmv2m::directional_scan``, ``mmv2m::directional_conv`` and, for backends that fuse them,
-``mmv2m::directional_ssm``, ``mmv2m::gated_linear``, ``mmv2m::gelu_linear``,
-``mmv2m::channel_norm`` and ``mmv2m::add_norm``, with their backward operators. Callers use the
+``mmv2m::directional_ssm``, ``mmv2m::gated_linear``, ``mmv2m::channel_norm`` and
+``mmv2m::add_norm``, with their backward operators; and what ``library_*.py`` share. Callers use the
 public functions, which check arguments and choose the backend first.
 """
 
@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS
-from .operator import Backward, differentiate, operator
-from .precision import products_like
+from .operator import Backward, Operator, differentiate, operator
 from .products import input_gradient, project, weight_gradient
 from .reference import state_dtype
 
@@ -23,9 +21,9 @@ __all__ = [
     'add_norm_op',
     'channel_norm_op',
     'conv_op',
+    'differentiate_from_kept',
     'gated_linear_gradients',
     'gated_linear_op',
-    'gelu_linear_op',
     'like_inputs',
     'present',
     'projected_like',
@@ -218,41 +216,6 @@ def _gated_linear_backward_op(
     return present(gated_linear_gradients(grad_y, x, z, weight, backend))
 
 
-@operator('gelu_linear', projected_like)
-def gelu_linear_op(
-    x: Tensor, weight: Tensor, bias: Tensor | None, inner_bias: Tensor | None, backend: str
-) -> Tensor:
-    """:func:`mmv2m.ops.gelu_linear` on a backend that recomputes GELU."""
-    gelu = BACKENDS[backend].gelu_forward
-    assert gelu is not None
-    with products_like(x):
-        return F.linear(gelu(x, inner_bias), weight, None if bias is None else bias.to(x.dtype))
-
-
-@operator('gelu_linear_backward', like_inputs)
-def _gelu_linear_backward_op(
-    grad_y: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    inner_bias: Tensor | None,
-    backend: str,
-) -> list[Tensor]:
-    gelu_backward = BACKENDS[backend].gelu_backward
-    assert gelu_backward is not None
-    with products_like(x):
-        flat = torch.atleast_2d(grad_y).flatten(0, -2)
-        grad = flat @ weight  # of GELU, and from the next line on of x
-        rows = torch.atleast_2d(x).flatten(0, -2)
-        activated, *sums = gelu_backward(grad, rows, inner_bias, None if bias is None else flat)
-        grad_weight = flat.t() @ activated
-    of_inner, of_bias = (
-        None if total is None or p is None else total.to(p.dtype)
-        for p, total in zip((inner_bias, bias), sums, strict=True)
-    )
-    return present((grad.view(x.shape), grad_weight, of_bias, of_inner))
-
-
 @operator('channel_norm', _like_x)
 def channel_norm_op(
     x: Tensor,
@@ -326,11 +289,40 @@ def _from_inputs(backward_op: Any) -> Backward:
     return backward
 
 
+def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
+    """Give an operator its gradient that returns first its result, then what is kept for that.
+
+    Args:
+        operator: Takes tensors or None, then a sequence of such, then options.
+        backward_op: ``(gradient of the result, what is kept, *the same)``, to the gradients of
+            those tensors that are not None.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        place = next(i for i, value in enumerate(inputs) if isinstance(value, list | tuple))
+        kept = output[1:]
+        ctx.save_for_backward(*kept, *inputs[:place], *inputs[place])
+        ctx.kept, ctx.place, ctx.options = len(kept), place, inputs[place + 1 :]
+        ctx.mark_non_differentiable(*kept)
+        ctx.set_materialize_grads(False)  # there are none of what is kept
+
+    def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        kept, inputs = saved[: ctx.kept], saved[ctx.kept :]
+        no_options = [None] * len(ctx.options)
+        if grad_y is None:
+            return (*(None for _ in inputs), *no_options)
+        first, parameters = inputs[: ctx.place], inputs[ctx.place :]
+        grads = backward_op(grad_y, kept, *first, parameters, *ctx.options)
+        return (*spread(grads, inputs), *no_options)
+
+    differentiate(operator, keep, backward)
+
+
 differentiate(scan_op, _save_inputs, _from_inputs(_scan_backward_op))
 differentiate(conv_op, _save_inputs, _from_inputs(_conv_backward_op))
 differentiate(ssm_op, _save_inputs, _from_inputs(_ssm_backward_op))
 differentiate(gated_linear_op, _save_inputs, _from_inputs(_gated_linear_backward_op))
-differentiate(gelu_linear_op, _save_inputs, _from_inputs(_gelu_linear_backward_op))
 differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward_op))
 
 

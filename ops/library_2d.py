@@ -8,11 +8,11 @@ from torch import Tensor
 
 from .backends import BACKENDS
 from .halves import Halves, unpack_groups
-from .library import like_inputs, present, spread
-from .operator import Operator, differentiate, operator
+from .library import differentiate_from_kept, like_inputs, present
+from .operator import operator
 from .reference import state_dtype
 
-__all__ = ['backward_of', 'differentiate_from_kept', 'forward_of', 'maps_of_groups', 'ssm_2d_op']
+__all__ = ['backward_of', 'forward_of', 'maps_of_groups', 'ssm_2d_op']
 
 
 def maps_of_groups(
@@ -92,36 +92,6 @@ def _ssm_2d_backward_op(
 ) -> list[Tensor]:
     run, options = backward_of(backend), (first, second, reduction, log_A)
     return present(run(grad_y, kept, x, gate, parameters, *options, (None, None)))
-
-
-def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
-    """Give an operator its gradient that returns first its result, then what is kept for that.
-
-    Args:
-        operator: Takes tensors or None, then a sequence of such, then options.
-        backward_op: ``(gradient of the result, what is kept, *the same)``, to the gradients of
-            those tensors that are not None.
-    """
-
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-        place = next(i for i, value in enumerate(inputs) if isinstance(value, list | tuple))
-        kept = output[1:]
-        ctx.save_for_backward(*kept, *inputs[:place], *inputs[place])
-        ctx.kept, ctx.place, ctx.options = len(kept), place, inputs[place + 1 :]
-        ctx.mark_non_differentiable(*kept)
-        ctx.set_materialize_grads(False)  # there are none of what is kept
-
-    def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        kept, inputs = saved[: ctx.kept], saved[ctx.kept :]
-        no_options = [None] * len(ctx.options)
-        if grad_y is None:
-            return (*(None for _ in inputs), *no_options)
-        first, parameters = inputs[: ctx.place], inputs[ctx.place :]
-        grads = backward_op(grad_y, kept, *first, parameters, *ctx.options)
-        return (*spread(grads, inputs), *no_options)
-
-    differentiate(operator, keep, backward)
 
 
 differentiate_from_kept(ssm_2d_op, _ssm_2d_backward_op)

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS
-from .library import gated_linear_gradients, like_inputs, present, projected_like
-from .library_2d import backward_of, differentiate_from_kept, forward_of, maps_of_groups
+from .library import (
+    differentiate_from_kept,
+    gated_linear_gradients,
+    like_inputs,
+    present,
+    projected_like,
+)
+from .library_2d import backward_of, forward_of, maps_of_groups
 from .operator import operator
 from .products import project, project_backward
 

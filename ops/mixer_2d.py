@@ -96,7 +96,7 @@ def _check_mixer(
     groups: Sequence[Halves],
     norm: ScanNorm | None,
 ) -> None:
-    check_weight(in_weight, x)
+    check_weight(in_weight, x, 'in_weight')
     inner = in_weight.shape[0]
     if norm is None:
         if inner % 2:
@@ -104,7 +104,7 @@ def _check_mixer(
         inner //= 2
     scanned = x.new_empty(()).expand(*x.shape[:-1], inner)  # for its shape, dtype and device
     check_groups(scanned, None if norm is not None else scanned, groups, 'sum')
-    check_weight(out_weight, scanned)
+    check_weight(out_weight, scanned, 'out_weight')
     if norm is not None:
         check_parameter("the norm's weight", norm.weight, (inner,), scanned)
         check_parameter("the norm's bias", norm.bias, (inner,), scanned)

@@ -31,8 +31,8 @@ def project_backward(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor,
     """Gradients of x and of the weight, each in its dtype.
 
     Args:
-        grad_y: (..., D), in the dtype of x.
-        x: (..., E).
+        grad_y: (tokens or more axes, D), in the dtype of x.
+        x: Likewise, E.
         weight: (D, E), of any floating dtype.
     """
     return input_gradient(grad_y, weight), weight_gradient(grad_y, x, weight.dtype)
@@ -41,7 +41,7 @@ def project_backward(grad_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor,
 def input_gradient(grad_y: Tensor, weight: Tensor) -> Tensor:
     """(..., D) by (D, E): (..., E), in the dtype of the first."""
     with products_like(grad_y):
-        flat = torch.mm(grad_y.reshape(-1, grad_y.shape[-1]), weight.to(grad_y.dtype))
+        flat = torch.mm(grad_y.flatten(0, -2), weight.to(grad_y.dtype))
     return flat.view(*grad_y.shape[:-1], weight.shape[1])
 
 
@@ -50,7 +50,7 @@ def weight_gradient(grad_y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
 
     Sums of half precision numbers are float32 on a GPU and, if that is asked for, left so.
     """
-    flat, rows = grad_y.reshape(-1, grad_y.shape[-1]).t(), x.reshape(-1, x.shape[-1])
+    flat, rows = grad_y.flatten(0, -2).t(), x.flatten(0, -2)
     with products_like(x):
         if (
             x.is_cuda

@@ -90,8 +90,9 @@ def run_others(dtype):
     x, z = torch.ones(2, 2, 3, 5, 8).to(dtype)
     weight, scale = torch.ones(4, 8), torch.ones(8)
     for bias in (None, scale):
-        out_bias = None if bias is None else torch.ones(4)
-        run(ops.gelu_linear, dict(x=x, weight=weight, bias=out_bias, inner_bias=bias))
+        parameters = (weight, None if bias is None else torch.ones(4), weight.t(), bias)
+        names = ('weight', 'bias', 'out_weight', 'out_bias')
+        run(ops.mlp, dict(zip(names, parameters, strict=True), x=x))
         run(ops.add_norm, dict(branch=x, residual=z.float(), weight=scale, bias=bias))
         for offset in (None, scale):
             run(ops.channel_norm, dict(x=x, weight=scale, bias=bias, offset=offset))

@@ -1,6 +1,6 @@
 """Parameters and FLOPs, under the two counting rules in use for state space models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,8 +85,11 @@ def measure_complexity(
     def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
         return count_product(x, weight)
 
-    def count_gelu_linear(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-        return 2 * x.numel() * weight[0]
+    def count_mlp(x: torch.Size, parameters: Sequence[Any], *args: Any, **kwargs: Any) -> int:
+        """Two linear layers."""
+        weight, _, out_weight, _ = parameters
+        hidden = torch.Size((*x[:-1], weight[0]))
+        return count_product(x, weight) + count_product(hidden, out_weight)
 
     counter = FlopCounterMode(
         display=False,
@@ -98,7 +101,7 @@ def measure_complexity(
             torch.ops.mmv2m.mixer_2d: count_mixer_2d,
             torch.ops.mmv2m.mixer_2d_inference: count_mixer_2d,
             torch.ops.mmv2m.gated_linear: count_gated_linear,
-            torch.ops.mmv2m.gelu_linear: count_gelu_linear,
+            torch.ops.mmv2m.mlp: count_mlp,
         },
     )
     device = next(model.parameters()).device

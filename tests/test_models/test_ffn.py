@@ -33,13 +33,13 @@ def run(ffn, x, **options):
 
 def calls_of_the_operator(monkeypatch):
     calls = []
-    operator = module.gelu_linear
+    operator = module.mlp
 
     def counted(*args):
         calls.append(args)
         return operator(*args)
 
-    monkeypatch.setattr(module, 'gelu_linear', counted)
+    monkeypatch.setattr(module, 'mlp', counted)
     return calls
 
 
@@ -104,17 +104,40 @@ def test_dropout_counts_in_training_only(monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_layer_that_replaces_the_second_is_run():
+def get_linear(ffn, number):
+    return ffn.layers[0][0] if number == 0 else ffn.layers[1]
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_a_layer_that_replaces_a_linear_one_is_run(number):
     class Doubled(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
 
     theirs, ours = make()
-    doubled = Doubled(10, 6).to(DEVICE)
-    doubled.load_state_dict(ours.layers[1].state_dict())
-    ours.layers[1] = doubled
+    for ffn in (theirs, ours):
+        layer = get_linear(ffn, number)
+        doubled = Doubled(layer.in_features, layer.out_features).to(DEVICE)
+        doubled.load_state_dict(layer.state_dict())
+        if number:
+            ffn.layers[1] = doubled
+        else:
+            ffn.layers[0][0] = doubled
     x = torch.randn(2, 6, device=DEVICE)
-    torch.testing.assert_close(ours(x), 2 * theirs(x))
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_hooks_on_a_linear_layer_run(number, monkeypatch):
+    calls, seen = calls_of_the_operator(monkeypatch), []
+    theirs, ours = make()
+    hook = get_linear(ours, number).register_forward_pre_hook(lambda *args: seen.append(args))
+    x = torch.randn(2, 6, device=DEVICE)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert len(seen) == 1 and not calls
+    hook.remove()
+    ours(x)
+    assert len(seen) == len(calls) == 1
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -155,4 +178,4 @@ def test_compiles_and_exports_as_one_node():
     torch.testing.assert_close(run(compiled, x), run(ours, x))
     exported = torch.export.export(ours, (x.detach(),))
     nodes = [str(node.target) for node in exported.graph.nodes if 'mmv2m' in str(node.target)]
-    assert nodes == ['mmv2m.gelu_linear.default']
+    assert nodes == ['mmv2m.mlp.default']

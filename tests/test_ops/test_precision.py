@@ -1,6 +1,6 @@
 import torch
 
-from mmv2m.ops import directional_ssm, gated_linear, gelu_linear
+from mmv2m.ops import directional_ssm, gated_linear, mlp
 from mmv2m.ops.precision import without_autocast
 
 
@@ -33,4 +33,4 @@ def test_operators_compute_shapes_on_the_meta_device():
     )
     assert y.is_meta and y.shape == x.shape
     assert gated_linear(y, x, empty(7, 8)).shape == (2, 3, 5, 7)
-    assert gelu_linear(y, empty(7, 8), empty(7)).shape == (2, 3, 5, 7)
+    assert mlp(y, empty(4, 8), None, empty(7, 4), empty(7)).shape == (2, 3, 5, 7)

@@ -18,7 +18,7 @@ from mmv2m.ops import (
     directional_scan,
     directional_ssm,
     gated_linear,
-    gelu_linear,
+    mlp,
 )
 
 pytest.importorskip('triton')
@@ -340,7 +340,7 @@ def test_all_operators_are_replayed(dtype, caplog):
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),
-        (gelu_linear, leaves(dict(x=x, weight=weight, bias=weight[:, 0], inner_bias=weight[0]))),
+        (mlp, leaves(dict(x=x, weight=weight, bias=None, out_weight=weight.t(), out_bias=None))),
         (channel_norm, leaves(norms | dict(x=x))),
         (add_norm, leaves(dict(branch=x, residual=z.float(), weight=norm_weight))),
     ]

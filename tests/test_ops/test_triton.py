@@ -14,7 +14,7 @@ from mmv2m.ops import (
     directional_scan,
     directional_ssm,
     gated_linear,
-    gelu_linear,
+    mlp,
 )
 from mmv2m.ops.directional_ssm import SIDES
 
@@ -246,45 +246,48 @@ def test_gated_linear(dtype):
     compare(gated_linear, dict(x=x, z=z, weight=x[0].flatten(0, 1)), TOLERANCE[dtype])
 
 
-def make_gelu_inputs(shape, bias=True, dtype=torch.float32, outputs=6):
+def make_mlp_inputs(shape, bias=True, dtype=torch.float32, hidden=11, outputs=6):
     generator = torch.Generator().manual_seed(0)
+    channels = max(shape[-1], 1)
     tensors = dict(
         x=2 * torch.randn(shape, generator=generator),
-        weight=torch.randn(outputs, shape[-1], generator=generator),
-        bias=torch.randn(outputs, generator=generator),
-        inner_bias=torch.randn(shape[-1], generator=generator),
+        weight=torch.randn(hidden, shape[-1], generator=generator) / channels**0.5,
+        bias=torch.randn(hidden, generator=generator),
+        out_weight=torch.randn(outputs, hidden, generator=generator),
+        out_bias=torch.randn(outputs, generator=generator),
     )
     tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    return tensors if bias else tensors | dict(bias=None, inner_bias=None)
+    return tensors if bias else tensors | dict(bias=None, out_bias=None)
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('bias', [False, True])
-@pytest.mark.parametrize('shape', [(5,), (3, 35), (2, 3, 5, 70)])
-def test_gelu_linear(shape, bias, dtype):
-    compare(gelu_linear, make_gelu_inputs(shape, bias, dtype), TOLERANCE[dtype])
+@pytest.mark.parametrize(('shape', 'hidden'), [((5,), 3), ((3, 9), 35), ((2, 3, 5, 7), 70)])
+def test_mlp(shape, hidden, bias, dtype):
+    compare(mlp, make_mlp_inputs(shape, bias, dtype, hidden), 2 * TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize('left_out', ['bias', 'inner_bias'])
-def test_gelu_linear_with_one_bias(left_out):
-    inputs = make_gelu_inputs((37, 150), outputs=140) | {left_out: None}
-    compare(gelu_linear, inputs, TOLERANCE[torch.float32])
+@pytest.mark.parametrize('left_out', ['bias', 'out_bias'])
+def test_mlp_with_one_bias(left_out):
+    inputs = make_mlp_inputs((37, 20), hidden=150, outputs=140) | {left_out: None}
+    compare(mlp, inputs, 2 * TOLERANCE[torch.float32])
 
 
-def test_gelu_linear_of_a_transposed_map():
-    inputs = make_gelu_inputs((3, 5, 7))
+def test_mlp_of_a_transposed_map():
+    inputs = make_mlp_inputs((3, 5, 7))
 
     def transposed(x, **parameters):
-        return gelu_linear(x.transpose(0, 1), **parameters)
+        return mlp(x.transpose(0, 1), **parameters)
 
-    compare(transposed, inputs, TOLERANCE[torch.float32])
+    compare(transposed, inputs, 2 * TOLERANCE[torch.float32])
 
 
 def test_gelu_of_extreme_numbers():
     x = torch.tensor([-1e18, -40.0, -6.0, -0.0, 1e-30, 6.0, 40.0, 1e18], device=DEVICE)
+    one = torch.ones(1, 1, device=DEVICE)
     for backend in KERNELS:
         leaf = x.clone().requires_grad_()
-        y = gelu_linear(leaf[:, None], torch.ones(1, 1, device=DEVICE), backend=backend)
+        y = mlp(leaf[:, None], one, None, one, None, backend=backend)
         y.sum().backward()
         twin = x.double().requires_grad_()
         truth = torch.nn.functional.gelu(twin)
@@ -293,50 +296,51 @@ def test_gelu_of_extreme_numbers():
         assert torch.allclose(leaf.grad.double(), twin.grad, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize('shape', [(0, 4), (2, 0, 3, 4), (2, 3, 0)])
-def test_gelu_linear_of_empty_maps(shape):
-    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in make_gelu_inputs(shape).items()}
-    y = gelu_linear(**leaves, backend='triton')
-    y.sum().backward()
-    assert torch.equal(y, leaves['bias'].expand(*shape[:-1], 6))
-    assert leaves['x'].grad.shape == torch.Size(shape)
-    for name in ('weight', 'inner_bias'):
-        assert torch.equal(leaves[name].grad, torch.zeros_like(leaves[name]))
-    tokens = torch.Size(shape[:-1]).numel()
-    assert torch.equal(leaves['bias'].grad, torch.full_like(leaves['bias'], tokens))
-
-
-def test_gelu_linear_under_autocast():
-    """The map's dtype, whatever autocast's is; the parameters' gradients in theirs."""
-    x, weight, bias, _ = (
-        t.to(DEVICE) for t in make_gelu_inputs((3, 35), dtype=torch.bfloat16).values()
+@pytest.mark.parametrize(
+    ('shape', 'hidden'), [((0, 4), 11), ((2, 0, 3, 4), 11), ((2, 3, 0), 11), ((2, 3, 4), 0)]
+)
+def test_mlp_of_empty_maps(shape, hidden):
+    inputs = make_mlp_inputs(shape, hidden=hidden)
+    leaves, twins = (
+        {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items()} for _ in range(2)
     )
-    weight, bias = (t.float().requires_grad_() for t in (weight, bias))
-    expected = gelu_linear(x, weight, bias, backend='triton')
-    for dtype in (torch.bfloat16, torch.float16):
-        weight.grad = bias.grad = None
-        with torch.autocast(DEVICE, dtype):
-            y = gelu_linear(x, weight, bias, backend='triton')
-            y.backward(torch.full_like(y, 1 / 3))
-        assert torch.equal(y, expected) and y.dtype == torch.bfloat16
-        assert weight.grad.dtype == bias.grad.dtype == torch.float32
-        # Exact in float32: a bfloat16 sum of three such numbers would be rounded.
-        third = torch.full_like(y, 1 / 3).float()
-        assert torch.equal(bias.grad, third.sum(0))
+    results = []
+    for backend, given in (('triton', leaves), ('reference', twins)):
+        y = mlp(**given, backend=backend)
+        y.sum().backward()
+        results.append([y, *(leaf.grad for leaf in given.values())])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
-def test_gelu_linear_keeps_its_inputs_only():
-    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_gelu_inputs((2, 3, 4)).items()}
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_mlp_under_autocast(dtype):
+    """Its dtype in the maps; the parameters' gradients in theirs."""
+    inputs = make_mlp_inputs((3, 35), hidden=20)
+    leaves = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items()}
+    with torch.autocast(DEVICE, dtype):
+        y = mlp(**leaves, backend='triton')
+        y.backward(torch.full_like(y, 1 / 3))
+    assert y.dtype == dtype
+    assert all(leaf.grad.dtype == torch.float32 for leaf in leaves.values())
+    # Exact in float32: a half precision sum of three such numbers would be rounded.
+    third = torch.full_like(y, 1 / 3).float()
+    assert torch.equal(leaves['out_bias'].grad, third.sum(0))
+
+
+def test_mlp_keeps_its_hidden_layer_once():
+    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_mlp_inputs((2, 3, 4)).items()}
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        gelu_linear(**inputs, backend='triton')
-    assert {t.data_ptr() for t in kept} <= {t.data_ptr() for t in inputs.values()}
+        mlp(**inputs, backend='triton')
+    own = {t.data_ptr() for t in inputs.values()}
+    assert [tuple(t.shape) for t in kept if t.data_ptr() not in own] == [(2, 3, 11)]
 
 
-def test_gelu_linear_leaves_the_gradient_it_is_given():
-    x, weight, bias, _ = (t.to(DEVICE) for t in make_gelu_inputs((3, 6)).values())
+def test_mlp_leaves_the_gradient_it_is_given():
+    x, *parameters = (t.to(DEVICE) for t in make_mlp_inputs((3, 6)).values())
     x = x.requires_grad_()
-    y = gelu_linear(x, weight, bias, backend='triton')
+    y = mlp(x, *parameters, backend='triton')
     grad_y, before = torch.ones_like(y), x.detach().clone()
     first = torch.autograd.grad(y, x, grad_y, retain_graph=True)[0]
     assert torch.equal(torch.autograd.grad(y, x, grad_y)[0], first)
@@ -344,10 +348,12 @@ def test_gelu_linear_leaves_the_gradient_it_is_given():
 
 
 @pytest.mark.parametrize('bias', [False, True])
-def test_opcheck_gelu_linear(bias):
-    tensors = make_gelu_inputs((1, 2, 3, 5), bias).values()
-    tensors = [None if t is None else t.to(DEVICE).requires_grad_() for t in tensors]
-    torch.library.opcheck(torch.ops.mmv2m.gelu_linear.default, (*tensors, 'triton'))
+def test_opcheck_mlp(bias):
+    x, *parameters = make_mlp_inputs((1, 2, 3, 5), bias).values()
+    x, *parameters = (
+        None if t is None else t.to(DEVICE).requires_grad_() for t in (x, *parameters)
+    )
+    torch.library.opcheck(torch.ops.mmv2m.mlp.default, (x, parameters, 'triton'))
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)

@@ -3,13 +3,14 @@
 import inspect
 from typing import Any
 
-import torch.nn.functional as F
 from mmcv.cnn import Linear
 from mmcv.cnn.bricks.transformer import FFN as MMCVFFN
 from mmengine.model import Sequential
 from torch import Tensor, nn
 
-from mmv2m.ops import gelu_linear
+from mmv2m.ops import mlp
+
+from .runs_as import runs_as
 
 __all__ = ['FFN']
 
@@ -18,11 +19,11 @@ LINEAR = (nn.Linear, Linear)
 
 
 class FFN(MMCVFFN):
-    """:class:`mmcv.cnn.bricks.transformer.FFN` on :func:`mmv2m.ops.gelu_linear`.
+    """:class:`mmcv.cnn.bricks.transformer.FFN` on :func:`mmv2m.ops.mlp`.
 
-    State dict and results are mmcv's. The operator takes the place of GELU and the second linear
-    layer, and of the first one's bias, where the MLP has two layers and no dropout between them
-    that is active; any other MLP runs as mmcv's. Hooks on the three modules are not called.
+    State dict and results are mmcv's. The operator takes the place of all layers where the MLP has
+    two linear ones without hooks, GELU between them and no dropout that is active; any other MLP
+    runs as mmcv's.
 
     Args:
         args: Arguments of mmcv's FFN.
@@ -49,27 +50,24 @@ class _Layers(Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
-        if not self._end_in_gelu_linear():
+        if not self._are_one_operator():
             return super().forward(x)
         (first, *_), linear, _ = self
-        bias = None
-        if type(first) in LINEAR:
-            x, bias = F.linear(x, first.weight), first.bias
-        else:
-            x = first(x)
-        return gelu_linear(x, linear.weight, linear.bias, bias, self.backend)
+        parameters = (first.weight, first.bias, linear.weight, linear.bias)
+        return mlp(x, *parameters, self.backend)
 
-    def _end_in_gelu_linear(self) -> bool:
-        """Whether all behind the first linear layer is what the operator computes.
+    def _are_one_operator(self) -> bool:
+        """Whether they are what the operator computes.
 
-        Asked in every pass: modes change, and adapters such as LoRA's replace linear layers.
+        Asked in every pass: modes change, adapters such as LoRA's replace linear layers, and
+        pruning hooks into them.
         """
         if len(self) != 3:
             return False
-        (_, act, inner_drop), linear, drop = self
+        (first, act, inner_drop), linear, drop = self
         return (
-            type(act) is nn.GELU
+            runs_as(act, nn.GELU)
             and act.approximate == 'none'
-            and type(linear) in LINEAR
+            and all(runs_as(layer, *LINEAR) for layer in (first, linear))
             and not any(d.training and d.p for d in (inner_drop, drop))
         )
