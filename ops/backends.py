@@ -87,8 +87,13 @@ class Backend:
 
 
 @cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
+@torch.compiler.assume_constant_result  # instead of tracing it, and warning of the cache
 def _is_recent(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    return _capability(device) >= (8, 0)
 
 
 def cuda_refusal(x: Tensor) -> str | None:
