@@ -36,8 +36,9 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
     check_same_map('z', z, x)
     check_weight(weight, x)
     backend = choose_backend(backend, x)
+    weight = weight.to(x.dtype)
     if BACKENDS[backend].gate_forward is not None:
         return gated_linear_op(x, z, weight, backend)
     with without_autocast(x):
         exact = state_dtype(x)
-        return F.linear((x.to(exact) * F.silu(z.to(exact))).to(x.dtype), weight.to(x.dtype))
+        return F.linear((x.to(exact) * F.silu(z.to(exact))).to(x.dtype), weight)

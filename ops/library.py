@@ -22,7 +22,6 @@ __all__ = [
     'channel_norm_op',
     'conv_op',
     'differentiate_from_kept',
-    'gated_linear_gradients',
     'gated_linear_op',
     'like_inputs',
     'present',
@@ -198,22 +197,15 @@ def gated_linear_op(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tenso
     return project(gate(x, z), weight)
 
 
-def gated_linear_gradients(
-    grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str, into: Tensor | None = None
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Gradients of ``x, z, weight``; that of ``z`` is left in ``into``, if given, and is None."""
-    gate_backward = BACKENDS[backend].gate_backward
-    assert gate_backward is not None
-    grad_x, grad_z, gated = gate_backward(input_gradient(grad_y, weight), x, z, into, True)
-    assert gated is not None
-    return grad_x, grad_z, weight_gradient(grad_y, gated, weight.dtype)
-
-
 @operator('gated_linear_backward', like_inputs)
 def _gated_linear_backward_op(
     grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
 ) -> list[Tensor]:
-    return present(gated_linear_gradients(grad_y, x, z, weight, backend))
+    gate_backward = BACKENDS[backend].gate_backward
+    assert gate_backward is not None
+    *of_maps, gated = gate_backward(input_gradient(grad_y, weight), x, z, None, True)
+    assert gated is not None
+    return present((*of_maps, weight_gradient(grad_y, gated, weight.dtype)))
 
 
 @operator('channel_norm', _like_x)

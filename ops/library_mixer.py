@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS
-from .library import (
-    differentiate_from_kept,
-    gated_linear_gradients,
-    like_inputs,
-    present,
-    projected_like,
-)
+from .library import differentiate_from_kept, like_inputs, present, projected_like
 from .library_2d import backward_of, forward_of, maps_of_groups
 from .operator import operator
-from .products import project, project_backward
+from .products import (
+    cast_weights,
+    casts_like,
+    input_gradient,
+    project,
+    project_backward,
+    recall_weights,
+    weight_gradient,
+)
 
 __all__ = ['mixer_2d_inference_op', 'mixer_2d_op']
 
@@ -39,7 +41,8 @@ def _mixed(
     inner, _ = _split(mixed, norm_weight)
     y, *kept = maps_of_groups(inner, None, parameters, first, second, 'sum')
     kept = kept if norm_weight is None else [torch.empty_like(y), *kept]
-    return [projected_like(x, out_weight), mixed, y, *kept]
+    casts = casts_like((in_weight, out_weight), x)
+    return [projected_like(x, out_weight), mixed, y, *kept, *casts]
 
 
 def _mixed_in_inference(x: Tensor, in_weight: Tensor, out_weight: Tensor, *args: Any) -> Tensor:
@@ -71,9 +74,10 @@ def mixer_2d_op(
     """:func:`mmv2m.ops.mixer_2d` on a backend that fuses it, and what is kept.
 
     That is, behind the output: what the first projection makes of x, the sum of scans, its norm if
-    there is one, and what is kept of each group.
+    there is one, what is kept of each group, and casts of the weights.
     """
-    mixed = project(x, in_weight)
+    (in_cast, out_cast), casts = cast_weights((in_weight, out_weight), x)
+    mixed = project(x, in_cast)
     inner, gate = _split(mixed, norm_weight)
     y, *kept = forward_of(backend)(inner, gate, parameters, first, second, 'sum', log_A, True)
     chosen = BACKENDS[backend]
@@ -84,7 +88,7 @@ def mixer_2d_op(
     else:
         assert chosen.gate_forward is not None
         ready = chosen.gate_forward(y, gate)
-    return [project(ready, out_weight), mixed, y, *kept]
+    return [project(ready, out_cast), mixed, y, *kept, *casts]
 
 
 @operator('mixer_2d_inference', _mixed_in_inference)
@@ -132,23 +136,28 @@ def _mixer_2d_backward_op(
     log_A: bool,
     backend: str,
 ) -> list[Tensor]:
-    mixed, y, *kept = kept
+    (in_cast, out_cast), (mixed, y, *kept) = recall_weights((in_weight, out_weight), x, kept)
     inner, gate = _split(mixed, norm_weight)
+    grad_ready = input_gradient(grad_y, out_cast)
     run, options = backward_of(backend), (first, second, 'sum', log_A)
     if gate is None:
         norm_backward, (ready, *kept) = BACKENDS[backend].norm_backward, kept
         assert norm_backward is not None
-        grad_ready, grad_out = project_backward(grad_y, ready, out_weight)
         grad, *of_norm, _ = norm_backward(grad_ready, y, norm_weight, norm_bias, None, eps)
         assert grad is not None
         grad_mixed, _, *others = run(grad, kept, inner, None, parameters, *options)
         assert grad_mixed is not None
     else:
-        grad_mixed, of_norm = torch.empty_like(mixed), []
+        gate_backward, of_norm = BACKENDS[backend].gate_backward, []
+        assert gate_backward is not None
+        grad_mixed = torch.empty_like(mixed)
         halves = grad_mixed.chunk(2, -1)
-        grad, _, grad_out = gated_linear_gradients(grad_y, y, gate, out_weight, backend, halves[1])
+        grad, _, gated = gate_backward(grad_ready, y, gate, halves[1], True)
+        assert gated is not None
+        ready = gated
         _, _, *others = run(grad, kept, inner, gate, parameters, *options, halves)
-    of_first = project_backward(grad_mixed, x, in_weight)
+    of_first = project_backward(grad_mixed, x, in_cast, in_weight.dtype)
+    grad_out = weight_gradient(grad_y, ready, out_weight.dtype)
     return present((*of_first, grad_out, *of_norm, *others))
 
 

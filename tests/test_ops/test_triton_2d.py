@@ -184,9 +184,9 @@ def test_opcheck_mixer_2d(name, gated):
     ('shapes', 'message'),
     [
         (((9, 5), (4, 4)), 'a map and its gate'),
-        (((10, 5), (4, 5)), 'conv_weight'),
+        (((10, 5), (4, 5)), 'conv_weight must have shape'),
         (((8, 3), (4, 4)), 'in_weight must have shape'),
-        (((8, 5), (4, 3)), 'out_weight must have shape'),
+        (((12, 5), (4, 3)), 'out_weight must have shape'),
     ],
 )
 def test_mixer_2d_of_wrong_channels(shapes, message):
