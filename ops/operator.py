@@ -17,8 +17,8 @@ __all__ = ['Operator', 'differentiate', 'needs_gradient', 'operator']
 NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
 
-PLAIN = (Tensor, torch.nn.Parameter)
-"""Types of tensors that are nothing but tensors."""
+PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None), str, bool, int, float))
+"""Types of arguments, of tensors those that are nothing but tensors."""
 
 Keep = Callable[[Any, tuple, Any], None]
 """``(context, arguments, result)``: saves in the context what the gradient needs."""
@@ -47,39 +47,31 @@ class Operator:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
         if _is_watched():
             return self.overload(*args)
-        call = _Call(args)
-        if not call.is_plain:
+        flat = _flatten(args)
+        if not PLAIN.issuperset(map(type, flat)):
             return self.overload(*args)
-        if not call.needs_gradient:
+        if not _needs_gradient(flat):
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
-        return _apply_node(self.function, *self.gradient, args, *call.flat)
+        return _apply_node(self.function, *self.gradient, args, *flat)
 
 
-class _Call:
-    """Arguments, looked through in one pass: there are up to forty.
+def _flatten(args: Sequence[Any]) -> list[Any]:
+    """With the elements of sequences in their place; autograd sees no tensors in sequences."""
+    flat: list[Any] = []
+    for arg in args:
+        if isinstance(arg, list | tuple):
+            flat.extend(arg)
+        else:
+            flat.append(arg)
+    return flat
 
-    Attributes:
-        flat: With the elements of sequences in their place; autograd sees no tensors in sequences.
-        is_plain: Whether all tensors are nothing but tensors.
-        needs_gradient: Whether autograd is going to differentiate by one.
-    """
 
-    def __init__(self, args: Sequence[Any]) -> None:
-        self.flat: list[Any] = []
-        for arg in args:
-            if isinstance(arg, list | tuple):
-                self.flat.extend(arg)
-            else:
-                self.flat.append(arg)
-        self.is_plain, requires_grad = True, False
-        for arg in self.flat:
-            if type(arg) in PLAIN:
-                requires_grad = requires_grad or arg.requires_grad
-            elif isinstance(arg, Tensor):
-                self.is_plain, requires_grad = False, requires_grad or arg.requires_grad
-        self.needs_gradient = requires_grad and torch.is_grad_enabled()
+def _needs_gradient(flat: Sequence[Any]) -> bool:
+    if not torch.is_grad_enabled():
+        return False
+    return any(isinstance(arg, Tensor) and arg.requires_grad for arg in flat)
 
 
 def _is_watched() -> bool:
@@ -95,7 +87,7 @@ def _is_watched() -> bool:
 
 def needs_gradient(args: Sequence[Any]) -> bool:
     """Whether autograd is going to differentiate by any of these tensors."""
-    return _Call(args).needs_gradient
+    return _needs_gradient(_flatten(args))
 
 
 def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Operator]:
@@ -162,9 +154,9 @@ def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
     returns_list = isinstance(overload._schema.returns[0].type, torch.ListType)
 
     def run(*args: Any) -> Any:
-        call = _Call(args)
-        if call.needs_gradient:
-            result = _Node.apply(overload, keep, backward, args, *call.flat)
+        flat = _flatten(args)
+        if _needs_gradient(flat):
+            result = _Node.apply(overload, keep, backward, args, *flat)
             return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)

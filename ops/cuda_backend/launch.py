@@ -137,7 +137,7 @@ class on_stream:  # noqa: N801 - a context manager
     def __enter__(self) -> int:
         if self.device.type != 'cuda':
             return 0
-        index = torch.cuda.current_device()
+        index = torch._C._cuda_getDevice()  # there are tensors, so CUDA has begun
         if self.device.index not in (None, index):
             self.other, index = torch.cuda.device(self.device), self.device.index
             self.other.__enter__()

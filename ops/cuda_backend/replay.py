@@ -41,11 +41,12 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*args: Any) -> Any:
         tensors: list[Tensor] = []
-        key = _describe(args, tensors)
+        addresses: list[int] = []
+        key = _describe(args, tensors, addresses)
         if key in replays:
             replay = replays[key]
-            return function(*args) if replay is None else replay(tensors)
-        if key not in seen or len({t.data_ptr() for t in tensors}) < len(tensors):
+            return function(*args) if replay is None else replay(addresses)
+        if key not in seen or len(set(addresses)) < len(addresses):
             # Recording takes time, and images may be of any size; and of a tensor that is given
             # twice, one could not tell which one a launch means.
             if len(seen) >= MOST_LAYOUTS:
@@ -59,19 +60,25 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _describe(args: Sequence[Any], tensors: list[Tensor]) -> tuple:
+def _describe(args: Sequence[Any], tensors: list[Tensor], addresses: list[int]) -> tuple:
     """All that launches depend on; collects the tensors, all on one device, on the way."""
     key: list[Any] = []
+    put = key.append  # some fifty tensors a call: what is told of each counts
     for arg in args:
         if isinstance(arg, Tensor):
             if not tensors:
-                key.append(arg.get_device())
+                put(arg.get_device())
             tensors.append(arg)
-            key += (arg.dtype, arg.shape, arg.stride(), arg.data_ptr() % 16)
+            address = arg.data_ptr()
+            addresses.append(address)
+            put(arg.dtype)
+            put(arg.shape)
+            put(None if arg.is_contiguous() else arg.stride())
+            put(address % 16)
         elif isinstance(arg, tuple | list):
-            key.append(_describe(arg, tensors))
+            put(_describe(arg, tensors, addresses))
         else:
-            key.append(arg)
+            put(arg)
     return tuple(key)
 
 
@@ -125,12 +132,11 @@ class Replay:
             for launch, pointers in recorder.launches
         ]
 
-    def __call__(self, inputs: list[Tensor]) -> Any:
-        """Run on other tensors of the same layout."""
+    def __call__(self, inputs: list[int]) -> Any:
+        """Run on other tensors of the same layout, given by their addresses."""
         scratch = None if self.scratch is None else torch.empty_like(self.scratch)
         results = [None if t is None else torch.empty_like(t) for t in self.outputs]
-        addresses = [t.data_ptr() for t in inputs]
-        addresses.append(0 if scratch is None else scratch.data_ptr())
+        addresses = [*inputs, 0 if scratch is None else scratch.data_ptr()]
         addresses += [t.data_ptr() for t in results if t is not None]
         with on_stream(self.device) as stream, self.lock:
             for launch, patches in self.launches:
