@@ -295,7 +295,6 @@ def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
         kept = output[1:]
         ctx.save_for_backward(*kept, *inputs[:place], *inputs[place])
         ctx.kept, ctx.place, ctx.options = len(kept), place, inputs[place + 1 :]
-        ctx.mark_non_differentiable(*kept)
         ctx.set_materialize_grads(False)  # there are none of what is kept
 
     def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Any, ...]:
@@ -308,7 +307,7 @@ def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
         grads = backward_op(grad_y, kept, *first, parameters, *ctx.options)
         return (*spread(grads, inputs), *no_options)
 
-    differentiate(operator, keep, backward)
+    differentiate(operator, keep, backward, results=1)
 
 
 differentiate(scan_op, _save_inputs, _from_inputs(_scan_backward_op))

@@ -37,11 +37,14 @@ class Operator:
 
     Attributes:
         gradient: How to differentiate it, from :func:`differentiate`; None if not at all.
+        results: How many of the tensors that it returns are results, if it returns a list. Others
+            are there for the gradient, and returned only where PyTorch's dispatcher runs it.
     """
 
     def __init__(self, function: Callable[..., Any], overload: OpOverload) -> None:
         self.function, self.overload = function, overload
         self.gradient: tuple[Keep, Backward] | None = None
+        self.results: int | None = None
 
     def __call__(self, *args: Any) -> Any:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
@@ -54,7 +57,9 @@ class Operator:
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
-        return _apply_node(self.function, *self.gradient, args, *flat)
+        # What is kept for the gradient is no output here, where nobody asks: autograd would make a
+        # node's output of each.
+        return _apply_node(self.function, *self.gradient, self.results, args, *flat)
 
 
 def _flatten(args: Sequence[Any]) -> list[Any]:
@@ -121,6 +126,7 @@ class _Node(torch.autograd.Function):
         function: Callable,
         keep: Keep,
         backward: Backward,
+        results: int | None,
         args: tuple[Any, ...],
         *flat: Any,
     ) -> Any:
@@ -128,11 +134,11 @@ class _Node(torch.autograd.Function):
             result = function(*args)
         keep(ctx, args, result)
         ctx.differentiate = backward
-        return tuple(result) if isinstance(result, list) else result
+        return tuple(result[:results]) if isinstance(result, list) else result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return None, None, None, None, *ctx.differentiate(ctx, *grads)
+        return None, None, None, None, None, *ctx.differentiate(ctx, *grads)
 
 
 # What Function.apply calls in the end: without looking through the arguments for what functorch may
@@ -140,7 +146,9 @@ class _Node(torch.autograd.Function):
 _apply_node: Callable[..., Any] = super(torch.autograd.Function, _Node).apply
 
 
-def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
+def differentiate(
+    operator: Operator, keep: Keep, backward: Backward, results: int | None = None
+) -> None:
     """Give an operator its gradient.
 
     Args:
@@ -148,15 +156,22 @@ def differentiate(operator: Operator, keep: Keep, backward: Backward) -> None:
         keep: Saves what ``backward`` needs.
         backward: ``(context, *gradients of the results)``, to the arguments' gradients; those of
             sequences' elements in their place.
+        results: How many of the returned tensors are results; there are no gradients of the others.
     """
     overload = operator.overload
-    operator.gradient = keep, backward
+    operator.gradient, operator.results = (keep, backward), results
+
+    def keep_all(ctx: Any, args: tuple, returned: Any) -> None:
+        keep(ctx, args, returned)
+        if results is not None:
+            ctx.mark_non_differentiable(*returned[results:])
+
     returns_list = isinstance(overload._schema.returns[0].type, torch.ListType)
 
     def run(*args: Any) -> Any:
         flat = _flatten(args)
         if _needs_gradient(flat):
-            result = _Node.apply(overload, keep, backward, args, *flat)
+            result = _Node.apply(overload, keep_all, backward, None, args, *flat)
             return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():
             return overload(*args)

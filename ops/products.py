@@ -18,6 +18,11 @@ __all__ = [
     'weight_gradient',
 ]
 
+LEAVES_FLOAT32 = 'dtype' in torch.ops.aten.mm.overloads()
+"""Whether products may be in another dtype than what they are of: since PyTorch 2.8, on GPUs."""
+
+HALVES = (torch.float16, torch.bfloat16)
+
 
 def cast_weights(weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Weights in the dtype of x; and those of them that are new, to be kept for gradients."""
@@ -78,7 +83,11 @@ def input_gradient(grad_y: Tensor, weight: Tensor) -> Tensor:
 def weight_gradient(grad_y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """(tokens or more axes, D) and likewise E: (D, E) in ``dtype``, summed over all tokens.
 
-    In the dtype of x first: products that leave float32 are slower by far on long sums.
+    GPUs sum half precision products in float32, and leave that to a float32 parameter: 3 to 5 us
+    less than rounding it and casting it back.
     """
+    flat, rows = grad_y.flatten(0, -2).t(), x.flatten(0, -2)
     with products_like(x):
-        return torch.mm(grad_y.flatten(0, -2).t(), x.flatten(0, -2)).to(dtype)
+        if LEAVES_FLOAT32 and x.is_cuda and x.dtype in HALVES and dtype == torch.float32:
+            return torch.mm(flat, rows, out_dtype=dtype)
+        return torch.mm(flat, rows).to(dtype)
