@@ -138,13 +138,13 @@ def _mixer_2d_backward_op(
 ) -> list[Tensor]:
     (in_cast, out_cast), (mixed, y, *kept) = recall_weights((in_weight, out_weight), x, kept)
     inner, gate = _split(mixed, norm_weight)
-    grad_ready = input_gradient(grad_y, out_cast)
+    grad: Tensor | None = input_gradient(grad_y, out_cast)
     run, options = backward_of(backend), (first, second, 'sum', log_A)
     if gate is None:
         norm_backward, (ready, *kept) = BACKENDS[backend].norm_backward, kept
         assert norm_backward is not None
-        grad, *of_norm, _ = norm_backward(grad_ready, y, norm_weight, norm_bias, None, eps)
-        assert grad is not None
+        grad_out = weight_gradient(grad_y, ready, out_weight.dtype)
+        grad, *of_norm, _ = norm_backward(grad, y, norm_weight, norm_bias, None, eps)
         grad_mixed, _, *others = run(grad, kept, inner, None, parameters, *options)
         assert grad_mixed is not None
     else:
@@ -152,12 +152,12 @@ def _mixer_2d_backward_op(
         assert gate_backward is not None
         grad_mixed = torch.empty_like(mixed)
         halves = grad_mixed.chunk(2, -1)
-        grad, _, gated = gate_backward(grad_ready, y, gate, halves[1], True)
-        assert gated is not None
-        ready = gated
+        grad, _, ready = gate_backward(grad, y, gate, halves[1], True)
+        assert ready is not None
+        grad_out = weight_gradient(grad_y, ready, out_weight.dtype)
+        del ready  # or it would take memory while the scans' gradients are made, which take most
         _, _, *others = run(grad, kept, inner, gate, parameters, *options, halves)
     of_first = project_backward(grad_mixed, x, in_cast, in_weight.dtype)
-    grad_out = weight_gradient(grad_y, ready, out_weight.dtype)
     return present((*of_first, grad_out, *of_norm, *others))
 
 
