@@ -152,10 +152,10 @@ def _mixer_2d_backward_op(
         assert gate_backward is not None
         grad_mixed = torch.empty_like(mixed)
         halves = grad_mixed.chunk(2, -1)
-        grad, _, ready = gate_backward(grad, y, gate, halves[1], True)
-        assert ready is not None
-        grad_out = weight_gradient(grad_y, ready, out_weight.dtype)
-        del ready  # or it would take memory while the scans' gradients are made, which take most
+        grad, _, gated = gate_backward(grad, y, gate, halves[1], True)
+        assert gated is not None
+        grad_out = weight_gradient(grad_y, gated, out_weight.dtype)
+        del gated  # or it would take memory while the scans' gradients are made, which take most
         _, _, *others = run(grad, kept, inner, gate, parameters, *options, halves)
     of_first = project_backward(grad_mixed, x, in_cast, in_weight.dtype)
     return present((*of_first, grad_out, *of_norm, *others))

@@ -9,8 +9,8 @@ from .launch import Launch, Launcher, address, launch
 
 __all__ = ['PARTS', 'sum_rows']
 
-PARTS = (8, 32)
-"""Matrices that a launch serves, at most: a norm's, or those of all the halves of a 2D SSM."""
+PARTS = 8
+"""Matrices that a launch serves."""
 
 WARPS = 16
 """Of a block, which sums 32 columns, or 32 for each warp, where there are few rows."""
@@ -36,14 +36,13 @@ def sum_rows(partial: Sequence[Tensor | None], launch: Launcher = launch) -> lis
         for p, total in zip(partial, sums, strict=True)
         if p is not None and total is not None and total.numel()
     ]
-    most = next((most for most in PARTS if len(pairs) <= most), PARTS[-1])
-    for first in range(0, len(pairs), most):
-        _sum_some(pairs[first : first + most], most, launch)
+    for first in range(0, len(pairs), PARTS):
+        _sum_some(pairs[first : first + PARTS], launch)
     return sums
 
 
-def _sum_some(pairs: list[tuple[Tensor, Tensor]], most: int, launch: Launcher) -> None:
-    parts, blocks = (Part * most)(), 0
+def _sum_some(pairs: list[tuple[Tensor, Tensor]], launch: Launcher) -> None:
+    parts, blocks = (Part * PARTS)(), 0
     for i, (partial, total) in enumerate(pairs):
         rows, columns = partial.shape[0], total.numel()
         parts[i] = Part(address(partial.contiguous()), address(total), rows, columns, blocks)
@@ -51,7 +50,7 @@ def _sum_some(pairs: list[tuple[Tensor, Tensor]], most: int, launch: Launcher) -
     launch(
         Launch(
             'sum_rows.cu',
-            (('PARTS', most), ('WARPS', WARPS), ('DEPTH', DEPTH)),
+            (('PARTS', PARTS), ('WARPS', WARPS), ('DEPTH', DEPTH)),
             (blocks, 1),
             32 * WARPS,
             4 * 32 * WARPS,

@@ -84,26 +84,11 @@ def ssm_backward(
     projects: str,
     reduction: str,
     log_A: bool = False,
-    kernels: KernelSet = TRITON,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of the nine tensors."""
-    options = (directions, projects, reduction, log_A)
-    grad_x, grad_gate, *partial = partial_gradients(grad_y, tensors, *options, kernels=kernels)
-    return grad_x, grad_gate, *finish_gradients([tensors[2:]], partial, kernels)
-
-
-def partial_gradients(
-    grad_y: Tensor,
-    tensors: Sequence[Any],
-    directions: Sequence[str],
-    projects: str,
-    reduction: str,
-    log_A: bool = False,
     kept: Sequence[Tensor] = (),
     into: tuple[Tensor | None, Tensor | None, bool] | None = None,
     kernels: KernelSet = TRITON,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the two maps, and partial sums of those of the seven parameters.
+    """Gradients of the nine tensors.
 
     ``kept`` is what :func:`ssm_forward` has returned to be kept. Gradients of ``x`` and the gate
     that go ``into`` something, see :class:`.Into`, are left there, and None is returned of them.
@@ -123,21 +108,11 @@ def partial_gradients(
         grads['x'], given, directions, kernels, leaves, **more
     )
     grad_x, grad_gate = made_anew(maps, into[:2] if into else (None, None))
-    others = (*projections, grads['delta_bias'], grads['A'], grads['D'])
-    return grad_x, grad_gate, grad_weight, grad_bias, *others
-
-
-def finish_gradients(
-    parameters: Sequence[Sequence[Tensor | None]],
-    partial: Sequence[Tensor | None],
-    kernels: KernelSet,
-) -> list[Tensor | None]:
-    """What :func:`partial_gradients` has left of each half's parameters, summed up together."""
-    shaped = [p for half in parameters for p in half]
-    return [
-        None if p is None or grad is None else grad.view_as(p)
-        for p, grad in zip(shaped, kernels.sum_rows(partial), strict=True)
-    ]
+    partial = [grad_weight, grad_bias, *projections, grads['delta_bias'], grads['A'], grads['D']]
+    grad_weight, *others = kernels.sum_rows(partial)
+    if given.conv_weight is not None and grad_weight is not None:
+        grad_weight = grad_weight.view_as(given.conv_weight)
+    return grad_x, grad_gate, grad_weight, *others
 
 
 def _scan_inputs(

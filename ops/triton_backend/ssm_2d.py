@@ -8,7 +8,7 @@ from torch import Tensor
 from ..halves import unpack_groups
 from .conv_gradients import made_anew
 from .kernel_set import TRITON, KernelSet
-from .ssm import finish_gradients, partial_gradients, ssm_forward
+from .ssm import ssm_backward, ssm_forward
 
 __all__ = ['ssm_2d_backward', 'ssm_2d_forward']
 
@@ -81,14 +81,14 @@ def ssm_2d_backward(
     ``into`` is what the first takes the place of, and what the second is added to; None is returned
     of what is left there.
     """
-    (grad_x, grad_gate), halves, partial = into, [], []
+    (grad_x, grad_gate), others = into, []
     remaining, adds = iter(kept), False
     for group in unpack_groups(parameters, first, second):
         between = next(remaining)
         ours, theirs = (
             tuple(islice(remaining, 2 if group.keeps_projections() else 0)) for _ in range(2)
         )
-        grad_between, of_gate, *of_columns = partial_gradients(
+        grad_between, of_gate, *grad_columns = ssm_backward(
             grad_y,
             (between, gate, *group.columns),
             *(group.second, 'output', reduction, log_A, theirs),
@@ -96,7 +96,7 @@ def ssm_2d_backward(
             kernels=kernels,
         )
         assert grad_between is not None
-        of_x, _, *of_rows = partial_gradients(
+        of_x, _, *grad_rows = ssm_backward(
             grad_between,
             (x, None, *group.rows),
             *(group.first, 'input', 'none', log_A, ours),
@@ -106,7 +106,5 @@ def ssm_2d_backward(
         grad_x = of_x if grad_x is None else grad_x
         grad_gate = of_gate if grad_gate is None else grad_gate
         adds = True
-        halves += [group.rows, group.columns]
-        partial += [*of_rows, *of_columns]
-    others = finish_gradients(halves, partial, kernels)
+        others += [*grad_rows, *grad_columns]
     return *made_anew((grad_x, grad_gate), into), *others

@@ -258,7 +258,7 @@ def test_ssm_in_half_precision(options, monkeypatch):
 def test_ssm_that_keeps_and_adds(triton_launches):
     """As one of several groups runs: what is added to is no result, what is kept is one."""
     forward = Counted(partial(ssm.ssm_forward, kernels=KERNELS))
-    backward = Counted(partial(ssm.partial_gradients, kernels=KERNELS))
+    backward = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
     run, run_back = replayed(forward), replayed(backward)
     inputs = make_ssm_inputs((2, 3, 5), 16, states=1, dtype=torch.bfloat16)
     options = (['left', 'right'], 'input', 'sum', False)
