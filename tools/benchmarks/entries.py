@@ -53,7 +53,6 @@ def _models(name: str, *arguments: str, models: tuple[str, ...] = (), limit: int
 
 ENTRIES = (
     _models('models', limit=540),
-    _models('pyramids', models=PYRAMIDS),
     Entry('kernels', 'kernels.py'),
     Entry('operators', 'operators.py', ('--skip-reference',)),
     _models('graphs', '--modes', 'graph', models=('V2M-T', 'V2M-S', *PYRAMIDS)),
