@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
-from .checks import check_floating, check_parameter
+from .checks import check_channels, check_parameter
 from .library import channel_norm_op
 from .precision import without_autocast
 from .reference import state_dtype
@@ -44,9 +44,7 @@ def channel_norm(
         ValueError: If a shape, a device or the backend's name is wrong.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    check_floating('x', x)
-    if not x.dim():
-        raise ValueError('x must have an axis of channels, but is a single number')
+    check_channels('x', x)
     check_parameter('weight', weight, (x.shape[-1],), x)
     check_parameter('bias', bias, (x.shape[-1],), x)
     check_parameter('offset', offset, (x.shape[-1],), x)

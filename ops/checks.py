@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    'check_channels',
     'check_floating',
     'check_map',
     'check_parameter',
@@ -25,6 +26,18 @@ def check_floating(name: str, value: Tensor) -> None:
         raise TypeError(f'{name} must be real floating point, but is {value.dtype}')
     if value.dtype.itemsize < 2:
         raise TypeError(f'{name} must have at least 16 bits a number, but is {value.dtype}')
+
+
+def check_channels(name: str, x: Tensor) -> None:
+    """Check that ``x`` is a real floating-point (..., E) tensor.
+
+    Raises:
+        TypeError: If it is no tensor or not real floating point.
+        ValueError: If it has no axes.
+    """
+    check_floating(name, x)
+    if not x.dim():
+        raise ValueError(f'{name} must have an axis of channels, but is a single number')
 
 
 def check_map(name: str, x: Tensor) -> None:

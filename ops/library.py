@@ -47,11 +47,11 @@ def spread(grads: list[Tensor], inputs: Sequence[Tensor | None]) -> list[Tensor 
 
 
 def _projected(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+    return projected_like(x, weight)
 
 
-def projected_like(x: Tensor, weight: Tensor, *args: Any) -> Tensor:
-    """The fake of an operator that ends in ``linear`` of something like ``x`` by (D, ...)."""
+def projected_like(x: Tensor, weight: Tensor) -> Tensor:
+    """What ``linear`` makes of something like ``x`` with a weight of (D, ...), empty."""
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 

@@ -83,7 +83,7 @@ def mixer_2d(
         norm_tensors = [p.to(state_dtype(x)) for p in (norm.weight, norm.bias)]
     parameters = pack_groups(exact_groups(groups, x))
     tensors = (x, in_weight, out_weight, *norm_tensors)
-    trains = needs_gradient((*tensors, parameters[0]))
+    trains = needs_gradient((*tensors, *parameters[0]))
     run = mixer_2d_op if trains else mixer_2d_inference_op
     y = run(*tensors, *parameters, 0.0 if norm is None else norm.eps, log_A, backend)
     return y[0] if trains else y

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
-from .checks import check_floating, check_parameter, check_weight
+from .checks import check_channels, check_parameter, check_weight
 from .library_mlp import mlp_op
 from .precision import like_products, without_autocast
 from .products import project
@@ -44,9 +44,7 @@ def mlp(
         ValueError: If a shape, a device or the backend's name is wrong.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    check_floating('x', x)
-    if not x.dim():
-        raise ValueError('x must have an axis of channels, but is a single number')
+    check_channels('x', x)
     x = like_products(x)
     check_weight(weight, x)
     inner = weight.shape[0]

@@ -53,7 +53,7 @@ class Operator:
         flat = _flatten(args)
         if not PLAIN.issuperset(map(type, flat)):
             return self.overload(*args)
-        if not _needs_gradient(flat):
+        if not needs_gradient(flat):
             return self.function(*args)
         if self.gradient is None:
             return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
@@ -73,7 +73,8 @@ def _flatten(args: Sequence[Any]) -> list[Any]:
     return flat
 
 
-def _needs_gradient(flat: Sequence[Any]) -> bool:
+def needs_gradient(flat: Sequence[Any]) -> bool:
+    """Whether autograd is going to differentiate by any tensor of these arguments."""
     if not torch.is_grad_enabled():
         return False
     return any(isinstance(arg, Tensor) and arg.requires_grad for arg in flat)
@@ -88,11 +89,6 @@ def _is_watched() -> bool:
         or torch._C._is_tracing()
         or torch._C._functorch.maybe_current_level() is not None
     )
-
-
-def needs_gradient(args: Sequence[Any]) -> bool:
-    """Whether autograd is going to differentiate by any of these tensors."""
-    return _needs_gradient(_flatten(args))
 
 
 def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Operator]:
@@ -170,7 +166,7 @@ def differentiate(
 
     def run(*args: Any) -> Any:
         flat = _flatten(args)
-        if _needs_gradient(flat):
+        if needs_gradient(flat):
             result = _Node.apply(overload, keep_all, backward, None, args, *flat)
             return list(result) if returns_list else result
         with torch._C._AutoDispatchBelowAutograd():
