@@ -18,6 +18,7 @@ __all__ = [
     'Launcher',
     'Prepared',
     'address',
+    'check',
     'launch',
     'multiprocessors',
     'on_stream',
@@ -120,7 +121,7 @@ def _launcher() -> Any:
     """The driver's own function, called without the bindings' conversions: it is called often."""
     from cuda.bindings import driver
 
-    found = _check(driver.cuGetProcAddress(b'cuLaunchKernel', 12000, 0))
+    found = check(driver.cuGetProcAddress(b'cuLaunchKernel', 12000, 0))
     return ctypes.CFUNCTYPE(ctypes.c_int)(int(found))
 
 
@@ -161,9 +162,9 @@ def _enter_context() -> None:
         return
     from cuda.bindings import driver
 
-    if int(_check(driver.cuCtxGetCurrent())) == 0:
-        context = _check(driver.cuDevicePrimaryCtxRetain(torch.cuda.current_device()))
-        _check(driver.cuCtxSetCurrent(context))
+    if int(check(driver.cuCtxGetCurrent())) == 0:
+        context = check(driver.cuDevicePrimaryCtxRetain(torch.cuda.current_device()))
+        check(driver.cuCtxSetCurrent(context))
     _entered.yes = True
 
 
@@ -173,16 +174,20 @@ def _load(source: str, definitions: Definitions, shared_bytes: int, device: torc
 
     major, minor = torch.cuda.get_device_capability(device)
     cubin = compile_kernel(source, definitions, f'sm_{major}{minor}')
-    module = _check(driver.cuModuleLoadData(cubin))
-    function = _check(driver.cuModuleGetFunction(module, source.removesuffix('.cu').encode()))
+    module = check(driver.cuModuleLoadData(cubin))
+    function = check(driver.cuModuleGetFunction(module, source.removesuffix('.cu').encode()))
     if shared_bytes > 48 * 1024:
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        _check(driver.cuFuncSetAttribute(function, attribute, shared_bytes))
+        check(driver.cuFuncSetAttribute(function, attribute, shared_bytes))
     return function
 
 
-def _check(result: tuple[Any, ...]) -> Any:
-    """The value of a call to the driver, or its error."""
+def check(result: tuple[Any, ...]) -> Any:
+    """The value of a call to the driver.
+
+    Raises:
+        RuntimeError: If the driver refused.
+    """
     from cuda.bindings import driver
 
     status, *values = result

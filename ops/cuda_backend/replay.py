@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..triton_backend.launch import listening
+from .graph import Graphs, serves
 from .launch import on_stream
 from .recording import Obstacle, Pointer, Recorder
 from .scratch import Buffer, lay_out
@@ -131,6 +132,10 @@ class Replay:
             (launch, [_patch(pointer, where, own, recorder) for pointer in pointers])
             for launch, pointers in recorder.launches
         ]
+        launches = [launch for launch, _ in self.launches]
+        self.graphs: Graphs | None = None
+        if serves(self.device, launches):
+            self.graphs = Graphs(launches)
 
     def __call__(self, inputs: list[int]) -> Any:
         """Run on other tensors of the same layout, given by their addresses."""
@@ -139,11 +144,30 @@ class Replay:
         addresses = [*inputs, 0 if scratch is None else scratch.data_ptr()]
         addresses += [t.data_ptr() for t in results if t is not None]
         with on_stream(self.device) as stream, self.lock:
-            for launch, patches in self.launches:
-                for place, base, offset in patches:
-                    place.value = addresses[base] + offset
-                launch.run(stream)
+            self._launch(tuple(addresses), stream)
         return results[0] if self.single else tuple(results)
+
+    def _launch(self, addresses: tuple[int, ...], stream: int) -> None:
+        # In a capture of PyTorch's, launches become part of its graph.
+        graphs = None if _is_capturing(self.device) else self.graphs
+        graph = graphs and graphs.find(addresses)
+        if graph:
+            graph.run(stream)
+            return
+        for launch, patches in self.launches:
+            for place, base, offset in patches:
+                place.value = addresses[base] + offset
+            launch.run(stream)
+        if graphs:
+            try:
+                graphs.remember(addresses)
+            except RuntimeError as refusal:
+                logging.getLogger('mmv2m').debug('launches stay single: %s', refusal)
+                self.graphs = None
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == 'cuda' and torch._C._cuda_isCurrentStreamCapturing()
 
 
 def _lay_out(

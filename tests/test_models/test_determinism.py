@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mmv2m.models import V2M
 
@@ -41,3 +42,36 @@ def test_two_runs_agree():
     first = losses_of_a_run()
     assert losses_of_a_run() == first
     assert first[-1] < first[0]
+
+
+@pytest.mark.skipif(DEVICE == 'cpu', reason='no GPU')
+def test_training_with_graphs(monkeypatch):
+    """Gradients are those of single launches to the bit, through graphs as soon as steps repeat."""
+    graph = pytest.importorskip('mmv2m.ops.cuda_backend.graph')
+    runs = []
+    run = graph.Graph.run
+    monkeypatch.setattr(graph.Graph, 'run', lambda *args: runs.append(args) or run(*args))
+
+    def train(steps):
+        torch.manual_seed(0)
+        model = V2M('pyramid-small', img_size=64, scan_backend='cuda').cuda().train()
+        images = torch.randn(2, 3, 64, 64, device='cuda')
+        losses = []
+        for _ in range(steps):
+            for parameter in model.parameters():
+                parameter.grad = None
+            with torch.autocast('cuda', torch.bfloat16):
+                loss = model(images)[0].float().square().mean()
+            loss.backward()
+            with torch.no_grad():
+                nn.utils.clip_grad_norm_(model.parameters(), 1)
+                for parameter in model.parameters():
+                    parameter -= 0.01 * parameter.grad
+            losses.append(loss.item())
+        return losses
+
+    found = train(10)
+    assert len(runs) > 5 * 14  # of 14 blocks, both ways, in all but the first steps
+    monkeypatch.setattr(graph.Graphs, 'find', lambda *args: None)
+    monkeypatch.setattr(graph.Graphs, 'remember', lambda *args: None)
+    assert found == train(10)
