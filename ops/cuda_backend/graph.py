@@ -6,8 +6,9 @@ is given the same addresses in each.
 
 import ctypes
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,13 +20,17 @@ __all__ = ['Graph', 'Graphs', 'serves']
 LEAST_LAUNCHES = 5
 """A graph's launch takes the host as long as some two or three kernels'."""
 
-MOST_GRAPHS = 256
-"""Kept of an operator with arguments of one layout; a model has one for each block, if any."""
+MOST_GRAPHS = 1024
+"""A model has two for each block, and for each size of its images."""
 
-MOST_SEEN = 4096
-"""Addresses that are remembered until they come again, likewise; by their hashes."""
+MOST_SEEN = 16384
+"""Calls that are remembered until they come again, by their hashes."""
 
-Addresses = tuple[int, ...]
+COST = 8
+"""Of making a graph, in launches of it that make up for that; some three of a block's."""
+
+ADVANCE = 256
+"""Graphs that may be made before any has been launched."""
 
 
 class Graph:
@@ -81,40 +86,54 @@ def _launcher() -> Any:
 
 
 class Graphs:
-    """Graphs of some launches, by the addresses among their arguments.
+    """Graphs of what is launched again and again, those used last.
 
-    Args:
-        launches: The arguments may be written over between two runs.
+    Where calls seldom come again, few graphs are made: they have to pay for one another.
     """
 
-    def __init__(self, launches: Sequence[Prepared]) -> None:
-        self.launches = launches
-        self.graphs: OrderedDict[Addresses, Graph] = OrderedDict()
+    def __init__(self) -> None:
+        self.graphs: OrderedDict[Hashable, Graph] = OrderedDict()
         self.seen: set[int] = set()
+        self.credit = ADVANCE * COST
+        self.lock = Lock()
 
-    def find(self, addresses: Addresses) -> Graph | None:
-        """The graph of these addresses, if there is one."""
-        graph = self.graphs.get(addresses)
-        if graph is not None:
-            self.graphs.move_to_end(addresses)
+    def find(self, call: Hashable) -> Graph | None:
+        """The graph of a call, if there is one.
+
+        Args:
+            call: Tells kernels and all of their arguments.
+        """
+        with self.lock:
+            graph = self.graphs.get(call)
+            if graph is not None:
+                self.graphs.move_to_end(call)
+                self.credit += 1
         return graph
 
-    def remember(self, addresses: Addresses) -> None:
-        """Make a graph of the launches as they are now, if their addresses have come before.
+    def remember(self, call: Hashable, launches: Sequence[Prepared]) -> None:
+        """Make a graph of a call that comes again.
+
+        Args:
+            call: One that has no graph.
+            launches: Its launches, with the arguments of this call.
 
         Raises:
             RuntimeError: If the driver refuses.
         """
-        mark = hash(addresses)
-        if mark not in self.seen:
-            if len(self.seen) >= MOST_SEEN:
-                self.seen.clear()
-            self.seen.add(mark)
-            return
-        self.seen.remove(mark)
-        self.graphs[addresses] = Graph(self.launches)
-        if len(self.graphs) > MOST_GRAPHS:
-            self.graphs.popitem(last=False)
+        mark = hash(call)
+        with self.lock:
+            if mark not in self.seen:
+                if len(self.seen) >= MOST_SEEN:
+                    self.seen.clear()
+                self.seen.add(mark)
+                return
+            if self.credit < COST:
+                return
+            self.credit -= COST
+            self.seen.remove(mark)
+            self.graphs[call] = Graph(launches)
+            if len(self.graphs) > MOST_GRAPHS:
+                self.graphs.popitem(last=False)
 
 
 def serves(device: torch.device, launches: Sequence[Prepared]) -> bool:

@@ -6,6 +6,7 @@ Python some ten times as long as the launches themselves, and the GPU would wait
 
 import ctypes
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -96,6 +97,9 @@ def _record(
         return result, None
 
 
+_GRAPHS, _NUMBERS = Graphs(), itertools.count()
+
+
 class _Patch(NamedTuple):
     """An address among a launch's arguments: where it lies, and which it is."""
 
@@ -132,10 +136,8 @@ class Replay:
             (launch, [_patch(pointer, where, own, recorder) for pointer in pointers])
             for launch, pointers in recorder.launches
         ]
-        launches = [launch for launch, _ in self.launches]
-        self.graphs: Graphs | None = None
-        if serves(self.device, launches):
-            self.graphs = Graphs(launches)
+        self.number = next(_NUMBERS)
+        self.graphed = serves(self.device, [launch for launch, _ in self.launches])
 
     def __call__(self, inputs: list[int]) -> Any:
         """Run on other tensors of the same layout, given by their addresses."""
@@ -144,13 +146,14 @@ class Replay:
         addresses = [*inputs, 0 if scratch is None else scratch.data_ptr()]
         addresses += [t.data_ptr() for t in results if t is not None]
         with on_stream(self.device) as stream, self.lock:
-            self._launch(tuple(addresses), stream)
+            self._launch(addresses, stream)
         return results[0] if self.single else tuple(results)
 
-    def _launch(self, addresses: tuple[int, ...], stream: int) -> None:
+    def _launch(self, addresses: Sequence[int], stream: int) -> None:
         # In a capture of PyTorch's, launches become part of its graph.
-        graphs = None if _is_capturing(self.device) else self.graphs
-        graph = graphs and graphs.find(addresses)
+        graphed = self.graphed and not torch._C._cuda_isCurrentStreamCapturing()
+        call = (self.number, *addresses)
+        graph = _GRAPHS.find(call) if graphed else None
         if graph:
             graph.run(stream)
             return
@@ -158,16 +161,12 @@ class Replay:
             for place, base, offset in patches:
                 place.value = addresses[base] + offset
             launch.run(stream)
-        if graphs:
+        if graphed:
             try:
-                graphs.remember(addresses)
+                _GRAPHS.remember(call, [launch for launch, _ in self.launches])
             except RuntimeError as refusal:
                 logging.getLogger('mmv2m').debug('launches stay single: %s', refusal)
-                self.graphs = None
-
-
-def _is_capturing(device: torch.device) -> bool:
-    return device.type == 'cuda' and torch._C._cuda_isCurrentStreamCapturing()
+                self.graphed = False
 
 
 def _lay_out(
