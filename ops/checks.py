@@ -1,17 +1,36 @@
 """Argument checks of the public operators: what was wrong, and what would be right."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 __all__ = [
+    'MapLike',
     'check_channels',
     'check_floating',
     'check_map',
     'check_parameter',
+    'check_parameters',
     'check_projection',
     'check_same_map',
     'check_weight',
 ]
+
+
+class MapLike(NamedTuple):
+    """A map that is still to be made, as far as checks of parameters ask.
+
+    Attributes:
+        shape: (..., E).
+        dtype: Of the map.
+        device: Likewise.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
 
 
 def check_floating(name: str, value: Tensor) -> None:
@@ -66,21 +85,38 @@ def check_same_map(name: str, value: Tensor | None, x: Tensor) -> None:
     _check_alike(name, value, x)
 
 
-def check_parameter(name: str, value: Tensor | None, shape: tuple[int, ...], x: Tensor) -> None:
+def check_parameter(
+    name: str, value: Tensor | None, shape: tuple[int, ...], x: Tensor | MapLike
+) -> None:
     """Check that an optional parameter is real, of the given shape and on the device of ``x``.
 
     Raises:
         TypeError: If it is no tensor or not real floating point.
         ValueError: If its shape or device is wrong.
     """
-    if value is None or _is_usual(value, shape, x):
-        return
-    check_floating(name, value)
-    _check_shape(name, value, shape, f'x with {x.shape[-1]} channels')
-    _check_device(name, value, x)
+    check_parameters(((name, value, shape),), x)
 
 
-def check_weight(weight: Tensor, x: Tensor, name: str = 'weight') -> None:
+def check_parameters(
+    parameters: Iterable[tuple[str, Tensor | None, tuple[int, ...]]], x: Tensor | MapLike
+) -> None:
+    """Check several as :func:`check_parameter` does, each given as ``name, value, shape``."""
+    device = x.device
+    for name, value, shape in parameters:
+        # Most likely all is as it should be, of hundreds of parameters in a model's step.
+        if value is None or (
+            isinstance(value, Tensor)
+            and value.dtype is torch.float32
+            and value.shape == shape
+            and value.device == device
+        ):
+            continue
+        check_floating(name, value)
+        _check_shape(name, value, shape, f'x with {x.shape[-1]} channels')
+        _check_device(name, value, x)
+
+
+def check_weight(weight: Tensor, x: Tensor | MapLike, name: str = 'weight') -> None:
     """Check that the weight of a linear layer is (D, E) with the E channels of ``x``.
 
     Raises:
@@ -117,22 +153,12 @@ def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) ->
         )
 
 
-def _is_usual(value: Tensor, shape: tuple[int, ...], x: Tensor) -> bool:
-    """Whether all is as it should be, most likely: calls check up to nine parameters each."""
-    return (
-        isinstance(value, Tensor)
-        and value.dtype is torch.float32
-        and value.shape == shape
-        and value.device == x.device
-    )
-
-
 def _check_shape(name: str, value: Tensor, shape: tuple[int, ...], reason: str) -> None:
     if value.shape != torch.Size(shape):
         raise ValueError(f'{name} must have shape {shape} ({reason}), not {tuple(value.shape)}')
 
 
-def _check_device(name: str, value: Tensor, x: Tensor) -> None:
+def _check_device(name: str, value: Tensor, x: Tensor | MapLike) -> None:
     if value.device != x.device:
         raise ValueError(f'{name} is on {value.device} but x is on {x.device}; move one of them')
 

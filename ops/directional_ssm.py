@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
-from .checks import check_map, check_parameter, check_same_map
+from .checks import MapLike, check_map, check_parameters, check_same_map
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directions import get_direction
@@ -16,7 +16,13 @@ from .library import ssm_op
 from .precision import without_autocast
 from .reference import state_dtype
 
-__all__ = ['check_ssm', 'directional_ssm', 'exact_parameters']
+__all__ = [
+    'check_directions',
+    'check_half',
+    'check_reduction',
+    'directional_ssm',
+    'exact_parameters',
+]
 
 SIDES = dict(input=1, output=1, both=2)
 REDUCTIONS = ('none', 'sum')
@@ -79,75 +85,76 @@ def directional_ssm(
         RuntimeError: If the backend asked for cannot run; says why.
     """
     parameters = (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    check_ssm(x, gate, parameters, directions, projects, reduction)
+    if projects not in SIDES:
+        raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
+    check_reduction(reduction)
+    check_directions(directions)
+    one_map = _check_maps(x, gate, directions)
+    check_half(one_map, gate is not None, parameters, projects)
     backend = choose_backend(backend, x)
     run = _separately if BACKENDS[backend].ssm_forward is None else _fused
     return run(x, gate, parameters, (directions, projects, reduction, log_A, backend))
 
 
-def check_ssm(
-    x: Tensor,
-    gate: Tensor | None,
-    parameters: Sequence[Any],
-    directions: Sequence[str],
-    projects: str,
-    reduction: str,
-) -> None:
-    """Check the arguments of :func:`directional_ssm`; raises what that says.
+def check_reduction(reduction: str) -> None:
+    """Check the name of a reduction; raises what :func:`directional_ssm` says."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}')
 
-    ``parameters`` are those from ``conv_weight`` to ``D``.
+
+def check_directions(directions: Sequence[str]) -> None:
+    """Check names of directions; raises what :func:`directional_ssm` says."""
+    if isinstance(directions, str) or not directions:
+        raise ValueError(f'directions must be a sequence of names, but got {directions!r}')
+    for name in directions:
+        get_direction(name)
+
+
+def check_half(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], projects: str) -> None:
+    """Check the parameters of :func:`directional_ssm`; raises what that says.
+
+    Args:
+        x: (B, H, W, E).
+        gated: Whether there is a gate.
+        parameters: Those from ``conv_weight`` to ``D``.
+        projects: See there.
     """
-    _check_options(x, directions, projects, reduction)
-    one_map = x if x.dim() == 4 else x[0]
-    check_map('x', one_map)
-    check_same_map('gate', gate, one_map)
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
     channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
-    _check_conv(gate, conv_weight, conv_bias, one_map)
-    for name, value, shape in (
+    for name, given in (('gate', gated), ('conv_bias', conv_bias is not None)):
+        if given and conv_weight is None:
+            raise ValueError(f'{name} needs a convolution, but conv_weight is None')
+    expected = (
+        ('conv_weight', conv_weight, _conv_shape(conv_weight, channels)),
+        ('conv_bias', conv_bias, (channels,)),
         ('x_proj', x_proj, (rank + SIDES[projects] * states, channels)),
         ('dt_proj', dt_proj, (channels, rank)),
         ('dt_bias', dt_bias, (channels,)),
         ('A', A, (channels, states)),
         ('D', D, (channels,)),
-    ):
-        check_parameter(name, value, shape, one_map)
+    )
+    check_parameters(expected, x)
 
 
-def _check_options(
-    x: Tensor,
-    directions: Sequence[str],
-    projects: str,
-    reduction: str,
-) -> None:
-    if projects not in SIDES:
-        raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}')
-    if isinstance(directions, str) or not directions:
-        raise ValueError(f'directions must be a sequence of names, but got {directions!r}')
-    for name in directions:
-        get_direction(name)
+def _conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
+    """(E, K), or (E, 1, K) as modules have it."""
+    if weight is None:
+        return ()
+    return (channels, 1, weight.shape[-1]) if weight.dim() == 3 else (channels, weight.shape[-1])
+
+
+def _check_maps(x: Tensor, gate: Tensor | None, directions: Sequence[str]) -> Tensor:
+    """One of the K maps, if all of them and the gate are as they should be."""
     if x.dim() == 5 and x.shape[0] != len(directions):
         raise ValueError(f'x has {x.shape[0]} maps for {len(directions)} directions')
     if x.dim() not in (4, 5):
         raise ValueError(
             f'x must be (B, H, W, E) or (K, B, H, W, E), but has shape {tuple(x.shape)}'
         )
-
-
-def _check_conv(
-    gate: Tensor | None, weight: Tensor | None, bias: Tensor | None, one_map: Tensor
-) -> None:
-    channels = one_map.shape[-1]
-    if weight is None:
-        for name, value in (('gate', gate), ('conv_bias', bias)):
-            if value is not None:
-                raise ValueError(f'{name} needs a convolution, but conv_weight is None')
-        return
-    one = (1,) if weight.dim() == 3 else ()
-    check_parameter('conv_weight', weight, (channels, *one, weight.shape[-1]), one_map)
-    check_parameter('conv_bias', bias, (channels,), one_map)
+    one_map = x if x.dim() == 4 else x[0]
+    check_map('x', one_map)
+    check_same_map('gate', gate, one_map)
+    return one_map
 
 
 def exact_parameters(parameters: Sequence[Tensor | None], x: Tensor) -> Iterator[Tensor | None]:

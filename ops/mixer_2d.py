@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
 from .channel_norm import channel_norm
-from .checks import check_map, check_parameter, check_weight
+from .checks import MapLike, check_map, check_parameters, check_weight
 from .gated_linear import gated_linear
 from .halves import Halves, pack_groups
 from .library_mixer import mixer_2d_inference_op, mixer_2d_op
@@ -102,12 +102,12 @@ def _check_mixer(
         if inner % 2:
             raise ValueError(f'in_weight must make a map and its gate, but makes {inner} channels')
         inner //= 2
-    scanned = x.new_empty(()).expand(*x.shape[:-1], inner)  # for its shape, dtype and device
-    check_groups(scanned, None if norm is not None else scanned, groups, 'sum')
+    scanned = MapLike((*x.shape[:-1], inner), x.dtype, x.device)
+    check_groups(scanned, norm is None, groups, 'sum')
     check_weight(out_weight, scanned, 'out_weight')
     if norm is not None:
-        check_parameter("the norm's weight", norm.weight, (inner,), scanned)
-        check_parameter("the norm's bias", norm.bias, (inner,), scanned)
+        expected = ("the norm's weight", norm.weight), ("the norm's bias", norm.bias)
+        check_parameters(((*one, (inner,)) for one in expected), scanned)
 
 
 def _step_by_step(

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
-from .checks import check_channels, check_parameter, check_weight
+from .checks import MapLike, check_channels, check_parameter, check_weight
 from .library_mlp import mlp_op
 from .precision import like_products, without_autocast
 from .products import project
@@ -49,7 +49,7 @@ def mlp(
     check_weight(weight, x)
     inner = weight.shape[0]
     check_parameter('bias', bias, (inner,), x)
-    hidden = x.new_empty(()).expand(*x.shape[:-1], inner)  # for its shape and device
+    hidden = MapLike((*x.shape[:-1], inner), x.dtype, x.device)
     check_weight(out_weight, hidden, 'out_weight')
     check_parameter('out_bias', out_bias, (out_weight.shape[0],), hidden)
     backend = choose_backend(backend, x)

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend
-from .directional_ssm import check_ssm, directional_ssm, exact_parameters
+from .checks import MapLike, check_map, check_same_map
+from .directional_ssm import (
+    check_directions,
+    check_half,
+    check_reduction,
+    directional_ssm,
+    exact_parameters,
+)
 from .halves import Halves, pack_groups
 from .library_2d import ssm_2d_op
 
@@ -44,7 +51,10 @@ def ssm_2d(
         ValueError: If a shape, a device, a direction, an option or the number of groups is wrong.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    check_groups(x, gate, groups, reduction)
+    check_map('x', x)
+    check_same_map('gate', gate, x)
+    check_reduction(reduction)
+    check_groups(x, gate is not None, groups, reduction)
     backend = choose_backend(backend, x)
     if BACKENDS[backend].ssm_2d_forward is None:
         outputs = [_one_by_one(x, gate, group, (reduction, backend, log_A)) for group in groups]
@@ -63,21 +73,32 @@ def exact_groups(groups: Sequence[Halves], x: Tensor) -> list[Halves]:
     ]
 
 
-def check_groups(x: Tensor, gate: Tensor | None, groups: Sequence[Halves], reduction: str) -> None:
-    """Check the arguments of :func:`ssm_2d`; raises what that says."""
+def check_groups(
+    x: Tensor | MapLike, gated: bool, groups: Sequence[Halves], reduction: str
+) -> None:
+    """Check the groups of :func:`ssm_2d`; raises what that says.
+
+    Args:
+        x: (B, H, W, E).
+        gated: Whether there is a gate.
+        groups: See there.
+        reduction: Likewise.
+    """
     if not groups or (reduction == 'none' and len(groups) > 1):
         raise ValueError(
             f"groups must be at least one, and exactly one if reduction='none', but there are "
             f'{len(groups)}'
         )
     for rows, columns, first, second in groups:
-        if x.dim() != 4 or len(first) != len(second):
+        check_directions(first)
+        check_directions(second)
+        if len(first) != len(second):
             raise ValueError(
-                f'x must be (B, H, W, E), with a second direction for each first one, but has '
-                f'shape {tuple(x.shape)}, with {len(first)} and {len(second)} directions'
+                'there must be a second direction for each first one, but there are '
+                f'{len(first)} and {len(second)}'
             )
-        check_ssm(x, None, rows, first, 'input', 'none')
-        check_ssm(x, gate, columns, second, 'output', reduction)
+        check_half(x, False, rows, 'input')
+        check_half(x, gated, columns, 'output')
 
 
 def _one_by_one(x: Tensor, gate: Tensor | None, group: Halves, options: tuple) -> Tensor:

@@ -125,6 +125,6 @@ class DirectionalSSM(BaseModule):
 
 
 def _find(module: nn.Module, name: str) -> Tensor | None:
-    """A parameter, three times as fast as by its attribute; or what pruning has put in its place."""
+    """A parameter, faster than by its attribute; or what pruning, say, has put in its place."""
     parameter = module._parameters.get(name)
     return getattr(module, name) if parameter is None else parameter
