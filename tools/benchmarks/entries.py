@@ -52,7 +52,14 @@ def _models(name: str, *arguments: str, models: tuple[str, ...] = (), limit: int
 
 
 ENTRIES = (
-    _models('models', limit=540),
+    _models('models', models=('V2M-T', 'V2M-S', *PYRAMIDS, 'DeiT-T', 'DeiT-S')),
+    _models(
+        'other-models',
+        models=(
+            *('Vim-T', 'Vim-S', 'VMamba-T', 'VMamba-S', 'V2M-T, class tokens'),
+            *('V2M-S, class tokens', 'V2M-T, local window', 'V2M-S, local window', 'ConvNeXt-T'),
+        ),
+    ),
     Entry('kernels', 'kernels.py'),
     Entry('operators', 'operators.py', ('--skip-reference',)),
     _models('graphs', '--modes', 'graph', models=('V2M-T', 'V2M-S', *PYRAMIDS)),

@@ -236,6 +236,7 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 TABLES: Mapping[str, Callable[[Measured, str], str]] = {
     'models': goals_table,
+    'other-models': models_table,
     'kernels': kernels_table,
     'operators': operators_table,
     'graphs': models_table,
