@@ -54,7 +54,7 @@ def test_groups_of_entries(load):
     chosen = entries.select(entries.ENTRIES, ['official', 'models'])
     assert [e.name for e in chosen] == ['models', 'official-vim', 'official-vmamba']
     assert entries.select(entries.ENTRIES, None) == list(entries.ENTRIES)
-    with pytest.raises(ValueError, match='no benchmark is called model; there are models, kernels'):
+    with pytest.raises(ValueError, match='no benchmark is called model; there are models, other'):
         entries.select(entries.ENTRIES, ['model'])
 
 
