@@ -21,7 +21,7 @@ LEAST_LAUNCHES = 5
 """A graph's launch takes the host as long as some two or three kernels'."""
 
 MOST_GRAPHS = 1024
-"""A model has two for each block, and for each size of its images."""
+"""A model has two for each block and size of its images, of some 150 KiB of the driver's memory."""
 
 MOST_SEEN = 16384
 """Calls that are remembered until they come again, by their hashes."""
