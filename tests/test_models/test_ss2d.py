@@ -1,6 +1,7 @@
 import naive
 import pytest
 import torch
+from torch.nn.utils import prune
 
 from mmv2m.models import SS2D
 from mmv2m.models.layers import (
@@ -288,6 +289,19 @@ def test_hooks_on_a_projection_run(name, gated):
     handle.remove()
     mixer(x)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize('name', ['conv', 'x_proj', 'dt_proj'])
+@pytest.mark.parametrize('half', ['rows', 'columns'])
+def test_what_pruning_has_put_in_a_weights_place_is_used(half, name):
+    mixer, masked, x = make_mixer(), make_mixer(), make_map((2, 3))
+    pruned, layer = (
+        getattr(getattr(next(iter(m.ssm.values())), half), name) for m in (mixer, masked)
+    )
+    truth = mixer(x)
+    prune.l1_unstructured(pruned, 'weight', amount=0.5)
+    layer.weight.data *= pruned.weight_mask
+    assert torch.equal(mixer(x), masked(x)) and not torch.equal(mixer(x), truth)
 
 
 @pytest.mark.parametrize('gated', [True, False])
