@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS
-from .operator import Backward, Operator, differentiate, operator
+from .operator import Backward, Operator, differentiate, flatten, operator
 from .products import input_gradient, project, weight_gradient
 from .reference import state_dtype
 
@@ -23,7 +23,7 @@ __all__ = [
     'conv_op',
     'differentiate_from_kept',
     'gated_linear_op',
-    'like_inputs',
+    'like_inputs_not_kept',
     'present',
     'projected_like',
     'scan_op',
@@ -66,10 +66,17 @@ def _like_x(x: Tensor, *args: Any) -> Tensor:
 
 
 def like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
-    """Gradients of the tensors among an operator's arguments, empty."""
+    """Gradients of the tensors among an operator's arguments, and in sequences there, empty."""
     return [
-        torch.empty(p.shape, dtype=p.dtype, device=p.device) for p in args if isinstance(p, Tensor)
+        torch.empty(p.shape, dtype=p.dtype, device=p.device)
+        for p in flatten(args)
+        if isinstance(p, Tensor)
     ]
+
+
+def like_inputs_not_kept(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
+    """The fake of the second operator of :func:`differentiate_from_kept`."""
+    return like_inputs(grad_y, *args)
 
 
 def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:

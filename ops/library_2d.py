@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import BACKENDS
 from .halves import Halves, unpack_groups
-from .library import differentiate_from_kept, like_inputs, present
+from .library import differentiate_from_kept, like_inputs_not_kept, present
 from .operator import operator
 from .reference import state_dtype
 
@@ -72,12 +72,7 @@ def ssm_2d_op(
     return list(run(x, gate, parameters, first, second, reduction, log_A, True))
 
 
-def _like_gradients(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
-    one, other, parameters, *_ = args
-    return like_inputs(grad_y, one, other, *parameters)
-
-
-@operator('ssm_2d_backward', _like_gradients)
+@operator('ssm_2d_backward', like_inputs_not_kept)
 def _ssm_2d_backward_op(
     grad_y: Tensor,
     kept: Sequence[Tensor],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS
-from .library import differentiate_from_kept, like_inputs, present, projected_like
+from .library import differentiate_from_kept, like_inputs_not_kept, present, projected_like
 from .library_2d import backward_of, forward_of, maps_of_groups
 from .operator import operator
 from .products import (
@@ -115,12 +115,7 @@ def mixer_2d_inference_op(
     return project(y, out_weight)
 
 
-def _like_gradients(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
-    *tensors, parameters, _, _, _, _, _ = args
-    return like_inputs(grad_y, *tensors, *parameters)
-
-
-@operator('mixer_2d_backward', _like_gradients)
+@operator('mixer_2d_backward', like_inputs_not_kept)
 def _mixer_2d_backward_op(
     grad_y: Tensor,
     kept: Sequence[Tensor],

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS
-from .library import differentiate_from_kept, like_inputs, present, projected_like
+from .library import differentiate_from_kept, like_inputs_not_kept, present, projected_like
 from .operator import operator
 from .products import (
     cast_weights,
@@ -44,17 +44,7 @@ def mlp_op(x: Tensor, parameters: Sequence[Tensor | None], backend: str) -> list
     return [project(gelu(hidden, bias), out_cast, out_bias), hidden, *casts]
 
 
-def _like_gradients(
-    grad_y: Tensor,
-    kept: Sequence[Tensor],
-    x: Tensor,
-    parameters: Sequence[Tensor | None],
-    backend: str,
-) -> list[Tensor]:
-    return like_inputs(grad_y, x, *parameters)
-
-
-@operator('mlp_backward', _like_gradients)
+@operator('mlp_backward', like_inputs_not_kept)
 def _mlp_backward_op(
     grad_y: Tensor,
     kept: Sequence[Tensor],

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-__all__ = ['Operator', 'differentiate', 'needs_gradient', 'operator']
+__all__ = ['Operator', 'differentiate', 'flatten', 'needs_gradient', 'operator']
 
 NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
@@ -50,7 +50,7 @@ class Operator:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
         if _is_watched():
             return self.overload(*args)
-        flat = _flatten(args)
+        flat = flatten(args)
         if not PLAIN.issuperset(map(type, flat)):
             return self.overload(*args)
         if not needs_gradient(flat):
@@ -62,7 +62,7 @@ class Operator:
         return _apply_node(self.function, *self.gradient, self.results, args, *flat)
 
 
-def _flatten(args: Sequence[Any]) -> list[Any]:
+def flatten(args: Sequence[Any]) -> list[Any]:
     """With the elements of sequences in their place; autograd sees no tensors in sequences."""
     flat: list[Any] = []
     for arg in args:
@@ -165,7 +165,7 @@ def differentiate(
     returns_list = isinstance(overload._schema.returns[0].type, torch.ListType)
 
     def run(*args: Any) -> Any:
-        flat = _flatten(args)
+        flat = flatten(args)
         if needs_gradient(flat):
             result = _Node.apply(overload, keep_all, backward, None, args, *flat)
             return list(result) if returns_list else result

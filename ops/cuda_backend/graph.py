@@ -7,13 +7,11 @@ is given the same addresses in each.
 import ctypes
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from functools import cache
 from threading import Lock
-from typing import Any
 
 import torch
 
-from .launch import Prepared, check
+from .launch import Prepared, check, driver_function
 
 __all__ = ['Graph', 'Graphs', 'serves']
 
@@ -66,7 +64,7 @@ class Graph:
         Raises:
             RuntimeError: If the driver refuses.
         """
-        status = _launcher()(self._handle, ctypes.c_void_p(stream))
+        status = driver_function('cuGraphLaunch')(self._handle, ctypes.c_void_p(stream))
         if status:
             raise RuntimeError(f'the CUDA driver refused to launch a graph: error {status}')
 
@@ -74,15 +72,6 @@ class Graph:
         # One that is running is freed when it has finished.
         if hasattr(self, '_executable'):
             self._destroy(self._executable)
-
-
-@cache
-def _launcher() -> Any:
-    """The driver's own function, as in :mod:`.launch`."""
-    from cuda.bindings import driver
-
-    found = check(driver.cuGetProcAddress(b'cuGraphLaunch', 12000, 0))
-    return ctypes.CFUNCTYPE(ctypes.c_int)(int(found))
 
 
 class Graphs:

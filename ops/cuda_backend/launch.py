@@ -19,6 +19,7 @@ __all__ = [
     'Prepared',
     'address',
     'check',
+    'driver_function',
     'launch',
     'multiprocessors',
     'on_stream',
@@ -96,7 +97,9 @@ class Prepared:
         Raises:
             RuntimeError: If the driver refuses.
         """
-        status = _launcher()(*self._before, ctypes.c_void_p(stream), *self._after)
+        status = driver_function('cuLaunchKernel')(
+            *self._before, ctypes.c_void_p(stream), *self._after
+        )
         if status:
             raise RuntimeError(f'the CUDA driver refused a launch: error {status}')
 
@@ -117,11 +120,18 @@ def launch(call: Launch, device: torch.device) -> None:
 
 
 @cache
-def _launcher() -> Any:
-    """The driver's own function, called without the bindings' conversions: it is called often."""
+def driver_function(name: str) -> Any:
+    """A function of the driver's, called without the bindings' conversions: for frequent calls.
+
+    Args:
+        name: The function's; it must return a status.
+
+    Raises:
+        RuntimeError: If the driver has none of that name.
+    """
     from cuda.bindings import driver
 
-    found = check(driver.cuGetProcAddress(b'cuLaunchKernel', 12000, 0))
+    found = check(driver.cuGetProcAddress(name.encode(), 12000, 0))
     return ctypes.CFUNCTYPE(ctypes.c_int)(int(found))
 
 

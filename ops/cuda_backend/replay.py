@@ -132,12 +132,13 @@ class Replay:
         where, size = _lay_out(recorder, len(inputs), [t for t in results if t is not None])
         self.scratch = _like((size,), torch.uint8, self.device) if size else None
         own = {t.data_ptr(): (i, 0) for i, t in enumerate(inputs)}
-        self.launches = [
-            (launch, [_patch(pointer, where, own, recorder) for pointer in pointers])
-            for launch, pointers in recorder.launches
+        self.launches = [launch for launch, _ in recorder.launches]
+        self.patches = [
+            [_patch(pointer, where, own, recorder) for pointer in pointers]
+            for _, pointers in recorder.launches
         ]
         self.number = next(_NUMBERS)
-        self.graphed = serves(self.device, [launch for launch, _ in self.launches])
+        self.graphed = serves(self.device, self.launches)
 
     def __call__(self, inputs: list[int]) -> Any:
         """Run on other tensors of the same layout, given by their addresses."""
@@ -151,22 +152,26 @@ class Replay:
 
     def _launch(self, addresses: Sequence[int], stream: int) -> None:
         # In a capture of PyTorch's, launches become part of its graph.
-        graphed = self.graphed and not torch._C._cuda_isCurrentStreamCapturing()
+        if not self.graphed or torch._C._cuda_isCurrentStreamCapturing():
+            self._launch_singly(addresses, stream)
+            return
         call = (self.number, *addresses)
-        graph = _GRAPHS.find(call) if graphed else None
+        graph = _GRAPHS.find(call)
         if graph:
             graph.run(stream)
             return
-        for launch, patches in self.launches:
+        self._launch_singly(addresses, stream)
+        try:
+            _GRAPHS.remember(call, self.launches)
+        except RuntimeError as refusal:
+            logging.getLogger('mmv2m').debug('launches stay single: %s', refusal)
+            self.graphed = False
+
+    def _launch_singly(self, addresses: Sequence[int], stream: int) -> None:
+        for launch, patches in zip(self.launches, self.patches, strict=True):
             for place, base, offset in patches:
                 place.value = addresses[base] + offset
             launch.run(stream)
-        if graphed:
-            try:
-                _GRAPHS.remember(call, [launch for launch, _ in self.launches])
-            except RuntimeError as refusal:
-                logging.getLogger('mmv2m').debug('launches stay single: %s', refusal)
-                self.graphed = False
 
 
 def _lay_out(

@@ -3,6 +3,7 @@
 import ctypes
 
 import pytest
+from cuda_emulation import Captured
 
 from mmv2m.ops.cuda_backend import graph as module
 from mmv2m.ops.cuda_backend.graph import COST, Graphs
@@ -20,17 +21,6 @@ class Noted(Prepared):
         self.notes.append(self.arguments[0].value)
 
 
-class Played:
-    """Takes a graph's place: repeats launches with the arguments that they had."""
-
-    def __init__(self, launches):
-        self.launches = [(launch, launch.arguments[0].value) for launch in launches]
-
-    def run(self, stream):
-        for launch, value in self.launches:
-            launch.notes.append(value)
-
-
 @pytest.fixture
 def notes():
     return []
@@ -39,7 +29,7 @@ def notes():
 @pytest.fixture
 def give(monkeypatch, notes):
     """What a replay does with one address; whether there was a graph."""
-    monkeypatch.setattr(module, 'Graph', Played)
+    monkeypatch.setattr(module, 'Graph', Captured)
     monkeypatch.setattr(module, 'MOST_GRAPHS', 2)
     monkeypatch.setattr(module, 'MOST_SEEN', 3)
     graphs, launch = Graphs(), Noted(notes)

@@ -7,7 +7,7 @@ from functools import partial
 import naive
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU, emulate, needs_a_device
+from cuda_emulation import DEVICE, ON_GPU, Captured, emulate, needs_a_device
 from scan_inputs import make_inputs, make_ssm_inputs
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -158,19 +158,6 @@ def test_another_layout_is_another_run(change):
     assert counted.calls == 6
     check(run, draw(1, **change), ['left', 'up'])
     assert counted.calls == 6
-
-
-class Captured:
-    """Takes a CUDA graph's place on the emulation."""
-
-    def __init__(self, launches):
-        self.launches = [(one, [bytes(a) for a in one.arguments]) for one in launches]
-
-    def run(self, stream):
-        for one, values in self.launches:
-            for argument, value in zip(one.arguments, values, strict=True):
-                ctypes.memmove(ctypes.addressof(argument), value, len(value))
-            one.run(stream)
 
 
 class SameMemory:
