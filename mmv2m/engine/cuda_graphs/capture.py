@@ -47,7 +47,11 @@ class Capture:
             return outputs
 
         sample = x.detach().clone().requires_grad_(x.requires_grad)
-        with _left_as_found(module, x.device), _without_autocast_cache(x.device):
+        with (
+            _left_as_found(module, x.device),
+            _without_autocast_cache(x.device),
+            _without_stream_warnings(),
+        ):
             self._run: Callable[..., Any] = torch.cuda.make_graphed_callables(
                 function, (sample, *aliases), allow_unused_input=True
             )
@@ -115,13 +119,22 @@ def _copy_gradients(
 
 @contextmanager
 def _left_as_found(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put buffers and generators back: warming up runs the module a few times."""
+    """Put buffers and generators back: warming up runs the module a few times.
+
+    A capture that fails leaves PyTorch in the middle of it: on the stream of the capture, and with
+    a generator that waits for the capture's end.
+    """
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    # A capture that fails does not leave its stream by itself.
+    generator = torch.cuda.default_generators[device.index]
+    state = generator.clone_state()
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
         try:
-            with torch.random.fork_rng([device]):
+            with torch.random.fork_rng([]):
                 yield
+            generator.set_state(state.get_state())
+        except Exception:
+            generator.graphsafe_set_state(state)
+            raise
         finally:
             with torch.no_grad():
                 for buffer, before in buffers:
@@ -130,9 +143,26 @@ def _left_as_found(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _without_autocast_cache(device: torch.device) -> Iterator[None]:
-    """Have autocast cast every weight where it is used: a cached cast is no part of the graph."""
+    """Have autocast cast every weight where it is used: a cached cast is no part of the graph.
+
+    A weight that is used twice then has its gradients summed in its own dtype, not in autocast's.
+    """
     if not torch.is_autocast_enabled(device.type):
         yield
         return
     with torch.autocast(device.type, torch.get_autocast_dtype(device.type), cache_enabled=False):
         yield
+
+
+@contextmanager
+def _without_stream_warnings() -> Iterator[None]:
+    """Warming up and capturing go on two streams, of which PyTorch would warn the user."""
+    warn = getattr(torch.autograd.graph, 'set_warn_on_accumulate_grad_stream_mismatch', None)
+    if warn is None:
+        yield
+        return
+    warn(False)
+    try:
+        yield
+    finally:
+        warn(True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from .state import State, is_watched, obstacle
 
 __all__ = ['GraphedForward']
 
-MANY_CHANGES = 50
-"""Changes of the input or the module after which a run is told that it has no graph."""
+MANY_PASSES = 50
+"""Passes after which a user is told why there is still no graph."""
 
 
 class GraphedForward:
@@ -46,6 +47,7 @@ class GraphedForward:
         self._captured: State | None = None
         self._candidate: State | None = None
         self._in_a_row = self._changes = 0
+        self._unused: set[int] = set()
         self._told: set[str] = set()
 
     def __call__(self, x: Tensor, *args: Any, **settings: Any) -> Any:
@@ -54,7 +56,7 @@ class GraphedForward:
             return self.eager(x, *args, **settings)
         if self._captured is None or not self._captured.holds(x):
             if not self._is_time(x):
-                return self.eager(x)
+                return self._run_and_look(x)
             self._try_to_capture(x)
         if self._capture is None:
             return self.eager(x)
@@ -90,11 +92,25 @@ class GraphedForward:
             self._in_a_row = 0
             self._changes += 1
         self._in_a_row += 1
-        if self.attempts == self.most:
+        if self._in_a_row == MANY_PASSES and self._unused:
+            self._tell(f'its output {min(self._unused)} is not used by the loss')
+        elif self._in_a_row == 1 and self.attempts == self.most:
             self._tell(f'it has been captured {self.most} times, and something changes again')
-        elif self._changes == MANY_CHANGES and not self.attempts:
+        elif self._changes == MANY_PASSES and not self.attempts:
             self._tell('its input, or something in it, changes again and again')
-        return self._in_a_row > self.patience and self.attempts < self.most
+        # What is behind an unused output has no gradient, where a graph would give it zeros.
+        enough = self._in_a_row > self.patience and not self._unused
+        return enough and self.attempts < self.most
+
+    def _run_and_look(self, x: Tensor) -> Any:
+        """Run eagerly, and note which outputs get no gradient afterwards."""
+        outputs = self.eager(x)
+        unused = self._unused = set()
+        for i, output in enumerate([outputs] if isinstance(outputs, Tensor) else outputs):
+            if isinstance(output, Tensor) and output.requires_grad:
+                unused.add(i)
+                output.register_hook(partial(_discard, unused, i))
+        return outputs
 
     def _try_to_capture(self, x: Tensor) -> None:
         self._capture = None  # frees its memory
@@ -119,3 +135,7 @@ class GraphedForward:
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy of the module has a graph of its own.
         return GraphedForward, (self.module, self.patience, self.most)
+
+
+def _discard(numbers: set[int], number: int, gradient: Tensor) -> None:
+    numbers.discard(number)

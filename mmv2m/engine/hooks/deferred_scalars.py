@@ -1,8 +1,6 @@
 """Losses in the log without the host waiting for the GPU in every step."""
 
-import math
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 import torch
@@ -32,17 +30,11 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     def __init__(self) -> None:
         self._pending: _Numbers | None = None
         self._norms: _KeepNorm | None = None
-        self._interval = 1
 
     def before_train(self, runner: Runner) -> None:
-        """Find out when all numbers have to be there, and take the norm of the gradients over."""
+        """Take over the norm of the gradients, for which mmengine would wait."""
         super().before_train(runner)
         self._pending = None
-        intervals = [h.interval for h in runner.hooks if isinstance(h, LoggerHook)]
-        intervals += [
-            h.interval for h in runner.hooks if isinstance(h, CheckpointHook) and not h.by_epoch
-        ]
-        self._interval = max(reduce(math.gcd, (i for i in intervals if i > 0), 0), 1)
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             self._norms = _KeepNorm(wrapper.clip_func, wrapper.grad_name)
@@ -61,7 +53,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             numbers = {**self._norms.take(), **numbers}
         self._flush(runner)
         self._pending = _Numbers(numbers)
-        if self.every_n_train_iters(runner, self._interval) or self.is_last_train_iter(runner):
+        if self._is_read(runner, batch_idx):
             self._flush(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -75,6 +67,18 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         if self._norms is not None:
             runner.optim_wrapper.clip_func = self._norms.clip
             self._norms = None
+
+    def _is_read(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether a hook reads the message hub behind this step."""
+        if self.is_last_train_iter(runner) or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            return True
+        for hook in runner.hooks:
+            if isinstance(hook, LoggerHook) and self.every_n_inner_iters(batch_idx, hook.interval):
+                return True
+            by_iter = isinstance(hook, CheckpointHook) and not hook.by_epoch
+            if by_iter and self.every_n_train_iters(runner, hook.interval):
+                return True
+        return False
 
     def _flush(self, runner: Runner) -> None:
         if self._pending is not None:
