@@ -3,5 +3,6 @@
 from .curve_plot import CurvePlotHook
 from .prediction_sheet import PredictionSheetHook
 from .result_record import ResultRecordHook
+from .resume_groups import ResumeGroupsHook
 
-__all__ = ['CurvePlotHook', 'PredictionSheetHook', 'ResultRecordHook']
+__all__ = ['CurvePlotHook', 'PredictionSheetHook', 'ResultRecordHook', 'ResumeGroupsHook']
