@@ -165,7 +165,7 @@ def _without_lines(start: str) -> Iterator[None]:
 def _log_groups(groups: list[dict]) -> None:
     keys = {key for group in groups for key in group} - {'params', 'param_names'}
     varied = {key for key in keys for group in groups if group.get(key) != groups[0].get(key)}
-    shown = {'lr', 'weight_decay', 'fused', *varied}
+    shown = {'lr', 'weight_decay', *varied} | ({'fused'} if groups[0].get('fused') else set())
     for i, group in enumerate(groups, 1):
         settings = ', '.join(f'{key}={group[key]}' for key in sorted(shown & group.keys()))
         values = sum(parameter.numel() for parameter in group['params'])
