@@ -48,7 +48,7 @@ def regroup_checkpoint(checkpoint: dict[str, Any], wrapper: OptimWrapper, model:
         for group, source in zip(groups, sources, strict=True)
     ]
     base = _base_settings(saved, wrapper)
-    kept = {place.key for name, place in places.items()} & saved['state'].keys()
+    kept = {place.key for place in places.values()} & saved['state'].keys()
     state = {key: saved['state'][key] for key in kept}
     checkpoint['optimizer'] = dict(saved, state=state, param_groups=regrouped)
     checkpoint['optimizer'].pop('base_param_settings', None)
@@ -95,7 +95,10 @@ def _saved_names(
 
 def _sources(places: dict[str, _Place], names: Sequence[str]) -> dict[int, str]:
     """The saved groups that a group's parameters were in, each with one of these parameters."""
-    return {places[name].group: name for name in reversed(names)}
+    sources: dict[int, str] = {}
+    for name in names:
+        sources.setdefault(places[name].group, name)
+    return sources
 
 
 def _group(
