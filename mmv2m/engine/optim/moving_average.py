@@ -24,7 +24,7 @@ class ForeachExponentialMovingAverage(ExponentialMovingAverage):
         ... ]
     """
 
-    _finder: '_Finder | None' = None
+    _finders: 'tuple[_Finder, _Finder] | None' = None
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
@@ -33,17 +33,16 @@ class ForeachExponentialMovingAverage(ExponentialMovingAverage):
         Args:
             model: The model whose weights are averaged.
         """
-        buffers: list[Tensor] = []
         if self.update_buffers:
             averages, sources = self._pairs_of_state(model)
         else:
-            averages = list(self.avg_parameters.values())
-            sources, buffers = self._find(model)
+            own, its = self._find(model)
+            averages, sources = list(self.avg_parameters.values()), its.parameters()
+            _copy(own.buffers(), its.buffers())
         if self.steps == 0:
             _copy(averages, sources)
         elif self.steps % self.interval == 0:
             self._average(averages, sources)
-        _copy(list(self.module.buffers()) if buffers else [], buffers)
         self.steps += 1
 
     def _pairs_of_state(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -54,12 +53,18 @@ class ForeachExponentialMovingAverage(ExponentialMovingAverage):
         }
         return [average for average, _ in pairs.values()], [source for _, source in pairs.values()]
 
-    def _find(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """The model's parameters and buffers, in the order of the average's own."""
-        if self._finder is None or not self._finder.serves(model):
-            buffers = [name for name, _ in self.module.named_buffers()]
-            self._finder = _Finder(model, list(self.avg_parameters), buffers)
-        return self._finder.parameters(), self._finder.buffers()
+    def _find(self, model: nn.Module) -> 'tuple[_Finder, _Finder]':
+        """Where the average and the model have their tensors."""
+        finders = self._finders
+        if finders and finders[0].serves(self.module) and finders[1].serves(model):
+            return finders
+        parameters = list(self.avg_parameters)
+        buffers = [name for name, _ in self.module.named_buffers()]
+        self._finders = (
+            _Finder(self.module, parameters, buffers),
+            _Finder(model, parameters, buffers),
+        )
+        return self._finders
 
     def _average(self, averages: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         pairs = [
