@@ -1,5 +1,7 @@
 """Resumed training, with other groups of parameters or the same, equals training in one go."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -57,7 +59,9 @@ def cfg(tmp_path):
     return cfg
 
 
-def run(cfg, name, how, ema_type='ExponentialMovingAverage', make=build_runner, resume=None):
+def run(
+    cfg, name, how, ema_type='ExponentialMovingAverage', make=build_runner, resume=None, hooks=()
+):
     forget_runners()
     cfg = cfg.copy()
     cfg.work_dir = str(cfg.filename).replace('tiny.py', name)
@@ -67,7 +71,8 @@ def run(cfg, name, how, ema_type='ExponentialMovingAverage', make=build_runner, 
         optimizer=dict(type='AdamW', lr=0.02, weight_decay=0.1),
         paramwise_cfg=paramwise,
     )
-    cfg.custom_hooks = [dict(EMA, ema_type=ema_type)]
+    # build_runner registers a ResumeGroupsHook too: the later one finds nothing to do.
+    cfg.custom_hooks = [dict(EMA, ema_type=ema_type), *hooks]
     if resume:
         cfg.resume, cfg.load_from = True, f'{cfg.work_dir}/../{resume}'
     runner = make(cfg)
@@ -104,6 +109,7 @@ def test_resumed_training_equals_training_in_one_go(how, cfg):
         after,
         'mmv2m.ForeachExponentialMovingAverage',
         resume='whole/epoch_2.pth',
+        hooks=[dict(type='mmv2m.ResumeGroupsHook')] if before[0] == STOCK else [],
     )
     assert runner.iter == 8
     rest = state(runner)
@@ -211,3 +217,50 @@ def test_several_optimizers_of_a_plain_loop_do_not_mix():
     wrapper = adamw(model, paramwise=dict(norm_decay_mult=0.0))
     with pytest.raises(ValueError, match='in other groups'):
         wrapper.load_state_dict(saved)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('wrapper', ['OptimWrapper', 'AmpOptimWrapper'])
+def test_fused_steps_go_on_from_steps_that_were_not(wrapper):
+    torch.manual_seed(0)
+    models = [net().cuda()]
+    models.append(deepcopy(models[0]))
+
+    def build(model, constructor):
+        optimizer = dict(type='AdamW', lr=0.1, weight_decay=0.1)
+        paramwise = dict(flat_decay_mult=0.0)
+        return build_optim_wrapper(
+            model,
+            dict(
+                type=wrapper,
+                constructor=constructor,
+                optimizer=optimizer,
+                paramwise_cfg=paramwise,
+                clip_grad=dict(max_norm=0.5),
+            ),
+        )
+
+    def step(model, optim_wrapper, seed):
+        torch.manual_seed(seed)
+        with optim_wrapper.optim_context(model):
+            loss = model(torch.randn(4, 2, device='cuda')).square().sum()
+        optim_wrapper.update_params(loss)
+
+    plain, fused = (build(models[0], STOCK), build(models[1], f'mmv2m.{GROUPED}'))
+    for seed in range(3):
+        step(models[0], plain, seed)
+    models[1].load_state_dict(models[0].state_dict())
+    checkpoint = dict(optimizer=plain.state_dict())
+    regroup_checkpoint(checkpoint, fused, models[1])
+    fused.load_state_dict(checkpoint['optimizer'])
+    assert all(group['fused'] for group in fused.optimizer.param_groups)
+    for seed in range(3, 6):
+        step(models[0], plain, seed), step(models[1], fused, seed)
+    for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    # What fused steps have saved is loaded again.
+    state = fused.state_dict()
+    fused = build(models[1], f'mmv2m.{GROUPED}')
+    fused.load_state_dict(state)
+    step(models[1], fused, 6)
+    assert all(p.isfinite().all() for p in models[1].parameters())
