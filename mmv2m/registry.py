@@ -27,7 +27,9 @@ except ModuleNotFoundError as error:
 
 __all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS']
 
-SCOPED_MODELS = Registry('model', parent=MODELS, scope='mmv2m', locations=['mmv2m.models'])
+SCOPED_MODELS = Registry(
+    'model', parent=MODELS, scope='mmv2m', locations=['mmv2m.models', 'mmv2m.engine']
+)
 SCOPED_DATASETS = Registry('dataset', parent=DATASETS, scope='mmv2m', locations=['mmv2m.datasets'])
 SCOPED_HOOKS = Registry('hook', parent=HOOKS, scope='mmv2m', locations=['mmv2m.engine'])
 SCOPED_CONSTRUCTORS = Registry(

@@ -4,5 +4,6 @@ _base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_amp-ms-crop-3x_coco.py'
 custom_imports = dict(imports=['mmv2m.models'], allow_failed_imports=False)
 
 optim_wrapper = dict(
+    constructor='mmv2m.GroupedOptimWrapperConstructor',
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'.A_log': dict(decay_mult=0.0)}),
 )

@@ -6,14 +6,22 @@ from .hooks import (
     DeferredRuntimeInfoHook,
     PredictionSheetHook,
     ResultRecordHook,
+    ResumeGroupsHook,
 )
-from .layer_decay import LayerDecayOptimWrapperConstructor
+from .optim import (
+    ForeachExponentialMovingAverage,
+    GroupedOptimWrapperConstructor,
+    LayerDecayOptimWrapperConstructor,
+)
 
 __all__ = [
     'CUDAGraphHook',
     'CurvePlotHook',
     'DeferredRuntimeInfoHook',
+    'ForeachExponentialMovingAverage',
+    'GroupedOptimWrapperConstructor',
     'LayerDecayOptimWrapperConstructor',
     'PredictionSheetHook',
     'ResultRecordHook',
+    'ResumeGroupsHook',
 ]

@@ -5,6 +5,7 @@ from .curve_plot import CurvePlotHook
 from .deferred_scalars import DeferredRuntimeInfoHook
 from .prediction_sheet import PredictionSheetHook
 from .result_record import ResultRecordHook
+from .resume_groups import ResumeGroupsHook
 
 __all__ = [
     'CUDAGraphHook',
@@ -12,4 +13,5 @@ __all__ = [
     'DeferredRuntimeInfoHook',
     'PredictionSheetHook',
     'ResultRecordHook',
+    'ResumeGroupsHook',
 ]

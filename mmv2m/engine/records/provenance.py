@@ -43,6 +43,18 @@ BESIDES_ANYWHERE = (
 )
 """The same, at any depth."""
 
+AS_IF_LEFT_OUT = {
+    'constructor': (
+        *('GroupedOptimWrapperConstructor', 'mmv2m.GroupedOptimWrapperConstructor'),
+        'DefaultOptimWrapperConstructor',
+    ),
+    'ema_type': (
+        *('ForeachExponentialMovingAverage', 'mmv2m.ForeachExponentialMovingAverage'),
+        'ExponentialMovingAverage',
+    ),
+}
+"""Values that compute the same as the setting's default."""
+
 
 def config_id(path: str | Path) -> str:
     """A config's path in the repository, or its file name if it lies elsewhere."""
@@ -83,6 +95,8 @@ def _settings(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
     """Dotted keys and the values at the leaves; empty containers are leaves."""
     last = key.rpartition('.')[2]
     if key in BESIDES or last in BESIDES_ANYWHERE:
+        return
+    if isinstance(node, str) and node in AS_IF_LEFT_OUT.get(last, ()):
         return
     if isinstance(node, dict) and node:
         for name, value in node.items():
