@@ -42,7 +42,7 @@ class BatchedClsDataPreprocessor(ClsDataPreprocessor):
             ``inputs``, (B, 3, H, W) in float32, and ``data_samples`` with labels and scores on the
             device: views of one tensor of the batch each.
         """
-        samples = data.get('data_samples')
+        samples: Any = data.get('data_samples')
         labels = _single_labels(samples)
         if labels is None:
             return super().forward(data, training)

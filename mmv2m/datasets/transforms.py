@@ -61,10 +61,11 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         return results
 
     def _resize(self, img: np.ndarray) -> np.ndarray:
-        # As (1, C, H, W) the memory is in the channels-last order, and so is the result's then.
+        # In the channels-last order that this is, PyTorch's filter is fastest.
         x = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(img))).permute(2, 0, 1)[None]
         x = F.interpolate(
             x, tuple(self.scale), mode=self.interpolation, antialias=True, align_corners=False
         )
-        resized = x[0].permute(1, 2, 0).numpy().reshape(*self.scale, *img.shape[2:])
-        return np.ascontiguousarray(resized)
+        # The memory is that of a (C, H, W) image, which PackInputs makes of it again, for nothing.
+        resized = x[0].permute(1, 2, 0).numpy()
+        return resized if img.ndim == 3 else resized[..., 0]
