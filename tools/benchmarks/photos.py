@@ -11,7 +11,7 @@ __all__ = ['make_imagenet']
 
 HEIGHT, WIDTH = 375, 500
 QUALITY = 90
-DETAILS = ((4, 60), (8, 40), (16, 30), (40, 20), (100, 22), (250, 14))
+DETAILS = ((4, 60), (8, 40), (16, 30), (40, 24), (100, 30), (250, 40))
 """Blobs along an image's width, and how much brighter or darker they are: in photographs too,
 details have less contrast the smaller they are. A file then takes about 110 KB, ImageNet's mean."""
 

@@ -71,10 +71,11 @@ def _answer(pipe: Connection, name: str, args: argparse.Namespace) -> None:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = [name for name, trained in TRAINED.items() if trained.task == 'classification']
+    tasks = list(dict.fromkeys(trained.task for trained in TRAINED.values()))
     parser.add_argument(
-        '--models', nargs='+', default=names, choices=list(TRAINED), help='default: classifiers'
+        '--tasks', nargs='+', default=tasks[:1], choices=tasks, help='whose models to train'
     )
+    parser.add_argument('--models', nargs='+', choices=list(TRAINED), help='instead: these models')
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='of all images')
     parser.add_argument('--batch', type=int, help='images in a batch; default: 64, dense tasks 2')
     parser.add_argument(
@@ -93,7 +94,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--one-process', action='store_true', help='for all models, which then share memory'
     )
     parser.add_argument('--out', help='write the results to this JSON file')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.models = args.models or [n for n, trained in TRAINED.items() if trained.task in args.tasks]
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
