@@ -12,8 +12,6 @@ model = dict(
     train_cfg=None,
 )
 
-data_preprocessor = dict(type='BatchedClsDataPreprocessor')
-
 max_epochs = 50
 optim_wrapper = dict(clip_grad=dict(max_norm=5.0))
 param_scheduler = [

@@ -2,3 +2,4 @@
 _base_ = 'mmpretrain::deit/deit-small_4xb256_in1k.py'
 
 optim_wrapper = dict(constructor='mmv2m.GroupedOptimWrapperConstructor')
+custom_hooks = [dict(type='mmv2m.CUDAGraphHook')]

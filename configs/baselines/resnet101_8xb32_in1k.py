@@ -2,3 +2,4 @@
 _base_ = 'mmpretrain::resnet/resnet101_8xb32_in1k.py'
 
 optim_wrapper = dict(constructor='mmv2m.GroupedOptimWrapperConstructor')
+custom_hooks = [dict(type='mmv2m.CUDAGraphHook')]

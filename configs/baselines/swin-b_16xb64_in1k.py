@@ -2,3 +2,4 @@
 _base_ = 'mmpretrain::swin_transformer/swin-base_16xb64_in1k.py'
 
 optim_wrapper = dict(constructor='mmv2m.GroupedOptimWrapperConstructor')
+custom_hooks = [dict(type='mmv2m.CUDAGraphHook')]

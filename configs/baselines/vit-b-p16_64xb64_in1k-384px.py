@@ -2,3 +2,4 @@
 _base_ = 'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k-384px.py'
 
 optim_wrapper = dict(constructor='mmv2m.GroupedOptimWrapperConstructor')
+custom_hooks = [dict(type='mmv2m.CUDAGraphHook')]

@@ -1,12 +1,15 @@
 """mmpretrain's preprocessing of a batch in a few calls instead of some for every image."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.models.utils.batch_augments import CutMix, Mixup, ResizeMix
 from mmpretrain.structures import DataSample
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mmv2m.registry import MODELS
 
@@ -22,9 +25,9 @@ class BatchedClsDataPreprocessor(ClsDataPreprocessor):
     Batches with several labels an image, with scores of their own, or of several tasks go through
     mmpretrain's code.
 
-    Images and labels are brought to the device without waiting for it, so that the host can prepare
-    a step while the GPU still computes the one before. This needs the data loader's ``pin_memory``;
-    without it PyTorch waits.
+    Images, labels and the order in which images are mixed are brought to the device without waiting
+    for it, so that the host can prepare a step while the GPU still computes the one before. For the
+    images this needs the data loader's ``pin_memory``; without it PyTorch waits.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -47,22 +50,59 @@ class BatchedClsDataPreprocessor(ClsDataPreprocessor):
         if labels is None:
             return super().forward(data, training)
         inputs = super().forward(dict(inputs=data['inputs']), training)['inputs']
-        labels = labels.to(self.device, non_blocking=True)
+        labels = _bring(labels, self.device)
         for sample, label in zip(samples, labels.split(1), strict=True):
             sample.set_field(label, 'gt_label')
         if self.to_onehot:
             scores = self._scores(labels, samples[0])
             if training and self.batch_augments is not None:
-                inputs, scores = self.batch_augments(inputs, scores)
+                inputs, scores = self._mix(inputs, scores)
             for sample, score in zip(samples, scores.unbind(), strict=True):
                 _set_score(sample, score, scores.size(1))
         return dict(inputs=inputs, data_samples=samples)
+
+    def _mix(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        augments = self.batch_augments
+        known = all(type(augment) in MIXING for augment in augments.augments)
+        if not known or self.device.type != 'cuda':
+            return augments(inputs, scores)
+        with _OrderOnDevice(self.device):
+            return augments(inputs, scores)
 
     def _scores(self, labels: Tensor, sample: DataSample) -> Tensor:
         """(B,) labels as (B, classes) one-hot scores."""
         classes = self.num_classes or sample.get('num_classes')
         assert classes is not None, 'one-hot labels need num_classes in data_preprocessor'
         return F.one_hot(labels, classes)
+
+
+MIXING = (Mixup, CutMix, ResizeMix, type(None))
+"""Augmentations that do nothing with what ``torch.randperm`` gives but index images by it."""
+
+
+class _OrderOnDevice(TorchFunctionMode):
+    """Brings the order that ``torch.randperm`` draws to a GPU, where indexing would wait for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return _bring(result, self.device) if func is torch.randperm else result
+
+
+def _bring(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; the host does not wait until it is there."""
+    if device.type == 'cuda' and not x.is_cuda:
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)
 
 
 def _set_score(sample: DataSample, score: Tensor, classes: int) -> None:

@@ -74,7 +74,7 @@ OURS = {
     'detection': 'mask-rcnn_v2m-s_1x_coco.py',
     'segmentation': 'upernet_v2m-s-star_8xb2-160k_ade20k-512x512.py',
 }
-"""Whose optimizer's grouping, CUDA graphs and preprocessing all models of a task get."""
+"""Whose optimizer's grouping, CUDA graphs, log and preprocessing all models of a task get."""
 
 
 def trained_config(trained: Trained, stock: bool, graphs: bool | None, amp: bool) -> Config:
@@ -111,13 +111,15 @@ def _types(cfg: Config) -> list[str]:
 
 
 def _treat(cfg: Config, ours: Config, stock: bool) -> None:
-    """Give a config ours' optimizer, its grouping and the preprocessing, or take them away."""
+    """Give a config ours' optimizer, its grouping, log and preprocessing, or take them away."""
     cfg.custom_imports = deepcopy(ours.custom_imports)
     wrapper, optimizer = cfg.optim_wrapper, cfg.optim_wrapper.optimizer
     _take(wrapper, ours.optim_wrapper, 'constructor', stock)
     if optimizer.type == ours.optim_wrapper.optimizer.type:
         for name in ('fused', 'foreach'):
             _take(optimizer, ours.optim_wrapper.optimizer, name, stock)
+    hooks = cfg.setdefault('default_hooks', {})
+    _take(hooks, ours.default_hooks, 'runtime_info', stock)
     if cfg.get('data_preprocessor') and ours.get('data_preprocessor'):
         _take(cfg.data_preprocessor, ours.data_preprocessor, 'type', stock)
 

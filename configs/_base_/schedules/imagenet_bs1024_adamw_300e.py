@@ -20,12 +20,13 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, begin=20, end=300),
 ]
 custom_hooks = [
+    dict(type='CUDAGraphHook'),
     dict(
         type='EMAHook',
         ema_type='mmv2m.ForeachExponentialMovingAverage',
         momentum=1e-4,
         priority='ABOVE_NORMAL',
-    )
+    ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()

@@ -17,6 +17,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=2e-3, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, begin=5, end=300),
 ]
+custom_hooks = [dict(type='CUDAGraphHook')]
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
