@@ -1,10 +1,12 @@
 """Losses in the log without the host waiting for the GPU in every step."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from mmengine.hooks import CheckpointHook, LoggerHook, RuntimeInfoHook
+from mmengine.hooks import RuntimeInfoHook
+from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -19,12 +21,11 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     mmengine reads each loss, and the norm of the gradients where they are clipped, as soon as the
     step has been launched. So the GPU has nothing to do until the host has prepared the next one.
-    Here the numbers are copied to the host while it goes on. A step's numbers are in the message
-    hub one step later; but when the log is written, a checkpoint is saved by iterations or an epoch
-    ends, they are all there. Values, names and order are mmengine's.
+    Here the numbers are copied to the host while it goes on, and written to the message hub one
+    step later, or as soon as anybody reads the hub. Values, names and order are mmengine's.
 
     Replace mmengine's hook by ``default_hooks = dict(runtime_info=dict(type=
-    'DeferredRuntimeInfoHook'))``. On a CPU it does what mmengine's does.
+    'DeferredRuntimeInfoHook'))``.
     """
 
     def __init__(self) -> None:
@@ -32,9 +33,11 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._norms: _KeepNorm | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Take over the norm of the gradients, for which mmengine would wait."""
+        """Have readers of the message hub served, and take over the norm of the gradients."""
         super().before_train(runner)
-        self._pending = None
+        hub = runner.message_hub
+        hub.__class__ = _LateMessageHub
+        hub.complete = lambda: self._flush(hub)
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             self._norms = _KeepNorm(wrapper.clip_func, wrapper.grad_name)
@@ -48,43 +51,51 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Note this step's numbers, and hand on those of the step before."""
-        numbers = dict(outputs or {})
-        if self._norms is not None:
-            numbers = {**self._norms.take(), **numbers}
-        self._flush(runner)
-        self._pending = _Numbers(numbers)
-        if self._is_read(runner, batch_idx):
-            self._flush(runner)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Hand on what is left."""
-        self._flush(runner)
+        self._flush(runner.message_hub)
+        norms = {} if self._norms is None else self._norms.take()
+        self._pending = _Numbers({**norms, **(outputs or {})})
 
     def after_train(self, runner: Runner) -> None:
-        """Hand on what is left, and give the optimizer wrapper its own clipping back."""
-        self._flush(runner)
+        """Hand on what is left, and give the hub and the optimizer wrapper their own ways back."""
+        self._flush(runner.message_hub)
         super().after_train(runner)
+        runner.message_hub.__class__ = MessageHub
+        del runner.message_hub.complete
         if self._norms is not None:
             runner.optim_wrapper.clip_func = self._norms.clip
             self._norms = None
 
-    def _is_read(self, runner: Runner, batch_idx: int) -> bool:
-        """Whether a hook reads the message hub behind this step."""
-        if self.is_last_train_iter(runner) or self.end_of_epoch(runner.train_dataloader, batch_idx):
-            return True
-        for hook in runner.hooks:
-            if isinstance(hook, LoggerHook) and self.every_n_inner_iters(batch_idx, hook.interval):
-                return True
-            by_iter = isinstance(hook, CheckpointHook) and not hook.by_epoch
-            if by_iter and self.every_n_train_iters(runner, hook.interval):
-                return True
-        return False
+    def _flush(self, hub: MessageHub) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            for name, value in pending.read().items():
+                hub.update_scalar(f'train/{name}', value)
 
-    def _flush(self, runner: Runner) -> None:
-        if self._pending is not None:
-            for name, value in self._pending.read().items():
-                runner.message_hub.update_scalar(f'train/{name}', value)
-        self._pending = None
+
+class _LateMessageHub(MessageHub):
+    """A message hub that waits for the last step's numbers when it is read.
+
+    Attributes:
+        complete: Writes what is missing.
+    """
+
+    complete: Callable[[], None]
+
+    @property
+    def log_scalars(self) -> 'OrderedDict[str, HistoryBuffer]':
+        """All scalars by name."""
+        self.complete()
+        return super().log_scalars
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """The scalar of a name."""
+        self.complete()
+        return super().get_scalar(key)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        self.complete()
+        return super().state_dict()
 
 
 class _KeepNorm:
