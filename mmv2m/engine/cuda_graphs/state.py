@@ -18,8 +18,8 @@ class State:
     """A module as it was, and the call that it was in.
 
     It knows the submodules with their classes, attributes and hooks, the parameters and buffers
-    with their dtypes and which of them are trained, the input's layout, and PyTorch's switches. An
-    attribute that is changed in place, such as an element of a list, is not seen.
+    with their memory, their dtypes and which of them are trained, the input's layout, and PyTorch's
+    switches. An attribute that is changed in place, such as an element of a list, is not seen.
 
     Args:
         root: The module. Its own hooks run outside of its forward pass and do not count.
@@ -30,8 +30,9 @@ class State:
         self.call = _call_state(x)
         self.modules = list(root.modules())
         # Looked through in every training step, so that what costs time is done once, here.
-        self.dicts = [module.__dict__ for module in self.modules]
-        self.dicts += [values[name] for values in list(self.dicts) for name in CONTENTS]
+        dicts = [module.__dict__ for module in self.modules]
+        dicts += [values[name] for values in list(dicts) for name in CONTENTS]
+        self.filled, self.empty = [d for d in dicts if d], [d for d in dicts if not d]
         self.hooks = [module.__dict__[name] for module in self.modules[1:] for name in HOOKS]
         self.tensors = [*root.parameters(), *root.buffers()]
         self.module = self._module_state()
@@ -50,9 +51,11 @@ class State:
     def _module_state(self) -> list[Any]:
         return [
             list(map(type, self.modules)),
-            [tuple(values.values()) for values in self.dicts],
-            sum(map(len, self.hooks)),
+            list(map(tuple, map(dict.values, self.filled))),
+            any(self.empty),
+            any(self.hooks),
             list(map(attrgetter('requires_grad', 'dtype'), self.tensors)),
+            list(map(Tensor.data_ptr, self.tensors)),
         ]
 
 
