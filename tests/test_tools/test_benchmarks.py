@@ -515,6 +515,8 @@ def test_every_training_gets_ours_treatment(script, monkeypatch):
         assert 'constructor' not in stock.optim_wrapper
         assert 'fused' not in stock.optim_wrapper.optimizer
         hooks = [[hook['type'] for hook in cfg.custom_hooks] for cfg in (ours, stock)]
+        plain = trained.trained_config(training, stock=False, graphs=None, amp=False)
+        assert plain.optim_wrapper.type == 'OptimWrapper'
         dense = training.task != 'classification'
         assert [h.count('CUDAGraphHook') for h in hooks] == [not dense, 0], name
         if dense:

@@ -93,10 +93,9 @@ def trained_config(trained: Trained, stock: bool, graphs: bool | None, amp: bool
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != GRAPHS]
     if wanted:
         cfg.custom_hooks.append(dict(type=GRAPHS))
-    if amp:
-        switch_amp(cfg, True)
-        if trained.task == 'classification':
-            cfg.optim_wrapper.dtype = 'bfloat16'
+    switch_amp(cfg, amp)
+    if amp and trained.task == 'classification':
+        cfg.optim_wrapper.dtype = 'bfloat16'
     return cfg
 
 
