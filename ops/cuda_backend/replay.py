@@ -6,7 +6,6 @@ Python some ten times as long as the launches themselves, and the GPU would wait
 
 import ctypes
 import functools
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..triton_backend.launch import listening
-from .graph import Graphs, serves
 from .launch import on_stream
 from .recording import Obstacle, Pointer, Recorder
 from .scratch import Buffer, lay_out
@@ -97,9 +95,6 @@ def _record(
         return result, None
 
 
-_GRAPHS, _NUMBERS = Graphs(), itertools.count()
-
-
 class _Patch(NamedTuple):
     """An address among a launch's arguments: where it lies, and which it is."""
 
@@ -137,8 +132,6 @@ class Replay:
             [_patch(pointer, where, own, recorder) for pointer in pointers]
             for _, pointers in recorder.launches
         ]
-        self.number = next(_NUMBERS)
-        self.graphed = serves(self.device, self.launches)
 
     def __call__(self, inputs: list[int]) -> Any:
         """Run on other tensors of the same layout, given by their addresses."""
@@ -151,23 +144,6 @@ class Replay:
         return results[0] if self.single else tuple(results)
 
     def _launch(self, addresses: Sequence[int], stream: int) -> None:
-        # In a capture of PyTorch's, launches become part of its graph.
-        if not self.graphed or torch._C._cuda_isCurrentStreamCapturing():
-            self._launch_singly(addresses, stream)
-            return
-        call = (self.number, *addresses)
-        graph = _GRAPHS.find(call)
-        if graph:
-            graph.run(stream)
-            return
-        self._launch_singly(addresses, stream)
-        try:
-            _GRAPHS.remember(call, self.launches)
-        except RuntimeError as refusal:
-            logging.getLogger('mmv2m').debug('launches stay single: %s', refusal)
-            self.graphed = False
-
-    def _launch_singly(self, addresses: Sequence[int], stream: int) -> None:
         for launch, patches in zip(self.launches, self.patches, strict=True):
             for place, base, offset in patches:
                 place.value = addresses[base] + offset

@@ -7,7 +7,7 @@ from functools import partial
 import naive
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU, Captured, emulate, needs_a_device
+from cuda_emulation import DEVICE, ON_GPU, emulate, needs_a_device
 from scan_inputs import make_inputs, make_ssm_inputs
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -22,7 +22,6 @@ from mmv2m.ops import (
 )
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend import graph, replay  # noqa: E402
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.launch import Prepared, launch  # noqa: E402
 from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
@@ -158,48 +157,6 @@ def test_another_layout_is_another_run(change):
     assert counted.calls == 6
     check(run, draw(1, **change), ['left', 'up'])
     assert counted.calls == 6
-
-
-class SameMemory:
-    """PyTorch, but that a replay's scratch and outputs are the same in every call."""
-
-    def __init__(self):
-        self.made = {}
-
-    def __getattr__(self, name):
-        return getattr(torch, name)
-
-    def empty_like(self, like):
-        return self.made.setdefault(id(like), torch.empty_like(like))
-
-
-@pytest.fixture
-def launched_graphs(monkeypatch):
-    """The graphs that have been launched, where addresses come again."""
-    if not ON_GPU:
-        monkeypatch.setattr(graph, 'Graph', Captured)
-        monkeypatch.setattr(torch._C, '_cuda_isCurrentStreamCapturing', bool, raising=False)
-    monkeypatch.setattr(replay, 'serves', lambda device, launches: True)
-    monkeypatch.setattr(replay, 'torch', SameMemory())
-    monkeypatch.setattr(replay, '_GRAPHS', graph.Graphs())
-    launched, run = [], graph.Graph.run
-    monkeypatch.setattr(graph.Graph, 'run', lambda *args: launched.append(args[0]) or run(*args))
-    return launched
-
-
-def test_addresses_that_come_again(launched_graphs):
-    """Graphs read what lies at their addresses now, and give way to other addresses."""
-    counted = Counted(gradients)
-    run = replayed(counted)
-    tensors, others = draw(0), draw(0)
-    for seed in range(6):
-        for tensor, values in zip(tensors, draw(seed), strict=True):
-            tensor.copy_(values)
-        check(run, tensors, ['right', 'up'])
-        check(run, others, ['right', 'up'])
-    # Run twice; then launched one by one twice with each one's addresses.
-    assert counted.calls == 2 and len(launched_graphs) == 12 - 2 - 4
-    assert len(set(launched_graphs)) == 2
 
 
 @pytest.mark.parametrize(
