@@ -2,7 +2,12 @@
 
 import ctypes
 import logging
+import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 
 import naive
 import pytest
@@ -22,6 +27,7 @@ from mmv2m.ops import (
 )
 
 pytest.importorskip('triton')
+from mmv2m.ops.cuda_backend import replay  # noqa: E402
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.launch import Prepared, launch  # noqa: E402
 from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
@@ -178,15 +184,91 @@ def test_what_cannot_be_repeated_runs_as_it_is(function):
     assert counted.calls == 4
 
 
+def first_as_weight(x, y):
+    """Convolve a map with the first rows of another."""
+    return convs_forward(x, None, y[0, 0], None, ['right'], launch=LAUNCH)
+
+
 def test_one_tensor_given_twice():
-    """Nothing is learned from a call that does not tell its arguments apart."""
-    run = replayed(lambda x, y: convs_forward(x, None, y[0, 0], None, ['right'], launch=LAUNCH))
-    square = torch.randn(1, 4, 4, 4, device=DEVICE)
-    for _ in range(3):
-        run(square, square)
-    other = torch.randn(1, 4, 4, 4, device=DEVICE)
-    expected = convs_forward(square, None, other[0, 0], None, ['right'], launch=LAUNCH)
-    assert torch.equal(run(square, other), expected)
+    """It is replayed, but for other arguments that are one tensor too."""
+    counted = Counted(first_as_weight)
+    run = replayed(counted)
+    for seed in range(4):
+        square, other = draw_maps(2, 1, 4, 4, 4, seed=seed)
+        for pair in ((square, square), (square, other)):
+            assert torch.equal(run(*pair), first_as_weight(*pair))
+    assert counted.calls == 4
+
+
+def draw_maps(*size, seed=0):
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def test_tensors_that_meet_while_they_are_recorded():
+    """A kernel is given a part of one argument, at whose address another argument begins."""
+
+    def second_map(maps, weight):
+        return convs_forward(maps[1:], None, weight, None, ['right'], launch=LAUNCH)
+
+    counted = Counted(second_map)
+    run = replayed(counted)
+    for turn in range(4):
+        maps = draw_maps(2, 4, 4, 4, 4, seed=turn)[0]
+        weight = maps[1, 0] if turn == 1 else draw_maps(4, 4, seed=turn)
+        assert torch.equal(run(maps, weight), second_map(maps, weight))
+
+
+def test_a_part_of_an_argument():
+    def second_map(maps, weight):
+        return convs_forward(maps[1:], None, weight, None, ['right'], launch=LAUNCH)
+
+    counted = Counted(second_map)
+    run = replayed(counted)
+    for turn in range(4):
+        maps, weight = draw_maps(2, 4, 4, 4, seed=turn), draw_maps(4, 4, seed=turn)
+        assert torch.equal(run(maps, weight), second_map(maps, weight))
+    assert counted.calls == 2
+
+
+def test_layouts_used_last_are_remembered(monkeypatch):
+    monkeypatch.setattr(replay, 'MOST_LAYOUTS', 2)
+    counted = Counted(lambda x: torch.empty_like(x))
+    run = replayed(counted)
+    for size in range(1, 9):
+        for _ in range(2):
+            run(torch.empty(99))
+            run(torch.empty(size))
+    assert counted.calls == 2 + 2 * 8
+
+
+class Yielding(int):
+    """A number that gives way to other threads, at times, when it is looked up."""
+
+    def __hash__(self):
+        if random.random() < 0.1:
+            time.sleep(0)
+        return int(self)
+
+
+def test_threads_that_forget_each_others_layouts(monkeypatch):
+    monkeypatch.setattr(replay, 'MOST_LAYOUTS', 1)
+    run = replayed(lambda x, number: torch.empty_like(x))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    start = Barrier(2)
+
+    def call(thread):
+        start.wait()
+        for turn in range(1000):
+            x = torch.empty(turn // 4, thread)
+            assert run(x, Yielding(turn // 4)).shape == x.shape
+
+    with ThreadPoolExecutor() as threads:
+        try:
+            list(threads.map(call, (2, 3)))
+        finally:
+            sys.setswitchinterval(before)
 
 
 KERNELS = CUDA._replace(
