@@ -31,7 +31,7 @@ from mmv2m.ops.cuda_backend import launch, recording
 ON_GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if ON_GPU else 'cpu'
 FEWER = 2
-WARM_UP = 10
+WARM_UP = 5
 clock = time.perf_counter if ON_GPU else time.process_time  # others may be busy on a CPU
 
 
