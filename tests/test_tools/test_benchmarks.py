@@ -2,11 +2,14 @@
 
 import importlib
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from runners import forget_runners
 from tiny_digits import TINY_DIGITS
 
@@ -43,6 +46,16 @@ def test_every_script_takes_its_arguments(script):
         module, _, names = known.get(name, 'models.MODELS').partition('.')
         known = getattr(script(module), names)
         assert set(getattr(args, 'models', [])) <= set(known), entry.name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_hosts_time_without_a_gpu():
+    pytest.importorskip('triton')
+    pytest.importorskip('timm')
+    command = [sys.executable, FOLDER / 'host.py', '--steps', '1', '--batch', '1']
+    plain = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
+    assert re.search(r'^V2M-S\*( +-?\d+){3}$', done.stdout, re.M)
 
 
 def test_entries_are_unlike(load):

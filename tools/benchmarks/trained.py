@@ -89,8 +89,8 @@ def trained_config(trained: Trained, stock: bool, graphs: bool | None, amp: bool
     cfg = _load(trained.config)
     ours = _load(OURS[trained.task])
     _treat(cfg, ours, stock)
-    wanted = graphs if graphs is not None else not stock and GRAPHS in _types(ours)
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != GRAPHS]
+    wanted = graphs if graphs is not None else not stock and any(map(_is_graphs, _hooks(ours)))
+    cfg.custom_hooks = [hook for hook in _hooks(cfg) if not _is_graphs(hook)]
     if wanted:
         cfg.custom_hooks.append(dict(type=GRAPHS))
     switch_amp(cfg, amp)
@@ -105,8 +105,12 @@ def _load(name: str) -> Config:
     return Config.fromfile(CONFIGS / name)
 
 
-def _types(cfg: Config) -> list[str]:
-    return [hook['type'] for hook in cfg.get('custom_hooks') or []]
+def _hooks(cfg: Config) -> list[dict]:
+    return cfg.get('custom_hooks') or []
+
+
+def _is_graphs(hook: dict) -> bool:
+    return hook['type'].split('.')[-1] == GRAPHS
 
 
 def _treat(cfg: Config, ours: Config, stock: bool) -> None:
