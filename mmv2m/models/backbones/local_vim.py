@@ -169,6 +169,6 @@ class LocalVim(StagedBackbone):
         """See :meth:`StagedBackbone.embed`."""
         return self.drop_after_pos(self.pos_embed(self.patch_embed(x)))
 
-    def run_block(self, block: nn.Module, stream: Stream) -> Stream:
-        """See :meth:`StagedBackbone.run_block`; the whole residual stream is turned first."""
-        return super().run_block(block, Stream(self.rotary(stream.sum())))
+    def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
+        """See :meth:`StagedBackbone.run_stage`; each block's map is turned first."""
+        return super().run_stage(stage, stream, self.rotary)

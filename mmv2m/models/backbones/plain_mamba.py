@@ -154,7 +154,12 @@ class PlainMamba(StagedBackbone):
         return self.pos_embed(x.unflatten(1, grid_size))
 
     def _build_stem_convs(self) -> Sequential:
-        common = dict(bias=False, norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU'))
+        common = dict(
+            bias=False,
+            norm_cfg=dict(type='BN'),
+            act_cfg=dict(type='ReLU'),
+            inplace=False,  # full backward hooks allow no change of what they see
+        )
         convs = [ConvModule(self.in_channels, STEM_WIDTH, 7, stride=2, padding=3, **common)]
         for _ in range(self.arch.stem_convs):
             convs.append(ConvModule(STEM_WIDTH, STEM_WIDTH, 3, padding=1, **common))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmengine.model import ModuleList, Sequential
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmv2m.registry import MODELS
@@ -14,6 +14,7 @@ from ..layers import (
     Downsample,
     PatchMap,
     PositionEmbedding,
+    Stage,
     V2MBlock,
     build_class_token,
 )
@@ -167,7 +168,7 @@ class V2M(StagedBackbone):
         arch, stages = self.arch, ModuleList()
         rates = drop_path_rates(arch.depths, drop_path_rate)
         for i, width in enumerate(arch.widths[: self.stages_built]):
-            stage = Sequential()
+            stage = Stage(with_cp=self.with_cp)
             if arch.is_pyramid and i > 0:
                 stage.append(Downsample(arch.widths[i - 1], width, norm_cfg))
             first = sum(arch.depths[:i])
