@@ -63,9 +63,7 @@ class CornerSSM(BaseModule):
         return Halves(self.rows.tensors(), self.columns.tensors(), self.first, self.second)
 
 
-CORNER_SSM = Known(
-    (CornerSSM,), parts=(('rows', DIRECTIONAL_SSM), ('columns', DIRECTIONAL_SSM))
-)
+CORNER_SSM = Known((CornerSSM,), parts=(('rows', DIRECTIONAL_SSM), ('columns', DIRECTIONAL_SSM)))
 
 
 class WindowSSM(CornerSSM):

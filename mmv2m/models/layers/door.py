@@ -27,6 +27,9 @@ fake ones there.
 """
 
 
+HALVES = (torch.bfloat16, torch.float16)
+
+
 class Known(NamedTuple):
     """A module as an operator knows it.
 
@@ -67,43 +70,40 @@ def may_stand_for(
         x: What the operator is going to read.
         parts: The modules, each with what it has to be.
     """
-    cast = has_autocast(x) and x.dtype is not torch.float64
-    dtype = None if cast else x.dtype
-    found = _has_global_hooks()
-    if found is None:
-        for module, known in parts:
-            found = _find_obstacle(module, known, dtype)
-            if found is not None:
-                break
-        else:
-            return True
-    _tell(layer, *found)
-    return False
-
-
-Obstacle = tuple[nn.Module | None, str]
-"""A module, or None for all of them, and what about it keeps the operator away."""
-
-
-def _has_global_hooks() -> Obstacle | None:
     if (
         torch_module._global_forward_hooks
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks
     ):
-        return None, 'hooks are registered for all modules'
-    return None
+        _tell(layer, None, 'hooks are registered for all modules')
+        return False
+    dtype = x.dtype
+    if dtype in HALVES and has_autocast(x):
+        dtype = torch.float32  # that of most parameters: others are asked for one by one
+    for module, known in parts:
+        found = _find_obstacle(module, known, x, dtype)
+        if found is not None:
+            _tell(layer, *found)
+            return False
+    return True
+
+
+Obstacle = tuple[nn.Module | None, str]
+"""A module, or None for all of them, and what about it keeps the operator away."""
 
 
 def _find_obstacle(
-    module: nn.Module | None, known: Known, dtype: torch.dtype | None
+    module: nn.Module | None, known: Known, x: Tensor, dtype: torch.dtype
 ) -> Obstacle | None:
-    """What keeps an operator from standing for a module; ``dtype`` is None under autocast."""
-    # Thousands of modules in a model's step: this reads attributes and little else.
-    if type(module) not in known.kinds:
+    """What keeps an operator that reads ``x`` from standing for a module and its parts.
+
+    Parameters in ``dtype`` need no second look.
+    """
+    # A model's step asks for hundreds of modules, so this reads attributes and does little else.
+    kinds, parameters, settings, parts = known
+    if module is None or type(module) not in kinds:
         return module, f'is of class {type(module).__name__}'
-    assert module is not None
     if (
         module._forward_hooks
         or module._forward_pre_hooks
@@ -111,12 +111,13 @@ def _find_obstacle(
         or module._backward_pre_hooks
     ):
         return module, 'has hooks'
-    if 'forward' in module.__dict__ or '_compiled_call_impl' in module.__dict__:
+    attributes = module.__dict__
+    if 'forward' in attributes or '_compiled_call_impl' in attributes:
         return module, 'has a forward of its own'
-    if known.parameters:
-        parameters = module._parameters
-        for name, needed in known.parameters:
-            parameter = parameters.get(name)
+    if parameters:
+        own = module._parameters
+        for name, needed in parameters:
+            parameter = own.get(name)
             if parameter is None:
                 if needed:
                     return module, f'has no parameter {name!r}'
@@ -124,20 +125,24 @@ def _find_obstacle(
                 return module, f'has a parameter {name!r}'
             elif type(parameter) not in PLAIN_TENSORS:
                 return module, f'has a {type(parameter).__name__} as {name!r}'
-            elif parameter.dtype is not dtype and (
-                dtype is not None or parameter.dtype is torch.float64
-            ):
+            elif parameter.dtype is not dtype and not _fits(parameter, x):
                 return module, f'has its {name!r} in another dtype than its input'
-    for name, value in known.settings:
-        if getattr(module, name) != value:
-            return module, f'has {name}={getattr(module, name)!r}'
-    if known.parts:
+    for name, value in settings:
+        if attributes.get(name) != value:
+            return module, f'has {name}={attributes.get(name)!r}'
+    if parts:
         children = module._modules
-        for name, part in known.parts:
-            found = _find_obstacle(children.get(name), part, dtype)
+        for name, part in parts:
+            found = _find_obstacle(children.get(name), part, x, dtype)
             if found is not None:
                 return found
     return None
+
+
+def _fits(parameter: Tensor, x: Tensor) -> bool:
+    """Whether both have one dtype or are cast to one; autocast leaves float64 as it is."""
+    dtypes = (parameter.dtype, x.dtype)
+    return dtypes[0] is dtypes[1] or (torch.float64 not in dtypes and has_autocast(x))
 
 
 def _tell(layer: nn.Module, module: nn.Module | None, reason: str) -> None:

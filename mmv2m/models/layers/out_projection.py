@@ -1,5 +1,7 @@
 """The linear layer at the end of a mixer."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +46,7 @@ def project_gated(
     layer: nn.Module,
     y: Tensor,
     z: Tensor,
-    linear: nn.Module,
+    linear: Any,
     backend: str,
     divisor: int = 1,
 ) -> Tensor:
