@@ -91,4 +91,4 @@ class EfficientVMamba(HierarchicalBackbone):
         """See :meth:`StagedBackbone.embed`."""
         # So that the tokens come out contiguous, whose residual stream no norm has to copy.
         tokens, size = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
-        return tokens.unflatten(1, size)
+        return self.class_token(tokens.unflatten(1, size))

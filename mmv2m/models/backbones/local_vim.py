@@ -167,7 +167,7 @@ class LocalVim(StagedBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        return self.drop_after_pos(self.pos_embed(self.patch_embed(x)))
+        return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
 
     def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
         """See :meth:`StagedBackbone.run_stage`; each block's map is turned first."""

@@ -151,7 +151,7 @@ class PlainMamba(StagedBackbone):
         # So that the tokens come out contiguous, whose residual stream no norm has to copy.
         x = x.contiguous(memory_format=torch.channels_last)
         x, grid_size = self.patch_embed(self.stem_convs(x))
-        return self.pos_embed(x.unflatten(1, grid_size))
+        return self.class_token(self.pos_embed(x.unflatten(1, grid_size)))
 
     def _build_stem_convs(self) -> Sequential:
         common = dict(

@@ -104,8 +104,8 @@ def _check_norm(norm_cfg: object) -> None:
         )
     if norm_cfg is not None and not _normalises_tokens(norm_cfg):
         raise ValueError(
-            'norm_cfg must name a norm of each token of a (B, H, W, D) map over its D channels, such '
-            f"as dict(type='LN') or dict(type='RMSNorm'), but got {norm_cfg!r}"
+            'norm_cfg must name a norm of each token of a (B, H, W, D) map over its D channels, '
+            f"such as dict(type='LN') or dict(type='RMSNorm'), but got {norm_cfg!r}"
         )
 
 

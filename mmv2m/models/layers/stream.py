@@ -85,12 +85,14 @@ class Stream(NamedTuple):
             total = self.total if isinstance(norm, SameDtypeLayerNorm) else self.sum()
             return normalise(norm, total, *others), total
         known = RMS_NORM if isinstance(norm, nn.RMSNorm) else LAYER_NORM
-        if isinstance(norm, nn.RMSNorm | nn.LayerNorm) and may_stand_for(
-            layer, self.branch, ((norm, known),)
+        exact = torch.promote_types(self.branch.dtype, torch.float32)
+        if (
+            isinstance(norm, nn.RMSNorm | nn.LayerNorm)
+            and self.total.dtype in (self.branch.dtype, exact)
+            and may_stand_for(layer, self.branch, ((norm, known),))
         ):
             eps = torch.finfo(self.total.dtype).eps if norm.eps is None else norm.eps
-            total = self.total if self.total.dtype == self.branch.dtype else widen(self.total)
             bias = norm.bias if known is LAYER_NORM else None
-            return add_norm(self.branch, total, norm.weight, bias, eps, backend)
+            return add_norm(self.branch, self.total, norm.weight, bias, eps, backend)
         total = self.sum()
         return normalise(norm, total, *others), total
