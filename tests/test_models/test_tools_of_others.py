@@ -89,3 +89,20 @@ def test_fully_sharded_by_block(kind, one_process):
         grad = model.get_parameter(name).grad
         assert (grad is None) == (parameter.grad is None), name
         assert grad is None or torch.allclose(parameter.grad.full_tensor(), grad), name
+
+
+@pytest.mark.parametrize('kind', ['plain', 'vim', 'pyramid'])
+def test_peft(kind):
+    """Adapters on all projections count, are trained, and can be merged into the weights."""
+    peft = pytest.importorskip('peft', exc_type=ImportError)
+    model, x = make(kind), make_image(kind)
+    truth = model(x)[0]
+    targets = ['in_proj', 'x_proj', 'dt_proj', 'out_proj']
+    config = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
+    adapted = peft.get_peft_model(model, config).double()
+    y = adapted(x)[0]
+    y.sum().backward()
+    assert not torch.allclose(y, truth)
+    adapters = [p for name, p in adapted.named_parameters() if 'lora_' in name]
+    assert adapters and all(p.grad.abs().max() > 0 for p in adapters)
+    assert torch.allclose(adapted.merge_and_unload()(x)[0], y)

@@ -102,36 +102,31 @@ def _find_obstacle(
     """
     # A model's step asks for hundreds of modules, so this reads attributes and does little else.
     kinds, parameters, settings, parts = known
-    if module is None or type(module) not in kinds:
-        return module, f'is of class {type(module).__name__}'
+    if type(module) not in kinds or module is None:
+        return module, f'is of class {type(module).__module__}.{type(module).__qualname__}'
+    attributes = module.__dict__  # faster than the attributes themselves
     if (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        attributes['_forward_hooks']
+        or attributes['_forward_pre_hooks']
+        or attributes['_backward_hooks']
+        or attributes['_backward_pre_hooks']
     ):
         return module, 'has hooks'
-    attributes = module.__dict__
     if 'forward' in attributes or '_compiled_call_impl' in attributes:
         return module, 'has a forward of its own'
-    if parameters:
-        own = module._parameters
-        for name, needed in parameters:
-            parameter = own.get(name)
-            if parameter is None:
-                if needed:
-                    return module, f'has no parameter {name!r}'
-            elif needed is False:
-                return module, f'has a parameter {name!r}'
-            elif type(parameter) not in PLAIN_TENSORS:
-                return module, f'has a {type(parameter).__name__} as {name!r}'
-            elif parameter.dtype is not dtype and not _fits(parameter, x):
-                return module, f'has its {name!r} in another dtype than its input'
+    own = attributes['_parameters']
+    for name, needed in parameters:
+        parameter = own.get(name)
+        if type(parameter) in PLAIN_TENSORS and parameter.dtype is dtype and needed is not False:
+            continue
+        reason = _find_fault(name, parameter, needed, x)
+        if reason:
+            return module, reason
     for name, value in settings:
         if attributes.get(name) != value:
             return module, f'has {name}={attributes.get(name)!r}'
     if parts:
-        children = module._modules
+        children = attributes['_modules']
         for name, part in parts:
             found = _find_obstacle(children.get(name), part, x, dtype)
             if found is not None:
@@ -139,10 +134,18 @@ def _find_obstacle(
     return None
 
 
-def _fits(parameter: Tensor, x: Tensor) -> bool:
-    """Whether both have one dtype or are cast to one; autocast leaves float64 as it is."""
+def _find_fault(name: str, parameter: Tensor | None, needed: bool | None, x: Tensor) -> str:
+    """What is wrong with a parameter, if anything is."""
+    if parameter is None:
+        return f'has no parameter {name!r}' if needed else ''
+    if needed is False:
+        return f'has a parameter {name!r}'
+    if type(parameter) not in PLAIN_TENSORS:
+        return f'has a {type(parameter).__name__} as {name!r}'
     dtypes = (parameter.dtype, x.dtype)
-    return dtypes[0] is dtypes[1] or (torch.float64 not in dtypes and has_autocast(x))
+    if dtypes[0] is dtypes[1] or (torch.float64 not in dtypes and has_autocast(x)):
+        return ''  # autocast casts both to one dtype, but leaves float64 as it is
+    return f'has its {name!r} in another dtype than its input'
 
 
 def _tell(layer: nn.Module, module: nn.Module | None, reason: str) -> None:

@@ -59,10 +59,11 @@ class _Layers(Sequential):
 
     def _are_one_operator(self, x: Tensor) -> bool:
         """Whether they are what the operator computes; modes may change from pass to pass."""
-        if len(self) != 3:
-            return False
-        parts = tuple(zip(self._modules.values(), (FIRST, EITHER_LINEAR, DROPOUT), strict=True))
-        if not may_stand_for(self, x, parts):
+        if len(self._modules) != 3 or not may_stand_for(self, x, ((self, LAYERS),)):
             return False
         first, _, drop = self._modules.values()
-        return not any(d.training and d.p for d in (first._modules['2'], drop))
+        inner = first._modules['2']
+        return not (inner.training and inner.p or drop.training and drop.p)
+
+
+LAYERS = Known((_Layers,), parts=(('0', FIRST), ('1', EITHER_LINEAR), ('2', DROPOUT)))
