@@ -26,6 +26,7 @@ model = dict(
 
 max_epochs = 20
 optim_wrapper = dict(
+    constructor='mmv2m.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(

@@ -17,6 +17,7 @@ try:
         HOOKS,
         MODELS,
         OPTIM_WRAPPER_CONSTRUCTORS,
+        TRANSFORMS,
         Registry,
     )
 except ModuleNotFoundError as error:
@@ -25,10 +26,15 @@ except ModuleNotFoundError as error:
         'mmcv: pip install onedl-mmengine onedl-mmcv (or the original mmengine and mmcv)'
     ) from error
 
-__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS']
+__all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
 
-SCOPED_MODELS = Registry('model', parent=MODELS, scope='mmv2m', locations=['mmv2m.models'])
+SCOPED_MODELS = Registry(
+    'model', parent=MODELS, scope='mmv2m', locations=['mmv2m.models', 'mmv2m.engine']
+)
 SCOPED_DATASETS = Registry('dataset', parent=DATASETS, scope='mmv2m', locations=['mmv2m.datasets'])
+SCOPED_TRANSFORMS = Registry(
+    'transform', parent=TRANSFORMS, scope='mmv2m', locations=['mmv2m.datasets']
+)
 SCOPED_HOOKS = Registry('hook', parent=HOOKS, scope='mmv2m', locations=['mmv2m.engine'])
 SCOPED_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

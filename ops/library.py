@@ -6,16 +6,18 @@
 public functions, which check arguments and choose the backend first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 
 from .backends import BACKENDS
 from .operator import Backward, Operator, differentiate, flatten, operator
+from .precision import without_autocast
 from .products import input_gradient, project, weight_gradient
-from .reference import state_dtype
+from .reference import directional_conv_reference, directional_scan_reference, state_dtype
 
 __all__ = [
     'add_norm_op',
@@ -271,7 +273,7 @@ def _add_norm_backward_op(
     return present(backward(grad_normed, grad_total, total, weight, bias, eps, begins))
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     tensors = [p for p in inputs if p is None or isinstance(p, Tensor)]
     ctx.save_for_backward(*tensors)
     ctx.options = inputs[len(tensors) :]
@@ -317,8 +319,43 @@ def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
     differentiate(operator, keep, backward, results=1)
 
 
+def _differentiate_again(backward_op: Operator, reference: Callable[..., Tensor]) -> None:
+    """Give a gradient to the operator that computes another one's, on the reference backend.
+
+    Args:
+        backward_op: ``(gradient of y, *arguments)``, to the gradients of the tensors among these.
+        reference: ``y`` of the same arguments but the backend, as autograd differentiates it.
+    """
+    _, refuse = backward_op.gradient
+
+    def keep(ctx: Any, args: tuple[Any, ...], grads: list[Tensor]) -> None:
+        _save_inputs(ctx, args, grads)
+        ctx.backend = args[-1]
+
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        if ctx.backend != 'reference':
+            return refuse(ctx, *grads)
+        grad_y, *inputs = ctx.saved_tensors
+        *options, _ = ctx.options
+
+        def y_of(*tensors: Tensor) -> Tensor:
+            return reference(*spread(list(tensors), inputs), *options)
+
+        def gradients_of(grad_y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            return vjp(y_of, *tensors)[1](grad_y)
+
+        with without_autocast(grad_y):
+            present_ones = [p for p in inputs if p is not None]
+            of_grad_y, *others = vjp(gradients_of, grad_y, *present_ones)[1](grads)
+        return (of_grad_y, *spread(others, inputs), *[None] * len(ctx.options))
+
+    differentiate(backward_op, keep, backward)
+
+
 differentiate(scan_op, _save_inputs, _from_inputs(_scan_backward_op))
+_differentiate_again(_scan_backward_op, directional_scan_reference)
 differentiate(conv_op, _save_inputs, _from_inputs(_conv_backward_op))
+_differentiate_again(_conv_backward_op, directional_conv_reference)
 differentiate(ssm_op, _save_inputs, _from_inputs(_ssm_backward_op))
 differentiate(gated_linear_op, _save_inputs, _from_inputs(_gated_linear_backward_op))
 differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward_op))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import autograd_function as functorch
 from torch._ops import OpOverload
 
 __all__ = ['Operator', 'differentiate', 'flatten', 'needs_gradient', 'operator']
@@ -36,14 +37,16 @@ class Operator:
         overload: Itself, as PyTorch knows it.
 
     Attributes:
-        gradient: How to differentiate it, from :func:`differentiate`; None if not at all.
+        name: Its name.
+        gradient: How to differentiate it, from :func:`differentiate`; if not at all, what says so.
         results: How many of the tensors that it returns are results, if it returns a list. Others
             are there for the gradient, and returned only where PyTorch's dispatcher runs it.
     """
 
     def __init__(self, function: Callable[..., Any], overload: OpOverload) -> None:
         self.function, self.overload = function, overload
-        self.gradient: tuple[Keep, Backward] | None = None
+        self.name = overload._schema.name.split('::')[1]
+        self.gradient: tuple[Keep, Backward] = _refusal(self.name)
         self.results: int | None = None
 
     def __call__(self, *args: Any) -> Any:
@@ -55,11 +58,80 @@ class Operator:
             return self.overload(*args)
         if not needs_gradient(flat):
             return self.function(*args)
-        if self.gradient is None:
-            return self.overload(*args)  # which has PyTorch say so when it comes to the gradient
         # What is kept for the gradient is no output here, where nobody asks: autograd would make a
         # node's output of each.
-        return _apply_node(self.function, *self.gradient, self.results, args, *flat)
+        return _apply_node(self, self.function, self.gradient[0], self.results, args, *flat)
+
+    def run_with_autograd(self, *args: Any) -> Any:
+        """What PyTorch's dispatcher runs where autograd may be interested."""
+        flat = flatten(args)
+        if not needs_gradient(flat):
+            with torch._C._AutoDispatchBelowAutograd():
+                return self.overload(*args)
+        with functorch.enable_single_level_autograd_function():  # type: ignore[attr-defined]
+            how = (self, self._run_below_autograd, self._keep_all, None)
+            result = _apply_node(*how, args, *flat)
+        returns_list = isinstance(self.overload._schema.returns[0].type, torch.ListType)
+        return list(result) if returns_list else result
+
+    def _run_below_autograd(self, *args: Any) -> Any:
+        """Run it where a node runs it, which turns gradients off.
+
+        That is meant for the node's own level; transforms of torch.func have one below the other.
+        """
+        with torch.enable_grad():
+            return self.overload(*args)
+
+    def _keep_all(self, ctx: Any, args: tuple, returned: Any) -> None:
+        """Keep what the gradient needs, where what is kept is among the outputs."""
+        self.gradient[0](ctx, args, returned)
+        if self.results is not None:
+            ctx.mark_non_differentiable(*returned[self.results :])
+
+    def run_for_each(self, info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
+        """The rule of :func:`torch.vmap`: one sample after the other.
+
+        Args:
+            info: Of the batch.
+            in_dims: For each argument, and each element of a sequence, its axis of samples or None.
+            args: The arguments of all samples.
+
+        Returns:
+            Results of all samples, and their axes.
+        """
+        samples = [
+            self.overload(*(_select(arg, dim, i) for arg, dim in zip(args, in_dims, strict=True)))
+            for i in range(info.batch_size)
+        ]
+        if isinstance(samples[0], Tensor):
+            return torch.stack(samples), 0
+        kind = type(samples[0])
+        stacked = kind(torch.stack(one) for one in zip(*samples, strict=True))
+        return stacked, kind(0 for _ in stacked)
+
+
+def _refusal(name: str) -> tuple[Keep, Backward]:
+    """The gradient of an operator that has none, as most operators that compute gradients."""
+
+    def keep(ctx: Any, args: tuple, result: Any) -> None:
+        ctx.backend = args[-1]
+
+    def refuse(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        what = f'second derivatives of {name.removesuffix("_backward")}'
+        what = what if name.endswith('_backward') else f'a gradient of {name}'
+        raise NotImplementedError(
+            f"there are no {what} on the backend {ctx.backend!r}; backend='reference' (of a model: "
+            "scan_backend='reference') has them"
+        )
+
+    return keep, refuse
+
+
+def _select(arg: Any, dim: Any, i: int) -> Any:
+    """One sample of an argument, or of each element of a sequence."""
+    if isinstance(arg, list | tuple):
+        return [_select(*one, i) for one in zip(arg, dim, strict=True)]
+    return arg if dim is None else arg.select(dim, i)
 
 
 def flatten(args: Sequence[Any]) -> list[Any]:
@@ -75,6 +147,8 @@ def flatten(args: Sequence[Any]) -> list[Any]:
 
 def needs_gradient(flat: Sequence[Any]) -> bool:
     """Whether autograd is going to differentiate by any tensor of these arguments."""
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True  # which has the node say that it has no derivatives of this kind
     if not torch.is_grad_enabled():
         return False
     return any(isinstance(arg, Tensor) and arg.requires_grad for arg in flat)
@@ -108,7 +182,10 @@ def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any
         _LIBRARY.define(f'{name}{schema}', tags=(torch.Tag.pt2_compliant_tag,))
         _LIBRARY.impl(name, function, 'CompositeExplicitAutograd')
         torch.library.register_fake(f'{NAMESPACE}::{name}', fake, lib=_LIBRARY)
-        return Operator(function, getattr(getattr(torch.ops, NAMESPACE), name).default)
+        made = Operator(function, getattr(getattr(torch.ops, NAMESPACE), name).default)
+        _LIBRARY.impl(name, made.run_with_autograd, 'Autograd')
+        torch.library.register_vmap(f'{NAMESPACE}::{name}', made.run_for_each, lib=_LIBRARY)
+        return made
 
     return define
 
@@ -119,9 +196,9 @@ class _Node(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        operator: Operator,
         function: Callable,
         keep: Keep,
-        backward: Backward,
         results: int | None,
         args: tuple[Any, ...],
         *flat: Any,
@@ -129,12 +206,19 @@ class _Node(torch.autograd.Function):
         with torch._C._AutoDispatchBelowAutograd():
             result = function(*args)
         keep(ctx, args, result)
-        ctx.differentiate = backward
+        ctx.operator = operator
         return tuple(result[:results]) if isinstance(result, list) else result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return None, None, None, None, None, *ctx.differentiate(ctx, *grads)
+        return None, None, None, None, None, *ctx.operator.gradient[1](ctx, *grads)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError(
+            f'{ctx.operator.name} has no derivatives in forward mode, as torch.func.jvp takes '
+            'them; take them in reverse mode, as torch.func.grad does'
+        )
 
 
 # What Function.apply calls in the end: without looking through the arguments for what functorch may
@@ -154,22 +238,4 @@ def differentiate(
             sequences' elements in their place.
         results: How many of the returned tensors are results; there are no gradients of the others.
     """
-    overload = operator.overload
     operator.gradient, operator.results = (keep, backward), results
-
-    def keep_all(ctx: Any, args: tuple, returned: Any) -> None:
-        keep(ctx, args, returned)
-        if results is not None:
-            ctx.mark_non_differentiable(*returned[results:])
-
-    returns_list = isinstance(overload._schema.returns[0].type, torch.ListType)
-
-    def run(*args: Any) -> Any:
-        flat = flatten(args)
-        if needs_gradient(flat):
-            result = _Node.apply(overload, keep_all, backward, None, args, *flat)
-            return list(result) if returns_list else result
-        with torch._C._AutoDispatchBelowAutograd():
-            return overload(*args)
-
-    _LIBRARY.impl(overload._schema.name.split('::')[1], run, 'Autograd')

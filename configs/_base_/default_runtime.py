@@ -5,6 +5,8 @@ custom_imports = dict(
 )
 
 default_hooks = dict(
+    # mmengine's hook waits for the GPU in every step to read the loss.
+    runtime_info=dict(type='DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

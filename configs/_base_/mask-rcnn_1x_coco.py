@@ -4,9 +4,13 @@ _base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['mmv2m.models'], allow_failed_imports=False)
 
+# mmengine's hook waits for the GPU in every step to read the losses.
+default_hooks = dict(runtime_info=dict(type='mmv2m.DeferredRuntimeInfoHook'))
+
 # Mixed precision in fp16 with a dynamic loss scale: mmcv's RoIAlign has no bf16 kernel. The scans
 # keep their state in fp32. Biases, norms and D are one-dimensional, hence flat_decay_mult.
 optim_wrapper = dict(
+    constructor='mmv2m.GroupedOptimWrapperConstructor',
     type='AmpOptimWrapper',
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'.A_log': dict(decay_mult=0.0)}),
 )

@@ -3,6 +3,10 @@ _base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_amp-ms-crop-3x_coco.py'
 
 custom_imports = dict(imports=['mmv2m.models'], allow_failed_imports=False)
 
+# mmengine's hook waits for the GPU in every step to read the losses.
+default_hooks = dict(runtime_info=dict(type='mmv2m.DeferredRuntimeInfoHook'))
+
 optim_wrapper = dict(
+    constructor='mmv2m.GroupedOptimWrapperConstructor',
     paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys={'.A_log': dict(decay_mult=0.0)}),
 )

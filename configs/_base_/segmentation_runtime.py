@@ -3,6 +3,8 @@ default_scope = 'mmseg'
 custom_imports = dict(imports=['mmv2m.models'], allow_failed_imports=False)
 
 default_hooks = dict(
+    # mmengine's hook waits for the GPU in every step to read the loss.
+    runtime_info=dict(type='mmv2m.DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -3,4 +3,4 @@ _base_ = './mask-rcnn_convnext-t_1x_coco.py'
 
 checkpoint = 'https://mmassets.onedl.ai/mmclassification/v0/convnext/downstream/convnext-small_3rdparty_32xb128-noema_in1k_20220301-303e75e3.pth'  # noqa: E501
 model = dict(backbone=dict(arch='small', drop_path_rate=0.6, init_cfg=dict(checkpoint=checkpoint)))
-optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.7, num_layers=12))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.7))

@@ -16,5 +16,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=15, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=2e-5, begin=15, end=300),
 ]
-custom_hooks = []
+custom_hooks = [dict(type='CUDAGraphHook')]
 auto_scale_lr = dict(base_batch_size=2048)

@@ -8,3 +8,5 @@ model = dict(
 )
 # timm's weights, which backbone.pretrained=True loads, want RGB; the recipe's, PyCls's, want BGR.
 data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+optim_wrapper = dict(constructor='mmv2m.GroupedOptimWrapperConstructor')
+custom_hooks = [dict(type='mmv2m.CUDAGraphHook')]

@@ -1,11 +1,27 @@
 """What runs a config: hooks, optimizers, and the code behind the command-line tools."""
 
-from .hooks import CurvePlotHook, PredictionSheetHook, ResultRecordHook
-from .layer_decay import LayerDecayOptimWrapperConstructor
+from .hooks import (
+    CUDAGraphHook,
+    CurvePlotHook,
+    DeferredRuntimeInfoHook,
+    PredictionSheetHook,
+    ResultRecordHook,
+    ResumeGroupsHook,
+)
+from .optim import (
+    ForeachExponentialMovingAverage,
+    GroupedOptimWrapperConstructor,
+    LayerDecayOptimWrapperConstructor,
+)
 
 __all__ = [
+    'CUDAGraphHook',
     'CurvePlotHook',
+    'DeferredRuntimeInfoHook',
+    'ForeachExponentialMovingAverage',
+    'GroupedOptimWrapperConstructor',
     'LayerDecayOptimWrapperConstructor',
     'PredictionSheetHook',
     'ResultRecordHook',
+    'ResumeGroupsHook',
 ]

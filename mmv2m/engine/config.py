@@ -12,7 +12,7 @@ from .errors import UserError
 from .preflight.files import check_config_file
 from .task_library import TaskLibrary
 
-__all__ = ['apply_test_args', 'apply_train_args', 'load_config']
+__all__ = ['apply_test_args', 'apply_train_args', 'load_config', 'switch_amp']
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -64,7 +64,7 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
     if args.no_validate:
         cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
     if args.amp is not None:
-        _switch_amp(cfg, args.amp)
+        switch_amp(cfg, args.amp)
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -115,7 +115,12 @@ def _apply_common_args(cfg: Config, args: Namespace) -> None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
 
 
-def _switch_amp(cfg: Config, on: bool) -> None:
+def switch_amp(cfg: Config, on: bool) -> None:
+    """Switch mixed precision on or off, in place, as ``--amp`` and ``--no-amp`` do.
+
+    Raises:
+        UserError: If the config's optimizer wrapper is neither mmengine's plain nor its mixed one.
+    """
     wrapper = cfg.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
         option = '--amp' if on else '--no-amp'

@@ -8,6 +8,8 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .hooks import ResumeGroupsHook
+
 __all__ = ['build_runner']
 
 
@@ -15,11 +17,14 @@ def build_runner(cfg: Config) -> Runner:
     """Build the config's runner: mmengine's, or the one that ``runner_type`` names.
 
     Distributed runs on a machine without an accelerator work too, which mmengine alone does not
-    offer: it asks for a CUDA device whatever the backend.
+    offer: it asks for a CUDA device whatever the backend. Checkpoints with other groups of
+    parameters resume, see :class:`.ResumeGroupsHook`.
     """
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _prepare_cpu_processes(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(ResumeGroupsHook())
+    return runner
 
 
 def _prepare_cpu_processes(cfg: Config) -> None:

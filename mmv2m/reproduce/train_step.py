@@ -1,32 +1,33 @@
-"""How fast a config trains on this GPU: a few steps on made-up data."""
+"""How fast a config trains on this GPU: a few of the Runner's steps on made-up data."""
 
-import time
-from collections.abc import Callable
-from copy import deepcopy
+import gc
+from collections.abc import Callable, Generator
+from itertools import repeat
 
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
 
 from .made_batch import make_batch
+from .runner_steps import made_loader, now, run_steps
 
-__all__ = ['Throughput', 'training_throughput']
+__all__ = ['WARM_UP_STEPS', 'Throughput', 'training_throughput']
 
-WARM_UP_STEPS = 3
+WARM_UP_STEPS = 8
+"""Kernels are compiled in the first of them; CUDA graphs are captured in the fourth."""
 LEAST_STEPS = 5
 
 
 class Throughput:
     """Images a second of a config's training step, one measurement for each batch.
 
-    Data loading and communication between GPUs are not part of it.
+    The step is the one that tools/train.py makes, with the config's hooks. Data loading and
+    communication between GPUs are not part of it.
 
     Args:
         cfg: The config; its weights are not loaded, since they make no difference here.
         size: H and W of the images.
-        device: Where to run.
+        device: Where the images are.
         seconds: How long a measurement lasts at least.
     """
 
@@ -34,11 +35,6 @@ class Throughput:
         self, cfg: Config, size: tuple[int, int], device: str = 'cuda', seconds: float = 1.5
     ) -> None:
         self.cfg, self.size, self.device, self.seconds = cfg, size, device, seconds
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-            model = MODELS.build(deepcopy(cfg.model)).to(device).train()
-            # One GPU has nobody to share statistics with.
-            self.model = revert_sync_batchnorm(model)
-            self.optim_wrapper = build_optim_wrapper(self.model, deepcopy(cfg.optim_wrapper))
 
     def measure(self, batch_size: int) -> float:
         """Images a second at a batch size.
@@ -46,19 +42,19 @@ class Throughput:
         Raises:
             torch.OutOfMemoryError: If the batch is too large.
         """
-        data = make_batch(self.cfg, self.size, batch_size, self.device)
-        for _ in range(WARM_UP_STEPS):
-            self.model.train_step(data, self.optim_wrapper)
-        started, steps = self._now(), 0
-        while steps < LEAST_STEPS or self._now() - started < self.seconds:
-            self.model.train_step(data, self.optim_wrapper)
-            steps += 1
-        return batch_size * steps / (self._now() - started)
+        batch = make_batch(self.cfg, self.size, batch_size, self.device)
+        speed = batch_size * run_steps(self.cfg, self._steps_per_second, made_loader([batch]))
+        gc.collect()  # a runner and its parts know each other
+        return speed
 
-    def _now(self) -> float:
-        if self.device != 'cpu':
-            torch.cuda.synchronize()
-        return time.perf_counter()
+    def _steps_per_second(self, runner: Runner) -> Generator[None, None, float]:
+        yield from repeat(None, WARM_UP_STEPS)
+        started, steps = now(), 0
+        while steps == 0 or now() - started < self.seconds:
+            # Only their ends are waited for: a step begins while the GPU has work of the last one.
+            yield from repeat(None, LEAST_STEPS)
+            steps += LEAST_STEPS
+        return steps / (now() - started)
 
 
 def training_throughput(
@@ -79,6 +75,7 @@ def training_throughput(
         except torch.OutOfMemoryError:
             pass
         # Only here is the error forgotten, and with it the activations that it kept.
+        gc.collect()
         torch.cuda.empty_cache()
         batch_size //= 2
     return None

@@ -6,7 +6,6 @@ Python some ten times as long as the launches themselves, and the GPU would wait
 
 import ctypes
 import functools
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..triton_backend.launch import listening
-from .graph import Graphs, serves
 from .launch import on_stream
 from .recording import Obstacle, Pointer, Recorder
 from .scratch import Buffer, lay_out
@@ -24,7 +22,11 @@ from .scratch import Buffer, lay_out
 __all__ = ['Replay', 'replayed']
 
 MOST_LAYOUTS = 1024
-"""Layouts of arguments that are remembered for an operator."""
+"""Layouts of arguments that are remembered for an operator, those used last."""
+
+RECORDED = 2
+"""Which call with arguments of a layout is recorded. It is not the first one, because recording
+takes time, and images may be of any size."""
 
 
 def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,29 +39,33 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
             tensor or a tuple of new tensors and None. It must do nothing that depends on the
             numbers in a tensor. If it does something besides launching, it always runs as it is.
     """
-    replays: dict[tuple, Replay | None] = {}
-    seen: set[tuple] = set()
+
+    @functools.lru_cache(MOST_LAYOUTS)
+    def find(key: tuple) -> _Layout:
+        return _Layout()
 
     @functools.wraps(function)
     def run(*args: Any) -> Any:
         tensors: list[Tensor] = []
         addresses: list[int] = []
-        key = _describe(args, tensors, addresses)
-        if key in replays:
-            replay = replays[key]
-            return function(*args) if replay is None else replay(addresses)
-        if key not in seen or len(set(addresses)) < len(addresses):
-            # Recording takes time, and images may be of any size; and of a tensor that is given
-            # twice, one could not tell which one a launch means.
-            if len(seen) >= MOST_LAYOUTS:
-                seen.clear()
-                replays.clear()
-            seen.add(key)
-            return function(*args)
-        result, replays[key] = _record(function, args, tensors)
-        return result
+        layout = find((_describe(args, tensors, addresses), _shared(addresses)))
+        if layout.replay is not None:
+            return layout.replay(addresses)
+        layout.calls = calls = layout.calls + 1
+        if calls == RECORDED:
+            result, layout.replay = _record(function, args, tensors)
+            return result
+        return function(*args)
 
     return run
+
+
+class _Layout:
+    """What is known of a layout of arguments: how often it has come, and how to replay it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.replay: Replay | None = None
 
 
 def _describe(args: Sequence[Any], tensors: list[Tensor], addresses: list[int]) -> tuple:
@@ -84,6 +90,17 @@ def _describe(args: Sequence[Any], tensors: list[Tensor], addresses: list[int]) 
     return tuple(key)
 
 
+def _shared(addresses: list[int]) -> tuple[int, ...] | None:
+    """For each tensor the first one at its address, or None if all are at different ones.
+
+    Of tensors at one address, one cannot tell which a launch means; so they have to be at one in
+    every call that is replayed.
+    """
+    if len(set(addresses)) == len(addresses):
+        return None
+    return tuple(map(addresses.index, addresses))
+
+
 def _record(
     function: Callable[..., Any], args: tuple, tensors: list[Tensor]
 ) -> tuple[Any, 'Replay | None']:
@@ -95,9 +112,6 @@ def _record(
     except Obstacle as obstacle:
         logging.getLogger('mmv2m').debug('%s is not replayed: %s', function, obstacle)
         return result, None
-
-
-_GRAPHS, _NUMBERS = Graphs(), itertools.count()
 
 
 class _Patch(NamedTuple):
@@ -131,14 +145,11 @@ class Replay:
         self.outputs = [t if t is None else _like(t.shape, t.dtype, self.device) for t in results]
         where, size = _lay_out(recorder, len(inputs), [t for t in results if t is not None])
         self.scratch = _like((size,), torch.uint8, self.device) if size else None
-        own = {t.data_ptr(): (i, 0) for i, t in enumerate(inputs)}
         self.launches = [launch for launch, _ in recorder.launches]
         self.patches = [
-            [_patch(pointer, where, own, recorder) for pointer in pointers]
+            [_patch(pointer, where, inputs, recorder) for pointer in pointers]
             for _, pointers in recorder.launches
         ]
-        self.number = next(_NUMBERS)
-        self.graphed = serves(self.device, self.launches)
 
     def __call__(self, inputs: list[int]) -> Any:
         """Run on other tensors of the same layout, given by their addresses."""
@@ -151,23 +162,6 @@ class Replay:
         return results[0] if self.single else tuple(results)
 
     def _launch(self, addresses: Sequence[int], stream: int) -> None:
-        # In a capture of PyTorch's, launches become part of its graph.
-        if not self.graphed or torch._C._cuda_isCurrentStreamCapturing():
-            self._launch_singly(addresses, stream)
-            return
-        call = (self.number, *addresses)
-        graph = _GRAPHS.find(call)
-        if graph:
-            graph.run(stream)
-            return
-        self._launch_singly(addresses, stream)
-        try:
-            _GRAPHS.remember(call, self.launches)
-        except RuntimeError as refusal:
-            logging.getLogger('mmv2m').debug('launches stay single: %s', refusal)
-            self.graphed = False
-
-    def _launch_singly(self, addresses: Sequence[int], stream: int) -> None:
         for launch, patches in zip(self.launches, self.patches, strict=True):
             for place, base, offset in patches:
                 place.value = addresses[base] + offset
@@ -205,17 +199,47 @@ def _lay_out(
 def _patch(
     pointer: Pointer,
     where: dict[int, tuple[int, int]],
-    own: dict[int, tuple[int, int]],
+    inputs: Sequence[Tensor],
     recorder: Recorder,
 ) -> _Patch:
-    """A pointer into an allocation, or to one of the operator's own arguments."""
+    """A pointer into an allocation, or to an element of one of the operator's arguments."""
     number = pointer.allocation
-    inside = 0 if number is None else pointer.address - recorder.allocated[number].start
-    found = own.get(pointer.address) if number is None else where[number]
-    if found is None:
+    if number is None:
+        base, offset = _find_argument(pointer.address, inputs)
+    else:
+        base, start = where[number]
+        offset = start + pointer.address - recorder.allocated[number].start
+    return _Patch(ctypes.c_uint64.from_address(pointer.place), base, offset)
+
+
+def _find_argument(address: int, inputs: Sequence[Tensor]) -> tuple[int, int]:
+    """The number of the argument that has an element at an address, and how far into it that is.
+
+    Raises:
+        Obstacle: If there is none; or if several arguments have, unless all of them begin at the
+            same address, as they do in every call of this layout then.
+    """
+    found = [(i, address - t.data_ptr()) for i, t in enumerate(inputs) if _has(t, address)]
+    if not found:
         raise Obstacle('a kernel is given an address of unknown origin')
-    base, start = found
-    return _Patch(ctypes.c_uint64.from_address(pointer.place), base, start + inside)
+    if len({offset for _, offset in found}) > 1:
+        raise Obstacle('a kernel is given an address at which two arguments overlap')
+    return found[0]
+
+
+def _has(tensor: Tensor, address: int) -> bool:
+    """Whether one of a tensor's elements is at an address.
+
+    Its elements are taken to lie in the order of its strides, as those of a part of a larger tensor
+    do; of others, this may say no of what is an element.
+    """
+    distance, rest = divmod(address - tensor.data_ptr(), tensor.element_size())
+    if rest or distance < 0 or not tensor.numel():
+        return False
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True), reverse=True):
+        if stride:
+            distance -= min(distance // stride, size - 1) * stride
+    return distance == 0
 
 
 def _like(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from mmv2m.ops.cuda_backend.compile import KERNELS
 from mmv2m.ops.cuda_backend.launch import Launch, launch
 
-__all__ = ['DEVICE', 'HAS_COMPILER', 'LAUNCH', 'ON_GPU', 'Captured', 'emulate', 'needs_a_device']
+__all__ = ['DEVICE', 'HAS_COMPILER', 'LAUNCH', 'ON_GPU', 'emulate', 'needs_a_device']
 
 HERE = Path(__file__).parent
 HAS_COMPILER = shutil.which('g++') is not None
@@ -35,19 +35,6 @@ def emulate(call: Launch, device: torch.device) -> None:
 
 LAUNCH = launch if ON_GPU else emulate
 """What runs a kernel's call here."""
-
-
-class Captured:
-    """Takes a CUDA graph's place: repeats launches with the arguments that they had."""
-
-    def __init__(self, launches):
-        self.launches = [(one, [bytes(a) for a in one.arguments]) for one in launches]
-
-    def run(self, stream):
-        for one, values in self.launches:
-            for argument, value in zip(one.arguments, values, strict=True):
-                ctypes.memmove(ctypes.addressof(argument), value, len(value))
-            one.run(stream)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Every config in configs/: it loads, builds, has the printed size, and its parts fit together."""
 
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache, partial
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+from mmv2m.engine import ForeachExponentialMovingAverage
 from mmv2m.engine.preflight.model import check_model
 from mmv2m.engine.preflight.registered import require_class
 from mmv2m.reproduce.report import row_config
@@ -35,6 +37,8 @@ BESIDE_V2M = {
     'upernet_r50_1xb16-1k_camvid': 'upernet_v2m-s-star_1xb16-1k_camvid',
     'upernet_swin-t_1xb16-1k_camvid': 'upernet_v2m-s-star_1xb16-1k_camvid',
 }
+# mmdet's own constructor has the layers of ConvNeXt by their names.
+BY_MMDET = {'convnext-t': (0.95, 6), 'convnext-s': (0.7, 12)}
 # Parameters of more than one axis that do not decay.
 SPARED = ('A_log', 'pos_embed', 'class_token', 'direction_embed')
 
@@ -102,7 +106,7 @@ def test_training_steps_are_timed_on_the_crops(name):
     crops = [
         step.get('crop_size', step.get('scale'))
         for step in config(name).train_dataloader.dataset.pipeline
-        if step.type in ('RandomCrop', 'RandomResizedCrop')
+        if step.type.endswith(('RandomCrop', 'RandomResizedCrop'))
     ]
     if row.data.name in ('COCO', 'Digits'):  # images of any size, and as they are
         assert not crops
@@ -147,11 +151,7 @@ def test_data_and_optimiser_can_be_built(name):
             require_class(DATASETS, cfg.default_scope, dataset.type, split)
             Compose(dataset.pipeline)
         Compose(cfg.get('tta_pipeline', []))
-        wrapper = cfg.optim_wrapper.copy()
-        wrapper.type = 'OptimWrapper'  # mixed precision needs a GPU
-        for setting in ('dtype', 'loss_scale'):
-            wrapper.pop(setting, None)
-        optimizer = build_optim_wrapper(model(name), wrapper).optimizer
+        optimizer = build_optim_wrapper(model(name), on_cpu(cfg.optim_wrapper)).optimizer
     decays = {
         id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']
     }
@@ -161,6 +161,53 @@ def test_data_and_optimiser_can_be_built(name):
     for key, p in model(name).backbone.named_parameters():
         spared = p.dim() <= 1 or any(part in key for part in SPARED)
         assert (decays[id(p)] == 0) == spared, key
+
+
+def on_cpu(optim_wrapper):
+    wrapper = deepcopy(optim_wrapper)
+    wrapper.type = 'OptimWrapper'  # mixed precision needs a GPU
+    for setting in ('dtype', 'loss_scale'):
+        wrapper.pop(setting, None)
+    return wrapper
+
+
+def stock(name, optim_wrapper):
+    """The optimizer wrapper's config with mmengine's own constructor, or mmdet's for ConvNeXt."""
+    wrapper = on_cpu(optim_wrapper)
+    del wrapper['constructor']
+    for model_name, (rate, layers) in BY_MMDET.items():
+        if model_name in name:
+            wrapper.constructor = 'mmdet.LearningRateDecayOptimizerConstructor'
+            wrapper.paramwise_cfg = dict(
+                decay_rate=rate, decay_type='layer_wise', num_layers=layers
+            )
+    return wrapper
+
+
+def settings_by_parameter(optimizer):
+    return {
+        id(p): {key: group[key] for key in optimizer.defaults}
+        for group in optimizer.param_groups
+        for p in group['params']
+    }
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_each_parameter_trains_as_by_the_stock_constructor(name):
+    wrapper = config(name).optim_wrapper
+    with scope(name):
+        optimizer = build_optim_wrapper(model(name), on_cpu(wrapper)).optimizer
+        expected = build_optim_wrapper(model(name), stock(name, wrapper)).optimizer
+    found = settings_by_parameter(optimizer)
+    assert found == settings_by_parameter(expected)
+    assert len(optimizer.param_groups) == len({repr(group) for group in found.values()})
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_averages_of_weights_are_made_by_foreach_operators(name):
+    for hook in config(name).get('custom_hooks', []):
+        if hook.type == 'EMAHook':
+            assert MODELS.get(hook.ema_type) is ForeachExponentialMovingAverage
 
 
 @pytest.mark.parametrize('name', BESIDE_V2M)

@@ -63,7 +63,9 @@ def groups(scope, constructor, **paramwise_cfg):
                 paramwise_cfg=dict(DECAYS, **paramwise_cfg),
             ),
         )
-    found = {group['param_name']: group for group in wrapper.optimizer.param_groups}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = wrapper.optimizer.param_groups
+    found = {names[id(parameter)]: group for group in groups for parameter in group['params']}
     assert found.keys() == {name for name, _ in model.named_parameters()}
     return found
 

@@ -132,6 +132,8 @@ def load(folder, text=CONFIG, options=None):
         ('model.init', 0, True),
         ('optim_wrapper.optimizer.lr', 0.2, True),
         ('custom_hooks', [dict(type='EMAHook')], True),
+        ('optim_wrapper.constructor', 'mmv2m.GroupedOptimWrapperConstructor', False),
+        ('optim_wrapper.constructor', 'mmv2m.LayerDecayOptimWrapperConstructor', True),
         ('train_dataloader.batch_size', 8, True),
         ('train_dataloader.num_workers', 0, False),
         ('train_dataloader.dataset.data_root', 'there', False),

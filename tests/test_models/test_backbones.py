@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 from mmv2m.models import V2M, EfficientVMamba, LocalVim, PlainMamba, Vim, VMamba
 
@@ -248,3 +249,53 @@ def test_impossible_settings_are_refused_with_and_without_building(name, setting
 def test_wrong_images(name):
     with pytest.raises(ValueError, match=f'{name} takes images as'):
         make(name)(torch.rand(1, 1, 32, 32))
+
+
+def differentiable(name, batch):
+    """A model's parameters by name, images, and their loss, on the reference and without kinks."""
+    model = make(name, scan_backend='reference').eval().double()
+    for module in [*model.modules()]:
+        for child_name, child in module.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(module, child_name, nn.Softplus())
+    images = torch.rand(batch, 3, 32, 32, dtype=torch.float64)
+
+    def loss(parameters, images):
+        return loss_of(functional_call(model, parameters, (images,)))
+
+    return {n: p.detach() for n, p in model.named_parameters()}, images, loss
+
+
+@every_backbone
+def test_gradients_of_each_sample(name):
+    parameters, images, loss = differentiable(name, 2)
+
+    def gradients(image):
+        return grad(loss)(parameters, image[None])
+
+    found, each = vmap(gradients)(images), [gradients(image) for image in images]
+    for n, one in found.items():
+        torch.testing.assert_close(one, torch.stack([gradient[n] for gradient in each]))
+
+
+@every_backbone
+def test_gradients_of_gradients(name):
+    """Those of the gradient's square, against a difference along some direction."""
+    parameters, images, loss = differentiable(name, 1)
+
+    def sum_of_squares(parameters):
+        first = torch.autograd.grad(
+            loss(parameters, images), [*parameters.values()], create_graph=True
+        )
+        return sum(g.square().sum() for g in first)
+
+    def moved(by):
+        return {n: (p + by * way[n]).requires_grad_() for n, p in parameters.items()}
+
+    way = {n: torch.randn_like(p) for n, p in parameters.items()}
+    here = moved(0)
+    second = torch.autograd.grad(sum_of_squares(here), [*here.values()], allow_unused=True)
+    slope = sum((g * way[n]).sum() for n, g in zip(here, second, strict=True) if g is not None)
+    step = 1e-6
+    difference = (sum_of_squares(moved(step)) - sum_of_squares(moved(-step))) / (2 * step)
+    torch.testing.assert_close(slope, difference, rtol=1e-6, atol=0)

@@ -1,7 +1,11 @@
 import pytest
 import torch
+from cuda_emulation import DEVICE, ON_GPU
+from operator_calls import operator_calls, outputs
 
 from mmv2m.ops import directional_conv, directional_scan
+from mmv2m.ops.library_mixer import mixer_2d_inference_op
+from mmv2m.ops.operator import Operator
 
 SHAPE = (2, 3, 4, 5)
 
@@ -42,6 +46,60 @@ def test_opcheck_conv(with_bias):
     tensors = [t.requires_grad_() for t in (x, weight, bias)]
     arguments = (*tensors[:2], bias if with_bias else None, 'left', 'reference')
     torch.library.opcheck(torch.ops.mmv2m.directional_conv.default, arguments)
+
+
+ALL_CALLS = {name: calls[0] for name, calls in operator_calls(torch.float32).items()}
+FUSED = 'cuda' if ON_GPU else 'triton'
+"""A backend that fuses every operator; Triton's interpreter runs it where there is no GPU."""
+
+
+@pytest.mark.parametrize('name', ALL_CALLS)
+def test_opcheck_with_its_backward(name, monkeypatch):
+    pytest.importorskip('triton')
+    seen, plain = {}, Operator.__call__
+
+    def note(self, *args):
+        seen[self.name] = self.overload, [_copied(arg) for arg in args]
+        return plain(self, *args)
+
+    monkeypatch.setattr(Operator, '__call__', note)
+    call, tensors = ALL_CALLS[name]
+    y = outputs(call, [t.clone().to(DEVICE).requires_grad_() for t in tensors], FUSED)
+    torch.autograd.backward(y, [torch.randn_like(t) for t in y])
+    assert list(seen) == [name, f'{name}_backward']
+    checks = ['test_schema', 'test_autograd_registration', 'test_faketensor']
+    if name not in ('directional_ssm', 'ssm_2d'):  # which take long, and mixer_2d is like them
+        checks.append('test_aot_dispatch_dynamic')
+    for op, args in seen.values():
+        torch.library.opcheck(op, args, test_utils=checks)
+
+
+@pytest.mark.parametrize('name', ['directional_conv', 'directional_scan'])
+def test_opcheck_second_derivatives(name):
+    call, tensors = ALL_CALLS[name]
+    (y,) = outputs(call, tensors, 'reference')
+    leaves = [t.clone().requires_grad_() for t in (torch.ones_like(y), *tensors)]
+    options = (True, 'up') if name == 'directional_scan' else ('right',)
+    op = getattr(torch.ops.mmv2m, f'{name}_backward').default
+    torch.library.opcheck(op, (*leaves, *options, 'reference'))
+
+
+def test_opcheck_inference(monkeypatch):
+    pytest.importorskip('triton')
+    seen = []
+    monkeypatch.setattr(mixer_2d_inference_op, 'function', lambda *args: seen.append(args))
+    call, tensors = ALL_CALLS['mixer_2d']
+    call(*(t.to(DEVICE) for t in tensors), backend=FUSED)
+    torch.library.opcheck(mixer_2d_inference_op.overload, seen[0])
+
+
+def _copied(arg):
+    """Only the operator itself is checked with gradients; its backward operator has none."""
+    if isinstance(arg, list | tuple):
+        return [_copied(one) for one in arg]
+    if not isinstance(arg, torch.Tensor):
+        return arg
+    return arg.detach().clone().requires_grad_(arg.requires_grad and torch.is_grad_enabled())
 
 
 def test_compile_sees_one_node_an_operator():

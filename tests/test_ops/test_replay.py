@@ -2,12 +2,17 @@
 
 import ctypes
 import logging
+import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 
 import naive
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU, Captured, emulate, needs_a_device
+from cuda_emulation import DEVICE, ON_GPU, emulate, needs_a_device
 from scan_inputs import make_inputs, make_ssm_inputs
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -22,7 +27,7 @@ from mmv2m.ops import (
 )
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend import graph, replay  # noqa: E402
+from mmv2m.ops.cuda_backend import replay  # noqa: E402
 from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda_backend.launch import Prepared, launch  # noqa: E402
 from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
@@ -160,48 +165,6 @@ def test_another_layout_is_another_run(change):
     assert counted.calls == 6
 
 
-class SameMemory:
-    """PyTorch, but that a replay's scratch and outputs are the same in every call."""
-
-    def __init__(self):
-        self.made = {}
-
-    def __getattr__(self, name):
-        return getattr(torch, name)
-
-    def empty_like(self, like):
-        return self.made.setdefault(id(like), torch.empty_like(like))
-
-
-@pytest.fixture
-def launched_graphs(monkeypatch):
-    """The graphs that have been launched, where addresses come again."""
-    if not ON_GPU:
-        monkeypatch.setattr(graph, 'Graph', Captured)
-        monkeypatch.setattr(torch._C, '_cuda_isCurrentStreamCapturing', bool, raising=False)
-    monkeypatch.setattr(replay, 'serves', lambda device, launches: True)
-    monkeypatch.setattr(replay, 'torch', SameMemory())
-    monkeypatch.setattr(replay, '_GRAPHS', graph.Graphs())
-    launched, run = [], graph.Graph.run
-    monkeypatch.setattr(graph.Graph, 'run', lambda *args: launched.append(args[0]) or run(*args))
-    return launched
-
-
-def test_addresses_that_come_again(launched_graphs):
-    """Graphs read what lies at their addresses now, and give way to other addresses."""
-    counted = Counted(gradients)
-    run = replayed(counted)
-    tensors, others = draw(0), draw(0)
-    for seed in range(6):
-        for tensor, values in zip(tensors, draw(seed), strict=True):
-            tensor.copy_(values)
-        check(run, tensors, ['right', 'up'])
-        check(run, others, ['right', 'up'])
-    # Run twice; then launched one by one twice with each one's addresses.
-    assert counted.calls == 2 and len(launched_graphs) == 12 - 2 - 4
-    assert len(set(launched_graphs)) == 2
-
-
 @pytest.mark.parametrize(
     'function',
     [
@@ -221,15 +184,91 @@ def test_what_cannot_be_repeated_runs_as_it_is(function):
     assert counted.calls == 4
 
 
+def first_as_weight(x, y):
+    """Convolve a map with the first rows of another."""
+    return convs_forward(x, None, y[0, 0], None, ['right'], launch=LAUNCH)
+
+
 def test_one_tensor_given_twice():
-    """Nothing is learned from a call that does not tell its arguments apart."""
-    run = replayed(lambda x, y: convs_forward(x, None, y[0, 0], None, ['right'], launch=LAUNCH))
-    square = torch.randn(1, 4, 4, 4, device=DEVICE)
-    for _ in range(3):
-        run(square, square)
-    other = torch.randn(1, 4, 4, 4, device=DEVICE)
-    expected = convs_forward(square, None, other[0, 0], None, ['right'], launch=LAUNCH)
-    assert torch.equal(run(square, other), expected)
+    """It is replayed, but for other arguments that are one tensor too."""
+    counted = Counted(first_as_weight)
+    run = replayed(counted)
+    for seed in range(4):
+        square, other = draw_maps(2, 1, 4, 4, 4, seed=seed)
+        for pair in ((square, square), (square, other)):
+            assert torch.equal(run(*pair), first_as_weight(*pair))
+    assert counted.calls == 4
+
+
+def draw_maps(*size, seed=0):
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def test_tensors_that_meet_while_they_are_recorded():
+    """A kernel is given a part of one argument, at whose address another argument begins."""
+
+    def second_map(maps, weight):
+        return convs_forward(maps[1:], None, weight, None, ['right'], launch=LAUNCH)
+
+    counted = Counted(second_map)
+    run = replayed(counted)
+    for turn in range(4):
+        maps = draw_maps(2, 4, 4, 4, 4, seed=turn)[0]
+        weight = maps[1, 0] if turn == 1 else draw_maps(4, 4, seed=turn)
+        assert torch.equal(run(maps, weight), second_map(maps, weight))
+
+
+def test_a_part_of_an_argument():
+    def second_map(maps, weight):
+        return convs_forward(maps[1:], None, weight, None, ['right'], launch=LAUNCH)
+
+    counted = Counted(second_map)
+    run = replayed(counted)
+    for turn in range(4):
+        maps, weight = draw_maps(2, 4, 4, 4, seed=turn), draw_maps(4, 4, seed=turn)
+        assert torch.equal(run(maps, weight), second_map(maps, weight))
+    assert counted.calls == 2
+
+
+def test_layouts_used_last_are_remembered(monkeypatch):
+    monkeypatch.setattr(replay, 'MOST_LAYOUTS', 2)
+    counted = Counted(lambda x: torch.empty_like(x))
+    run = replayed(counted)
+    for size in range(1, 9):
+        for _ in range(2):
+            run(torch.empty(99))
+            run(torch.empty(size))
+    assert counted.calls == 2 + 2 * 8
+
+
+class Yielding(int):
+    """A number that gives way to other threads, at times, when it is looked up."""
+
+    def __hash__(self):
+        if random.random() < 0.1:
+            time.sleep(0)
+        return int(self)
+
+
+def test_threads_that_forget_each_others_layouts(monkeypatch):
+    monkeypatch.setattr(replay, 'MOST_LAYOUTS', 1)
+    run = replayed(lambda x, number: torch.empty_like(x))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    start = Barrier(2)
+
+    def call(thread):
+        start.wait()
+        for turn in range(1000):
+            x = torch.empty(turn // 4, thread)
+            assert run(x, Yielding(turn // 4)).shape == x.shape
+
+    with ThreadPoolExecutor() as threads:
+        try:
+            list(threads.map(call, (2, 3)))
+        finally:
+            sys.setswitchinterval(before)
 
 
 KERNELS = CUDA._replace(

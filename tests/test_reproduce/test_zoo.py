@@ -92,6 +92,16 @@ def test_mim_downloads_what_is_published(mim, monkeypatch, tmp_path):
         ("_base_ = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'", True),
         ('# Said.\n_base_ = "mmpretrain::deit/deit-tiny_4xb256_in1k.py"', True),
         ("_base_ = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'\nmax_epochs = 1", False),
+        (
+            "_base_ = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'\n"
+            "optim_wrapper = dict(constructor='mmv2m.GroupedOptimWrapperConstructor')",
+            True,
+        ),
+        (
+            "_base_ = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'\n"
+            'optim_wrapper = dict(optimizer=dict(lr=1.0))',
+            False,
+        ),
         ("_base_ = 'mmpretrain::deit/unheard-of.py'", False),
         ("_base_ = 'mmnothing::deit/deit-tiny_4xb256_in1k.py'", False),
         ("_base_ = './deit-tiny_4xb256_in1k.py'", False),

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from runners import forget_runners
+from tiny_digits import TINY_DIGITS
 
 from mmv2m.engine.errors import UserError
 
@@ -37,7 +39,9 @@ def test_every_script_takes_its_arguments(script):
         name, *arguments = entry.command()
         args = script(Path(name).stem).parse_args([*arguments, '--out', 'results.json'])
         assert args.out == 'results.json'
-        known = script('official').PAIRS if name == 'official.py' else script('models').MODELS
+        known = {'official.py': 'official.PAIRS', 'training.py': 'trained.TRAINED'}
+        module, _, names = known.get(name, 'models.MODELS').partition('.')
+        known = getattr(script(module), names)
         assert set(getattr(args, 'models', [])) <= set(known), entry.name
 
 
@@ -45,7 +49,7 @@ def test_entries_are_unlike(load):
     entries = load('entries')
     names = [entry.name for entry in entries.ENTRIES]
     assert len(set(names)) == len(names) == len({e.shown() for e in entries.ENTRIES})
-    assert names[0] == 'models' and names[-1] == 'reference'
+    assert names[0] == 'training' and names[-1] == 'reference'
     assert load('page_tables').TABLES.keys() == set(names)
 
 
@@ -54,7 +58,7 @@ def test_groups_of_entries(load):
     chosen = entries.select(entries.ENTRIES, ['official', 'models'])
     assert [e.name for e in chosen] == ['models', 'official-vim', 'official-vmamba']
     assert entries.select(entries.ENTRIES, None) == list(entries.ENTRIES)
-    with pytest.raises(ValueError, match='no benchmark is called model; there are models, other'):
+    with pytest.raises(ValueError, match='no benchmark is called model; there are training, '):
         entries.select(entries.ENTRIES, ['model'])
 
 
@@ -225,12 +229,43 @@ def _model(name, images, training, peak=1.0, mode='eager'):
     )
 
 
+def _step(model, whole, busy, sizes=('224x224',), **found):
+    parts = dict(preprocessing=1.0, forward=9.0, backward=15.04, optimizer=0.5, hooks=0.25)
+    return dict(
+        model=model,
+        milliseconds=whole,
+        images_per_second=64e3 / whole,
+        gpu_milliseconds=busy,
+        parts=parts,
+        sizes={size: whole + i for i, size in enumerate(sizes)},
+        peak_gib=5.26,
+        groups=2,
+        graphs=True,
+        **found,
+    )
+
+
 def _official(side, training, images, number):
     measured = _model('Vim-T', images, training, peak=3.0 if side == 'ours' else 4.7)
     return dict(**measured, side=side, round=number, logits_error=2.4e-7, gradient_error=1e-5)
 
 
 MADE = {
+    'training': dict(results=[_step('V2M-S*', 25, 20), _step('Swin-T', 40.12, 38)]),
+    'training-dense': dict(
+        results=[
+            _step('Mask R-CNN V2M-S*', 90, 81, sizes=('480x640', '800x1216')),
+            _step('UPerNet V2M-S*', 50, 45, sizes=('512x512',)),
+        ]
+    ),
+    'training-files': dict(
+        workers=8,
+        results=[
+            dict(transform='LoadImageFromFile', milliseconds=0.9),
+            dict(transform='PackInputs', milliseconds=0.123),
+            dict(what='both', images_per_second=2345.6),
+        ],
+    ),
     'models': dict(
         results=[
             *(_model('V2M-T', 6000.4, False), _model('V2M-T', 2000, True, 4.51)),
@@ -293,6 +328,21 @@ MADE = {
     ),
 }
 CELLS = {
+    'training': [
+        'V2M-S* | 25.0 | 20.0 | 80% | 2,560 | 1.0 | 9.0 | 15.0 | 0.5 | 0.2 | 5.3 | 2 | yes |',
+        'Swin-T | 40.1 | 38.0 | 95% | 1,595 |',
+    ],
+    'training-dense': [
+        'Mask R-CNN V2M-S* | 90.0 | 81.0 | 90% |',
+        'milliseconds a step | 480 x 640 | 800 x 1216 |',
+        'Mask R-CNN V2M-S* | 90.0 | 91.0 |',
+    ],
+    'training-files': [
+        '8 workers | images/s |',
+        'both | 2,346 |',
+        '`PackInputs` | 0.12 |',
+        'all | 1.02 |',
+    ],
     'models': [
         'V2M-T | 6,000 | 8,000 (75%) | 2,000 | 2,500 (80%) | 4.51 | 4.60 (98%)',
         'V2M-S* | 5,500 | 5,000 (110%) | 1,800 | 2,000 (90%) | 8.00 | 10.00 (80%)',
@@ -373,11 +423,16 @@ def test_the_readme_has_a_few_models(load, made):
     section = _section(text, page, 'models')
     assert 'On one GPU of the test (224 x 224' in section
     assert 'V2M-S* | 5,500 | 1,800 | 8.00' in section and 'V2M-S |' not in section
+    section = _section(text, page, 'training')
+    assert 'On one GPU of the test (tools/train.py on images in memory' in section
+    assert 'V2M-S* | 25.0 | 20.0 | 80% | 2,560 |' in section
+    text = page.build_readme(text, {})
+    assert 'have not been measured yet' in _section(text, page, 'training')
 
 
 def test_a_page_without_marks(load):
     page = load('page')
-    with pytest.raises(UserError, match='docs/speed.md needs the marks <!-- results of models'):
+    with pytest.raises(UserError, match='docs/speed.md needs the marks <!-- results of training'):
         page.build_page('# Speed', {})
 
 
@@ -391,3 +446,123 @@ def test_plots_are_drawn_from_the_records(script, made, monkeypatch, tmp_path):
     (tmp_path / 'docs' / 'images').mkdir(parents=True)
     page.draw_plots(page.load_records(made))
     assert (tmp_path / 'docs/images/scaling-h200.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.fixture
+def tiny(script, tmp_path, monkeypatch):
+    """training.py for one small model, on the CPU."""
+    training, trained = script('training'), script('trained')
+    (tmp_path / 'tiny.py').write_text(TINY_DIGITS + EMA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(trained.TRAINED, 'tiny', trained.Trained(str(tmp_path / 'tiny.py')))
+
+    def run(*arguments, sizes=((8, 8),)):
+        changed = trained.Trained(str(tmp_path / 'tiny.py'), batch=2, sizes=sizes)
+        monkeypatch.setitem(trained.TRAINED, 'tiny', changed)
+        steps = ['--warm-up', '1', '--block', '2', '--blocks', '2']
+        options = ['--device', 'cpu', '--one-process', '--models', 'tiny', '--out', 'out.json']
+        assert training.main([*options, *steps, *arguments]) == 0
+        (found,) = json.loads(Path('out.json').read_text())['results']
+        return found
+
+    yield run
+    forget_runners()
+
+
+EMA = """
+custom_hooks = [dict(type='EMAHook')]
+optim_wrapper['optimizer'] = dict(type='AdamW', lr=0.01, weight_decay=0.05)
+optim_wrapper['paramwise_cfg'] = dict(norm_decay_mult=0.0)
+model['train_cfg'] = dict(augments=dict(type='Mixup', alpha=0.8))
+"""
+
+
+def test_steps_are_timed_as_a_whole_and_in_parts(tiny, capsys):
+    found = tiny()
+    assert found['milliseconds'] > 0 and found['images_per_second'] > 0
+    assert all(milliseconds > 0 for milliseconds in found['parts'].values())
+    assert set(found['parts']) == {'preprocessing', 'forward', 'backward', 'optimizer', 'hooks'}
+    # Between its ends a step is nothing but its parts, each of them in every step.
+    assert sum(found['parts'].values()) == pytest.approx(found['sizes']['8x8'], rel=0.5)
+    assert found['gpu_milliseconds'] is None and found['graphs'] is False
+    assert capsys.readouterr().out.splitlines()[-1].startswith('tiny ')
+
+
+def test_several_sizes_take_turns(tiny):
+    assert set(tiny('--stock', sizes=((8, 8), (8, 12), (12, 8)))['sizes']) == {
+        *('8x8', '8x12', '12x8')
+    }
+
+
+def test_every_training_gets_ours_treatment(script, monkeypatch):
+    trained = script('trained')
+    load = trained._load
+
+    def with_settings(name):
+        cfg = load(name)
+        if name == trained.OURS['classification']:
+            cfg.optim_wrapper.constructor = 'Grouped'
+            cfg.optim_wrapper.optimizer.fused = True
+            cfg.custom_hooks = [dict(type='CUDAGraphHook')]
+        return cfg
+
+    monkeypatch.setattr(trained, '_load', with_settings)
+    for name in ('V2M-S*', 'Swin-T', 'ConvNeXt-T', 'Mask R-CNN Swin-T', 'UPerNet Swin-T'):
+        training = trained.TRAINED[name]
+        ours = trained.trained_config(training, stock=False, graphs=None, amp=True)
+        stock = trained.trained_config(training, stock=True, graphs=None, amp=True)
+        assert ours.optim_wrapper.type == stock.optim_wrapper.type == 'AmpOptimWrapper'
+        assert 'constructor' not in stock.optim_wrapper
+        assert 'fused' not in stock.optim_wrapper.optimizer
+        hooks = [[hook['type'] for hook in cfg.custom_hooks] for cfg in (ours, stock)]
+        plain = trained.trained_config(training, stock=False, graphs=None, amp=False)
+        assert plain.optim_wrapper.type == 'OptimWrapper'
+        dense = training.task != 'classification'
+        assert [h.count('CUDAGraphHook') for h in hooks] == [not dense, 0], name
+        if dense:
+            continue
+        assert ours.optim_wrapper.dtype == 'bfloat16'
+        assert ours.optim_wrapper.constructor == 'Grouped' and ours.optim_wrapper.optimizer.fused
+        assert ours.data_preprocessor.type == 'BatchedClsDataPreprocessor'
+        assert 'type' not in stock.data_preprocessor
+        assert 'mmv2m.datasets' in ours.custom_imports.imports
+    without = trained.trained_config(trained.TRAINED['V2M-T'], False, False, amp=False)
+    assert without.custom_hooks == [] and without.optim_wrapper.get('type') != 'AmpOptimWrapper'
+
+
+def test_the_gpu_is_busy_once_at_a_time(script):
+    union = script('profiled').union
+    assert union([]) == 0
+    assert union([(0, 2), (5, 6), (1, 3), (1, 2), (5.5, 7)]) == 5
+
+
+def test_transforms_are_timed(script, tmp_path, monkeypatch, capsys):
+    loading = script('loading')
+    out = tmp_path / 'out.json'
+    loading.main(['--transforms', '--files', '10', '--out', str(out)])
+    assert 'images/s a core' in capsys.readouterr().out
+    times = json.loads(out.read_text())['results']
+    assert [found['transform'] for found in times] == [
+        *('LoadImageFromFile', 'TorchRandomResizedCrop', 'RandomFlip', 'RandomErasing'),
+        'PackInputs',
+    ]
+    assert sum(found['milliseconds'] for found in times) > 0
+
+
+def test_a_training_from_files(script, tmp_path, monkeypatch):
+    loading, photos = script('loading'), script('photos')
+    photos.make_imagenet(tmp_path, 8, 400)
+    args = loading.parse_args(['--workers', '0', '--batch', '2', '--stock'])
+    cfg = loading.files_config(args, str(tmp_path))
+    crop = cfg.train_dataloader.dataset.pipeline[1]
+    assert crop.type == 'RandomResizedCrop' and crop.backend == 'pillow'
+    assert loading.loader_speed(cfg, 2) > 0
+    # The config's own data loader feeds the Runner.
+    crop.scale = 32
+    cfg.model.backbone = dict(
+        type='V2M', arch=dict(embed_dims=8, depths=(1, 0, 0, 0), state_dims=1), img_size=32
+    )
+    cfg.model.head.in_channels = 8
+    monkeypatch.chdir(tmp_path)
+    assert loading.training_speed(cfg, 1, 2, made=False) > 0
+    forget_runners()

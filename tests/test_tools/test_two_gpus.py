@@ -44,7 +44,7 @@ def _make_imagenet():
     Path('data/meta/train.txt').write_text(''.join(lines))
 
 
-def _write_config(small):
+def _write_config(small, graphs=False):
     """Path of V2M-T of Table 1 on these images, nothing random; or of a small model like it."""
     cfg = Config.fromfile(ROOT / 'configs' / 'v2m-t_8xb64_in1k.py')
     assert not cfg.get('find_unused_parameters')
@@ -62,7 +62,7 @@ def _write_config(small):
     cfg.train_cfg.max_epochs = EPOCHS
     cfg.randomness = dict(seed=0)
     cfg.custom_imports.imports.append('rank_losses')
-    cfg.custom_hooks = [dict(type='RankLosses')]
+    cfg.custom_hooks = [dict(type='RankLosses'), *([dict(type='CUDAGraphHook')] if graphs else [])]
     cfg.dump('config.py')
     return 'config.py'
 
@@ -108,6 +108,8 @@ def test_two_processes_on_a_cpu():
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason='needs two GPUs')
-def test_two_gpus():
+@pytest.mark.parametrize('graphs', [False, True])
+def test_two_gpus(graphs):
+    """Graphs are captured in the second epoch."""
     _make_imagenet()
-    _compare(_write_config(small=False))
+    _compare(_write_config(small=False, graphs=graphs))

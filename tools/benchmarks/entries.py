@@ -52,6 +52,14 @@ def _models(name: str, *arguments: str, models: tuple[str, ...] = (), limit: int
 
 
 ENTRIES = (
+    Entry('training', 'training.py', limit=570),
+    Entry('training-dense', 'training.py', ('--tasks', 'detection', 'segmentation')),
+    Entry('training-files', 'loading.py'),
+    Entry(
+        'training-stock',
+        'training.py',
+        ('--stock', '--models', 'V2M-T', 'V2M-S*', 'Swin-T', 'DeiT-T'),
+    ),
     _models('models', models=('V2M-T', 'V2M-S', *PYRAMIDS, 'DeiT-T', 'DeiT-S')),
     _models(
         'other-models',

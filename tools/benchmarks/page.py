@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from entries import ENTRIES, Entry  # noqa: E402
-from page_tables import TABLES, brief_table  # noqa: E402
+from page_tables import TABLES, brief_table, brief_training_table  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
@@ -65,7 +65,9 @@ def build_page(text: str, records: Records) -> str:
 
 
 def build_readme(text: str, records: Records) -> str:
-    """README.md with the speed of a few models, on the first GPU that has been measured.
+    """README.md with whole training steps, and the speed of a few models.
+
+    Each is of the first GPU on which it has been measured.
 
     Args:
         text: The page.
@@ -74,6 +76,7 @@ def build_readme(text: str, records: Records) -> str:
     Raises:
         UserError: If the marks are missing.
     """
+    text = replace_marked(text, marks('training'), f'\n{_training(records)}\n', README)
     content = 'The kernels as they are now have not been measured yet.'
     found = [(gpu, name) for gpu in GPUS for name in BRIEF if (gpu, name) in records]
     if found:
@@ -81,6 +84,14 @@ def build_readme(text: str, records: Records) -> str:
         setting = f'224 x 224, batch 128, bfloat16 autocast, {how}; V2M-T and V2M-S on 196 tokens'
         content = f'On one {measured["device"]} ({setting}):\n\n{brief_table(measured, IN_BRIEF)}'
     return replace_marked(text, marks('models'), f'\n{content}\n', README)
+
+
+def _training(records: Records) -> str:
+    found = [records[gpu, 'training'] for gpu in GPUS if (gpu, 'training') in records]
+    if not found:
+        return 'Whole training steps have not been measured yet.'
+    setting = 'tools/train.py on images in memory, 224 x 224, batch 64, bfloat16 autocast'
+    return f'On one {found[0]["device"]} ({setting}):\n\n{brief_training_table(found[0])}'
 
 
 def marks(name: str) -> tuple[str, str]:

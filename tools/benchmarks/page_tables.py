@@ -8,7 +8,7 @@ from goals import SCAN_SHARE, goal_of
 
 from mmv2m.reproduce.markdown import markdown_table
 
-__all__ = ['TABLES', 'brief_table']
+__all__ = ['TABLES', 'brief_table', 'brief_training_table']
 
 Measured = Mapping[str, Any]
 """What a benchmark's file holds."""
@@ -22,7 +22,66 @@ BACKENDS = dict(
     reference='reference',
 )
 KERNELS_SHOWN = 15
+STEP = ['a step, ms', 'GPU busy, ms', 'GPU busy', 'images/s']
+PARTS = dict(
+    preprocessing='preprocessing, ms',
+    forward='forward and loss',
+    backward='backward',
+    optimizer='optimizer',
+    hooks='hooks',
+)
 HEADS = ['inference, images/s', 'training, images/s', 'peak GiB, training']
+
+
+def training_table(measured: Measured, gpu: str) -> str:
+    """Whole steps, what keeps the GPU busy of them, and their parts; then steps by image size."""
+    rows = [
+        [
+            *_step(r),
+            *(f'{r["parts"][part]:.1f}' for part in PARTS),
+            f'{r["peak_gib"]:.1f}',
+            f'{r["groups"]}',
+            'yes' if r['graphs'] else 'no',
+        ]
+        for r in measured['results']
+    ]
+    heads = ['model', *STEP, *PARTS.values(), 'GiB', 'groups', 'graphs']
+    tables = [markdown_table(heads, rows)]
+    turns = [r for r in measured['results'] if len(r['sizes']) > 1]
+    if turns:
+        sizes = _distinct(size for r in turns for size in r['sizes'])
+        by_size = [[r['model'], *(_number(r['sizes'].get(s), '.1f') for s in sizes)] for r in turns]
+        heads = ['milliseconds a step', *(size.replace('x', ' x ') for size in sizes)]
+        tables.append(markdown_table(heads, by_size))
+    return '\n\n'.join(tables)
+
+
+def brief_training_table(measured: Measured) -> str:
+    """Whole steps, and what keeps the GPU busy of them."""
+    return markdown_table(['model', *STEP], [_step(r) for r in measured['results']])
+
+
+def _step(r: Measured) -> list[str]:
+    whole, busy = r['milliseconds'], r['gpu_milliseconds']
+    speed = f'{r["images_per_second"]:,.0f}'
+    return [r['model'], f'{whole:.1f}', f'{busy:.1f}', f'{busy / whole:.0%}', speed]
+
+
+def files_table(measured: Measured, gpu: str) -> str:
+    """Images a second with and without loading them, and what loading takes of a core."""
+    speeds = [r for r in measured['results'] if 'what' in r]
+    times = [r for r in measured['results'] if 'transform' in r]
+    total = sum(r['milliseconds'] for r in times)
+    each = [[f'`{r["transform"]}`', f'{r["milliseconds"]:.2f}'] for r in times]
+    each.append(['all', f'{total:.2f}'])
+    tables = [
+        markdown_table(
+            [f'{measured["workers"]} workers', 'images/s'],
+            [[r['what'], f'{r["images_per_second"]:,.0f}'] for r in speeds],
+        ),
+        markdown_table(['transform', "ms of a core's time an image"], each),
+    ]
+    return '\n\n'.join(tables)
 
 
 def figures(results: Iterable[Measured]) -> dict[str, dict[str, float]]:
@@ -235,6 +294,10 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 
 TABLES: Mapping[str, Callable[[Measured, str], str]] = {
+    'training': training_table,
+    'training-dense': training_table,
+    'training-files': files_table,
+    'training-stock': training_table,
     'models': goals_table,
     'other-models': models_table,
     'kernels': kernels_table,

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ['kernels', 'kernels_by_grid']
+__all__ = ['busy_milliseconds', 'kernels', 'kernels_by_grid']
 
 
 def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
@@ -42,6 +42,27 @@ def by_grid(events: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
             times[f'{event["name"][:60]} {grid} x {block[0]}'].append(event['dur'])
     found = [(name, len(each), sum(each) / 1e3) for name, each in times.items()]
     return sorted(found, key=lambda kernel: -kernel[2])
+
+
+def busy_milliseconds(profiler: profile) -> float:
+    """For how long the GPU did anything: kernels and copies, each moment counted once."""
+    return (
+        union(
+            (event.time_range.start, event.time_range.end)
+            for event in profiler.events()
+            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+        )
+        / 1e3
+    )
+
+
+def union(intervals: Iterable[tuple[float, float]]) -> float:
+    """The length of what intervals cover, overlaps counted once."""
+    covered, reached = 0.0, float('-inf')
+    for start, end in sorted(intervals):
+        covered += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered
 
 
 def _profile(step: Callable[[], Any]) -> profile:

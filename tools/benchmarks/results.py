@@ -19,12 +19,14 @@ class Results(list[dict[str, Any]]):
 
     Args:
         path: Of the file, or None for none.
+        device: What was measured; by default the GPU's name.
         facts: What is true of all measurements.
     """
 
-    def __init__(self, path: str | None, **facts: Any) -> None:
+    def __init__(self, path: str | None, device: str | None = None, **facts: Any) -> None:
         super().__init__()
         self.path = path
+        self.device = device
         self.facts = facts
 
     def append(self, measurement: dict[str, Any]) -> None:
@@ -37,7 +39,7 @@ class Results(list[dict[str, Any]]):
     def content(self) -> dict[str, Any]:
         """What the file holds."""
         return dict(
-            device=gpu_name(),
+            device=self.device or gpu_name(),
             torch=torch.__version__,
             triton=triton.__version__,
             date=date.today().isoformat(),

@@ -3,6 +3,7 @@
 # gradients clipped, and an exponential moving average of the weights, which is evaluated. Biases,
 # norms and D are one-dimensional, hence flat_decay_mult.
 optim_wrapper = dict(
+    constructor='mmv2m.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, betas=(0.9, 0.999), eps=1e-8),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(
@@ -18,7 +19,15 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=20, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, begin=20, end=300),
 ]
-custom_hooks = [dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL')]
+custom_hooks = [
+    dict(type='CUDAGraphHook'),
+    dict(
+        type='EMAHook',
+        ema_type='mmv2m.ForeachExponentialMovingAverage',
+        momentum=1e-4,
+        priority='ABOVE_NORMAL',
+    ),
+]
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

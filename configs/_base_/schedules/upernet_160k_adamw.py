@@ -4,6 +4,7 @@
 # keep their state in fp32. Biases, norms and D are one-dimensional, hence flat_decay_mult.
 max_iters = 160000
 optim_wrapper = dict(
+    constructor='mmv2m.GroupedOptimWrapperConstructor',
     type='AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
     paramwise_cfg=dict(

@@ -1,7 +1,17 @@
 """Hooks, registered on import."""
 
+from .cuda_graph import CUDAGraphHook
 from .curve_plot import CurvePlotHook
+from .deferred_scalars import DeferredRuntimeInfoHook
 from .prediction_sheet import PredictionSheetHook
 from .result_record import ResultRecordHook
+from .resume_groups import ResumeGroupsHook
 
-__all__ = ['CurvePlotHook', 'PredictionSheetHook', 'ResultRecordHook']
+__all__ = [
+    'CUDAGraphHook',
+    'CurvePlotHook',
+    'DeferredRuntimeInfoHook',
+    'PredictionSheetHook',
+    'ResultRecordHook',
+    'ResumeGroupsHook',
+]

@@ -43,6 +43,23 @@ BESIDES_ANYWHERE = (
 )
 """The same, at any depth."""
 
+AS_IF_LEFT_OUT = {
+    'constructor': (
+        *('GroupedOptimWrapperConstructor', 'mmv2m.GroupedOptimWrapperConstructor'),
+        'DefaultOptimWrapperConstructor',
+    ),
+    'ema_type': (
+        *('ForeachExponentialMovingAverage', 'mmv2m.ForeachExponentialMovingAverage'),
+        'ExponentialMovingAverage',
+    ),
+    'type': ('BatchedClsDataPreprocessor', 'mmv2m.BatchedClsDataPreprocessor'),
+}
+"""Values that compute the same as the setting's default."""
+
+
+HOOKS_BESIDES = ('CUDAGraphHook', 'mmv2m.CUDAGraphHook')
+"""Hooks that make no difference to the result."""
+
 
 def config_id(path: str | Path) -> str:
     """A config's path in the repository, or its file name if it lies elsewhere."""
@@ -84,17 +101,23 @@ def _settings(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
     last = key.rpartition('.')[2]
     if key in BESIDES or last in BESIDES_ANYWHERE:
         return
+    if isinstance(node, str) and node in AS_IF_LEFT_OUT.get(last, ()):
+        return
     if isinstance(node, dict) and node:
         for name, value in node.items():
             yield from _settings(value, f'{key}.{name}' if key else str(name))
     elif isinstance(node, (list, tuple)) and node:
-        for i, value in enumerate(node):
+        for i, value in enumerate(v for v in node if not _is_hook_besides(v)):
             yield from _settings(value, f'{key}.{i}')
     elif isinstance(node, (list, tuple)):
         yield key, []
     else:
         plain = node is None or isinstance(node, (bool, int, float, str, dict))
         yield key, node if plain else repr(node)
+
+
+def _is_hook_besides(value: Any) -> bool:
+    return isinstance(value, dict) and value.get('type') in HOOKS_BESIDES
 
 
 def _portable(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from torch import Tensor
 
@@ -90,5 +89,6 @@ class EfficientVMamba(HierarchicalBackbone):
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
         # So that the tokens come out contiguous, whose residual stream no norm has to copy.
-        tokens, size = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        tokens, size = self.patch_embed(x)
         return self.class_token(tokens.unflatten(1, size))

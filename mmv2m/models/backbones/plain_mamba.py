@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mmcv.cnn import ConvModule
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import ModuleList, Sequential
@@ -149,7 +148,7 @@ class PlainMamba(StagedBackbone):
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
         # So that the tokens come out contiguous, whose residual stream no norm has to copy.
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         x, grid_size = self.patch_embed(self.stem_convs(x))
         return self.class_token(self.pos_embed(x.unflatten(1, grid_size)))
 

@@ -140,7 +140,7 @@ class Downsample(BaseModule):
             x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
         # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
         # what the convolution makes of it.
-        x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        x = x.contiguous().permute(0, 3, 1, 2)
         x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
         return x.permute(0, 2, 3, 1)
 

@@ -72,6 +72,8 @@ def _merge(y: Tensor, inverse: Tensor) -> Tensor:
 class _Spread(torch.autograd.Function):
     """Its gradient is a gather as well, where PyTorch would scatter."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         return _spread(x, order)
@@ -87,7 +89,9 @@ class _Spread(torch.autograd.Function):
 
 
 class _Merge(torch.autograd.Function):
-    """Likewise, the other way round."""
+    """The other way round."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(y: Tensor, order: Tensor, inverse: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ import importlib.util
 from pathlib import Path
 
 import yaml
+from mmengine.config import Config
+
+from mmv2m.engine.records import config_digest
 
 __all__ = ['find_stock_weights']
 
@@ -12,7 +15,8 @@ __all__ = ['find_stock_weights']
 def find_stock_weights(path: Path) -> str | None:
     """The URL of the weights that a task library publishes for a config.
 
-    A config counts as the library's if it inherits one of the library's and changes nothing.
+    A config counts as the library's if it inherits one of the library's and changes nothing that
+    makes a difference to the result.
 
     Args:
         path: The config.
@@ -20,7 +24,7 @@ def find_stock_weights(path: Path) -> str | None:
     Returns:
         None if the config is not the library's, or it publishes none.
     """
-    base = _only_base(path)
+    base = _library_base(path)
     if base is None:
         return None
     library, _, config = base.partition('::')
@@ -31,17 +35,33 @@ def find_stock_weights(path: Path) -> str | None:
     for metafile in sorted(folder.glob('metafile.y*ml')):
         for model in yaml.safe_load(metafile.read_text())['Models']:
             if model.get('Config') == f'configs/{config}' and model.get('Weights'):
-                return model['Weights']
+                return model['Weights'] if _trains_as(path, base) else None
     return None
 
 
-def _only_base(path: Path) -> str | None:
-    """``'library::path'`` if inheriting it is all that a config does."""
-    body = ast.parse(path.read_text()).body
-    if len(body) != 1 or not isinstance(body[0], ast.Assign):
+def _library_base(path: Path) -> str | None:
+    """``'library::path'`` if that is the first thing that a config says."""
+    first = ast.parse(path.read_text()).body[0]
+    if not isinstance(first, ast.Assign) or not isinstance(first.value, ast.Constant):
         return None
-    (target,), value = body[0].targets, body[0].value
+    (target,), base = first.targets, str(first.value.value)
     named = isinstance(target, ast.Name) and target.id == '_base_'
-    if not named or not isinstance(value, ast.Constant) or '::' not in str(value.value):
-        return None
-    return str(value.value)
+    return base if named and '::' in base else None
+
+
+def _trains_as(path: Path, base: str) -> bool:
+    """Whether a config trains and tests what its base does, in the same way."""
+    stock = Config.fromstring(f'_base_ = {base!r}', '.py')
+    return _without_groups(Config.fromfile(path)) == _without_groups(stock)
+
+
+def _without_groups(cfg: Config) -> str:
+    """A digest of a config, but for how it puts parameters into groups.
+
+    Tests compare the settings of each parameter in each config with the library's instead: two
+    constructors say the same layer-wise decay in different words.
+    """
+    if 'optim_wrapper' in cfg:
+        for key in ('constructor', 'paramwise_cfg'):
+            cfg.optim_wrapper.pop(key, None)
+    return config_digest(cfg)

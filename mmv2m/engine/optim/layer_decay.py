@@ -1,18 +1,17 @@
 """Learning rates that fall with the distance from the head, for models of every task library."""
 
-from typing import Any
-
-from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+from .grouped import GroupedOptimWrapperConstructor
 
 __all__ = ['LayerDecayOptimWrapperConstructor']
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor, and layer-wise decay of the learning rate on top.
+class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
+    """:class:`GroupedOptimWrapperConstructor` with layer-wise decay of the learning rate on top.
 
     A parameter in layer ``k`` of ``n`` learns at ``layer_decay_rate ** (n - 1 - k)`` times the rate
     that it would have otherwise. Which layer it is in, its backbone says by the method
@@ -50,15 +49,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if self.base_lr is None:
             raise ValueError('layer-wise decay scales lr, which the optimizer has to name')
 
-    def add_params(
-        self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
-    ) -> None:
-        """Add the parameters of a module to the groups; see mmengine's constructor."""
-        super().add_params(params, module, prefix, **kwargs)
-        if prefix == '':  # the whole model, all its groups collected
-            self._decay(params, module)
-
-    def _decay(self, params: list[dict], model: nn.Module) -> None:
+    def _adjust(self, params: list[dict], model: nn.Module) -> None:
         backbone = getattr(model, 'backbone', None)
         get_layer_depth = getattr(backbone, 'get_layer_depth', None)
         if get_layer_depth is None:
@@ -72,4 +63,3 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             (parameter,) = group['params']
             layer, layers = get_layer_depth(names[id(parameter)], 'backbone.')
             group['lr'] = group.get('lr', self.base_lr) * rate ** (layers - 1 - layer)
-            group['param_name'] = names[id(parameter)]

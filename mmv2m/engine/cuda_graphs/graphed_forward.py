@@ -1,0 +1,141 @@
+"""A module's forward pass that runs as a CUDA graph where it can, and eagerly elsewhere."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .capture import Capture
+from .state import State, is_watched, obstacle
+
+__all__ = ['GraphedForward']
+
+MANY_PASSES = 50
+"""Passes after which a user is told why there is still no graph."""
+
+
+class GraphedForward:
+    """What stands in for a module's ``forward`` in training.
+
+    It is set by ``module.forward = GraphedForward(module)``. The first training passes run as ever.
+    When the same layout of the input has come a few times in a row, forward and backward pass are
+    captured, and from then on inputs of that layout take two launches. Anything else runs eagerly:
+    evaluation, a smaller last batch, a second forward pass before the first one's backward pass.
+
+    What the module is made of is looked at in every pass. If a submodule, a parameter, a hook or an
+    attribute has changed, the module is captured again, or runs eagerly where a graph would ignore
+    the change. Each reason to run eagerly is logged once.
+
+    Args:
+        module: Takes one tensor, and returns a tensor, or a tuple or list of tensors.
+        patience: Passes with one layout before it is captured.
+        most: Attempts to capture before the module stays eager, because too much changes.
+
+    Attributes:
+        replays: How many passes have run as a graph.
+    """
+
+    def __init__(self, module: nn.Module, patience: int = 3, most: int = 8) -> None:
+        self.module = module
+        self.eager: Callable[..., Any] = module.forward
+        self.patience, self.most = patience, most
+        self.attempts = self.replays = 0
+        self._capture: Capture | None = None
+        self._captured: State | None = None
+        self._candidate: State | None = None
+        self._in_a_row = self._changes = 0
+        self._unused: set[int] = set()
+        self._told: set[str] = set()
+
+    def __call__(self, x: Tensor, *args: Any, **settings: Any) -> Any:
+        """Run the module's forward pass."""
+        if args or settings or not self._is_training_pass(x):
+            return self.eager(x, *args, **settings)
+        if self._captured is None or not self._captured.holds(x):
+            if not self._is_time(x):
+                return self._run_and_look(x)
+            self._try_to_capture(x)
+        if self._capture is None:
+            return self.eager(x)
+        if self._capture.is_waiting:
+            self._tell('a forward pass comes before the last one has been differentiated')
+            return self.eager(x)
+        self.replays += 1
+        return self._capture(x)
+
+    def remove(self) -> None:
+        """Give the module its own forward pass back, and free the graphs."""
+        self._capture = self._captured = self._candidate = None
+        if self.module.__dict__.get('forward') is self:
+            del self.module.forward
+
+    def _is_training_pass(self, x: Any) -> bool:
+        return (
+            self.module.training
+            and torch.is_grad_enabled()
+            and type(x) is Tensor
+            and x.is_cuda
+            and not torch.compiler.is_compiling()
+            and not torch.cuda.is_current_stream_capturing()
+            and not is_watched()
+        )
+
+    def _is_time(self, x: Tensor) -> bool:
+        """Whether a layout has come often enough in a row to be captured in another's place."""
+        if self._captured is not None and not self._captured.module_holds():
+            self._capture = self._captured = None  # frees the memory of what nobody can use
+        if self._candidate is None or not self._candidate.holds(x):
+            self._candidate = State(self.module, x)
+            self._in_a_row = 0
+            self._changes += 1
+        self._in_a_row += 1
+        if self._in_a_row == MANY_PASSES and self._unused:
+            self._tell(f'its output {min(self._unused)} is not used by the loss')
+        elif self._in_a_row == 1 and self.attempts == self.most:
+            self._tell(f'it has been captured {self.most} times, and something changes again')
+        elif self._changes == MANY_PASSES and not self.attempts:
+            self._tell('its input, or something in it, changes again and again')
+        # What is behind an unused output has no gradient, where a graph would give it zeros.
+        enough = self._in_a_row > self.patience and not self._unused
+        return enough and self.attempts < self.most
+
+    def _run_and_look(self, x: Tensor) -> Any:
+        """Run eagerly, and note which outputs get no gradient afterwards."""
+        outputs = self.eager(x)
+        unused = self._unused = set()
+        for i, output in enumerate([outputs] if isinstance(outputs, Tensor) else outputs):
+            if isinstance(output, Tensor) and output.requires_grad:
+                unused.add(i)
+                output.register_hook(partial(_discard, unused, i))
+        return outputs
+
+    def _try_to_capture(self, x: Tensor) -> None:
+        self._capture = None  # frees its memory
+        self._captured, self._candidate = self._candidate, None
+        reason = obstacle(self.module, x)
+        if reason is None:
+            self.attempts += 1
+            try:
+                self._capture = Capture(self.module, self.eager, x)
+            except Exception as error:  # PyTorch's, the driver's, or the module's own
+                reason = f'capturing fails: {str(error).splitlines()[0]}'
+        if reason is not None:
+            self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            logging.getLogger('mmv2m').warning(
+                '%s runs without a CUDA graph: %s', type(self.module).__name__, reason
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy of the module has a graph of its own.
+        return GraphedForward, (self.module, self.patience, self.most)
+
+
+def _discard(numbers: set[int], number: int, gradient: Tensor) -> None:
+    numbers.discard(number)

@@ -1,0 +1,45 @@
+"""Going on from checkpoints whose optimizer had other parameter groups."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mmv2m.registry import HOOKS
+
+from ..optim.regrouping import regroup_checkpoint
+
+__all__ = ['ResumeGroupsHook']
+
+
+@HOOKS.register_module()
+class ResumeGroupsHook(Hook):
+    """Resume checkpoints that were saved with other parameter groups.
+
+    Those of mmengine's default constructor have one group a parameter. Before they are resumed,
+    moments, settings and schedules go to the groups that
+    :class:`mmv2m.engine.GroupedOptimWrapperConstructor` has made; with any other constructor
+    nothing changes. ``tools/train.py`` registers this hook in every run.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Regroup a checkpoint that is being resumed.
+
+        Args:
+            runner: The runner.
+            checkpoint: What it has loaded; changed in place.
+
+        Raises:
+            UserError: If the checkpoint does not fit the run.
+        """
+        if not runner._resume or 'optimizer' not in checkpoint:
+            return
+        if isinstance(runner.optim_wrapper, dict):
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        wrapper = runner.optim_wrapper
+        if not isinstance(wrapper, OptimWrapper):  # one for each of several parts of a model
+            return
+        if all('param_names' in group for group in wrapper.optimizer.param_groups):
+            model = getattr(runner.model, 'module', runner.model)
+            regroup_checkpoint(checkpoint, wrapper, model)

@@ -1,0 +1,129 @@
+"""The trainings that are timed: configs, and what they have in common."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import machine  # noqa: F401  # this clone comes first on the path
+from mmengine.config import Config
+
+from mmv2m.engine.config import switch_amp
+
+__all__ = ['TRAINED', 'Trained', 'trained_config']
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SQUARE = ((224, 224),)
+COCO_SIZES = ((480, 640), (608, 800), (672, 1024), (800, 608), (800, 1088), (800, 1216))
+"""H and W of batches of two, padded to multiples of 32, as 480 to 800 pixels on the shorter side
+make them of COCO's images."""
+SEGMENTED = ((512, 512),)
+GRAPHS = 'CUDAGraphHook'
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training.
+
+    Attributes:
+        config: In configs/, or ``library::`` and where it is in that library.
+        task: ``'classification'``, ``'detection'`` or ``'segmentation'``.
+        batch: Images in a batch.
+        sizes: H and W of the batches, in turn.
+    """
+
+    config: str
+    task: str = 'classification'
+    batch: int = 64
+    sizes: tuple[tuple[int, int], ...] = SQUARE
+
+
+def _mask_rcnn(name: str) -> Trained:
+    return Trained(f'{name}_1x_coco.py', 'detection', 2, COCO_SIZES)
+
+
+def _upernet(name: str) -> Trained:
+    return Trained(f'{name}_8xb2-160k_ade20k-512x512.py', 'segmentation', 2, SEGMENTED)
+
+
+TRAINED: Mapping[str, Trained] = {
+    'V2M-T': Trained('v2m-t_8xb64_in1k.py'),
+    'V2M-S': Trained('v2m-s_8xb64_in1k.py'),
+    'V2M-S*': Trained('v2m-s-star_8xb64_in1k.py'),
+    'Swin-T': Trained('baselines/swin-t_16xb64_in1k.py'),
+    'V2M-B*': Trained('v2m-b-star_8xb64_in1k.py'),
+    'Swin-S': Trained('baselines/swin-s_16xb64_in1k.py'),
+    'VMamba-T': Trained('baselines/vmamba-t_8xb128_in1k.py'),
+    'VMamba-S': Trained('baselines/vmamba-s_8xb128_in1k.py'),
+    'Vim-T': Trained('baselines/vim-t_8xb128_in1k.py'),
+    'Vim-S': Trained('baselines/vim-s_8xb64_in1k.py'),
+    'ConvNeXt-T': Trained('mmpretrain::convnext/convnext-tiny_32xb128_in1k.py'),
+    'DeiT-T': Trained('baselines/deit-t_4xb256_in1k.py'),
+    'DeiT-S': Trained('baselines/deit-s_4xb256_in1k.py'),
+    'Mask R-CNN V2M-S*': _mask_rcnn('mask-rcnn_v2m-s'),
+    'Mask R-CNN VMamba-T': _mask_rcnn('baselines/mask-rcnn_vmamba-t'),
+    'Mask R-CNN Swin-T': _mask_rcnn('baselines/mask-rcnn_swin-t'),
+    'UPerNet V2M-T': _upernet('upernet_v2m-t'),
+    'UPerNet V2M-S*': _upernet('upernet_v2m-s-star'),
+    'UPerNet Swin-T': _upernet('baselines/upernet_swin-t'),
+}
+"""By name, each V2M followed by what it is compared with."""
+
+OURS = {
+    'classification': 'v2m-s-star_8xb64_in1k.py',
+    'detection': 'mask-rcnn_v2m-s_1x_coco.py',
+    'segmentation': 'upernet_v2m-s-star_8xb2-160k_ade20k-512x512.py',
+}
+"""Whose optimizer's grouping, CUDA graphs, log and preprocessing all models of a task get."""
+
+
+def trained_config(trained: Trained, stock: bool, graphs: bool | None, amp: bool) -> Config:
+    """The config of a training as it is timed.
+
+    Args:
+        trained: Which.
+        stock: Whether to leave out what this project adds to mmengine.
+        graphs: Whether to train with CUDA graphs; None as the configs say.
+        amp: Whether to train in mixed precision, for which there must be a GPU.
+    """
+    cfg = _load(trained.config)
+    ours = _load(OURS[trained.task])
+    _treat(cfg, ours, stock)
+    wanted = graphs if graphs is not None else not stock and GRAPHS in _types(ours)
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] != GRAPHS]
+    if wanted:
+        cfg.custom_hooks.append(dict(type=GRAPHS))
+    switch_amp(cfg, amp)
+    if amp and trained.task == 'classification':
+        cfg.optim_wrapper.dtype = 'bfloat16'
+    return cfg
+
+
+def _load(name: str) -> Config:
+    if '::' in name:
+        return Config.fromstring(f"_base_ = '{name}'", '.py')
+    return Config.fromfile(CONFIGS / name)
+
+
+def _types(cfg: Config) -> list[str]:
+    return [hook['type'] for hook in cfg.get('custom_hooks') or []]
+
+
+def _treat(cfg: Config, ours: Config, stock: bool) -> None:
+    """Give a config ours' optimizer, its grouping, log and preprocessing, or take them away."""
+    cfg.custom_imports = deepcopy(ours.custom_imports)
+    wrapper, optimizer = cfg.optim_wrapper, cfg.optim_wrapper.optimizer
+    _take(wrapper, ours.optim_wrapper, 'constructor', stock)
+    if optimizer.type == ours.optim_wrapper.optimizer.type:
+        for name in ('fused', 'foreach'):
+            _take(optimizer, ours.optim_wrapper.optimizer, name, stock)
+    hooks = cfg.setdefault('default_hooks', {})
+    _take(hooks, ours.default_hooks, 'runtime_info', stock)
+    if cfg.get('data_preprocessor') and ours.get('data_preprocessor'):
+        _take(cfg.data_preprocessor, ours.data_preprocessor, 'type', stock)
+
+
+def _take(settings: dict, ours: dict, name: str, stock: bool) -> None:
+    settings.pop(name, None)
+    if not stock and name in ours:
+        settings[name] = ours[name]
