@@ -513,3 +513,53 @@ def test_what_falls_back_says_so_once(caplog):
     assert [record.message for record in caplog.records if 'slower' in record.message] == [
         "SS2D runs module by module, which is slower: its module 'in_proj' has hooks"
     ]
+
+
+class Centred(nn.LayerNorm):
+    """A norm of a subclass that computes something else."""
+
+    def forward(self, x):
+        return x - x.mean(-1, keepdim=True)
+
+
+@every_kind
+def test_a_norm_of_a_subclass_is_used_in_every_block(kind):
+    cls, settings = KINDS[kind]
+    model, calls = cls(**settings, norm_cfg=dict(type=Centred)).eval(), []
+    norms = [m for m in model.modules() if type(m) is Centred]
+    for norm in norms:
+        norm.forward = partial(note_forward, calls, norm)
+    y = infer(model, make_image(kind, torch.float32))
+    assert torch.isfinite(y).all()
+    blocks = [block for stage in model.stages for block in stage if hasattr(block, 'norm')]
+    assert {id(block.norm) for block in blocks} <= {id(norm) for norm in norms}
+    assert {id(norm) for norm in calls} == {id(norm) for norm in norms}
+
+
+def note_forward(calls, norm, x):
+    calls.append(norm)
+    return Centred.forward(norm, x)
+
+
+@every_kind
+@pytest.mark.parametrize('norm', ['LN', 'RMSNorm'])
+def test_norms_without_weights(kind, norm):
+    """They work, in a model that was cast to half precision too, whose stream is float32."""
+    cls, settings = KINDS[kind]
+    model = cls(**settings, norm_cfg=dict(type=norm, elementwise_affine=False)).eval()
+    x = make_image(kind, torch.float32)
+    truth, y = infer(model, x), infer(model.bfloat16(), x.bfloat16())
+    assert y.dtype is torch.bfloat16
+    assert (y.float() - truth).norm() < 0.1 * truth.norm()
+
+
+@every_kind
+def test_functional_calls(kind):
+    """Tensors in the place of parameters, as :func:`torch.func.functional_call` puts them there."""
+    model, x = make(kind), make_image(kind)
+    halves = {name: (p / 2).detach() for name, p in model.named_parameters()}
+    y = torch.func.functional_call(model, halves, (x,))[0]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter /= 2
+    assert_same(y, infer(model, x))
