@@ -132,7 +132,7 @@ class SS2D(BaseModule):
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
         if self._is_one_operator(x):
-            return self._mix(x)
+            return self._run_as_one(x)
         if not self.gated:
             y = self._scan(self.in_proj(x), None)
             return self.out_proj(self.out_norm(y))
@@ -156,8 +156,8 @@ class SS2D(BaseModule):
         parts += [(ssm, CORNER_SSM) for ssm in self.ssm._modules.values()]
         return may_stand_for(self, x, parts)
 
-    def _mix(self, x: Tensor) -> Tensor:
-        """All modules as one operator."""
+    def _run_as_one(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` computes, as one operator."""
         weight, norm = self.out_proj.weight, None
         if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
             scale = self.divisor**2
