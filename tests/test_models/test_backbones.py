@@ -235,6 +235,9 @@ def test_registered_for_every_library(name, scope):
         (dict(drop_path_rate=1.0), ValueError, 'drop_path_rate must be a number from 0'),
         (dict(scan_backend='opencl'), ValueError, 'scan_backend must be one of auto'),
         (dict(norm_cfg='LN'), ValueError, 'norm_cfg must be None or a dict with a type'),
+        (dict(norm_cfg=dict(type='BN')), ValueError, 'norm_cfg must name a norm of each token'),
+        (dict(norm_cfg=dict(type='GN', num_groups=2)), ValueError, "each token .* 'num_groups': 2"),
+        (dict(norm_cfg=dict(type='IN')), ValueError, 'norm_cfg must name a norm of each token'),
     ],
 )
 def test_impossible_settings_are_refused_with_and_without_building(name, settings, error, words):

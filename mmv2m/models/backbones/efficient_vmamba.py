@@ -91,4 +91,4 @@ class EfficientVMamba(HierarchicalBackbone):
         # So that the tokens come out contiguous, whose residual stream no norm has to copy.
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         tokens, size = self.patch_embed(x)
-        return tokens.unflatten(1, size)
+        return self.class_token(tokens.unflatten(1, size))

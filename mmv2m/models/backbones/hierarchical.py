@@ -4,9 +4,10 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from mmengine.model import ModuleList, Sequential
+from mmengine.model import ModuleList
 from torch import nn
 
+from ..layers import Stage
 from .staged import LINEAR_INIT, StagedBackbone, checks_settings, drop_path_rates
 from .zoo import StagedArch, look_up_arch
 
@@ -84,7 +85,7 @@ class HierarchicalBackbone(StagedBackbone):
         for i, width in enumerate(widths[: self.stages_built]):
             halving = [self.build_halving(widths[i - 1], width)] if i else []
             blocks = (self.build_block(i, width, next(rates)) for _ in range(self.arch.depths[i]))
-            self.stages.append(Sequential(*halving, *blocks))
+            self.stages.append(Stage(*halving, *blocks, with_cp=self.with_cp))
         self.add_output_norms(self.norm_cfg, widths)
         self.freeze_stages()
 

@@ -88,8 +88,8 @@ class LocalVim(StagedBackbone):
         drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
         frozen_stages: -1: nothing frozen; 0: patches and positions; k: also the first k stages, set
             to eval mode. Defaults to -1.
-        norm_eval: Keep BatchNorm layers, if ``norm_cfg`` brings any, in eval mode. Defaults to
-            False.
+        norm_eval: Keep BatchNorm layers in eval mode; this backbone has none of its own. Defaults
+            to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norm of the blocks and the outputs. Defaults to
@@ -167,8 +167,8 @@ class LocalVim(StagedBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        return self.drop_after_pos(self.pos_embed(self.patch_embed(x)))
+        return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
 
-    def run_block(self, block: nn.Module, stream: Stream) -> Stream:
-        """See :meth:`StagedBackbone.run_block`; the whole residual stream is turned first."""
-        return super().run_block(block, Stream(self.rotary(stream.sum())))
+    def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
+        """See :meth:`StagedBackbone.run_stage`; each block's map is turned first."""
+        return super().run_stage(stage, stream, self.rotary)

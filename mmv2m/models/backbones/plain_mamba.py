@@ -150,10 +150,15 @@ class PlainMamba(StagedBackbone):
         # So that the tokens come out contiguous, whose residual stream no norm has to copy.
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         x, grid_size = self.patch_embed(self.stem_convs(x))
-        return self.pos_embed(x.unflatten(1, grid_size))
+        return self.class_token(self.pos_embed(x.unflatten(1, grid_size)))
 
     def _build_stem_convs(self) -> Sequential:
-        common = dict(bias=False, norm_cfg=dict(type='BN'), act_cfg=dict(type='ReLU'))
+        common = dict(
+            bias=False,
+            norm_cfg=dict(type='BN'),
+            act_cfg=dict(type='ReLU'),
+            inplace=False,  # full backward hooks allow no change of what they see
+        )
         convs = [ConvModule(self.in_channels, STEM_WIDTH, 7, stride=2, padding=3, **common)]
         for _ in range(self.arch.stem_convs):
             convs.append(ConvModule(STEM_WIDTH, STEM_WIDTH, 3, padding=1, **common))

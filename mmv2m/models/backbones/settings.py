@@ -1,8 +1,11 @@
 """What a backbone's settings may be, checked without building anything."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from mmcv.cnn import build_norm_layer
 from mmengine.utils import to_2tuple
 
 from mmv2m.ops import BACKENDS
@@ -99,6 +102,24 @@ def _check_norm(norm_cfg: object) -> None:
             "norm_cfg must be None or a dict with a type, such as dict(type='LN'), but got "
             f'{norm_cfg!r}'
         )
+    if norm_cfg is not None and not _normalises_tokens(norm_cfg):
+        raise ValueError(
+            'norm_cfg must name a norm of each token of a (B, H, W, D) map over its D channels, '
+            f"such as dict(type='LN') or dict(type='RMSNorm'), but got {norm_cfg!r}"
+        )
+
+
+def _normalises_tokens(norm_cfg: dict) -> bool:
+    """Whether a norm takes channels-last maps, and its result for a token depends on that alone."""
+    x = torch.linspace(-1, 1, 2 * 3 * 64).square().view(1, 2, 3, 64)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            norm = build_norm_layer(norm_cfg, 64)[1].eval().to(x.device)
+            y, of_token = norm(x), norm(x[:, 1:, 2:])
+    except Exception:
+        return False
+    return y.shape == x.shape and (x.is_meta or torch.allclose(y[:, 1:, 2:], of_token, atol=1e-4))
 
 
 def check_sizes(img_size: Any, patch_size: object) -> None:

@@ -3,16 +3,18 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule, ModuleList, Sequential
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from ..layers import CrossToken, MeanToken, MiddleToken, MixerBlock, Stream
+from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
+from ..layers.door import may_stand_for
+from ..layers.params import dtype_of
+from ..layers.stage import STAGE
 from .settings import check_common, stage_indices
 
 __all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
@@ -44,7 +46,7 @@ class StagedBackbone(BaseModule, ABC):
     """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
 
     A subclass's constructor, which :func:`checks_settings`, calls ``super().__init__()``, sets its
-    stem's modules, then :attr:`stages` (of ``stages_built`` sequences of blocks; what changes the
+    stem's modules, then :attr:`stages` (``stages_built`` of :class:`Stage`; what changes the
     resolution is the first block of the stage that has the new one), then calls
     :meth:`add_output_norms`. It implements :meth:`stem` and :meth:`embed`, and
     :meth:`check_values` for the settings of its own.
@@ -139,7 +141,7 @@ class StagedBackbone(BaseModule, ABC):
         """
         rates = drop_path_rates(depths, drop_path_rate)
         return ModuleList(
-            Sequential(*(block(next(rates)) for _ in range(depth)))
+            Stage(*(block(next(rates)) for _ in range(depth)), with_cp=self.with_cp)
             for depth in depths[: self.stages_built]
         )
 
@@ -170,24 +172,28 @@ class StagedBackbone(BaseModule, ABC):
         stream = Stream(self.embed(x))
         outs = []
         for i, stage in enumerate(self.stages):
-            for block in stage:
-                stream = self.run_block(block, stream)
+            stream = self.run_stage(stage, stream)
             if i in self.out_indices:
-                outs.append(self.format_output(self.normed_output(i, stream)))
+                outs.append(self.format_output(self.normed_output(i, stream.sum())))
         return tuple(outs)
 
-    def normed_output(self, i: int, stream: Stream) -> Tensor:
-        """What stage ``i`` hands to the next, (B, H, W, D), behind its output's norm."""
-        norm = getattr(self, f'norm{i}')
-        # The stream may be wider than the parameters; what follows has their dtype.
-        return norm(stream.sum().to(norm.weight.dtype))
+    def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
+        """Run a stage: it is called with the map if something watches or changes it.
 
-    def run_block(self, block: nn.Module, stream: Stream) -> Stream:
-        """Run one of the stages' blocks: mixers take the residual stream, others a map."""
-        run: Callable[..., Any] = block
-        if self.with_cp and stream.requires_grad:
-            run = partial(checkpoint, block, use_reentrant=False)
-        return run(stream) if isinstance(block, MixerBlock) else Stream(run(stream.sum()))
+        Args:
+            stage: The stage.
+            stream: The residual stream in front of it.
+            *args: Further arguments of the stage.
+        """
+        if isinstance(stage, Stage) and may_stand_for(self, stream.total, ((stage, STAGE),)):
+            return stage.advance(stream, *args)
+        return Stream(stage(stream.sum(), *args))
+
+    def normed_output(self, i: int, x: Tensor) -> Tensor:
+        """The norm of the output of stage ``i``, whose map is given; both are (B, H, W, D)."""
+        norm = getattr(self, f'norm{i}')
+        # The map may be wider than the parameters; what follows has their dtype.
+        return norm(x.to(dtype_of(norm, self, default=x.dtype)))
 
     def format_output(self, x: Tensor) -> Tensor:
         """A normalised (B, H, W, D) map, class tokens included, as ``out_type`` asks.

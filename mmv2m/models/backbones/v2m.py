@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmengine.model import ModuleList, Sequential
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmv2m.registry import MODELS
@@ -14,6 +14,7 @@ from ..layers import (
     Downsample,
     PatchMap,
     PositionEmbedding,
+    Stage,
     V2MBlock,
     build_class_token,
 )
@@ -59,8 +60,8 @@ class V2M(StagedBackbone):
         drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
         frozen_stages: -1: nothing frozen; 0: patches or stem, positions and class tokens; k: also
             the first k stages, set to eval mode. Defaults to -1.
-        norm_eval: Keep BatchNorm layers, if ``norm_cfg`` brings any, in eval mode. Defaults to
-            False.
+        norm_eval: Keep BatchNorm layers in eval mode; this backbone has none of its own. Defaults
+            to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norm of the blocks and the outputs, and of a pyramid's convolutions. Defaults to
@@ -167,7 +168,7 @@ class V2M(StagedBackbone):
         arch, stages = self.arch, ModuleList()
         rates = drop_path_rates(arch.depths, drop_path_rate)
         for i, width in enumerate(arch.widths[: self.stages_built]):
-            stage = Sequential()
+            stage = Stage(with_cp=self.with_cp)
             if arch.is_pyramid and i > 0:
                 stage.append(Downsample(arch.widths[i - 1], width, norm_cfg))
             first = sum(arch.depths[:i])

@@ -59,8 +59,8 @@ class Vim(StagedBackbone):
         drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
         frozen_stages: -1: nothing frozen; 0: patches, positions and the class token; k: also the
             first k stages, set to eval mode. Defaults to -1.
-        norm_eval: Keep BatchNorm layers, if ``norm_cfg`` brings any, in eval mode. Defaults to
-            False.
+        norm_eval: Keep BatchNorm layers in eval mode; this backbone has none of its own. Defaults
+            to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norm of the blocks and the outputs. Defaults to

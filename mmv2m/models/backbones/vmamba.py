@@ -80,4 +80,4 @@ class VMamba(HierarchicalBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        return self.patch_embed(x)
+        return self.class_token(self.patch_embed(x))

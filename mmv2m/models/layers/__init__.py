@@ -25,6 +25,7 @@ from .scan_orders import ScanOrder, parse_scans
 from .sequence_ssm import SequenceSSM
 from .snake_scan import SnakeScanMixer
 from .ss2d import SS2D
+from .stage import Stage
 from .stream import Stream
 from .v2m_block import V2MBlock
 
@@ -62,6 +63,7 @@ __all__ = [
     'ScanOrder',
     'SequenceSSM',
     'SnakeScanMixer',
+    'Stage',
     'Stream',
     'V2MBlock',
     'WindowSSM',

@@ -8,9 +8,8 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmv2m.ops import gated_linear
-
 from .map_conv import MapConv2d, MapSequential
+from .out_projection import project_gated
 from .sequence_ssm import SequenceSSM, as_sequence
 
 __all__ = ['AtrousScanMixer', 'DualMixer']
@@ -58,7 +57,7 @@ class AtrousScanMixer(BaseModule):
         """(B, H, W, D) to (B, H, W, D)."""
         x, z = self.in_proj(x).chunk(2, -1)
         y = self.norm(self._scan(F.silu(self.conv(x))))
-        return gated_linear(y.to(z.dtype), z, self.out_proj.weight, self.backend)
+        return project_gated(self, y.to(z.dtype), z, self.out_proj, self.backend)
 
     def _scan(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]

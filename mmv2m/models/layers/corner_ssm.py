@@ -6,10 +6,11 @@ from torch import Tensor
 
 from mmv2m.ops import DIRECTIONS, Halves, ssm_2d
 
-from .directional_ssm import DirectionalSSM
+from .directional_ssm import DIRECTIONAL_SSM, DirectionalSSM
+from .door import Known, may_stand_for
 from .routes import RouteGroup
 
-__all__ = ['CornerSSM', 'WindowSSM', 'build_corner_ssm']
+__all__ = ['CORNER_SSM', 'CornerSSM', 'WindowSSM', 'build_corner_ssm']
 
 
 class CornerSSM(BaseModule):
@@ -37,7 +38,8 @@ class CornerSSM(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.window = group.window
-        self.first, self.second, self.flip = zip(*group.routes, strict=True)
+        self.backend = backend
+        self.first, self.second, _ = zip(*group.routes, strict=True)
         self.rows = DirectionalSSM(channels, states, dt_rank, conv_size, 'input', backend)
         self.columns = DirectionalSSM(channels, states, dt_rank, conv_size, 'output', backend)
 
@@ -52,11 +54,16 @@ class CornerSSM(BaseModule):
         Returns:
             (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
         """
-        return ssm_2d(x, gate, [self.halves()], reduction, self.rows.backend, log_A=True)
+        if may_stand_for(self, x, ((self, CORNER_SSM),)):
+            return ssm_2d(x, gate, [self.halves()], reduction, self.backend, log_A=True)
+        return self.columns(self.rows(x, None, self.first), gate, self.second, reduction)
 
     def halves(self) -> Halves:
-        """The routes as :func:`mmv2m.ops.ssm_2d` takes them."""
+        """The routes as operators that stand for this module take them."""
         return Halves(self.rows.tensors(), self.columns.tensors(), self.first, self.second)
+
+
+CORNER_SSM = Known((CornerSSM,), parts=(('rows', DIRECTIONAL_SSM), ('columns', DIRECTIONAL_SSM)))
 
 
 class WindowSSM(CornerSSM):

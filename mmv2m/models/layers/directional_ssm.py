@@ -4,12 +4,16 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmv2m.ops import directional_ssm
+from mmv2m.ops import directional_scan, directional_ssm
 
-__all__ = ['DirectionalSSM', 'draw_time_steps']
+from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
+from .lanes import convolve_lanes
+
+__all__ = ['DIRECTIONAL_SSM', 'DirectionalSSM', 'draw_time_steps']
 
 SIDES = dict(input=1, output=1, both=2)
 """How many of B and C depend on the token."""
@@ -70,6 +74,8 @@ class DirectionalSSM(BaseModule):
         if projects not in SIDES:
             raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
         self.projects = projects
+        self.conv_size = conv_size
+        self.dt_rank = dt_rank
         self.backend = backend
         self.draw_steps = draw_steps
         self.conv = nn.Conv1d(channels, channels, conv_size, groups=channels)
@@ -99,7 +105,7 @@ class DirectionalSSM(BaseModule):
         directions: Sequence[str],
         reduction: str = 'none',
     ) -> Tensor:
-        """Scan a map in several directions; see :func:`mmv2m.ops.directional_ssm`.
+        """Scan a map in several directions, which share the parameters.
 
         Args:
             x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E).
@@ -110,21 +116,53 @@ class DirectionalSSM(BaseModule):
         Returns:
             (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
         """
-        options = (directions, self.projects, reduction, self.backend)
-        return directional_ssm(x, gate, *self.tensors(), *options, log_A=True)
+        if may_stand_for(self, x, ((self, DIRECTIONAL_SSM),)):
+            options = (directions, self.projects, reduction, self.backend)
+            return directional_ssm(x, gate, *self.tensors(), *options, log_A=True)
+        if gate is not None:
+            x = x * F.silu(gate)
+        maps = x if x.dim() == 5 else [x] * len(directions)
+        outputs = [self._scan(one, way) for one, way in zip(maps, directions, strict=True)]
+        return sum(outputs[1:], outputs[0]) if reduction == 'sum' else torch.stack(outputs)
+
+    def _scan(self, x: Tensor, direction: str) -> Tensor:
+        """(B, H, W, E) to (B, H, W, E), one direction, module by module (V2M, Eq. 9 and 12)."""
+        x = F.silu(convolve_lanes(self.conv, x, self.conv_size, direction))
+        states = self.A_log.shape[1]
+        widths = [self.dt_rank, *[states] * SIDES[self.projects]]
+        dt, *sides = self.x_proj(x).split(widths, dim=-1)
+        delta, *sides = (part.to(x.dtype) for part in (self.dt_proj(dt), *sides))
+        return directional_scan(
+            x,
+            delta,
+            -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp(),
+            B=None if self.projects == 'output' else sides[0],
+            C=None if self.projects == 'input' else sides[-1],
+            D=self.D,
+            delta_softplus=True,
+            direction=direction,
+            backend=self.backend,
+        )
 
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """What the operators take of the parameters, with the logarithm of A."""
-        layers = self._modules
-        conv, dt_proj = layers['conv'], layers['dt_proj']
+        """What operators that stand for this module read, with the logarithm of A."""
+        # Much faster than by attributes; that nothing else is there is what the door is for.
+        layers, own = self._modules, self._parameters
+        conv, dt_proj = layers['conv']._parameters, layers['dt_proj']._parameters
         return (
-            *(_find(conv, 'weight'), _find(conv, 'bias'), _find(layers['x_proj'], 'weight')),
-            *(_find(dt_proj, 'weight'), _find(dt_proj, 'bias')),
-            *(_find(self, 'A_log'), _find(self, 'D')),
+            *(conv['weight'], conv['bias'], layers['x_proj']._parameters['weight']),
+            *(dt_proj['weight'], dt_proj['bias'], own['A_log'], own['D']),
         )
 
 
-def _find(module: nn.Module, name: str) -> Tensor | None:
-    """A parameter, faster than by its attribute; or what pruning, say, has put in its place."""
-    parameter = module._parameters.get(name)
-    return getattr(module, name) if parameter is None else parameter
+CAUSAL_CONV = Known(
+    (nn.Conv1d,),
+    (('weight', True), ('bias', None)),
+    (('stride', (1,)), ('padding', (0,)), ('dilation', (1,))),
+)
+
+DIRECTIONAL_SSM = Known(
+    (DirectionalSSM,),
+    (('A_log', True), ('D', True)),
+    parts=(('conv', CAUSAL_CONV), ('x_proj', LINEAR), ('dt_proj', LINEAR_WITH_BIAS)),
+)

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 from mmv2m.ops import mlp
 
-from .runs_as import runs_as
+from .door import GELU, Known, may_stand_for
 
 __all__ = ['FFN']
 
-LINEAR = (nn.Linear, Linear)
-"""Layers that compute what an operator may compute in their place."""
+EITHER_LINEAR = Known((nn.Linear, Linear), (('weight', True), ('bias', None)))
+DROPOUT = Known((nn.Dropout,))
+FIRST = Known((Sequential,), parts=(('0', EITHER_LINEAR), ('1', GELU), ('2', DROPOUT)))
 
 
 class FFN(MMCVFFN):
     """:class:`mmcv.cnn.bricks.transformer.FFN` on :func:`mmv2m.ops.mlp`.
 
-    State dict and results are mmcv's. The operator takes the place of all layers where the MLP has
-    two linear ones without hooks, GELU between them and no dropout that is active; any other MLP
-    runs as mmcv's.
+    State dict and results are mmcv's. The operator stands for all layers where the MLP has two
+    linear ones, GELU between them and no dropout that is active, and where it may, see
+    :func:`.door.may_stand_for`; any other MLP runs as mmcv's.
 
     Args:
         args: Arguments of mmcv's FFN.
@@ -50,24 +51,19 @@ class _Layers(Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
-        if not self._are_one_operator():
+        if not self._are_one_operator(x):
             return super().forward(x)
-        (first, *_), linear, _ = self
+        (first, *_), linear, _ = self._modules.values()
         parameters = (first.weight, first.bias, linear.weight, linear.bias)
         return mlp(x, *parameters, self.backend)
 
-    def _are_one_operator(self) -> bool:
-        """Whether they are what the operator computes.
-
-        Asked in every pass: modes change, adapters such as LoRA's replace linear layers, and
-        pruning hooks into them.
-        """
-        if len(self) != 3:
+    def _are_one_operator(self, x: Tensor) -> bool:
+        """Whether they are what the operator computes; modes may change from pass to pass."""
+        if len(self._modules) != 3 or not may_stand_for(self, x, ((self, LAYERS),)):
             return False
-        (first, act, inner_drop), linear, drop = self
-        return (
-            runs_as(act, nn.GELU)
-            and act.approximate == 'none'
-            and all(runs_as(layer, *LINEAR) for layer in (first, linear))
-            and not any(d.training and d.p for d in (inner_drop, drop))
-        )
+        first, _, drop = self._modules.values()
+        inner = first._modules['2']
+        return not (inner.training and inner.p or drop.training and drop.p)
+
+
+LAYERS = Known((_Layers,), parts=(('0', FIRST), ('1', EITHER_LINEAR), ('2', DROPOUT)))

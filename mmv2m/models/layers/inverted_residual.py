@@ -21,7 +21,7 @@ class SqueezeExcite(BaseModule):
 
     def __init__(self, channels: int, ratio: int, init_cfg: dict | list | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.reduce = ConvModule(channels, max(channels // ratio, 1), 1)
+        self.reduce = ConvModule(channels, max(channels // ratio, 1), 1, inplace=False)
         self.expand = ConvModule(
             max(channels // ratio, 1), channels, 1, act_cfg=dict(type='Sigmoid')
         )
@@ -52,7 +52,8 @@ class InvertedResidual(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         inner = expand_ratio * embed_dims
-        norm: dict = dict(bias=False, norm_cfg=dict(type='BN'))
+        # Full backward hooks allow no change of what they see.
+        norm: dict = dict(bias=False, norm_cfg=dict(type='BN'), inplace=False)
         self.convs = MapSequential(
             ConvModule(embed_dims, inner, 1, **norm),
             ConvModule(inner, inner, 3, padding=1, groups=inner, **norm),

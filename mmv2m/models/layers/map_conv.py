@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from .params import dtype_of
+
 __all__ = ['MapConv2d', 'MapSequential']
 
 
@@ -21,5 +23,5 @@ class MapSequential(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H', W', C')."""
-        x = x.to(next(self.parameters()).dtype)
+        x = x.to(dtype_of(self, default=x.dtype))
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

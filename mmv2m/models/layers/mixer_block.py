@@ -3,10 +3,10 @@
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import DropPath
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from .ffn import FFN
-from .stream import Stream
+from .stream import Stream, normalise, widen
 
 __all__ = ['MixerBlock']
 
@@ -14,7 +14,8 @@ __all__ = ['MixerBlock']
 class MixerBlock(BaseModule):
     """``x + drop_path(mixer(norm(x)))``, then ``x + drop_path(mlp(norm(x)))`` if there is an MLP.
 
-    The sums wait in the :class:`Stream`, which is kept in at least float32.
+    The residual stream is kept in at least float32. A stage that runs several blocks may have the
+    sums wait in a :class:`Stream`, by :meth:`advance`, which computes the same.
 
     Args:
         embed_dims: Width of the map, D.
@@ -55,11 +56,18 @@ class MixerBlock(BaseModule):
                 backend=backend,
             )
 
-    def forward(self, stream: Stream) -> Stream:
-        """A stream of (B, H, W, D) maps, to the same."""
-        normed, total = stream.normed(self.norm, self.backend)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, D) to (B, H, W, D), in at least float32."""
+        x = widen(x) + self.drop_path(self.mixer(normalise(self.norm, x, self.mixer)))
+        if self.ffn is not None:
+            x = x + self.ffn(normalise(self.ffn_norm, x, self.mixer))
+        return x
+
+    def advance(self, stream: Stream) -> Stream:
+        """The same as :meth:`forward`, with each sum left to the norm that follows it."""
+        normed, total = stream.normed(self, self.norm, self.mixer, backend=self.backend)
         stream = Stream(total, self.drop_path(self.mixer(normed)))
         if self.ffn is None:
             return stream
-        normed, total = stream.normed(self.ffn_norm, self.backend)
+        normed, total = stream.normed(self, self.ffn_norm, self.mixer, backend=self.backend)
         return Stream(total, self.ffn(normed))

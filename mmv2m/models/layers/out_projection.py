@@ -1,9 +1,16 @@
 """The linear layer at the end of a mixer."""
 
-import torch
-from torch import nn
+from typing import Any
 
-__all__ = ['OutProjection']
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmv2m.ops import gated_linear
+
+from .door import Known, may_stand_for
+
+__all__ = ['OUT_PROJECTION', 'OutProjection', 'project_gated']
 
 
 class OutProjection(nn.Linear):
@@ -28,3 +35,37 @@ class OutProjection(nn.Linear):
         self.reset_parameters()
         with torch.no_grad():
             self.weight *= self.scale
+
+
+OUT_PROJECTION = Known((OutProjection,), (('weight', True), ('bias', False)))
+
+GATED = Known((OutProjection, nn.Linear), (('weight', True), ('bias', None)))
+
+
+def project_gated(
+    layer: nn.Module,
+    y: Tensor,
+    z: Tensor,
+    linear: Any,
+    backend: str,
+    divisor: int = 1,
+) -> Tensor:
+    """``linear(y / divisor * SiLU(z))``: the end of a gated mixer.
+
+    Args:
+        layer: The mixer.
+        y: (B, H, W, E).
+        z: Gate, like ``y``.
+        linear: The linear layer, for which :func:`mmv2m.ops.gated_linear` stands where it may.
+        backend: Backend of this operator.
+        divisor: How many maps ``y`` is the sum of, whose mean is meant.
+
+    Returns:
+        (B, H, W, D).
+    """
+    if y.dtype is z.dtype and may_stand_for(layer, y, ((linear, GATED),)):
+        weight, bias = linear.weight, linear.bias
+        out = gated_linear(y, z, weight / divisor if divisor > 1 else weight, backend)
+        return out if bias is None else out + bias
+    y = y / divisor if divisor > 1 else y
+    return linear(y * F.silu(z))

@@ -3,6 +3,8 @@
 from mmcv.cnn.bricks.transformer import PatchMerging
 from torch import Tensor
 
+from .params import dtype_of
+
 __all__ = ['MapPatchMerging']
 
 
@@ -12,6 +14,6 @@ class MapPatchMerging(PatchMerging):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
         # The residual stream may be wider than the parameters.
-        tokens = x.to(self.reduction.weight.dtype).flatten(1, 2)
+        tokens = x.to(dtype_of(self, default=x.dtype)).flatten(1, 2)
         merged, size = super().forward(tokens, (x.shape[1], x.shape[2]))
         return merged.unflatten(1, size)

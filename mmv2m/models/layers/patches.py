@@ -9,12 +9,20 @@ from torch import Tensor, nn
 
 from mmv2m.ops.precision import has_autocast
 
-from .same_dtype_norm import SameDtypeLayerNorm
+from .door import Known, may_stand_for
+from .params import dtype_of
+from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 
 AT_ONCE = 8
 """Channels that tensor cores convolve at once in half precision; cuDNN is slow with fewer."""
+
+CONV = Known(
+    (nn.Conv2d,),
+    (('weight', True), ('bias', None)),
+    (('dilation', (1, 1)), ('groups', 1), ('padding_mode', 'zeros')),
+)
 
 
 class PatchMap(BaseModule):
@@ -23,8 +31,8 @@ class PatchMap(BaseModule):
     Images that the patches do not cover exactly are padded with zeros, at the bottom and the right.
     Weights start LeCun-normal, biases at zero.
 
-    Patches side by side are multiplied as a matrix, since cuDNN has no fast convolution of three
-    channels; hooks on :attr:`projection` do not run then.
+    Patches side by side are multiplied as a matrix where this may stand for the convolution, since
+    cuDNN has no fast convolution of three channels.
 
     Args:
         in_channels: Channels of the image.
@@ -68,11 +76,19 @@ class PatchMap(BaseModule):
         below, right = covered[0] - size[0], covered[1] - size[1]
         if below or right:
             x = F.pad(x, (0, right, 0, below))
-        if self.stride == self.patch_size:
+        if self._multiplies(x):
             return F.linear(self._cut(x), self.projection.weight.flatten(1), self.projection.bias)
         # Otherwise the whole residual stream would have the channels-first strides of the
         # convolution's output, and every norm would copy it.
         return self.projection(x).permute(0, 2, 3, 1).contiguous()
+
+    def _multiplies(self, x: Tensor) -> bool:
+        """Whether a matrix product may stand for the convolution."""
+        if self.stride != self.patch_size:
+            return False
+        side = (self.patch_size, self.patch_size)
+        settings = (('kernel_size', side), ('stride', side), ('padding', (0, 0)), *CONV.settings)
+        return may_stand_for(self, x, ((self.projection, CONV._replace(settings=settings)),))
 
     def _cut(self, x: Tensor) -> Tensor:
         """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
@@ -85,8 +101,8 @@ class PatchMap(BaseModule):
 class Downsample(BaseModule):
     """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm; no map is copied.
 
-    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`. The norm
-    adds the convolution's bias if it can. Hooks on the convolution are not called.
+    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`, and whose
+    bias is the norm's to add, where both may stand for the modules.
 
     Args:
         in_channels: Width of the map.
@@ -108,10 +124,15 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        x = _as_products_take(x, self.conv.weight.dtype)  # else it would go to float32 and back
-        if not isinstance(self.norm, SameDtypeLayerNorm):
-            return self.norm(self._convolve(x, self.conv.bias))
-        return self.norm(self._convolve(x), self.conv.bias)
+        dtype = dtype_of(self.conv, default=x.dtype)
+        x = _as_products_take(x, dtype)  # else it would go to float32 and back
+        if not may_stand_for(self, x, ((self.conv, CONV),)):
+            return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        if isinstance(self.norm, SameDtypeLayerNorm) and may_stand_for(
+            self, x, ((self.norm, SAME_DTYPE_NORM),)
+        ):
+            return self.norm(self._convolve(x), self.conv.bias)
+        return self.norm(self._convolve(x, self.conv.bias))
 
     def _convolve(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         weight, missing = self.conv.weight, -x.shape[-1] % AT_ONCE

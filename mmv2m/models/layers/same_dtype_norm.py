@@ -5,7 +5,9 @@ from torch import Tensor, nn
 from mmv2m.ops import channel_norm
 from mmv2m.registry import MODELS
 
-__all__ = ['SameDtypeLayerNorm']
+from .door import Known
+
+__all__ = ['SAME_DTYPE_NORM', 'SameDtypeLayerNorm']
 
 
 @MODELS.register_module('SameDtypeLN')
@@ -27,3 +29,6 @@ class SameDtypeLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
         """(..., E) to (..., E), in the dtype of ``x``; an ``offset``, (E,), is added first."""
         return channel_norm(x, self.weight, self.bias, self.eps, offset)
+
+
+SAME_DTYPE_NORM = Known((SameDtypeLayerNorm,), (('weight', True), ('bias', True)))

@@ -7,10 +7,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmv2m.ops import gated_linear
-
 from .directional_ssm import DirectionalSSM
-from .out_projection import OutProjection
+from .out_projection import OutProjection, project_gated
 from .scan_attention import ScanAttention
 from .scan_orders import parse_scans, to_map, to_sequence
 
@@ -78,8 +76,8 @@ class ScanMixer(BaseModule):
         x, z = self.in_proj(x).chunk(2, dim=-1)
         outputs = self._scan(x)
         if self.attention is None:
-            mean = self.out_proj.weight / len(outputs)
-            return gated_linear(sum(outputs[1:], outputs[0]), z, mean, self.backend)
+            total, count = sum(outputs[1:], outputs[0]), len(outputs)
+            return project_gated(self, total, z, self.out_proj, self.backend, divisor=count)
         gate = F.silu(z)
         weighted = [self.attention(y * gate) for y in outputs]
         return self.out_proj(sum(weighted[1:], weighted[0]))

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmv2m.ops import directional_scan, gated_linear
+from mmv2m.ops import directional_scan
 from mmv2m.ops.precision import without_autocast
 
 from .map_conv import MapConv2d
+from .out_projection import project_gated
 from .sequence_ssm import SequenceSSM, as_sequence
 from .snake import MOVES, Snake, merge, snake, spread
 
@@ -112,6 +113,7 @@ class SnakeScanMixer(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        self.backend = backend
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16)
         self.in_proj = nn.Linear(embed_dims, 2 * inner)
@@ -123,5 +125,4 @@ class SnakeScanMixer(BaseModule):
         """(B, H, W, D) to (B, H, W, D)."""
         x, z = self.in_proj(x).chunk(2, -1)
         y = self.ssm(F.silu(self.conv(x)))
-        gated = gated_linear(y, z, self.out_proj.weight, self.ssm.backend)
-        return gated + self.out_proj.bias
+        return project_gated(self, y, z, self.out_proj, self.backend)

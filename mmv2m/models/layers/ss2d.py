@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmv2m.ops import Halves, ScanNorm, gated_linear, mixer_2d, ssm_2d
+from mmv2m.ops import ScanNorm, mixer_2d
 
 from .class_token import insert_zeros, strip_cross
-from .corner_ssm import build_corner_ssm
-from .out_projection import OutProjection
+from .corner_ssm import CORNER_SSM, build_corner_ssm
+from .door import LINEAR, Known, may_stand_for
+from .out_projection import OUT_PROJECTION, OutProjection, project_gated
 from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
-from .runs_as import runs_as
-from .same_dtype_norm import SameDtypeLayerNorm
+from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 
 __all__ = ['SS2D']
@@ -29,9 +29,8 @@ class SS2D(BaseModule):
     the second gate, behind the sum. Takes and gives maps of (B, H, W, D), in any floating dtype;
     states are float32.
 
-    The corners are one operator, which takes their parameters: hooks on the modules in ``ssm`` do
-    not run. It includes both projections and the norm, unless another module has taken the place of
-    one, as adapters do, or there are hooks on one.
+    One operator stands for all modules where it may, see :func:`.door.may_stand_for`. It takes no
+    windows and no attention; with these, an operator stands for each 2D SSM.
 
     Args:
         embed_dims: Width of the map, D.
@@ -101,6 +100,8 @@ class SS2D(BaseModule):
             groups = plan_groups(corners, geometry, share, orders)
         routes = sum(len(group.routes) for group in groups.values())
         self.divisor = routes if merge == 'mean' else 1
+        self.in_windows = frozenset(name for name, group in groups.items() if group.window)
+        self.flips = [route.flip for group in groups.values() for route in group.routes]
         self.in_proj = nn.Linear(embed_dims, 2 * inner if gated else inner, bias=False)
         self.ssm = ModuleDict(
             {
@@ -108,6 +109,7 @@ class SS2D(BaseModule):
                 for name, group in groups.items()
             }
         )
+        self.weighs_scans = bool(scans)
         self.attention = ScanAttention(inner) if scans else nn.Identity()
         self.out_norm: Any = nn.Identity() if gated else SameDtypeLayerNorm(inner)
         self.out_proj = OutProjection(inner, embed_dims, out_proj_scale)
@@ -129,63 +131,54 @@ class SS2D(BaseModule):
                 "geometry='released' transposes its output and needs a square map, but got "
                 f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
             )
-        if self._is_one_operator():
-            return self._mix(x)
-        x = self.in_proj(x)
+        if self._is_one_operator(x):
+            return self._run_as_one(x)
         if not self.gated:
-            return self.out_proj(self.out_norm(self._scan(x, None)))
-        x, z = x.chunk(2, dim=-1)
+            y = self._scan(self.in_proj(x), None)
+            return self.out_proj(self.out_norm(y))
+        x, z = self.in_proj(x).chunk(2, dim=-1)
         if self.geometry == 'released':
-            return self.out_proj(self._released_sum(x, z))
-        y = self._scan(x, z)
-        if runs_as(self.out_proj, OutProjection):
-            return gated_linear(y, z, self.out_proj.weight, self.backend)
-        return self.out_proj(y * F.silu(z))
+            return self.out_proj(self.out_norm(self._released_sum(x, z)))
+        y = self.out_norm(self._scan(x, z))
+        return project_gated(self, y, z, self.out_proj, self.backend)
 
-    def _is_one_operator(self) -> bool:
-        """Whether everything is what :func:`mmv2m.ops.mixer_2d` computes.
+    def _is_one_operator(self, x: Tensor) -> bool:
+        """Whether :func:`mmv2m.ops.mixer_2d` may stand for all modules."""
+        if self.geometry != 'paper' or self.weighs_scans:
+            return False  # the operator has no such thing
+        layers = self._modules
+        parts = [
+            (layers['in_proj'], LINEAR),
+            (layers['attention'], NOTHING),
+            (layers['out_norm'], NOTHING if self.gated else SAME_DTYPE_NORM),
+            (layers['out_proj'], OUT_PROJECTION),
+        ]
+        parts += [(ssm, CORNER_SSM) for ssm in self.ssm._modules.values()]
+        return may_stand_for(self, x, parts)
 
-        Asked in every pass: adapters such as LoRA's replace linear layers, pruning hooks into them.
-        """
-        return (
-            self.geometry == 'paper'
-            and not self.weighs_scans
-            and runs_as(self.in_proj, nn.Linear)
-            and runs_as(self.out_proj, OutProjection)
-            and (self.gated or runs_as(self.out_norm, SameDtypeLayerNorm))
-        )
-
-    def _mix(self, x: Tensor) -> Tensor:
+    def _run_as_one(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` computes, as one operator."""
         weight, norm = self.out_proj.weight, None
         if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
             scale = self.divisor**2
             norm = ScanNorm(self.out_norm.weight, self.out_norm.bias, self.out_norm.eps * scale)
         elif self.divisor > 1:
             weight = weight / self.divisor
+        groups = [ssm.halves() for ssm in self.ssm._modules.values()]
         how = dict(backend=self.backend, log_A=True)
-        return mixer_2d(x, self.in_proj.weight, weight, self._groups(), norm, **how)
-
-    @property
-    def weighs_scans(self) -> bool:
-        """Whether each pair of scans is weighed before the sum; only then are there windows."""
-        return isinstance(self.attention, ScanAttention)
-
-    def _groups(self) -> list[Halves]:
-        return [ssm.halves() for ssm in self.ssm.values()]
+        return mixer_2d(x, self.in_proj.weight, weight, groups, norm, **how)
 
     def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
         """The sum over all groups, or their routes' mean, (B, H, W, E)."""
-        if self.weighs_scans:
-            y = self._weigh_groups(x, z)
-        else:
-            y = ssm_2d(x, z, self._groups(), 'sum', self.backend, log_A=True)
+        y = self._sum_groups(x, z)
         return y / self.divisor if self.divisor > 1 else y
 
-    def _weigh_groups(self, x: Tensor, z: Tensor | None) -> Tensor:
-        inside = [name for name, ssm in self.ssm.items() if ssm.window]
-        if self.class_token == 'mean' or not inside:
+    def _sum_groups(self, x: Tensor, z: Tensor | None) -> Tensor:
+        """Class tokens take no part in windows."""
+        if self.class_token == 'mean' or not self.in_windows:
             return self._sum(x, z, self.ssm)
-        over_all = [name for name in self.ssm if name not in inside]
+        inside = [name for name in self.ssm if name in self.in_windows]
+        over_all = [name for name in self.ssm if name not in self.in_windows]
         at_edge = self.class_token == 'edge'
         gate = None if z is None else strip_cross(z, at_edge)
         patches = insert_zeros(self._sum(strip_cross(x, at_edge), gate, inside), at_edge)
@@ -197,7 +190,10 @@ class SS2D(BaseModule):
 
     def _released_sum(self, x: Tensor, z: Tensor) -> Tensor:
         """Gate each branch, flip it back as the released code does, and sum."""
-        ssm = self.ssm['all']
-        gated = (ssm(x, z, reduction='none') * F.silu(z)).unbind()
-        flipped = [one.flip(axes) for one, axes in zip(gated, ssm.flip, strict=True)]
+        y = self.attention(self.ssm['all'](x, z, reduction='none'))
+        gated = (y * F.silu(z)).unbind()
+        flipped = [one.flip(axes) for one, axes in zip(gated, self.flips, strict=True)]
         return sum(flipped[1:], flipped[0]).transpose(1, 2) / 2
+
+
+NOTHING = Known((nn.Identity,))

@@ -7,9 +7,39 @@ from torch import Tensor, nn
 
 from mmv2m.ops import add_norm
 
+from .door import Known, may_stand_for
+from .params import dtype_of
 from .same_dtype_norm import SameDtypeLayerNorm
 
-__all__ = ['Stream']
+__all__ = ['Stream', 'normalise', 'widen']
+
+LAYER_NORM = Known((nn.LayerNorm, SameDtypeLayerNorm), (('weight', True), ('bias', True)))
+RMS_NORM = Known((nn.RMSNorm,), (('weight', True),))
+
+
+def widen(x: Tensor) -> Tensor:
+    """The residual stream is kept in at least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def normalise(norm: nn.Module, x: Tensor, *others: nn.Module) -> Tensor:
+    """Call a norm on the residual stream.
+
+    A model that was cast to half precision as a whole keeps its stream in float32, so the norm gets
+    the stream in the dtype of its parameters.
+
+    Args:
+        norm: The norm.
+        x: (B, H, W, D), the stream.
+        *others: Modules of the same model, which have parameters if the norm has none.
+
+    Returns:
+        (B, H, W, D).
+    """
+    dtype = dtype_of(norm, *others, default=x.dtype)
+    if isinstance(norm, SameDtypeLayerNorm) and x.dtype.itemsize < dtype.itemsize:
+        return norm(x)  # autocast's half precision: nothing is gained by a wider copy
+    return norm(x.to(dtype))
 
 
 class Stream(NamedTuple):
@@ -20,7 +50,7 @@ class Stream(NamedTuple):
 
     Attributes:
         total: (B, H, W, D), in at least float32 once anything has been added.
-        branch: (B, H, W, D), not added yet; None behind the stem.
+        branch: (B, H, W, D), not added yet; None at the beginning of a stage.
     """
 
     total: Tensor
@@ -33,33 +63,36 @@ class Stream(NamedTuple):
 
     def sum(self) -> Tensor:
         """The stream as one map, in at least float32."""
-        return self._exact() if self.branch is None else self._exact() + self.branch
+        return widen(self.total) if self.branch is None else widen(self.total) + self.branch
 
-    def _exact(self) -> Tensor:
-        return self.total.to(torch.promote_types(self.total.dtype, torch.float32))
-
-    def normed(self, norm: nn.Module, backend: str = 'auto') -> tuple[Tensor, Tensor]:
+    def normed(
+        self, layer: nn.Module, norm: nn.Module, *others: nn.Module, backend: str = 'auto'
+    ) -> tuple[Tensor, Tensor]:
         """The norm of the stream, and the stream as one map.
 
         Args:
-            norm: RMSNorm and LayerNorm go with the sum; any other follows it.
+            layer: The layer that asks.
+            norm: The operator stands for RMSNorm and LayerNorm, with the sum, where it may. Any
+                other norm is called.
+            *others: See :func:`normalise`.
             backend: Of the operator.
 
         Returns:
-            Both (B, H, W, D). The first is in the dtype of ``branch`` where the norm goes with the
-            sum, of ``total`` where :class:`SameDtypeLayerNorm` begins the stream, else in what the
-            norm makes of a map in its parameters' dtype.
+            Both (B, H, W, D). The first is in the dtype of ``branch`` where the operator runs, else
+            in what the norm makes of a map in its parameters' dtype.
         """
-        bias = getattr(norm, 'bias', None)
-        rms = isinstance(norm, nn.RMSNorm)
-        if self.branch is not None and (
-            rms or (isinstance(norm, nn.LayerNorm) and bias is not None)
+        if self.branch is None:
+            total = self.total if isinstance(norm, SameDtypeLayerNorm) else self.sum()
+            return normalise(norm, total, *others), total
+        known = RMS_NORM if isinstance(norm, nn.RMSNorm) else LAYER_NORM
+        exact = torch.promote_types(self.branch.dtype, torch.float32)
+        if (
+            isinstance(norm, nn.RMSNorm | nn.LayerNorm)
+            and self.total.dtype in (self.branch.dtype, exact)
+            and may_stand_for(layer, self.branch, ((norm, known),))
         ):
-            eps = norm.eps or torch.finfo(self.total.dtype).eps
-            total = self.total if self.total.dtype == self.branch.dtype else self._exact()
-            return add_norm(self.branch, total, norm.weight, bias, eps, backend)
-        if self.branch is None and isinstance(norm, SameDtypeLayerNorm):
-            return norm(self.total), self.total  # nothing gained by a wider copy of either
+            eps = torch.finfo(self.total.dtype).eps if norm.eps is None else norm.eps
+            bias = norm.bias if known is LAYER_NORM else None
+            return add_norm(self.branch, self.total, norm.weight, bias, eps, backend)
         total = self.sum()
-        # A model cast to half precision as a whole keeps its stream in float32.
-        return norm(total.to(next(norm.parameters()).dtype)), total
+        return normalise(norm, total, *others), total
