@@ -214,8 +214,10 @@ class BackwardScan:
 
     def _definitions(self) -> dict[str, Any]:
         maps = (self.x, self.delta, self.grad_y)
-        common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, maps)
         channels = self.grid.channels
+        whole = channels % (self.warps * self.tile.channels) == 0
+        blocks = self._most_blocks()
+        common = scan_definitions(self.inputs, self.tile, self.warps, blocks, maps, whole)
         copied = [copied_at_once(channels, [(t, channels)]) for t in maps]
         return dict(
             common,

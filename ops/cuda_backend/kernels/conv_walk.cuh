@@ -1,8 +1,8 @@
 // What a walk of the convolution's backward pass reads and leaves behind, stretch by stretch.
 //
 // Given to the compiler besides what conv.cuh needs: SENSES, how many directions a walk serves: the
-// one along it, or the opposite one too; ADDS, whether to add to what other launches have left of the
-// gradients that directions share; WHOLE_LANES, whether all lanes are whole stretches.
+// one along it, or the opposite one too; SHARED_X, whether one input serves all directions; ADDS,
+// whether to add to what other launches have left of the gradients that directions share.
 #pragma once
 
 #include "conv.cuh"
@@ -69,11 +69,12 @@ struct Reading {
   const NUMBER *x[INPUTS], *gate, *dy[SENSES], *before_x, *before_gate;
   int x_step, gate_step, step, before_x_step, before_gate_step, left;
 
-  // Begin to load the next stretch.
+  // Begin to load the next stretch, which has all of its tokens if it is WHOLE.
+  template <bool WHOLE>
   DEVICE void next(Stretch& now, const ChannelPlace& place) {
 #pragma unroll
     for (int i = WAIT; i < WAIT + STEPS; ++i) {
-      bool there = WHOLE_LANES || i - WAIT < left;
+      bool there = WHOLE || i - WAIT < left;
 #pragma unroll
       for (int s = 0; s < INPUTS; ++s) load(now.x[s][i], x[s], x_step, there, place);
       if (HAS_GATE) load(now.gate[i], gate, gate_step, there, place);
@@ -144,9 +145,9 @@ struct Leaving {
 };
 
 // Positions, among all directions, of the first one that a launch walks along (others follow it), and
-// of the opposite one that it serves too.
+// of the opposite one that it serves too; and whether the launch begins with the last lanes.
 struct Positions {
-  int first, opposite;
+  int first, opposite, last_lanes_first;
 };
 
 // Begin to read and to leave at the start of a lane.
@@ -161,7 +162,7 @@ DEVICE void begin_walk(Reading& reading, Leaving& leaving, const Conv& conv, con
   for (int s = 0; s < SENSES; ++s) {
     lane.k = s ? positions.opposite : along;
     long long token = lane.k * map.tokens() + lane.entry;
-    InputWalk input(conv, map, lane, place);
+    InputWalk input(conv, lane, place);
     reading.gate = input.gate;
     reading.x_step = input.x_step;
     reading.gate_step = input.gate_step;
