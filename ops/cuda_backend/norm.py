@@ -79,7 +79,6 @@ def norm_gradients(
         TOTAL=NUMBERS[total.dtype],
         HAS_RESIDUAL=grad_residual is not None,
         CENTERED=bias is not None,
-        HAS_OFFSET=offset is not None,
         CHUNKS=chunks,
         WARPS=WARPS,
         BLOCKS=blocks,

@@ -6,15 +6,15 @@
 //
 // Given to the compiler: NUMBER, the type of the norm and of the branch; TOTAL, that of what is
 // normalised; HAS_RESIDUAL; CENTERED, whether the mean is subtracted (LayerNorm) or not (RMSNorm);
-// HAS_OFFSET; CHUNKS; WARPS of a block; BLOCKS that a multiprocessor has to have room for.
+// CHUNKS; WARPS of a block; BLOCKS that a multiprocessor has to have room for.
 #include "device.cuh"
 
 typedef float Row[CHUNKS][4];  // a thread's part of it
 
 // Shapes: all (rows, D) but weight and offset (D,). Without a residual, grad_total and the stream's
 // gradient are null; with one, this is in float32 or in the branch's type, and the other null. `lanes`
-// is a power of two. Partial sums, to be summed over their first axis: grad_weight and, if there is one,
-// grad_bias and grad_offset (grid.x, D).
+// is a power of two. An offset is for a map alone, and may be null. Partial sums, to be summed over
+// their first axis: grad_weight and, if there is one, grad_bias and grad_offset (grid.x, D).
 struct Norm {
   const NUMBER* grad_normed;
   const float* grad_total;
@@ -123,7 +123,9 @@ DEVICE void walk_row(const Norm& given, const Shape& shape, const Row& weight, S
     total[i].get(y[i]);
     upstream[i].get(grad[i]);
   }
-  if (HAS_OFFSET) for_each([&](int i, int c) { y[i][c] += given.offset[shape.channel(i) + c]; });
+  if (!HAS_RESIDUAL && given.offset) {
+    for_each([&](int i, int c) { y[i][c] += given.offset[shape.channel(i) + c]; });
+  }
   float deviation = normalise(y, shape, given.eps);
   for_each([&](int i, int c) {
     sums.weight[i][c] += grad[i][c] * y[i][c];
@@ -134,7 +136,7 @@ DEVICE void walk_row(const Norm& given, const Shape& shape, const Row& weight, S
   float middle = CENTERED ? mean(shape, [&](int i, int c) { return grad[i][c]; }) : 0.f;
   for_each([&](int i, int c) {
     grad[i][c] = (grad[i][c] - y[i][c] * along - middle) * deviation;
-    if (HAS_OFFSET) sums.offset[i][c] += grad[i][c];
+    if (!HAS_RESIDUAL) sums.offset[i][c] += grad[i][c];
   });
   if (HAS_RESIDUAL) {
     for_each([&](int i, int c) { grad[i][c] += others[i].raw.at[c]; });
@@ -179,5 +181,5 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS) norm_backward(N
   }
   store_sums(given.grad_weight, shared, shape, sums.weight);
   if (CENTERED) store_sums(given.grad_bias, shared, shape, sums.bias);
-  if (HAS_OFFSET) store_sums(given.grad_offset, shared, shape, sums.offset);
+  if (!HAS_RESIDUAL && given.offset) store_sums(given.grad_offset, shared, shape, sums.offset);
 }
