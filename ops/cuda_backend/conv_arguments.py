@@ -66,7 +66,8 @@ class ConvInputs:
         """For the kernels."""
         (x, x_token), (gate, gate_token) = self.maps
         pointers = map(address, (x, gate, self._weight, self._bias))
-        return Conv(*pointers, x_token, gate_token, 0 if self._shared else self.grid.tokens * x_token)
+        x_direction = 0 if self._shared else self.grid.tokens * x_token
+        return Conv(*pointers, x_token, gate_token, x_direction)
 
 
 class ConvWalks(ConvInputs):

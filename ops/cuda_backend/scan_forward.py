@@ -10,6 +10,7 @@ from ..triton_backend import scan as triton_scan
 from ..triton_backend.scan import ScanInputs, make_output
 from .arguments import MOST_WARPS, NUMBERS, choose_warps, copied_at_once, make_map
 from .compile import Definitions
+from .hardware import hardware_of
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .scan_arguments import (
     contiguous_maps,
@@ -62,7 +63,7 @@ class _ForwardScan:
         self.walks = directions_of(inputs)
         self.tile = forward_tile(whole_states(inputs))
         columns = -(-self.grid.channels // self.tile.channels)
-        self.warps = choose_warps(columns)
+        self.warps = choose_warps(columns, self._most_warps())
         self.groups = -(-columns // self.warps)
         self.blocks = WARPS_AT_ONCE[self.tile.states] // self.warps
         self.most_rows = multiprocessors(self.x.device) * self.blocks // self.groups
@@ -70,6 +71,12 @@ class _ForwardScan:
         self.number, self.steps = 1, 2**31 - 1
         if self.edges is not None:
             self.number, self.steps = self.edges.number, self.edges.steps
+
+    def _most_warps(self) -> int:
+        """Of a block, for which shared memory has room."""
+        summed = SUMMED_STEPS if self.sums else 0
+        size = self._warp_bytes(self.inputs, summed)
+        return hardware_of(self.x.device).shared_bytes_of_block // size
 
     def _cut(self) -> SegmentEdges | None:
         """The edges of segments, if lanes are better cut."""
@@ -114,7 +121,6 @@ class _ForwardScan:
         counted = members[:1] if self.sums else members
         lanes = sum(self.number * self.grid.tokens // self._length(k) for k in counted)
         summed = self._steps(members) if self.sums and len(members) > 1 else 0
-        shared = 2 * self._stage_bytes(inputs) + summed * self.tile.channels * 4
         start = None if self.edges is None else self.edges.states
         arguments = (
             pack_scan(inputs, self.x, self.delta, start),
@@ -128,9 +134,13 @@ class _ForwardScan:
             self._definitions(inputs),
             (max(1, min(lanes, self.most_rows)), self.groups),
             32 * self.warps,
-            shared * self.warps,
+            self._warp_bytes(inputs, summed) * self.warps,
             arguments,
         )
+
+    def _warp_bytes(self, inputs: ScanInputs, summed: int) -> int:
+        """Of shared memory: two stages, and the sums of so many steps."""
+        return 2 * self._stage_bytes(inputs) + summed * self.tile.channels * 4
 
     def _stage_bytes(self, inputs: ScanInputs) -> int:
         """Size of ``Stage`` in the kernel."""
