@@ -129,7 +129,6 @@ def convs_backward(
         how = dict(
             SENSES=turn.senses,
             SHARED_X=x.dim() == 4,
-            ADDS=i > 0 or (into is not None and into.adds),
             BLOCKS=blocks,
             COLUMNS=added.columns,
         )
@@ -148,7 +147,7 @@ def convs_backward(
                         *map(address, (grad_x, grad_gate, *parts)), *(token for _, token in left)
                     ),
                     make_map(call.grid, turn.walks),
-                    Positions(*turn.positions, i > 0),
+                    Positions(*turn.positions, i > 0, i > 0 or (into is not None and into.adds)),
                 ),
             ),
             x.device,

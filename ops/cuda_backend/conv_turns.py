@@ -12,7 +12,7 @@ __all__ = ['Positions', 'Turn', 'plan_turns']
 class Positions(ctypes.Structure):
     """``Positions`` in conv_walk.cuh."""
 
-    _fields_ = [(name, ctypes.c_int) for name in ('first', 'opposite', 'last_lanes_first')]
+    _fields_ = [(name, ctypes.c_int) for name in ('first', 'opposite', 'last_lanes_first', 'adds')]
 
 
 class Turn(NamedTuple):

@@ -77,8 +77,16 @@ class TritonLaunch(NamedTuple):
     options: dict[str, Any]
 
     def key(self) -> tuple:
-        """What it is compiled for."""
-        given = [arg.dtype if isinstance(arg, Tensor) else arg for arg in self.args]
+        """What it is compiled for: by Triton's rules, whether an integer is 1 or divides by 16."""
+        given: list[Any] = []
+        for parameter, arg in zip(self.kernel.params, self.args, strict=False):
+            if isinstance(arg, Tensor):
+                given.append((arg.dtype, arg.data_ptr() % 16 == 0))
+            elif isinstance(arg, int):
+                told = not parameter.do_not_specialize
+                given.append((told and arg == 1, told and arg % 16 == 0, arg >= 2**31))
+            else:
+                given.append(None if arg is None else type(arg))
         return self.kernel.__name__, *map(str, (given, self.options))
 
 

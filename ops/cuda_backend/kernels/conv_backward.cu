@@ -77,6 +77,7 @@ DEVICE void add_output(Windows& windows, ConvSums& sums, const Held& dy, const T
 }
 
 // A walk over one lane, and WAIT steps further: until the last input has left.
+template <bool ADDS>
 struct LaneWalk {
   Reading reading;
   Leaving leaving;
@@ -84,12 +85,15 @@ struct LaneWalk {
   Stretch now;
   Windows windows;
 
+  DEVICE LaneWalk(const Reading& reading, const Leaving& leaving, int length)
+      : reading(reading), leaving(leaving), length(length) {}
+
   // The next stretch; returns whether the last input has left, which only one that is not WHOLE sees.
   template <bool WHOLE>
   DEVICE bool stretch(ThroughWalk<COLUMNS>& through, const ChannelPlace& place, const Taps& taps,
                       const Channels& bias, ConvSums& sums) {
-    reading.next<WHOLE>(now, place);
-    through.next<WHOLE>(length - start);
+    reading.template next<WHOLE, ADDS>(now, place);
+    through.template next<WHOLE>(length - start);
     through.add_to(now);
     Channels grad[INPUTS];
 #pragma unroll
@@ -101,7 +105,7 @@ struct LaneWalk {
       add_output<false>(windows, sums, now.dy[0][WAIT + j], taps, bias);
       if (SENSES > 1 && begun) add_output<true>(windows, sums, now.dy[SENSES - 1][j], taps, bias);
       windows.leave(grad);
-      leaving.next(grad, now, j, begun, place);
+      leaving.template next<ADDS>(grad, now, j, begun, place);
     }
     now.move_on();
     start += STEPS;
@@ -117,8 +121,17 @@ struct LaneWalk {
       int t = start + i - WAIT;
       if (SENSES > 1) add_output<true>(windows, sums, now.dy[SENSES - 1][i], taps, bias);
       windows.leave(grad);
-      leaving.next(grad, now, i, t >= 0 && t < length, place);
+      leaving.template next<ADDS>(grad, now, i, t >= 0 && t < length, place);
     }
+  }
+
+  // From the start of the lane to its end.
+  DEVICE void whole(ThroughWalk<COLUMNS>& through, const ChannelPlace& place, const Taps& taps,
+                    const Channels& bias, ConvSums& sums) {
+    now.begin();
+    while (start + STEPS <= length) stretch<true>(through, place, taps, bias, sums);
+    bool left = start < length && stretch<false>(through, place, taps, bias, sums);
+    if (!left) finish(place, taps, bias, sums);
   }
 };
 
@@ -145,19 +158,17 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
     // What the launch before has left last is still in the cache.
     Lane lane = find_lane(map, positions.last_lanes_first ? lanes - 1 - unit : unit);
-    LaneWalk walk;
-    begin_walk(walk.reading, walk.leaving, conv, grad_y, grads, map, lane, positions, place);
+    Reading reading;
+    Leaving leaving;
+    begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);
     through_walk.begin(through, map, lane, positions);
-    walk.length = lane.length;
-    walk.now.begin();
-    while (walk.start + STEPS <= lane.length) {
-      walk.stretch<true>(through_walk, place, taps, bias, sums);
+    if (positions.adds) {
+      LaneWalk<true> walk(reading, leaving, lane.length);
+      walk.whole(through_walk, place, taps, bias, sums);
+    } else {
+      LaneWalk<false> walk(reading, leaving, lane.length);
+      walk.whole(through_walk, place, taps, bias, sums);
     }
-    bool left = false;
-    if (walk.start < lane.length) {
-      left = walk.stretch<false>(through_walk, place, taps, bias, sums);
-    }
-    if (!left) walk.finish(place, taps, bias, sums);
   }
   long long row = (long long)blockIdx.x * place.channels + place.channel;
 #pragma unroll
