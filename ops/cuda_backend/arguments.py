@@ -11,6 +11,7 @@ from ..directions import Direction
 from ..triton_backend.layout import Grid
 
 __all__ = [
+    'MOST_WARPS',
     'NUMBERS',
     'Map',
     'choose_warps',
@@ -43,9 +44,18 @@ def make_map(
     return Map(*grid, len(walks), reverse, along_h, segments, segment_steps)
 
 
-def choose_warps(columns: int) -> int:
-    """Warps of a block, so that few are idle where ``columns`` are needed side by side."""
-    return min((4, 3, 2, 1), key=lambda warps: -(-columns // warps) * warps)
+MOST_WARPS = 4
+"""Of a block whose warps work side by side along the channels."""
+
+
+def choose_warps(columns: int, most: int = MOST_WARPS) -> int:
+    """Warps of a block, so that few are idle where ``columns`` are needed side by side.
+
+    Args:
+        columns: That are needed.
+        most: Warps that there is room for; at least one.
+    """
+    return min(range(min(most, MOST_WARPS), 0, -1), key=lambda warps: -(-columns // warps) * warps)
 
 
 def loads_at_once(count: int, tensors: Iterable[tuple[Tensor | None, int]]) -> bool:

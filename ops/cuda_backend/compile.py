@@ -1,5 +1,6 @@
-"""Compiling CUDA C++ at run time, with the compiler that PyTorch brings."""
+"""Compiling kernels at run time, once: what has been compiled is kept in a folder."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -7,7 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ['Definitions', 'compile_kernel', 'source_of']
+from .. import ahead
+from . import nvrtc
+
+__all__ = ['Definitions', 'compile_ahead', 'compile_kernel', 'source_of']
 
 KERNELS = Path(__file__).parent / 'kernels'
 
@@ -21,7 +25,7 @@ def source_of(name: str) -> str:
 
 
 def compile_kernel(source: str, definitions: Definitions, architecture: str) -> bytes:
-    """Compile a source file, or take what an earlier run compiled.
+    """Compile a source file, or take what an earlier run or another process compiled.
 
     Args:
         source: Name of a ``.cu`` file among the kernels.
@@ -34,15 +38,32 @@ def compile_kernel(source: str, definitions: Definitions, architecture: str) -> 
     Raises:
         RuntimeError: If the compiler refuses; with what it printed.
     """
+    key = (source, definitions, architecture)
+    cubin: bytes = ahead.result(key, lambda: _find_or_compile(*key))
+    return cubin
+
+
+def compile_ahead(source: str, definitions: Definitions, architecture: str) -> None:
+    """Have :func:`compile_kernel` done in the background; it returns at once then, or sooner."""
+    key = (source, definitions, architecture)
+    ahead.start(key, lambda: _find_or_compile(*key))
+
+
+def _find_or_compile(source: str, definitions: Definitions, architecture: str) -> bytes:
     options = [f'--gpu-architecture={architecture}', *_options(definitions)]
     key = hashlib.sha256('\0'.join([_everything(source), _version(), *options]).encode())
-    folder = Path(os.environ.get('MMV2M_CACHE_DIR', '~/.cache/mmv2m')).expanduser()
-    cached = folder / f'{Path(source).stem}-{key.hexdigest()[:32]}.cubin'
-    if cached.exists():
-        return cached.read_bytes()
-    cubin = _compile(source, options)
-    _write_atomically(cached, cubin)
-    return cubin
+    name = f'{Path(source).stem}-{key.hexdigest()[:32]}'
+    cached = ahead.cache_folder() / f'{name}.cubin'
+    found = _read(cached)
+    if found is not None:
+        return found
+    with ahead.exclusively(name):
+        found = _read(cached)  # of another process, which had the lock before
+        if found is None:
+            with ahead.compiling(architecture):
+                found = _compile(source, options)
+            _write_atomically(cached, found)
+    return found
 
 
 def _options(definitions: Definitions) -> list[str]:
@@ -62,43 +83,26 @@ def _everything(source: str) -> str:
 
 @cache
 def _version() -> str:
-    from cuda.bindings import nvrtc
-
-    return str(nvrtc.nvrtcVersion())
+    return nvrtc.version()
 
 
 def _compile(source: str, options: list[str]) -> bytes:
-    from cuda.bindings import nvrtc
+    try:
+        return nvrtc.compile_apart(nvrtc.Program(source, source_of(source), _headers(), options))
+    except RuntimeError as refusal:
+        raise RuntimeError(f'{source} does not compile with {options}:\n{refusal}') from None
 
-    headers = _headers()
-    _, program = nvrtc.nvrtcCreateProgram(
-        source_of(source).encode(),
-        source.encode(),
-        len(headers),
-        [text.encode() for text in headers.values()],
-        [name.encode() for name in headers],
-    )
-    (failure,) = nvrtc.nvrtcCompileProgram(
-        program, len(options), [option.encode() for option in options]
-    )
-    if failure != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-        _, size = nvrtc.nvrtcGetProgramLogSize(program)
-        log = bytearray(size)
-        nvrtc.nvrtcGetProgramLog(program, log)
-        raise RuntimeError(f'{source} does not compile with {options}:\n{log.decode()}')
-    _, size = nvrtc.nvrtcGetCUBINSize(program)
-    cubin = bytearray(size)
-    nvrtc.nvrtcGetCUBIN(program, cubin)
-    nvrtc.nvrtcDestroyProgram(program)
-    return bytes(cubin)
+
+def _read(path: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return None
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Several processes may compile the same; a folder that cannot be written costs time only."""
-    try:
+    """A folder that cannot be written costs time only."""
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(data)
         os.replace(file.name, path)
-    except OSError:
-        pass

@@ -15,18 +15,18 @@ from ..triton_backend.conv_gradients import (
     leave_in,
     make_gradients,
 )
-from ..triton_backend.layout import even_parts, token_layout
+from ..triton_backend.layout import token_layout
 from ..triton_backend.projection_backward import Through
 from .arguments import make_map
 from .conv_arguments import ConvWalks, serves
-from .conv_turns import plan_turns
+from .conv_turns import Positions, plan_turns
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .through import Added
 
 __all__ = ['convs_backward', 'convs_forward']
 
 STEPS = 7
-"""Tokens whose loads a thread has under way together, at most, in the forward kernel."""
+"""Tokens whose loads a thread has under way together in the forward kernel."""
 
 FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
 """Warps of a multiprocessor among which the forward kernel shares out the lanes, without and with a
@@ -73,14 +73,13 @@ def convs_forward(
     if not y.numel():
         return y
     call = ConvWalks(x, gate, weight, bias, holds=HELD)
-    longest = max(call.length(walk.axis) for walk in walks)
     lanes = sum(call.lanes(walk.axis) for walk in walks)
     blocks = FORWARD_WARPS_AT_ONCE[gate is not None] // call.warps
     most = multiprocessors(x.device) * blocks // call.groups
     launch(
         Launch(
             'conv_forward.cu',
-            call.compiled_for(even_parts(longest, STEPS), (y, call.grid.channels)),
+            call.compiled_for(STEPS, (y, call.grid.channels)),
             (max(1, min(lanes, most)), call.groups),
             32 * call.warps,
             0,
@@ -127,20 +126,16 @@ def convs_backward(
     for i, turn in enumerate(turns):
         first, last = sum(rows[:i]), sum(rows[: i + 1])
         parts = (grad_weight[first:last], grad_bias[first:last])
-        lengths = [call.length(walk.axis) for walk in turn.walks]
-        steps = even_parts(max(lengths), STEPS_BACKWARD)
         how = dict(
             SENSES=turn.senses,
-            ADDS=i > 0 or (into is not None and into.adds),
-            LAST_FIRST=i > 0,
-            WHOLE_LANES=all(length % steps == 0 for length in lengths),
+            SHARED_X=x.dim() == 4,
             BLOCKS=blocks,
             COLUMNS=added.columns,
         )
         launch(
             Launch(
                 'conv_backward.cu',
-                call.compiled_for(steps, (grad_y, call.grid.channels), *left, **how),
+                call.compiled_for(STEPS_BACKWARD, (grad_y, call.grid.channels), *left, **how),
                 (rows[i], call.groups),
                 32 * call.warps,
                 added.shared_bytes(call),
@@ -152,7 +147,7 @@ def convs_backward(
                         *map(address, (grad_x, grad_gate, *parts)), *(token for _, token in left)
                     ),
                     make_map(call.grid, turn.walks),
-                    turn.positions,
+                    Positions(*turn.positions, i > 0, i > 0 or (into is not None and into.adds)),
                 ),
             ),
             x.device,

@@ -22,6 +22,7 @@ class Conv(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
         *((name, ctypes.c_int) for name in ('x_token', 'gate_token')),
+        ('x_direction', ctypes.c_longlong),
     ]
 
 
@@ -53,10 +54,10 @@ class ConvInputs:
             (None, 0) if gate is None else token_layout(gate),
         ]
         self._weight, self._bias = weight.contiguous(), bias
+        self._shared = x.dim() == 4
         self.definitions: dict[str, Any] = dict(
             NUMBER=NUMBERS[x.dtype],
             TAPS=self.taps,
-            SHARED_X=x.dim() == 4,
             HAS_GATE=gate is not None,
             HAS_BIAS=bias is not None,
         )
@@ -65,7 +66,8 @@ class ConvInputs:
         """For the kernels."""
         (x, x_token), (gate, gate_token) = self.maps
         pointers = map(address, (x, gate, self._weight, self._bias))
-        return Conv(*pointers, x_token, gate_token)
+        x_direction = 0 if self._shared else self.grid.tokens * x_token
+        return Conv(*pointers, x_token, gate_token, x_direction)
 
 
 class ConvWalks(ConvInputs):

@@ -12,7 +12,7 @@ __all__ = ['Positions', 'Turn', 'plan_turns']
 class Positions(ctypes.Structure):
     """``Positions`` in conv_walk.cuh."""
 
-    _fields_ = [(name, ctypes.c_int) for name in ('first', 'opposite')]
+    _fields_ = [(name, ctypes.c_int) for name in ('first', 'opposite', 'last_lanes_first', 'adds')]
 
 
 class Turn(NamedTuple):
@@ -26,7 +26,7 @@ class Turn(NamedTuple):
 
     walks: list[Direction]
     senses: int
-    positions: Positions
+    positions: tuple[int, int]
 
 
 def plan_turns(directions: Sequence[str], share: bool) -> list[Turn]:
@@ -39,7 +39,7 @@ def plan_turns(directions: Sequence[str], share: bool) -> list[Turn]:
     """
     walks = [get_direction(name) for name in directions]
     if not share or len(walks) == 1:
-        return [Turn(walks, 1, Positions(0, 0))]
+        return [Turn(walks, 1, (0, 0))]
     turns = []
     for axis in (2, 1):
         along, against = (
@@ -47,7 +47,7 @@ def plan_turns(directions: Sequence[str], share: bool) -> list[Turn]:
             for reverse in (False, True)
         )
         pairs = list(zip(along, against, strict=False))
-        turns += [Turn([walks[k]], 2, Positions(k, opposite)) for k, opposite in pairs]
+        turns += [Turn([walks[k]], 2, (k, opposite)) for k, opposite in pairs]
         left = along[len(pairs) :] + against[len(pairs) :]
-        turns += [Turn([walks[k]], 1, Positions(k, 0)) for k in left]
+        turns += [Turn([walks[k]], 1, (k, 0)) for k in left]
     return turns

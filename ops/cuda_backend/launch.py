@@ -10,15 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..triton_backend.launch import tell
-from .compile import Definitions, compile_kernel
+from ..triton_backend.launch import rehearse, tell
+from .compile import Definitions, compile_ahead, compile_kernel
+from .hardware import hardware_of
 
 __all__ = [
     'Launch',
     'Launcher',
     'Prepared',
     'address',
+    'architecture_of',
     'check',
+    'compile_launch_ahead',
     'driver_function',
     'launch',
     'multiprocessors',
@@ -46,6 +49,10 @@ class Launch:
     shared_bytes: int
     arguments: Sequence[Any]
 
+    def key(self) -> tuple:
+        """What is compiled."""
+        return self.source, self.definitions
+
 
 Launcher = Callable[[Launch, torch.device], None]
 """A function like :func:`launch`; tests have one that emulates a GPU."""
@@ -56,12 +63,9 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-@cache
 def multiprocessors(device: torch.device) -> int:
     """Of a GPU; of anything else, which only an emulation runs on, one."""
-    if device.type != 'cuda':
-        return 1
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    return hardware_of(device).multiprocessors
 
 
 class Prepared:
@@ -110,13 +114,26 @@ def launch(call: Launch, device: torch.device) -> None:
     Raises:
         RuntimeError: If it cannot be compiled, loaded or launched.
     """
+    if rehearse(call):
+        return
     with on_stream(device) as stream:
-        function = _load(call.source, call.definitions, call.shared_bytes, device)
+        function = _load(call.source, call.definitions, device).with_shared(call.shared_bytes)
         prepared = Prepared(
             function, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments
         )
         prepared.run(stream)
     tell(lambda: prepared)
+
+
+def compile_launch_ahead(call: Launch, device: torch.device) -> None:
+    """Have a kernel compiled in the background that is going to be launched."""
+    compile_ahead(call.source, call.definitions, architecture_of(device))
+
+
+def architecture_of(device: torch.device) -> str:
+    """What kernels for a GPU are compiled for, such as ``'sm_90'``."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f'sm_{major}{minor}'
 
 
 @cache
@@ -178,18 +195,47 @@ def _enter_context() -> None:
     _entered.yes = True
 
 
+class _Loaded:
+    """A kernel on a GPU, loaded once for whatever shared memory it is launched with.
+
+    Args:
+        function: The driver's handle.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function, self._most, self._lock = function, 48 * 1024, threading.Lock()
+
+    def with_shared(self, size: int) -> Any:
+        """The handle, for launches with so many bytes of shared memory, or fewer.
+
+        Raises:
+            RuntimeError: If the GPU does not have them.
+        """
+        if size > self._most:
+            from cuda.bindings import driver
+
+            attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            with self._lock:
+                check(driver.cuFuncSetAttribute(self._function, attribute, max(size, self._most)))
+                self._most = max(size, self._most)
+        return self._function
+
+
+_LOADING = threading.Lock()
+
+
+def _load(source: str, definitions: Definitions, device: torch.device) -> _Loaded:
+    with _LOADING:  # or two threads would load it twice
+        return _load_once(source, definitions, device)
+
+
 @cache
-def _load(source: str, definitions: Definitions, shared_bytes: int, device: torch.device) -> Any:
+def _load_once(source: str, definitions: Definitions, device: torch.device) -> _Loaded:
     from cuda.bindings import driver
 
-    major, minor = torch.cuda.get_device_capability(device)
-    cubin = compile_kernel(source, definitions, f'sm_{major}{minor}')
+    cubin = compile_kernel(source, definitions, architecture_of(device))
     module = check(driver.cuModuleLoadData(cubin))
-    function = check(driver.cuModuleGetFunction(module, source.removesuffix('.cu').encode()))
-    if shared_bytes > 48 * 1024:
-        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        check(driver.cuFuncSetAttribute(function, attribute, shared_bytes))
-    return function
+    return _Loaded(check(driver.cuModuleGetFunction(module, source.removesuffix('.cu').encode())))
 
 
 def check(result: tuple[Any, ...]) -> Any:

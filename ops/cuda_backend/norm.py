@@ -32,8 +32,9 @@ class Norm(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ('grad_normed', 'grad_total', 'total')),
         *((name, ctypes.c_void_p) for name in ('weight', 'offset')),
         *((name, ctypes.c_void_p) for name in ('grad_branch', 'grad_residual')),
+        ('grad_residual_like_branch', ctypes.c_void_p),
         *((name, ctypes.c_void_p) for name in ('grad_weight', 'grad_bias', 'grad_offset')),
-        ('rows', ctypes.c_int),
+        *((name, ctypes.c_int) for name in ('rows', 'lanes')),
         ('eps', ctypes.c_float),
     ]
 
@@ -76,18 +77,17 @@ def norm_gradients(
     definitions = dict(
         NUMBER=NUMBERS[grad_normed.dtype],
         TOTAL=NUMBERS[total.dtype],
-        RESIDUAL='float' if grad_residual is None else NUMBERS[grad_residual.dtype],
         HAS_RESIDUAL=grad_residual is not None,
         CENTERED=bias is not None,
-        HAS_OFFSET=offset is not None,
-        LANES=lanes,
         CHUNKS=chunks,
         WARPS=WARPS,
         BLOCKS=blocks,
     )
     offset = None if offset is None else offset.contiguous()
     read = (grad_normed, grad_total, total, weight.contiguous(), offset)
-    written = (grad_branch, grad_residual, grad_weight, grad_bias, grad_offset)
+    like_branch = grad_residual is not None and grad_residual.dtype != torch.float32
+    streams = (None, grad_residual) if like_branch else (grad_residual, None)
+    written = (grad_branch, *streams, grad_weight, grad_bias, grad_offset)
     launch(
         Launch(
             'norm_backward.cu',
@@ -95,7 +95,7 @@ def norm_gradients(
             (programs, 1),
             32 * WARPS,
             4 * WARPS * channels,
-            (Norm(*map(address, (*read, *written)), rows, eps),),
+            (Norm(*map(address, (*read, *written)), rows, lanes, eps),),
         ),
         total.device,
     )

@@ -2,17 +2,16 @@
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from triton.runtime import driver
 
 from ..triton_backend import projection as triton_projection
 from ..triton_backend.layout import even_parts
 from ..triton_backend.projection import Projected, Sizes
 from .arguments import NUMBERS, loads_at_once
+from .hardware import hardware_of
 from .launch import Launch, Launcher, address, launch, multiprocessors
 
 __all__ = [
@@ -116,7 +115,7 @@ def serves(
         and loads_at_once(8, maps)
         and loads_at_once(4, [(parameters[0], sizes.channels)])
         and sum(_parts(sizes)) <= max(warps)
-        and shared_bytes(sizes) + more_shared_bytes <= _most_shared_bytes(x.device)
+        and shared_bytes(sizes) + more_shared_bytes <= hardware_of(x.device).shared_bytes_of_block
         and sizes.tokens < 2**30
     )
 
@@ -148,12 +147,3 @@ def shared_bytes(sizes: Sizes) -> int:
     of_rank, of_sides = _parts(sizes)
     words = PART * (of_rank + of_sides + of_rank)
     return -(-sizes.channels // GROUP) * GROUP * (2 * words + 4)
-
-
-@cache
-def _most_shared_bytes(device: torch.device) -> int:
-    """That a block may have; of an emulation, what an H100's has."""
-    if device.type != 'cuda':
-        return 227 * 1024
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return int(driver.active.utils.get_device_properties(index)['max_shared_mem'])

@@ -137,16 +137,23 @@ def staged_bytes(tokens: int, columns: int, number: int) -> int:
 
 
 def scan_definitions(
-    inputs: ScanInputs, tile: Tile, warps: int, blocks: int, maps: Sequence[Tensor]
+    inputs: ScanInputs,
+    tile: Tile,
+    warps: int,
+    blocks: int,
+    maps: Sequence[Tensor],
+    whole_channels: bool = False,
 ) -> dict[str, Any]:
-    """What scan.cuh is compiled for.
+    """What scan.cuh is compiled for: the same for all sizes of a map.
 
     Args:
         inputs: Of the scan.
         tile: What a warp holds.
-        warps: Of a block.
-        blocks: That a multiprocessor has room for.
+        warps: Of a block, at most.
+        blocks: Of so many warps, that a multiprocessor has room for.
         maps: All contiguous maps that the kernel loads or stores as channels.
+        whole_channels: Whether every thread has all the channels that it may hold, if the kernel
+            gains by being told.
     """
     channels = inputs.grid.channels
     vectors = channels % tile.channels_held == 0 and loads_at_once(
@@ -162,7 +169,7 @@ def scan_definitions(
         CHANNELS_HELD=tile.channels_held,
         WHOLE_STATES=inputs.states == tile.states and loads_at_once(tile.states_held, sides),
         SIDE_BYTES=copied_at_once(inputs.states, sides),
-        WHOLE_CHANNELS=vectors and channels % (warps * tile.channels) == 0,
+        WHOLE_CHANNELS=vectors and whole_channels,
         VECTORS=vectors,
         B_TOKEN=int(inputs.B_kind == 'token'),
         C_TOKEN=int(inputs.C_kind == 'token'),

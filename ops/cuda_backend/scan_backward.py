@@ -11,6 +11,7 @@ from torch import Tensor
 from ..triton_backend import scan_backward as triton_scan_backward
 from ..triton_backend.scan import ScanInputs
 from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
+from .hardware import hardware_of
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .scan_arguments import (
     Gradients,
@@ -40,10 +41,6 @@ more."""
 
 MANY_STATES_WARPS = 12
 """Those where threads hold a whole tile: 168 registers each."""
-
-SHARED_BYTES, RESERVED_BYTES = 228 * 1024, 1024
-"""Shared memory of a multiprocessor, and of it what each block takes for the system."""
-
 
 TILE = (8, 2)
 """States and channels that a thread holds, of many."""
@@ -140,7 +137,9 @@ class BackwardScan:
 
     def _most_steps(self, blocks: int) -> int:
         """Of a chunk, for which shared memory has room beside that many blocks."""
-        return 2 * ((SHARED_BYTES // blocks - RESERVED_BYTES) // self._slot_bytes())
+        hardware = hardware_of(self.x.device)
+        of_block = hardware.shared_bytes // blocks - hardware.reserved_bytes
+        return 2 * (of_block // self._slot_bytes())
 
     def _length(self, axis: int) -> int:
         return self.grid.height if axis == 1 else self.grid.width
@@ -214,8 +213,10 @@ class BackwardScan:
 
     def _definitions(self) -> dict[str, Any]:
         maps = (self.x, self.delta, self.grad_y)
-        common = scan_definitions(self.inputs, self.tile, self.warps, self.blocks, maps)
         channels = self.grid.channels
+        whole = channels % (self.warps * self.tile.channels) == 0
+        blocks = self._most_blocks()
+        common = scan_definitions(self.inputs, self.tile, self.warps, blocks, maps, whole)
         copied = [copied_at_once(channels, [(t, channels)]) for t in maps]
         return dict(
             common,

@@ -130,7 +130,7 @@ class SingleBackwardScan:
             self._definitions(),
             (self.rows, self.groups),
             32 * self.warps,
-            2 * self.warps * (self._stage_bytes() + 3 * 4 * self.tile.channels),
+            2 * (self.warps * self._stage_bytes() + WARPS * 3 * 4 * self.tile.channels),
             (
                 pack_scan(inputs, inputs.x, inputs.delta, states),
                 *(ctypes.c_void_p(address(t)) for t in (self.grad_y, gradients)),
@@ -142,10 +142,8 @@ class SingleBackwardScan:
     def _definitions(self) -> Definitions:
         inputs, channels = self.inputs, self.grid.channels
         maps = (inputs.x, inputs.delta, self.grad_y)
-        # All warps of a block have the same channels.
-        common = scan_definitions(inputs, self.tile, 1, self.blocks, maps)
+        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps)
         more = dict(
-            WARPS=self.warps,
             STEPS=_steps(inputs),
             GRADIENT=NUMBERS[self.grad_y.dtype],
             SHARED_Y=self.sums,

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..triton_backend.layout import even_parts, group_directions
+from ..triton_backend.layout import group_directions
 from ..triton_backend.scan import ScanInputs
 from ..triton_backend.segments import Segments
-from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
+from .arguments import MOST_WARPS, NUMBERS, choose_warps, copied_at_once, make_map
 from .compile import Definitions
 from .launch import Launch, address, multiprocessors
 from .scan_arguments import (
@@ -40,8 +40,8 @@ WARPS_WITH_GRADIENTS = {1: 24, 2: 24, 4: 16, 8: 16, 16: 12, 32: 12}
 """Those that find gradients too: as many as have registers and shared memory enough."""
 
 STEPS, UNROLL = 8, 2
-"""Tokens of a stretch, at most, which a warp copies while it computes the one before, and steps
-whose instructions the compiler may mix; of the forward scan too."""
+"""Tokens of a stretch, which a warp copies while it computes the one before, and steps whose
+instructions the compiler may mix; of the forward scan too."""
 
 CHAIN_WARPS, CHAIN_DEPTH = 32, 8
 """Warps, at most, that share out the segments of a lane, and segments that each loads at once."""
@@ -116,7 +116,6 @@ class SegmentEdges:
         at_once = WARPS_AT_ONCE if self.grad_y is None else WARPS_WITH_GRADIENTS
         groups, blocks = -(-columns // warps), at_once[self.tile.states] // warps
         most = max(1, multiprocessors(inputs.x.device) * blocks // groups)
-        stretch = even_parts(self.steps, STEPS)
         arguments = (
             pack_scan(inputs, inputs.x, inputs.delta, None),
             ctypes.c_void_p(address(self.grad_y)),
@@ -126,20 +125,20 @@ class SegmentEdges:
         )
         return Launch(
             'scan_edges.cu',
-            self._definitions(stretch, warps, blocks),
+            self._definitions(at_once[self.tile.states] // MOST_WARPS),
             (min(self.lanes * self.number, most), groups),
             32 * warps,
-            2 * self._stage_bytes(stretch) * warps,
+            2 * self._stage_bytes() * warps,
             arguments,
         )
 
-    def _stage_bytes(self, stretch: int) -> int:
+    def _stage_bytes(self) -> int:
         """Size of ``Stage`` in the kernel."""
         inputs, adjoint = self.inputs, self.grad_y is not None
         channels, states, number = self.tile.channels, self.tile.states, inputs.x.element_size()
         gradient = number if self.grad_y is None else self.grad_y.element_size()
         return sum(
-            staged_bytes(stretch if whole else 1, columns, size)
+            staged_bytes(STEPS if whole else 1, columns, size)
             for whole, columns, size in (
                 (True, channels, number),
                 (True, channels, number),
@@ -150,16 +149,16 @@ class SegmentEdges:
             )
         )
 
-    def _definitions(self, stretch: int, warps: int, blocks: int) -> Definitions:
+    def _definitions(self, blocks: int) -> Definitions:
         inputs, channels = self.inputs, self.inputs.grid.channels
         gradient = inputs.x if self.grad_y is None else self.grad_y
-        common = scan_definitions(inputs, self.tile, warps, blocks, ())
+        common = scan_definitions(inputs, self.tile, MOST_WARPS, blocks, ())
         more = dict(
             ADJOINT=self.grad_y is not None,
             GRADIENT=NUMBERS[gradient.dtype],
             SHARED_Y=self.shared,
             SUMS=False,
-            STEPS=stretch,
+            STEPS=STEPS,
             UNROLL=UNROLL,
             MAP_BYTES=maps_at_once(inputs),
             GRADIENT_BYTES=copied_at_once(channels, [(gradient, channels)]),
@@ -174,7 +173,7 @@ class SegmentEdges:
             'chain_edges.cu',
             (
                 *(('STATES', states), ('LOG_A', inputs.log_A)),
-                *(('WARPS', warps), ('DEPTH', CHAIN_DEPTH)),
+                *(('WARPS', CHAIN_WARPS), ('DEPTH', CHAIN_DEPTH)),
             ),
             (self.edges.shape[0] * self.lanes, -(-inputs.grid.channels * states // 32)),
             32 * warps,

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ..triton_backend import scan as triton_scan
-from ..triton_backend.layout import even_parts
 from ..triton_backend.scan import ScanInputs, make_output
-from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
+from .arguments import MOST_WARPS, NUMBERS, choose_warps, copied_at_once, make_map
 from .compile import Definitions
+from .hardware import hardware_of
 from .launch import Launch, Launcher, address, launch, multiprocessors
 from .scan_arguments import (
     contiguous_maps,
@@ -63,7 +63,7 @@ class _ForwardScan:
         self.walks = directions_of(inputs)
         self.tile = forward_tile(whole_states(inputs))
         columns = -(-self.grid.channels // self.tile.channels)
-        self.warps = choose_warps(columns)
+        self.warps = choose_warps(columns, self._most_warps())
         self.groups = -(-columns // self.warps)
         self.blocks = WARPS_AT_ONCE[self.tile.states] // self.warps
         self.most_rows = multiprocessors(self.x.device) * self.blocks // self.groups
@@ -71,6 +71,12 @@ class _ForwardScan:
         self.number, self.steps = 1, 2**31 - 1
         if self.edges is not None:
             self.number, self.steps = self.edges.number, self.edges.steps
+
+    def _most_warps(self) -> int:
+        """Of a block, for which shared memory has room."""
+        summed = SUMMED_STEPS if self.sums else 0
+        size = self._warp_bytes(self.inputs, summed)
+        return hardware_of(self.x.device).shared_bytes_of_block // size
 
     def _cut(self) -> SegmentEdges | None:
         """The edges of segments, if lanes are better cut."""
@@ -115,8 +121,6 @@ class _ForwardScan:
         counted = members[:1] if self.sums else members
         lanes = sum(self.number * self.grid.tokens // self._length(k) for k in counted)
         summed = self._steps(members) if self.sums and len(members) > 1 else 0
-        stretch = even_parts(self._steps(members), STEPS)
-        shared = 2 * self._stage_bytes(inputs, stretch) + summed * self.tile.channels * 4
         start = None if self.edges is None else self.edges.states
         arguments = (
             pack_scan(inputs, self.x, self.delta, start),
@@ -127,18 +131,22 @@ class _ForwardScan:
         )
         return Launch(
             'scan_forward.cu',
-            self._definitions(inputs, stretch),
+            self._definitions(inputs),
             (max(1, min(lanes, self.most_rows)), self.groups),
             32 * self.warps,
-            shared * self.warps,
+            self._warp_bytes(inputs, summed) * self.warps,
             arguments,
         )
 
-    def _stage_bytes(self, inputs: ScanInputs, stretch: int) -> int:
+    def _warp_bytes(self, inputs: ScanInputs, summed: int) -> int:
+        """Of shared memory: two stages, and the sums of so many steps."""
+        return 2 * self._stage_bytes(inputs) + summed * self.tile.channels * 4
+
+    def _stage_bytes(self, inputs: ScanInputs) -> int:
         """Size of ``Stage`` in the kernel."""
         channels, states = self.tile.channels, self.tile.states
         return sum(
-            staged_bytes(stretch if whole else 1, columns, number)
+            staged_bytes(STEPS if whole else 1, columns, number)
             for whole, columns, number in (
                 (True, channels, self.x.element_size()),
                 (True, channels, self.x.element_size()),
@@ -149,13 +157,14 @@ class _ForwardScan:
             )
         )
 
-    def _definitions(self, inputs: ScanInputs, stretch: int) -> Definitions:
-        maps, channels = (self.x, self.delta), self.grid.channels
-        common = scan_definitions(inputs, self.tile, self.warps, self.blocks, (*maps, self.y))
+    def _definitions(self, inputs: ScanInputs) -> Definitions:
+        maps, channels = (self.x, self.delta, self.y), self.grid.channels
+        blocks = WARPS_AT_ONCE[self.tile.states] // MOST_WARPS
+        common = scan_definitions(inputs, self.tile, MOST_WARPS, blocks, maps)
         more = dict(
             OUTPUT=NUMBERS[self.y.dtype],
             SUMS=self.sums,
-            STEPS=stretch,
+            STEPS=STEPS,
             UNROLL=UNROLL,
             POLYNOMIAL=POLYNOMIAL_EVERY,
             MAP_BYTES=maps_at_once(inputs),

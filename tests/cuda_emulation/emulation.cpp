@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-Index threadIdx, blockIdx, gridDim;
+Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulation {
 
@@ -96,6 +96,7 @@ void launch(Index grid, int threads, int shared_bytes, Kernel* kernel, void** ar
   emulation::kernel = kernel;
   emulation::arguments = arguments;
   gridDim = grid;
+  blockDim = {threads, 1};
   fibers = std::vector<Fiber>(threads);
   std::vector<float> of_threads(threads), of_block;
   std::vector<Words> words(threads);

@@ -8,7 +8,7 @@
 struct Index {
   int x = 0, y = 0;
 };
-extern Index threadIdx, blockIdx, gridDim;
+extern Index threadIdx, blockIdx, blockDim, gridDim;
 
 void __syncthreads();
 void __syncwarp();

@@ -12,6 +12,7 @@ from mmv2m.ops.reference import directional_conv_reference
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend import conv_projection, projection  # noqa: E402
 from mmv2m.ops.cuda_backend.conv import convs_forward  # noqa: E402
+from mmv2m.ops.cuda_backend.hardware import EMULATED  # noqa: E402
 
 CORNERS = ['right', 'left', 'down', 'up']
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
@@ -250,7 +251,7 @@ def is_separate(steps, inputs, states=16):
 )
 def test_what_separate_kernels_serve(settings, change, steps, monkeypatch):
     """Of 1408 channels the projection alone has shared memory enough."""
-    monkeypatch.setattr(projection, '_most_shared_bytes', lambda device: 227 * 1024)
+    monkeypatch.setattr(projection, 'hardware_of', lambda device: EMULATED)
     inputs = make_inputs((1, 2, 3), **dict(channels=32) | settings)
     if change:
         change(inputs)

@@ -10,6 +10,7 @@ from mmv2m.ops.cuda_backend.compile import compile_kernel
 
 pytest.importorskip('triton')
 from mmv2m.ops.cuda_backend import projection  # noqa: E402
+from mmv2m.ops.cuda_backend.hardware import EMULATED  # noqa: E402
 
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 """How far rounding may move a number, relative to it."""
@@ -133,7 +134,7 @@ def at_odd_address(t):
 def test_what_triton_serves(channels, states, change, monkeypatch):
     given = []
     monkeypatch.setattr(projection.triton_projection, 'project', lambda *args: given.extend(args))
-    monkeypatch.setattr(projection, '_most_shared_bytes', lambda device: 227 * 1024)
+    monkeypatch.setattr(projection, 'hardware_of', lambda device: EMULATED)
     inputs = change(*make_inputs((3,), channels, 24, states, 1, torch.bfloat16))
     assert projection.project(*inputs, states, launch=None) is None
     assert all(torch.equal(a, b) for a, b in zip(given, inputs, strict=False))

@@ -185,7 +185,8 @@ def test_results_are_written_as_they_come(script, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'name', ['breakdown', 'kernels', 'mixer', 'models', 'official', 'operators', 'scaling']
+    'name',
+    ['breakdown', 'first_use', 'kernels', 'mixer', 'models', 'official', 'operators', 'scaling'],
 )
 def test_a_machine_without_a_gpu(script, monkeypatch, name):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)

@@ -5,8 +5,8 @@
 // The warps of a block share out the segments of a lane. Each finds what its own do together, then
 // starts from what those before it do.
 //
-// Given to the compiler: STATES, rounded up to a power of two; LOG_A, as in scan.cuh; WARPS of a block;
-// DEPTH, the segments whose loads a thread has under way together.
+// Given to the compiler: STATES, rounded up to a power of two; LOG_A, as in scan.cuh; WARPS of a block,
+// at most; DEPTH, the segments whose loads a thread has under way together.
 #include "lanes.cuh"
 
 // One number of the state of a lane: its way along the segments, in the order of the walk.
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
   for (int rest = lane; rest >= map.lanes(k) / map.segments; ++k) {
     rest -= map.lanes(k) / map.segments;
   }
-  int thread = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int thread = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   int number = blockIdx.y * 32 + thread, channel = number / STATES, state = number % STATES;
   bool there = channel < map.channels;
   if (!there) channel = state = 0;  // of threads without a number of their own, which store nothing
@@ -86,10 +86,10 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
                  totals + first * map.channels + channel, sense * map.channels * STATES,
                  sense * map.channels, LOG2E * (LOG_A ? -exp2_approx(LOG2E * A_log2) : A_log2)};
 
-  int run = (map.segments + WARPS - 1) / WARPS, begin = min(warp * run, map.segments);
+  int run = (map.segments + warps - 1) / warps, begin = min(warp * run, map.segments);
   int end = there ? min(begin + run, map.segments) : begin;
   float* left = shared + thread;
-  float* decays = left + WARPS * 32;
+  float* decays = left + warps * 32;
   chain.sum(left[warp * 32], decays[warp * 32], begin, end);
   __syncthreads();
   float entering = 0.f;

@@ -1,8 +1,8 @@
 // What the kernels of the convolution share: taps, gates, and where a lane's input lies.
 //
-// Given to the compiler, beside what channels.cuh needs: NUMBER, the type of maps; TAPS; SHARED_X,
-// whether one input serves all directions; HAS_GATE; HAS_BIAS; WARPS of a block; but for the kernel
-// that projects too, STEPS, tokens whose loads a thread has under way together.
+// Given to the compiler, beside what channels.cuh needs: NUMBER, the type of maps; TAPS; HAS_GATE;
+// HAS_BIAS; WARPS of a block; but for the kernel that projects too, STEPS, tokens whose loads a thread
+// has under way together.
 #pragma once
 
 #include "channels.cuh"
@@ -11,10 +11,12 @@
 typedef Numbers<NUMBER, CHANNELS_HELD> Held;
 typedef float Taps[TAPS][CHANNELS_HELD];
 
+// `x_direction` is the distance between the directions' inputs; 0 where one serves all of them.
 struct Conv {
   const NUMBER *x, *gate;
   const float *weight, *bias;
   int x_token, gate_token;
+  long long x_direction;
 };
 
 // A warp's place: the group of channels that it works on, of which a block has WARPS.
@@ -60,9 +62,8 @@ struct InputWalk {
   const NUMBER *x, *gate;
   int x_step, gate_step;
 
-  DEVICE InputWalk(const Conv& conv, const Map& map, const Lane& lane, const ChannelPlace& place) {
-    long long first = SHARED_X ? lane.entry : lane.k * map.tokens() + lane.entry;
-    x = conv.x + first * conv.x_token + place.channel;
+  DEVICE InputWalk(const Conv& conv, const Lane& lane, const ChannelPlace& place) {
+    x = conv.x + lane.k * conv.x_direction + lane.entry * conv.x_token + place.channel;
     x_step = lane.step * conv.x_token;
     gate = HAS_GATE ? conv.gate + lane.entry * conv.gate_token + place.channel : nullptr;
     gate_step = lane.step * conv.gate_token;

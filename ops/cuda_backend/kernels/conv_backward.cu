@@ -4,8 +4,7 @@
 // direction along it sees, and what output t - WAIT of the opposite direction does, whose taps are
 // the other way round: one walk serves both.
 //
-// Given to the compiler besides: BLOCKS that a multiprocessor has to have room for; LAST_FIRST,
-// whether to begin with the last lanes.
+// Given to the compiler besides: BLOCKS that a multiprocessor has to have room for.
 #include "through.cuh"
 
 // A thread's sums over all its lanes.
@@ -78,38 +77,63 @@ DEVICE void add_output(Windows& windows, ConvSums& sums, const Held& dy, const T
 }
 
 // A walk over one lane, and WAIT steps further: until the last input has left.
-DEVICE void walk_lane(Reading reading, Leaving leaving, ThroughWalk<COLUMNS>& through, int length,
-                      const ChannelPlace& place, const Taps& taps, const Channels& bias,
-                      ConvSums& sums) {
+template <bool ADDS>
+struct LaneWalk {
+  Reading reading;
+  Leaving leaving;
+  int length, start = 0;  // of the lane, and of the next stretch
   Stretch now;
-  now.begin();
   Windows windows;
-  Channels grad[INPUTS];
-  int start = 0;
-  for (; start < length; start += STEPS) {
-    reading.next(now, place);
-    through.next(length - start);
+
+  DEVICE LaneWalk(const Reading& reading, const Leaving& leaving, int length)
+      : reading(reading), leaving(leaving), length(length) {}
+
+  // The next stretch; returns whether the last input has left, which only one that is not WHOLE sees.
+  template <bool WHOLE>
+  DEVICE bool stretch(ThroughWalk<COLUMNS>& through, const ChannelPlace& place, const Taps& taps,
+                      const Channels& bias, ConvSums& sums) {
+    reading.template next<WHOLE, ADDS>(now, place);
+    through.template next<WHOLE>(length - start);
     through.add_to(now);
+    Channels grad[INPUTS];
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
       int t = start + j - WAIT;  // the input that leaves
+      if (!WHOLE && t >= length) return true;
       bool begun = j >= WAIT || t >= 0;
       windows.enter(now, WAIT + j);
       add_output<false>(windows, sums, now.dy[0][WAIT + j], taps, bias);
       if (SENSES > 1 && begun) add_output<true>(windows, sums, now.dy[SENSES - 1][j], taps, bias);
       windows.leave(grad);
-      leaving.next(grad, now, j, begun && (WHOLE_LANES || t < length), place);
+      leaving.template next<ADDS>(grad, now, j, begun, place);
     }
     now.move_on();
+    start += STEPS;
+    return false;
   }
+
+  // Have the last inputs leave.
+  DEVICE void finish(const ChannelPlace& place, const Taps& taps, const Channels& bias,
+                     ConvSums& sums) {
+    Channels grad[INPUTS];
 #pragma unroll
-  for (int i = 0; i < WAIT; ++i) {
-    int t = start + i - WAIT;
-    if (SENSES > 1) add_output<true>(windows, sums, now.dy[SENSES - 1][i], taps, bias);
-    windows.leave(grad);
-    leaving.next(grad, now, i, t >= 0 && t < length, place);
+    for (int i = 0; i < WAIT; ++i) {
+      int t = start + i - WAIT;
+      if (SENSES > 1) add_output<true>(windows, sums, now.dy[SENSES - 1][i], taps, bias);
+      windows.leave(grad);
+      leaving.template next<ADDS>(grad, now, i, t >= 0 && t < length, place);
+    }
   }
-}
+
+  // From the start of the lane to its end.
+  DEVICE void whole(ThroughWalk<COLUMNS>& through, const ChannelPlace& place, const Taps& taps,
+                    const Channels& bias, ConvSums& sums) {
+    now.begin();
+    while (start + STEPS <= length) stretch<true>(through, place, taps, bias, sums);
+    bool left = start < length && stretch<false>(through, place, taps, bias, sums);
+    if (!left) finish(place, taps, bias, sums);
+  }
+};
 
 // Grid: (any number of blocks, which share out the lanes of the map's directions; groups of WARPS
 // warps along the channels). A launch has several directions where they share nothing, or else one,
@@ -133,12 +157,18 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
     // What the launch before has left last is still in the cache.
-    Lane lane = find_lane(map, LAST_FIRST ? lanes - 1 - unit : unit);
+    Lane lane = find_lane(map, positions.last_lanes_first ? lanes - 1 - unit : unit);
     Reading reading;
     Leaving leaving;
     begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);
     through_walk.begin(through, map, lane, positions);
-    walk_lane(reading, leaving, through_walk, lane.length, place, taps, bias, sums);
+    if (positions.adds) {
+      LaneWalk<true> walk(reading, leaving, lane.length);
+      walk.whole(through_walk, place, taps, bias, sums);
+    } else {
+      LaneWalk<false> walk(reading, leaving, lane.length);
+      walk.whole(through_walk, place, taps, bias, sums);
+    }
   }
   long long row = (long long)blockIdx.x * place.channels + place.channel;
 #pragma unroll

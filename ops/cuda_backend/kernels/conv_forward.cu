@@ -3,22 +3,32 @@
 #include "conv.cuh"
 
 // A walk over one lane.
-DEVICE void walk_lane(const Conv& conv, NUMBER* y, const Map& map, const Lane& lane,
-                      const ChannelPlace& place, const Taps& taps, const Channels& bias) {
-  InputWalk walk(conv, map, lane, place);
-  NUMBER* out = y + (lane.k * map.tokens() + lane.entry) * map.channels + place.channel;
-  int out_step = lane.step * map.channels;
+struct ConvWalk {
+  InputWalk input;
+  NUMBER* out;
+  int out_step;
   Taps window = {};
-  for (int start = 0; start < lane.length; start += STEPS) {
+
+  DEVICE ConvWalk(const Conv& conv, NUMBER* y, const Map& map, const Lane& lane,
+                  const ChannelPlace& place)
+      : input(conv, lane, place), out_step(lane.step * map.channels) {
+    out = y + (lane.k * map.tokens() + lane.entry) * map.channels + place.channel;
+  }
+
+  // Walk over a stretch, of which so many tokens are there: all of its STEPS if it is WHOLE.
+  template <bool WHOLE>
+  DEVICE void stretch(int start, int tokens, const ChannelPlace& place, const Taps& taps,
+                      const Channels& bias) {
     Held inputs[STEPS], gates[STEPS];
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
-      bool there = start + j < lane.length;
-      place.load(inputs[j], walk.x + (start + j) * walk.x_step, there);
-      if (HAS_GATE) place.load(gates[j], walk.gate + (start + j) * walk.gate_step, there);
+      bool there = WHOLE || j < tokens;
+      place.load(inputs[j], input.x + (start + j) * input.x_step, there);
+      if (HAS_GATE) place.load(gates[j], input.gate + (start + j) * input.gate_step, there);
     }
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
+      if (!WHOLE && j >= tokens) return;
       Channels gate, result;
       inputs[j].get(window[TAPS - 1]);
       if (HAS_GATE) {
@@ -26,7 +36,7 @@ DEVICE void walk_lane(const Conv& conv, NUMBER* y, const Map& map, const Lane& l
         open_gate(window[TAPS - 1], gate);
       }
       convolve(result, window, taps, bias);
-      place.store(out + (start + j) * out_step, result, start + j < lane.length);
+      place.store(out + (start + j) * out_step, result);
 #pragma unroll
       for (int i = 0; i + 1 < TAPS; ++i) {
 #pragma unroll
@@ -34,12 +44,12 @@ DEVICE void walk_lane(const Conv& conv, NUMBER* y, const Map& map, const Lane& l
       }
     }
   }
-}
+};
 
 // Grid: (any number of blocks, which share out the lanes of all directions; groups of WARPS warps
 // along the channels).
 //
-// Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
+// Shapes: x (K, tokens, E), or (tokens, E) for all; gate (tokens, E); weight (E, TAPS); bias
 // (E,); y (K, tokens, E). `*_token` is the distance between tokens.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
     conv_forward(Conv conv, NUMBER* y, Map map) {
@@ -50,6 +60,12 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
   int lanes = 0;
   for (int k = 0; k < map.directions; ++k) lanes += map.lanes(k);
   for (int unit = blockIdx.x; unit < lanes; unit += gridDim.x) {
-    walk_lane(conv, y, map, find_lane(map, unit), place, taps, bias);
+    Lane lane = find_lane(map, unit);
+    ConvWalk walk(conv, y, map, lane, place);
+    int start = 0;
+    for (; start + STEPS <= lane.length; start += STEPS) {
+      walk.stretch<true>(start, STEPS, place, taps, bias);
+    }
+    if (start < lane.length) walk.stretch<false>(start, lane.length - start, place, taps, bias);
   }
 }

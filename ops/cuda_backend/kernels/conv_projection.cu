@@ -92,7 +92,7 @@ struct Segment {
       : step(lane.step),
         length(max(min(lane.length - first, TOKENS_HELD), 0)),
         begins_lane(first == 0 || length == 0),
-        input(conv, map, move(lane, length ? first : 0), {place.t * 8, CHANNELS}) {
+        input(conv, move(lane, length ? first : 0), {place.t * 8, CHANNELS}) {
     token = lane.k * map.tokens() + lane.entry;
   }
   DEVICE static const Lane& move(Lane& lane, int tokens) {
@@ -209,7 +209,7 @@ DEVICE void find_tokens(Tokens (&tokens)[TILES], const Segment& segment, const P
 
 // Grid: any number of blocks, which share out the segments of all directions.
 //
-// Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); conv.weight (E, TAPS);
+// Shapes: x (K, tokens, E), or (tokens, E) for all; gate (tokens, E); conv.weight (E, TAPS);
 // conv.bias (E,); y (K, tokens, E), as which the projection counts tokens.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
     conv_projection(Conv conv, NUMBER* y, Projection given, Map map) {

@@ -1,8 +1,8 @@
 // What a walk of the convolution's backward pass reads and leaves behind, stretch by stretch.
 //
 // Given to the compiler besides what conv.cuh needs: SENSES, how many directions a walk serves: the
-// one along it, or the opposite one too; ADDS, whether to add to what other launches have left of the
-// gradients that directions share; WHOLE_LANES, whether all lanes are whole stretches.
+// one along it, or the opposite one too; SHARED_X, whether one input serves all directions. ADDS says
+// whether to add to what other launches have left of the gradients that directions share.
 #pragma once
 
 #include "conv.cuh"
@@ -11,7 +11,6 @@
 constexpr int WAIT = TAPS - 1;
 // Maps of inputs: directions may share one.
 constexpr int INPUTS = SHARED_X ? 1 : SENSES;
-constexpr bool ADDS_TO_X = ADDS && SHARED_X, ADDS_TO_GATE = ADDS && HAS_GATE;
 
 struct ConvGradients {
   NUMBER *x, *gate;
@@ -69,18 +68,21 @@ struct Reading {
   const NUMBER *x[INPUTS], *gate, *dy[SENSES], *before_x, *before_gate;
   int x_step, gate_step, step, before_x_step, before_gate_step, left;
 
-  // Begin to load the next stretch.
+  // Begin to load the next stretch, which has all of its tokens if it is WHOLE.
+  template <bool WHOLE, bool ADDS>
   DEVICE void next(Stretch& now, const ChannelPlace& place) {
 #pragma unroll
     for (int i = WAIT; i < WAIT + STEPS; ++i) {
-      bool there = WHOLE_LANES || i - WAIT < left;
+      bool there = WHOLE || i - WAIT < left;
 #pragma unroll
       for (int s = 0; s < INPUTS; ++s) load(now.x[s][i], x[s], x_step, there, place);
       if (HAS_GATE) load(now.gate[i], gate, gate_step, there, place);
 #pragma unroll
       for (int s = 0; s < SENSES; ++s) load(now.dy[s][i], dy[s], step, there, place);
-      if (ADDS_TO_X) load(now.before_x[i], before_x, before_x_step, there, place);
-      if (ADDS_TO_GATE) load(now.before_gate[i], before_gate, before_gate_step, there, place);
+      if (ADDS && SHARED_X) load(now.before_x[i], before_x, before_x_step, there, place);
+      if (ADDS && HAS_GATE) {
+        load(now.before_gate[i], before_gate, before_gate_step, there, place);
+      }
     }
     left -= STEPS;
   }
@@ -100,15 +102,17 @@ struct Leaving {
 
   // Leave those of an input, if it is `there`: `grad` is what its taps have left it, before the
   // gate; it is number `i` of the stretch.
+  template <bool ADDS>
   DEVICE void next(Channels (&grad)[INPUTS], const Stretch& now, int i, bool there,
                    const ChannelPlace& place) {
-    if (HAS_GATE) through_gate(grad, now, i, there, place);
-    if (ADDS_TO_X) add(grad[0], now.before_x[i]);
+    if (HAS_GATE) through_gate<ADDS>(grad, now, i, there, place);
+    if (ADDS && SHARED_X) add(grad[0], now.before_x[i]);
 #pragma unroll
     for (int s = 0; s < INPUTS; ++s) store(x[s], grad[s], x_step, there, place);
   }
 
  private:
+  template <bool ADDS>
   DEVICE void through_gate(Channels (&grad)[INPUTS], const Stretch& now, int i, bool there,
                            const ChannelPlace& place) {
     Channels gates, to_gate = {};
@@ -125,7 +129,7 @@ struct Leaving {
     }
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) to_gate[c] *= silu_grad(gates[c], now.opening[i][c]);
-    if (ADDS_TO_GATE) add(to_gate, now.before_gate[i]);
+    if (ADDS) add(to_gate, now.before_gate[i]);
     store(gate, to_gate, gate_step, there, place);
   }
 
@@ -144,9 +148,9 @@ struct Leaving {
 };
 
 // Positions, among all directions, of the first one that a launch walks along (others follow it), and
-// of the opposite one that it serves too.
+// of the opposite one that it serves too; whether the launch begins with the last lanes; and ADDS.
 struct Positions {
-  int first, opposite;
+  int first, opposite, last_lanes_first, adds;
 };
 
 // Begin to read and to leave at the start of a lane.
@@ -161,7 +165,7 @@ DEVICE void begin_walk(Reading& reading, Leaving& leaving, const Conv& conv, con
   for (int s = 0; s < SENSES; ++s) {
     lane.k = s ? positions.opposite : along;
     long long token = lane.k * map.tokens() + lane.entry;
-    InputWalk input(conv, map, lane, place);
+    InputWalk input(conv, lane, place);
     reading.gate = input.gate;
     reading.x_step = input.x_step;
     reading.gate_step = input.gate_step;

@@ -1,7 +1,7 @@
 // Backward pass of the selective scan for single states.
 //
-// A block owns a lane, or a segment of one, of WARPS * STEPS tokens at most, and each of its warps a
-// piece of that: a thread has all it needs of its channels' STEPS tokens in registers. A warp finds
+// A block of WARPS warps, at most, owns a lane, or a segment of one, of STEPS tokens for each, at most,
+// and each of its warps a piece of that: a thread has all it needs of its channels' STEPS tokens in registers. A warp finds
 // what its piece does to a state that crosses it, and to a gradient on its way back; the warps tell
 // each other; then each walks through its piece there and back. Everything is read from memory once,
 // while the segment before is computed.
@@ -89,14 +89,14 @@ struct Crossings {
   }
 
   // From what enters the segment to what enters a warp's piece.
-  DEVICE void cross(Tile& state, Tile& grad, int warp, int channel) const {
+  DEVICE void cross(Tile& state, Tile& grad, int warp, int warps, int channel) const {
 #pragma unroll
     for (int i = 0; i < WARPS - 1; ++i) {
       if (i < warp) cross(state, 0, i, channel);
     }
 #pragma unroll
     for (int i = WARPS - 1; i > 0; --i) {
-      if (i > warp) cross(grad, 1, i, channel);
+      if (i > warp && i < warps) cross(grad, 1, i, channel);
     }
   }
 
@@ -277,7 +277,7 @@ struct Walk {
 
 // Add up a number a channel over the block's warps in order, and store it.
 DEVICE void store_sum(float* to, float (&shared)[WARPS][WARP_CHANNELS], const Channels& sum,
-                      int warp, const Place& place) {
+                      int warp, int warps, const Place& place) {
   __syncthreads();
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) shared[warp][place.in_warp() + c] = sum[c];
@@ -287,7 +287,9 @@ DEVICE void store_sum(float* to, float (&shared)[WARPS][WARP_CHANNELS], const Ch
   for (int c = 0; c < CHANNELS_HELD; ++c) {
     float total = 0.f;
 #pragma unroll
-    for (int i = 0; i < WARPS; ++i) total += shared[i][place.in_warp() + c];
+    for (int i = 0; i < WARPS; ++i) {
+      if (i < warps) total += shared[i][place.in_warp() + c];
+    }
     if (place.has_channel(c)) to[c] = total;
   }
 }
@@ -295,14 +297,14 @@ DEVICE void store_sum(float* to, float (&shared)[WARPS][WARP_CHANNELS], const Ch
 // Grid: (any number of blocks, which share out the segments; groups of WARP_CHANNELS channels). Shared
 // memory: two stages for each warp, then two of Crossings.
 //
-// Shapes as in scan_backward.cu, but there is no `carried`; segments, or lanes, are of at most
-// WARPS * STEPS tokens.
+// Shapes as in scan_backward.cu, but there is no `carried`; segments, or lanes, are of at most STEPS
+// tokens for each warp.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_backward_single(Scan scan, const GRADIENT* grad_y, const float* incoming,
                          Gradients grads, Map map) {
   SHARED(Stage, stages);
-  Crossings* crossings = reinterpret_cast<Crossings*>(stages + 2 * WARPS);
-  int warp = threadIdx.x / 32, channel = blockIdx.y * WARP_CHANNELS;
+  Crossings* crossings = reinterpret_cast<Crossings*>(stages + 2 * (blockDim.x / 32));
+  int warp = threadIdx.x / 32, warps = blockDim.x / 32, channel = blockIdx.y * WARP_CHANNELS;
   Stage* stage = stages + 2 * warp;
   Place place(channel, map.channels, 1);
   Parameters given(scan, place);
@@ -333,7 +335,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     __syncwarp();
     Walk walk;
     Crossing crossing;
-    bool whole = now.lane.length == WARPS * STEPS;
+    bool whole = now.steps == STEPS;
     if (whole) {
       walk.read<true>(crossing, stage[turn], here, now.steps, place, given);
     } else {
@@ -341,7 +343,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     }
     crossings[turn].leave(crossing, warp, place.in_warp());
     __syncthreads();  // the stage is free for the next piece but one, too
-    crossings[turn].cross(here.start, here.incoming, warp, place.in_warp());
+    crossings[turn].cross(here.start, here.incoming, warp, warps, place.in_warp());
     if (whole) {
       walk.both_ways<true>(here, grads, map, now, place, given, sums);
     } else {
@@ -355,7 +357,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     sums.A[c] *= LOG_A ? given.A_log2[c][0] * LN2 : 1.f;
   }
   long long row = (long long)blockIdx.x * map.channels + place.channel;
-  store_sum(grads.A + row, crossings[0].at[0], sums.A, warp, place);
-  if (HAS_D) store_sum(grads.D + row, crossings[0].at[0], sums.D, warp, place);
-  if (HAS_BIAS) store_sum(grads.bias + row, crossings[0].at[0], sums.bias, warp, place);
+  auto& shared = crossings[0].at[0];
+  store_sum(grads.A + row, shared, sums.A, warp, warps, place);
+  if (HAS_D) store_sum(grads.D + row, shared, sums.D, warp, warps, place);
+  if (HAS_BIAS) store_sum(grads.bias + row, shared, sums.bias, warp, warps, place);
 }

@@ -113,8 +113,8 @@ struct Found {
   }
 };
 
-// Grid: (any number of blocks, which share out the segments; groups of WARPS * WARP_CHANNELS
-// channels). Each warp has two stages in shared memory.
+// Grid: (any number of blocks, which share out the segments; groups of WARP_CHANNELS channels for
+// each warp of a block). Each warp has two stages in shared memory.
 //
 // Shapes: grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; edges (1 + ADJOINT, segments, E, STATES),
 // states before gradients; totals (segments, E). Segments are those of all lanes of all directions.
@@ -122,7 +122,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_edges(Scan scan, const GRADIENT* grad_y, Map map, float* edges, float* totals,
                int states) {
   SHARED(Stage, stages);
-  int number = threadIdx.x / 32, channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
+  int number = threadIdx.x / 32;
+  int channel = (blockIdx.y * (blockDim.x / 32) + number) * WARP_CHANNELS;
   Place place(channel, map.channels, states);
   Parameters given(scan, place);
   Work work(map, 0);

@@ -133,8 +133,8 @@ struct Outlet {
   }
 };
 
-// Grid: (any number of blocks, which share out the lanes; groups of WARPS * WARP_CHANNELS
-// channels). Each warp has two stages in shared memory.
+// Grid: (any number of blocks, which share out the lanes; groups of WARP_CHANNELS channels for each
+// warp of a block). Each warp has two stages in shared memory.
 //
 // If SUMS, all directions of the map walk along one axis. What they leave is added up in order; where
 // there are several, shared memory has `length` tokens for that, as many as the longest lane. `adds`
@@ -146,12 +146,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_forward(Scan scan, OUTPUT* y, Map map, unsigned numbers, int adds, int states,
                  int length) {
   SHARED(Stage, stages);
-  int number = threadIdx.x / 32, channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
+  int number = threadIdx.x / 32, warps = blockDim.x / 32;
+  int channel = (blockIdx.y * warps + number) * WARP_CHANNELS;
   Place place(channel, map.channels, states);
   Parameters given(scan, place);
   Work work(map, numbers);
   Stage* stage = stages + 2 * number;
-  float* sums = reinterpret_cast<float*>(stages + 2 * WARPS) + number * length * WARP_CHANNELS +
+  float* sums = reinterpret_cast<float*>(stages + 2 * warps) + number * length * WARP_CHANNELS +
                 place.in_warp() + place.owned();
   Tile state;
   Copy copy;

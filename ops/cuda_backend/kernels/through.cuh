@@ -69,9 +69,10 @@ struct ThroughWalk {
     to_opposite = (positions.opposite - positions.first) * map.tokens() * 16 * COUNT;
   }
 
-  // Begin to load the next stretch, of so many tokens that are left.
+  // Begin to load the next stretch, of so many tokens that are left: STEPS at least if it is WHOLE.
+  template <bool WHOLE>
   DEVICE void next(int left) {
-    bool there = g < STEPS && (WHOLE_LANES || g < left);
+    bool there = g < STEPS && (WHOLE || g < left);
 #pragma unroll
     for (int s = 0; s < SENSES; ++s) {
       const NUMBER* from = s ? at + to_opposite : at;
@@ -141,6 +142,7 @@ struct ThroughWalk<0> {
 
   DEVICE ThroughWalk(Shared&, const Through&, const ChannelPlace&) {}
   DEVICE void begin(const Through&, const Map&, const Lane&, const Positions&) {}
+  template <bool WHOLE>
   DEVICE void next(int) {}
   DEVICE void add_to(Stretch&) {}
 };

@@ -8,7 +8,7 @@ from .elementary import softplus
 __all__ = ['expand_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens'])
 def expand_kernel(
     low_rank,
     dt_weight,

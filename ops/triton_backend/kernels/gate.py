@@ -8,7 +8,7 @@ from .elementary import silu, silu_grad
 __all__ = ['gate_backward_kernel', 'gate_forward_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens'])
 def gate_forward_kernel(
     x,
     z,
@@ -29,7 +29,7 @@ def gate_forward_kernel(
     tl.store(y + row * channels + channel, value.to(y.dtype.element_ty), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens'])
 def gate_backward_kernel(
     grad_y,
     x,

@@ -32,7 +32,7 @@ def load_bias(bias, column, valid):
     return value[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows'])
 def gelu_forward_kernel(x, bias, y, rows, columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     """``y = u * Phi(u)`` with ``u = x + bias``.
 
@@ -44,7 +44,7 @@ def gelu_forward_kernel(x, bias, y, rows, columns, BLOCK_R: tl.constexpr, BLOCK_
     tl.store(y + where, (value * normal_cdf(value)).to(y.dtype.element_ty), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows', 'tiles'])
 def gelu_backward_kernel(
     grad,
     x,
@@ -83,7 +83,7 @@ def gelu_backward_kernel(
         tl.store(grad_bias + tl.program_id(0) * columns + column, tl.sum(sums, axis=0), valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows', 'tiles'])
 def column_sums_kernel(x, sums, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     """Partial sums over the rows of ``x``, (rows, D): (programs along the rows, D), float32.
 

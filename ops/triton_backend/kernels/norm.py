@@ -21,7 +21,7 @@ def normalise(x, inside, channels, eps, CENTERED: tl.constexpr):
     return x * scale, scale
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows'])
 def norm_forward_kernel(
     branch,
     residual,
@@ -63,7 +63,7 @@ def norm_forward_kernel(
     tl.store(normed + where, y.to(normed.dtype.element_ty), inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows', 'tiles'])
 def norm_backward_kernel(
     grad_normed,
     grad_total,

@@ -6,7 +6,7 @@ import triton.language as tl
 __all__ = ['projection_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens'])
 def projection_kernel(
     x,
     weight,

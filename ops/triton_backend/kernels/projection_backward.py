@@ -6,7 +6,7 @@ import triton.language as tl
 __all__ = ['join_kernel', 'project_back_kernel', 'time_step_back_kernel']
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens', 'tiles'])
 def time_step_back_kernel(
     grad_delta,
     low_rank,
@@ -56,7 +56,7 @@ def time_step_back_kernel(
     tl.store(grad_dt_weight + first + matrix, sums, in_matrix)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens', 'blocks', 'groups'])
 def join_kernel(
     grad_low,
     grad_first,
@@ -98,7 +98,7 @@ def join_kernel(
     tl.store(grad_projected + row * COLUMNS + column, result, inside & (column < COLUMNS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens', 'tiles'])
 def project_back_kernel(
     grad_projected,
     x,

@@ -1,0 +1,123 @@
+"""What operators of models launch, found out without memory: shapes alone tell that."""
+
+from functools import partial
+
+import torch
+from triton.runtime.interpreter import InterpretedFunction
+
+from mmv2m.ops.cuda_backend import norm as cuda_norm
+from mmv2m.ops.cuda_backend import operators, rehearsal
+from mmv2m.ops.triton_backend import norm, ssm, ssm_2d
+from mmv2m.ops.triton_backend.launch import rehearsing
+
+InterpretedFunction.params = ()  # which a rehearsal asks for
+
+CORNERS = ('right,left,down,up', 'down,up,left,right')
+OPPOSITE = ('right,left;down,up', 'down,up;right,left')
+
+new = partial(torch.empty, device='meta')
+half = partial(new, dtype=torch.bfloat16)
+
+
+def parameters(channels, rank, states, sides=1):
+    taps = (new(channels, 1, 4), new(channels))
+    projections = (new(rank + sides * states, channels), new(channels, rank), new(channels))
+    return [*taps, *projections, new(channels, states), new(channels)]
+
+
+class Operator:
+    """An operator with its gradients, as a model calls it."""
+
+    def __init__(self, function, gradients, arguments):
+        self.function, self.gradients, self.arguments = function, gradients, arguments
+
+    def rehearse(self, sizes=(2, 14, 14)):
+        calls = []
+        given = (self.function, self.gradients, self.arguments(sizes), torch.device('cpu'))
+        rehearsal.rehearse(*given, calls.append)
+        return calls
+
+    def launches(self, sizes):
+        """All of them, for images, and rows and columns of tokens."""
+        calls, given = [], self.arguments(sizes)
+        with rehearsing(calls.append):
+            self.gradients(given, self.function(*given))
+        return calls
+
+
+def ssm_2d_of(channels, rank, states=1, gated=False, ways=OPPOSITE):
+    """The mixer of a V2M, between its projections."""
+
+    def arguments(sizes):
+        inner, gate = half(*sizes, channels), None
+        if gated:
+            inner, gate = half(*sizes, 2 * channels).chunk(2, -1)
+        halves = parameters(channels, rank, states) * 2 * (ways[0].count(';') + 1)
+        return [inner, gate, halves, *ways, 'sum', True, True]
+
+    function = partial(ssm_2d.ssm_2d_forward, kernels=operators.CUDA)
+    return Operator(function, operators._gradients_of_ssm_2d, arguments)
+
+
+def ssm_of(channels, rank):
+    """Two of VMamba's scans, along one axis."""
+
+    def arguments(sizes):
+        _, _, *others = parameters(channels, rank, 1, sides=2)
+        tensors = [half(*sizes, channels), None, None, None, *others]
+        return [tensors, ('right', 'left'), 'both', 'sum', True]
+
+    function = partial(ssm.ssm_forward, kernels=operators.CUDA)
+    return Operator(function, operators._gradients_of(operators._ssm_backward), arguments)
+
+
+def norm_of(channels, bias=True, offset=False):
+    def arguments(sizes):
+        shifts = (new(channels) if there else None for there in (bias, offset))
+        return [half(*sizes, channels), new(channels), *shifts, 1e-5]
+
+    gradients = operators._gradients_of(cuda_norm.norm_backward)
+    return Operator(norm.norm_forward, gradients, arguments)
+
+
+def add_norm_of(channels, bias=True):
+    def arguments(sizes):
+        maps = half(*sizes, channels), new(*sizes, channels)
+        return [*maps, new(channels), new(channels) if bias else None, 1e-5]
+
+    return Operator(norm.add_norm_forward, operators._gradients_of_add_norm, arguments)
+
+
+def plain(embed_dims):
+    """V2M-T or V2M-S."""
+    mixer = ssm_2d_of(2 * embed_dims, embed_dims // 16, 16, True, CORNERS)
+    return [mixer, add_norm_of(embed_dims, bias=False)]
+
+
+def norms_of(widths):
+    return [
+        kind
+        for width in widths
+        for kind in (norm_of(width), norm_of(width, offset=True), add_norm_of(width))
+    ]
+
+
+def pyramid(embed_dims):
+    """V2M-S* or V2M-B*: single states, widths that double from stage to stage."""
+    widths = [embed_dims * 2**stage for stage in range(4)]
+    return [*(ssm_2d_of(width, width // 16) for width in widths), *norms_of(widths)]
+
+
+def vmamba(embed_dims):
+    """VMamba-T."""
+    widths = [embed_dims * 2**stage for stage in range(4)]
+    return [*(ssm_of(width, width // 16) for width in widths), *norms_of(widths)]
+
+
+MODELS = {
+    'V2M-T': plain(192),
+    'V2M-S': plain(384),
+    'V2M-S*': pyramid(96),
+    'V2M-B*': pyramid(192),
+    'VMamba-T': vmamba(96),
+}
