@@ -36,11 +36,11 @@ WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 15, (2, 2): 24, (4, 2): 16}
 enough, or fewer where that is faster."""
 
 ENOUGH_WARPS = 12
-"""Down to so many, fewer are better than lanes cut into chunks, each of which is walked over once
-more."""
+"""The least number of warps of a multiprocessor for which lanes stay whole. With fewer, lanes are
+cut into chunks, and each chunk is walked over once more."""
 
-MANY_STATES_WARPS = 12
-"""Those where threads hold a whole tile: 168 registers each."""
+MANY_STATES_WARPS, MANY_STATES_ENOUGH = 12, 8
+"""The two numbers above where threads hold a whole tile, of 168 registers each."""
 
 TILE = (8, 2)
 """States and channels that a thread holds, of many."""
@@ -131,7 +131,8 @@ class BackwardScan:
     def _choose_blocks(self) -> int:
         """Of a multiprocessor."""
         most = self._most_blocks()
-        fewest = min(most, -(-ENOUGH_WARPS // self.warps))
+        enough = MANY_STATES_ENOUGH if self.tile.states > 4 else ENOUGH_WARPS
+        fewest = min(most, -(-enough // self.warps))
         uncut = (n for n in range(most, fewest - 1, -1) if self._most_steps(n) >= self.longest)
         return next(uncut, most)
 
