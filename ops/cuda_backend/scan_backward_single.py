@@ -142,7 +142,9 @@ class SingleBackwardScan:
     def _definitions(self) -> Definitions:
         inputs, channels = self.inputs, self.grid.channels
         maps = (inputs.x, inputs.delta, self.grad_y)
-        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps)
+        # All warps of a block have the same channels.
+        whole = channels % self.tile.channels == 0
+        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps, whole)
         more = dict(
             STEPS=_steps(inputs),
             GRADIENT=NUMBERS[self.grad_y.dtype],

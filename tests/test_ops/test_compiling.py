@@ -58,7 +58,7 @@ def of_cuda(calls):
 def test_another_size_compiles_nothing_and_all_is_little(model, monkeypatch):
     monkeypatch.setattr(hardware, 'EMULATED', CHIPS['sm_90'])
     kernels = {call.key() for op in MODELS[model] for call in of_cuda(op.rehearse())}
-    assert len(kernels) <= 40
+    assert len(kernels) <= 42
     for operator in MODELS[model]:
         rehearsed = {call.key() for call in of_cuda(operator.rehearse())}
         for sizes in SIZES:
