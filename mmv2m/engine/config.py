@@ -127,7 +127,9 @@ def switch_amp(cfg: Config, on: bool) -> None:
         raise UserError(f'{option} works with optim_wrapper.type OptimWrapper, not {wrapper.type}')
     if on:
         wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
+        # bfloat16 has the range of float32: nothing is lost, and there is nothing to scale.
+        scaled = str(wrapper.get('dtype')).removeprefix('torch.') != 'bfloat16'
+        wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
         return
     wrapper.type = 'OptimWrapper'
     for setting in ('loss_scale', 'dtype', 'use_fsdp'):

@@ -93,9 +93,11 @@ def trained_config(trained: Trained, stock: bool, graphs: bool | None, amp: bool
     cfg.custom_hooks = [hook for hook in _hooks(cfg) if not _is_graphs(hook)]
     if wanted:
         cfg.custom_hooks.append(dict(type=GRAPHS))
-    switch_amp(cfg, amp)
     if amp and trained.task == 'classification':
         cfg.optim_wrapper.dtype = 'bfloat16'
+    if amp and stock:
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    switch_amp(cfg, amp)
     return cfg
 
 
