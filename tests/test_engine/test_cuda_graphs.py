@@ -9,6 +9,7 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
+from small_models import ARCHS
 from torch import nn
 from torch.nn.utils import prune
 
@@ -27,15 +28,7 @@ def deterministic_convolutions(monkeypatch):
 
 STEPS = 12
 SMALL = dict(embed_dims=32, depths=(1, 1, 1, 1))
-PYRAMID = dict(
-    **SMALL,
-    layout='pyramid',
-    expand=1,
-    state_dims=1,
-    gated=False,
-    share='opposite',
-    ffn_ratio=2,
-)
+PYRAMID = dict(ARCHS['pyramid'], embed_dims=32)
 BACKBONES = dict(
     v2m=lambda **s: V2M(dict(SMALL, state_dims=4), img_size=32, patch_size=4, **s),
     pyramid=lambda **s: V2M(PYRAMID, **s),

@@ -125,6 +125,18 @@ class StagedBackbone(BaseModule, ABC):
         """Images, (B, in_channels, H, W), to the first stage's map, (B, h, w, D)."""
 
     @property
+    def with_cp(self) -> bool:
+        """Whether each block is recomputed in the backward pass; setting it sets all stages."""
+        return self._with_cp
+
+    @with_cp.setter
+    def with_cp(self, recompute: bool) -> None:
+        self._with_cp = recompute
+        for stage in self._modules.get('stages') or ():
+            if isinstance(stage, Stage):
+                stage.with_cp = recompute
+
+    @property
     def stages_built(self) -> int:
         """How many stages there are: those behind the last output would get no gradients."""
         return max(self.out_indices) + 1
