@@ -59,11 +59,11 @@ class Backend:
             grad_out over its rows)``; overwrites ``grad_y`` with the gradient of ``x``.
         norm_forward: ``(x, weight, bias, offset, eps) -> y``; None as before.
         norm_backward: ``(grad_y, *the same) -> gradients`` of the four tensors, likewise.
-        add_norm_forward: ``(branch, residual, weight, bias, eps) -> (normed, sum)``; None as
-            before.
-        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, eps, begins) -> gradients``
-            of branch, residual, weight and bias, likewise; if the stream begins with the residual,
-            that has the dtype of the branch.
+        add_norm_forward: ``(branch, residual, weight, bias, factor, eps) -> (normed, sum)``; None
+            as before.
+        add_norm_backward: ``(grad_normed, grad_sum, sum, weight, bias, factor, eps, begins) ->
+            gradients`` of branch, residual, weight and bias; if the stream begins with the
+            residual, that has the dtype of the branch.
     """
 
     refusal: Callable[[Tensor], str | None]

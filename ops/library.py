@@ -89,8 +89,8 @@ def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Ten
 def _like_summands(
     grad_normed: Tensor, grad_total: Tensor, total: Tensor, *others: Any
 ) -> list[Tensor]:
-    *parameters, _, begins, _ = others
-    return like_inputs(total, grad_normed, grad_normed if begins else total, *parameters)
+    weight, bias, _, _, begins, _ = others
+    return like_inputs(total, grad_normed, grad_normed if begins else total, weight, bias)
 
 
 @operator('directional_scan', _like_x)
@@ -249,12 +249,18 @@ def _channel_norm_backward_op(
 
 @operator('add_norm', _like_sum)
 def add_norm_op(
-    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float, backend: str
+    branch: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    eps: float,
+    backend: str,
 ) -> tuple[Tensor, Tensor]:
     """:func:`mmv2m.ops.add_norm` on a backend that fuses it."""
     forward = BACKENDS[backend].add_norm_forward
     assert forward is not None
-    return forward(branch, residual, weight, bias, eps)
+    return forward(branch, residual, weight, bias, factor, eps)
 
 
 @operator('add_norm_backward', _like_summands)
@@ -264,13 +270,14 @@ def _add_norm_backward_op(
     total: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    factor: Tensor | None,
     eps: float,
     begins: bool,
     backend: str,
 ) -> list[Tensor]:
     backward = BACKENDS[backend].add_norm_backward
     assert backward is not None
-    return present(backward(grad_normed, grad_total, total, weight, bias, eps, begins))
+    return present(backward(grad_normed, grad_total, total, weight, bias, factor, eps, begins))
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -362,15 +369,16 @@ differentiate(channel_norm_op, _save_inputs, _from_inputs(_channel_norm_backward
 
 
 def _save_total(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    branch, residual, weight, bias, eps, backend = inputs
-    ctx.save_for_backward(output[1], weight, bias)
+    branch, residual, weight, bias, factor, eps, backend = inputs
+    ctx.save_for_backward(output[1], weight, bias, factor)
     ctx.options = eps, residual.dtype == branch.dtype, backend
 
 
 def _add_norm_backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tuple[Any, ...]:
-    total, weight, bias = ctx.saved_tensors
-    grads = _add_norm_backward_op(grad_normed, grad_total, total, weight, bias, *ctx.options)
-    return (*spread(grads, (total, total, weight, bias)), None, None)
+    total, weight, bias, factor = ctx.saved_tensors
+    given = (grad_normed, grad_total, total, weight, bias, factor)
+    grads = _add_norm_backward_op(*given, *ctx.options)
+    return (*spread(grads, (total, total, weight, bias)), None, None, None)
 
 
 differentiate(add_norm_op, _save_total, _add_norm_backward)

@@ -83,7 +83,7 @@ def norm_of(channels, bias=True, offset=False):
 def add_norm_of(channels, bias=True):
     def arguments(sizes):
         maps = half(*sizes, channels), new(*sizes, channels)
-        return [*maps, new(channels), new(channels) if bias else None, 1e-5]
+        return [*maps, new(channels), new(channels) if bias else None, None, 1e-5]
 
     return Operator(norm.add_norm_forward, operators._gradients_of_add_norm, arguments)
 

@@ -93,7 +93,9 @@ def run_others(dtype):
         parameters = (weight, None if bias is None else torch.ones(4), weight.t(), bias)
         names = ('weight', 'bias', 'out_weight', 'out_bias')
         run(ops.mlp, dict(zip(names, parameters, strict=True), x=x))
-        run(ops.add_norm, dict(branch=x, residual=z.float(), weight=scale, bias=bias))
+        summands = dict(branch=x, residual=z.float(), weight=scale, bias=bias)
+        for factor in (None, torch.ones(len(x))):
+            run(ops.add_norm, summands, factor=factor)
         for offset in (None, scale):
             run(ops.channel_norm, dict(x=x, weight=scale, bias=bias, offset=offset))
     run(ops.gated_linear, dict(x=x, z=z, weight=weight))

@@ -30,11 +30,11 @@ class Norm(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('grad_normed', 'grad_total', 'total')),
-        *((name, ctypes.c_void_p) for name in ('weight', 'offset')),
+        *((name, ctypes.c_void_p) for name in ('weight', 'offset', 'factor')),
         *((name, ctypes.c_void_p) for name in ('grad_branch', 'grad_residual')),
         ('grad_residual_like_branch', ctypes.c_void_p),
         *((name, ctypes.c_void_p) for name in ('grad_weight', 'grad_bias', 'grad_offset')),
-        *((name, ctypes.c_int) for name in ('rows', 'lanes')),
+        *((name, ctypes.c_int) for name in ('rows', 'image_rows', 'lanes')),
         ('eps', ctypes.c_float),
     ]
 
@@ -46,6 +46,7 @@ def norm_gradients(
     weight: Tensor,
     bias: Tensor | None,
     offset: Tensor | None,
+    factor: Tensor | None,
     grad_branch: Tensor,
     grad_residual: Tensor | None,
     eps: float,
@@ -64,10 +65,11 @@ def norm_gradients(
     whole = loads_at_once(HELD, [(t, channels) for t in maps])
     if not (chunks and blocks and whole and 0 < total.numel() < channels * 2**31):
         return triton_norm.norm_gradients(
-            *(grad_normed, grad_total, total, weight, bias, offset, grad_branch, grad_residual),
-            eps,
+            *(grad_normed, grad_total, total, weight, bias, offset, factor),
+            *(grad_branch, grad_residual, eps),
         )
     rows = total.numel() // channels
+    of_image = triton_norm.image_rows(rows, factor)
     together = WARPS * 32 // lanes
     programs = min(-(-rows // together), blocks * multiprocessors(total.device))
     grad_weight = weight.new_empty((programs, channels))
@@ -84,7 +86,8 @@ def norm_gradients(
         BLOCKS=blocks,
     )
     offset = None if offset is None else offset.contiguous()
-    read = (grad_normed, grad_total, total, weight.contiguous(), offset)
+    factor = None if factor is None else factor.contiguous()
+    read = (grad_normed, grad_total, total, weight.contiguous(), offset, factor)
     like_branch = grad_residual is not None and grad_residual.dtype != torch.float32
     streams = (None, grad_residual) if like_branch else (grad_residual, None)
     written = (grad_branch, *streams, grad_weight, grad_bias, grad_offset)
@@ -95,7 +98,7 @@ def norm_gradients(
             (programs, 1),
             32 * WARPS,
             4 * WARPS * channels,
-            (Norm(*map(address, (*read, *written)), rows, lanes, eps),),
+            (Norm(*map(address, (*read, *written)), rows, of_image, lanes, eps),),
         ),
         total.device,
     )

@@ -15,6 +15,7 @@ from .sums import SumRows, sum_rows
 __all__ = [
     'add_norm_backward',
     'add_norm_forward',
+    'image_rows',
     'norm_backward',
     'norm_forward',
     'norm_gradients',
@@ -36,7 +37,7 @@ def norm_forward(
     """See :func:`mmv2m.ops.channel_norm`."""
     x = x.contiguous()
     normed = torch.empty_like(x)
-    _launch_forward(x, None, weight, bias, offset, normed, None, eps)
+    _launch_forward(x, None, weight, bias, offset, None, normed, None, eps)
     return normed
 
 
@@ -54,16 +55,21 @@ def norm_backward(
     x, grad = x.contiguous(), grad.contiguous()
     grad_x = torch.empty_like(grad)
     run = gradients or norm_gradients
-    return grad_x, *sum_rows(run(grad, None, x, weight, bias, offset, grad_x, None, eps))
+    return grad_x, *sum_rows(run(grad, None, x, weight, bias, offset, None, grad_x, None, eps))
 
 
 def add_norm_forward(
-    branch: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+    branch: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    eps: float,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`mmv2m.ops.add_norm`."""
     branch, residual = branch.contiguous(), residual.contiguous()
     normed, total = torch.empty_like(branch), torch.empty_like(branch, dtype=state_dtype(branch))
-    _launch_forward(branch, residual, weight, bias, None, normed, total, eps)
+    _launch_forward(branch, residual, weight, bias, None, factor, normed, total, eps)
     return normed, total
 
 
@@ -73,6 +79,7 @@ def add_norm_backward(
     total: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    factor: Tensor | None,
     eps: float,
     begins: bool = False,
     gradients: Gradients | None = None,
@@ -85,8 +92,8 @@ def add_norm_backward(
     grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
     grad_branch = torch.empty_like(grad_normed)
     grad_residual = torch.empty_like(grad_branch if begins else total)
-    maps = (grad_normed, grad_total, total, weight, bias, None, grad_branch, grad_residual)
-    *partial, _ = (gradients or norm_gradients)(*maps, eps)
+    read = (grad_normed, grad_total, total, weight, bias, None, factor)
+    *partial, _ = (gradients or norm_gradients)(*read, grad_branch, grad_residual, eps)
     return grad_branch, grad_residual, *sum_rows(partial)
 
 
@@ -96,6 +103,7 @@ def _launch_forward(
     weight: Tensor,
     bias: Tensor | None,
     offset: Tensor | None,
+    factor: Tensor | None,
     normed: Tensor,
     total: Tensor | None,
     eps: float,
@@ -107,7 +115,8 @@ def _launch_forward(
     launch(
         norm_forward_kernel,
         (triton.cdiv(rows, options['BLOCK_R']),),
-        *(branch, residual, weight, bias, offset, normed, total, rows, channels, eps),
+        *(branch, residual, weight, bias, offset, factor, normed, total),
+        *(rows, image_rows(rows, factor), channels, eps),
         **options,
     )
 
@@ -119,6 +128,7 @@ def norm_gradients(
     weight: Tensor,
     bias: Tensor | None,
     offset: Tensor | None,
+    factor: Tensor | None,
     grad_branch: Tensor,
     grad_residual: Tensor | None,
     eps: float,
@@ -131,7 +141,8 @@ def norm_gradients(
         total: Likewise; what was normalised, without the offset.
         weight: (D,).
         bias: (D,), or None.
-        offset: Likewise; only without a residual.
+        offset: (D,), or None; only without a residual.
+        factor: (B,), or None: what each image's branch was multiplied by.
         grad_branch: Is written to.
         grad_residual: Is written to; None without a residual.
         eps: As there.
@@ -141,7 +152,8 @@ def norm_gradients(
         axis.
     """
     options, channels = _options(total, bias, TILE_BACKWARD), total.shape[-1]
-    tiles = triton.cdiv(total.numel() // max(1, channels), options['BLOCK_R'])
+    rows = total.numel() // max(1, channels)
+    tiles = triton.cdiv(rows, options['BLOCK_R'])
     programs = min(tiles, PROGRAMS)
     grad_weight = weight.new_empty((programs, channels))
     grad_bias, grad_offset = (
@@ -151,12 +163,17 @@ def norm_gradients(
         launch(
             norm_backward_kernel,
             (programs,),
-            *(grad_normed, grad_total, total, weight, offset),
+            *(grad_normed, grad_total, total, weight, offset, factor),
             *(grad_branch, grad_residual, grad_weight, grad_bias, grad_offset),
-            *(total.numel() // channels, channels, eps, tiles),
+            *(rows, image_rows(rows, factor), channels, eps, tiles),
             **options,
         )
     return [grad_weight, grad_bias, grad_offset]
+
+
+def image_rows(rows: int, factor: Tensor | None) -> int:
+    """How many of a map's rows an image has; 1 where nobody asks."""
+    return max(1, rows // factor.numel()) if factor is not None and factor.numel() else 1
 
 
 def _options(x: Tensor, bias: Tensor | None, tile: int) -> dict[str, Any]:

@@ -31,6 +31,24 @@ def test_gradients(bias):
     assert torch.autograd.gradcheck(add_norm, [t.requires_grad_() for t in tensors(bias=bias)])
 
 
+@pytest.mark.parametrize('bias', [False, True])
+def test_factor_of_each_image(bias):
+    branch, residual, *parameters = (t.requires_grad_() for t in tensors(bias=bias))
+    factor = torch.tensor([0.0, 1.25], dtype=torch.float64)
+    found = add_norm(branch, residual, *parameters, factor=factor)
+    expected = add_norm(branch * factor.view(2, 1, 1, 1), residual, *parameters)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    given = [branch, residual, *parameters]
+    ours, theirs = (
+        torch.autograd.grad(sum(o.sin().sum() for o in outs), given) for outs in (found, expected)
+    )
+    assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
+    with pytest.raises(ValueError, match='factor has no gradient'):
+        add_norm(branch, residual, *parameters, factor=factor.requires_grad_())
+    with pytest.raises(ValueError, match='factor must have shape'):
+        add_norm(branch, residual, *parameters, factor=torch.ones(3, dtype=torch.float64))
+
+
 def test_half_precision_branch_beside_a_float32_stream():
     branch, residual, weight, bias = tensors(torch.bfloat16)
     with torch.autocast('cpu', torch.float16):

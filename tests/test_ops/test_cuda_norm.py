@@ -82,16 +82,19 @@ def test_norm_of_a_map(rows, channels, bias, offset, dtype):
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('begins', [False, True])
 @pytest.mark.parametrize('channels', [96, 768])
-def test_norm_of_a_sum(channels, begins, bias, dtype):
+@pytest.mark.parametrize('scaled', [False, True])
+def test_norm_of_a_sum(channels, begins, bias, dtype, scaled):
     maps = normal(4, 2, 3, 5, channels)
     residual = maps[1].to(dtype) if begins else maps[1]
     tensors = [maps[0].to(dtype), residual, normal(channels)]
     tensors.append(normal(channels) if bias else None)
     upstream = (maps[2].to(dtype), maps[3])
     leaves = exact(tensors)
-    normed, total = add_norm(*leaves, eps=1e-3, backend='reference')
+    factor = torch.tensor([0.0, 1.25]) if scaled else None
+    exact_factor = None if factor is None else factor.double()
+    normed, total = add_norm(*leaves, eps=1e-3, backend='reference', factor=exact_factor)
     torch.autograd.backward((normed, total), [g.double() for g in upstream])
-    given = [*upstream, total.detach().float(), *tensors[2:]]
+    given = [*upstream, total.detach().float(), *tensors[2:], factor]
     given = [None if t is None else t.to(DEVICE) for t in given]
     found = add_norm_backward(*given, 1e-3, begins, **KERNELS)
     assert [t.dtype for t in found[:2]] == [dtype, residual.dtype]
@@ -111,5 +114,6 @@ def test_what_it_leaves_to_triton(shape, offset, monkeypatch):
     )
     count = shape[0] * shape[1]
     x = torch.randn(count + offset)[offset:].view(shape)
-    norm.norm_gradients(x, None, x, torch.ones(shape[1]), None, None, x, None, 1e-5, launch=LAUNCH)
+    given = (x, None, x, torch.ones(shape[1]), None, None, None, x, None, 1e-5)
+    norm.norm_gradients(*given, launch=LAUNCH)
     assert len(calls) == 1

@@ -372,8 +372,8 @@ def test_channel_norm(shape, bias, dtype, offset):
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize('shape', [(2, 3, 4, 5), (1, 5, 7, 300)])
-@pytest.mark.parametrize('begins', [False, True])
-def test_add_norm(shape, bias, dtype, begins):
+@pytest.mark.parametrize('begins, scaled', [(False, False), (True, False), (False, True)])
+def test_add_norm(shape, bias, dtype, begins, scaled):
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(2, *shape, generator=generator)
     weight, shift = torch.randn(2, shape[-1], generator=generator)
@@ -381,8 +381,12 @@ def test_add_norm(shape, bias, dtype, begins):
     tensors = dict(branch=maps[0].to(dtype), residual=residual, weight=weight)
     tensors['bias'] = shift if bias else None
 
+    factors = [0.0, 1.25][-shape[0] :] if scaled else None
+
     def both(x, **others):
-        normed, total = add_norm(x, **others)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        factor = None if factors is None else torch.tensor(factors, dtype=exact, device=x.device)
+        normed, total = add_norm(x, factor=factor, **others)
         return (normed + 2 * total).to(x.dtype)
 
     compare(both, dict(x=tensors.pop('branch'), **tensors), TOLERANCE[dtype])

@@ -12,7 +12,7 @@ from mmv2m.ops import mlp
 
 from .door import GELU, Known, may_stand_for
 
-__all__ = ['FFN']
+__all__ = ['FFN', 'FFN_WITHOUT_SUM']
 
 EITHER_LINEAR = Known((nn.Linear, Linear), (('weight', True), ('bias', None)))
 DROPOUT = Known((nn.Dropout,))
@@ -67,3 +67,5 @@ class _Layers(Sequential):
 
 
 LAYERS = Known((_Layers,), parts=(('0', FIRST), ('1', EITHER_LINEAR), ('2', DROPOUT)))
+
+FFN_WITHOUT_SUM = Known((FFN,), settings=(('add_identity', False),))

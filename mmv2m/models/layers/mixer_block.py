@@ -5,7 +5,9 @@ from mmcv.cnn.bricks.drop import DropPath
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from .ffn import FFN
+from .door import may_stand_for
+from .drop_path import drop_later
+from .ffn import FFN, FFN_WITHOUT_SUM
 from .stream import Stream, normalise, widen
 
 __all__ = ['MixerBlock']
@@ -66,8 +68,14 @@ class MixerBlock(BaseModule):
     def advance(self, stream: Stream) -> Stream:
         """The same as :meth:`forward`, with each sum left to the norm that follows it."""
         normed, total = stream.normed(self, self.norm, self.mixer, backend=self.backend)
-        stream = Stream(total, self.drop_path(self.mixer(normed)))
+        stream = Stream(total, *drop_later(self, self.drop_path, self.mixer(normed)))
         if self.ffn is None:
             return stream
         normed, total = stream.normed(self, self.ffn_norm, self.mixer, backend=self.backend)
-        return Stream(total, self.ffn(normed))
+        return Stream(total, *self._run_ffn(self.ffn, normed))
+
+    def _run_ffn(self, ffn: FFN, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the MLP adds, and a factor for each image that is left to whoever adds it."""
+        if may_stand_for(self, x, ((ffn, FFN_WITHOUT_SUM),)):
+            return drop_later(self, ffn.dropout_layer, ffn.gamma2(ffn.layers(x)))
+        return ffn(x), None

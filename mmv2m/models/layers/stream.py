@@ -51,10 +51,12 @@ class Stream(NamedTuple):
     Attributes:
         total: (B, H, W, D), in at least float32 once anything has been added.
         branch: (B, H, W, D), not added yet; None at the beginning of a stage.
+        factor: (B,), what each image's branch is multiplied by; None for 1.
     """
 
     total: Tensor
     branch: Tensor | None = None
+    factor: Tensor | None = None
 
     @property
     def requires_grad(self) -> bool:
@@ -63,7 +65,11 @@ class Stream(NamedTuple):
 
     def sum(self) -> Tensor:
         """The stream as one map, in at least float32."""
-        return widen(self.total) if self.branch is None else widen(self.total) + self.branch
+        if self.branch is None:
+            return widen(self.total)
+        if self.factor is None:
+            return widen(self.total) + self.branch
+        return torch.addcmul(widen(self.total), self.branch, self.factor.view(-1, 1, 1, 1))
 
     def normed(
         self, layer: nn.Module, norm: nn.Module, *others: nn.Module, backend: str = 'auto'
@@ -93,6 +99,7 @@ class Stream(NamedTuple):
         ):
             eps = torch.finfo(self.total.dtype).eps if norm.eps is None else norm.eps
             bias = norm.bias if known is LAYER_NORM else None
-            return add_norm(self.branch, self.total, norm.weight, bias, eps, backend)
+            summands = self.branch, self.total
+            return add_norm(*summands, norm.weight, bias, eps, backend, self.factor)
         total = self.sum()
         return normalise(norm, total, *others), total

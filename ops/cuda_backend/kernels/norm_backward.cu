@@ -13,18 +13,19 @@ typedef float Row[CHUNKS][4];  // a thread's part of it
 
 // Shapes: all (rows, D) but weight and offset (D,). Without a residual, grad_total and the stream's
 // gradient are null; with one, this is in float32 or in the branch's type, and the other null. `lanes`
-// is a power of two. An offset is for a map alone, and may be null. Partial sums, to be summed over
+// is a power of two. An offset is for a map alone, and may be null; so may a factor for the branch of
+// each image, of image_rows rows. Partial sums, to be summed over
 // their first axis: grad_weight and, if there is one, grad_bias and grad_offset (grid.x, D).
 struct Norm {
   const NUMBER* grad_normed;
   const float* grad_total;
   const TOTAL* total;
-  const float *weight, *offset;
+  const float *weight, *offset, *factor;
   NUMBER* grad_branch;
   float* grad_residual;
   NUMBER* grad_residual_like_branch;
   float *grad_weight, *grad_bias, *grad_offset;
-  int rows, lanes;
+  int rows, image_rows, lanes;
   float eps;
 };
 
@@ -143,6 +144,10 @@ DEVICE void walk_row(const Norm& given, const Shape& shape, const Row& weight, S
     if (there && given.grad_residual) store(given.grad_residual, grad, shape, row);
     NUMBER* other = given.grad_residual_like_branch;
     if (there && other) store(other, grad, shape, row);
+  }
+  if (HAS_RESIDUAL && given.factor && there) {
+    float factor = given.factor[row / given.image_rows];
+    for_each([&](int i, int c) { grad[i][c] *= factor; });
   }
   if (there) store(given.grad_branch, grad, shape, row);
 }

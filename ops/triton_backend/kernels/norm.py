@@ -21,29 +21,32 @@ def normalise(x, inside, channels, eps, CENTERED: tl.constexpr):
     return x * scale, scale
 
 
-@triton.jit(do_not_specialize=['rows'])
+@triton.jit(do_not_specialize=['rows', 'image_rows'])
 def norm_forward_kernel(
     branch,
     residual,
     weight,
     bias,
     offset,
+    factor,
     normed,
     total,
     rows,
+    image_rows,
     channels,
     eps,
     CENTERED: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """``total = residual + branch``, ``normed = norm(total) * weight + bias``.
+    """``total = residual + factor * branch``, ``normed = norm(total) * weight + bias``.
 
     Without a residual, ``branch`` alone is normalised, or with an ``offset``, and nothing else
     stored.
 
-    Shapes: (rows, D) all but weight, bias and offset, (D,); residual and total are both None or
-    neither, bias and offset may be None. CENTERED: LayerNorm, else RMSNorm. Grid: (row tiles,).
+    Shapes: (rows, D) all but weight, bias and offset, (D,), and factor, (B,), one for each image's
+    ``image_rows``; residual and total are both None or neither, bias, offset and factor may be
+    None. CENTERED: LayerNorm, else RMSNorm. Grid: (row tiles,).
     """
     row = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
     channel = tl.arange(0, BLOCK_D)
@@ -53,6 +56,8 @@ def norm_forward_kernel(
     x = load_rows(branch, where, inside)
     if offset is not None:
         x += tl.load(offset + channel, valid, 0)[None, :]
+    if factor is not None:
+        x *= tl.load(factor + row // image_rows, row < rows, 0)
     if residual is not None:
         x += load_rows(residual, where, inside)
         tl.store(total + where, x, inside)
@@ -63,19 +68,21 @@ def norm_forward_kernel(
     tl.store(normed + where, y.to(normed.dtype.element_ty), inside)
 
 
-@triton.jit(do_not_specialize=['rows', 'tiles'])
+@triton.jit(do_not_specialize=['rows', 'image_rows', 'tiles'])
 def norm_backward_kernel(
     grad_normed,
     grad_total,
     total,
     weight,
     offset,
+    factor,
     grad_branch,
     grad_residual,
     grad_weight,
     grad_bias,
     grad_offset,
     rows,
+    image_rows,
     channels,
     eps,
     tiles,
@@ -83,7 +90,9 @@ def norm_backward_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Gradients of both summands, the same in two dtypes, and of weight, bias and offset.
+    """Gradients of both summands, in two dtypes, and of weight, bias and offset.
+
+    They differ by the factor of the branch.
 
     Without a residual, ``total`` is what was normalised; grad_total and grad_residual are None.
 
@@ -119,6 +128,8 @@ def norm_backward_kernel(
         if grad_residual is not None:
             inner += load_rows(grad_total, where, inside)
             tl.store(grad_residual + where, inner.to(grad_residual.dtype.element_ty), inside)
+        if factor is not None:
+            inner *= tl.load(factor + row // image_rows, row < rows, 0)
         tl.store(grad_branch + where, inner.to(grad_branch.dtype.element_ty), inside)
     at = tl.program_id(0) * channels + channel
     tl.store(grad_weight + at, tl.sum(weight_sums, axis=0), valid)
