@@ -497,6 +497,7 @@ def test_nothing_falls_back_by_itself(caplog):
     from mmv2m.models.layers import door
 
     door._TOLD.clear()
+    caplog.set_level('WARNING', 'mmv2m')
     for kind in KINDS:
         infer(make(kind), make_image(kind))
     assert not [record for record in caplog.records if 'module by module' in record.message]
@@ -506,6 +507,7 @@ def test_what_falls_back_says_so_once(caplog):
     from mmv2m.models.layers import door
 
     door._TOLD.clear()
+    caplog.set_level('WARNING', 'mmv2m')
     model, x = make('pyramid'), make_image('pyramid')
     model.stages[0][0].mixer.in_proj.register_forward_hook(doubled)
     for _ in range(2):

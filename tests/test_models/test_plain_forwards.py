@@ -153,6 +153,7 @@ def test_layers_that_compute_something_else(change, words, caplog):
     from mmv2m.models.layers import door
 
     door._TOLD.clear()
+    caplog.set_level('WARNING', 'mmv2m')
     layer = SS2D(D, states=3)
     change(layer)
     x = torch.randn(1, 4, 4, D)

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ comparisons:
     title: One of them again
     arms: {one: one.py}
 """
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """The command keeps warnings out of its own log; other tests look for them."""
+    log = logging.getLogger('mmv2m')
+    before = log.level
+    yield
+    log.setLevel(before)
 
 
 @pytest.fixture

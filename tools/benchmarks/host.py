@@ -45,7 +45,7 @@ def launch_nothing() -> None:
         return launch.Prepared(0, (1, 1, 1), 1, 0, pointers)
 
     launch.driver_function = lambda name: nothing
-    launch._load = lambda *args: 0
+    launch._load = lambda *args: launch._Loaded(0)
     recording.prepare_triton = prepare
     JITFunction.run = lambda self, *args, **options: self
     BACKENDS['cuda'] = replace(BACKENDS['cuda'], refusal=lambda x: None, devices=None)
