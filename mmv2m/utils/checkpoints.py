@@ -22,7 +22,9 @@ _load_as_mmengine_does = mmengine_checkpoint.load_state_dict
 __all__ = ['read_checkpoint', 'read_checkpoints_safely']
 
 
-def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+def read_checkpoint(
+    path: str | Path, map_location: Any = 'cpu', logger: Any = 'current'
+) -> dict[str, Any]:
     """Read a local checkpoint; no code that the file names is run.
 
     Official weights, which are recognised by their names, are converted, and a line of the log says
@@ -31,10 +33,11 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     Args:
         path: A file that :func:`torch.save` has written; ``~`` is the home folder.
         map_location: As for :func:`torch.load`.
+        logger: Where the line goes, as for :func:`mmengine.logging.print_log`.
 
     Returns:
         What the file holds. Weights that are not under ``'state_dict'``, where mmengine looks for
-        them, are put there.
+        them, are put there. ``'meta'`` of converted ones has the name of their ``'family'``.
 
     Raises:
         OSError: If the file cannot be read.
@@ -43,12 +46,12 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> dict[str, An
     """
     path = os.path.expanduser(path)
     try:
-        return _read(path, map_location)
+        return _read(path, map_location, logger)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
 
 
-def _read(path: str, map_location: Any) -> dict[str, Any]:
+def _read(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
     content, skipped = read_pickle(path, map_location)
     try:
         weights = find_weights(content)
@@ -56,9 +59,11 @@ def _read(path: str, map_location: Any) -> dict[str, Any]:
         weights = {}  # what mmengine makes of such a file is its own affair
     family = recognise(weights)
     if family is not None:
-        message = f'{path} holds official weights ({family}), which are converted'
-        print_log(message, logger='current')
-        return dict(state_dict=ALL_CONVERTERS[family](weights), meta=dict(converted_from=path))
+        hint = "; they compute what they did with geometry='released'" if family == 'v2m' else ''
+        message = f'{path} holds official weights ({family}), which are converted{hint}'
+        print_log(message, logger=logger)
+        meta = dict(converted_from=path, family=family)
+        return dict(state_dict=ALL_CONVERTERS[family](weights), meta=meta)
     if skipped:
         raise ValueError(
             f'refused, since it would make Python load {", ".join(skipped[:3])}, and a checkpoint '

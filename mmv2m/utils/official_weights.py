@@ -73,5 +73,5 @@ def convert_official_checkpoint(
     """
     weights = find_weights(load_tensors(str(src)), entry)
     state_dict = ALL_CONVERTERS[family](weights)
-    save_converted(state_dict, src, dst)
+    save_converted(state_dict, family, src, dst)
     return len(state_dict)

@@ -19,8 +19,10 @@ TENSORS = {
     *(('torch.nn.parameter', name) for name in ('Parameter', 'Buffer')),
     *(
         ('torch._utils', f'_rebuild_{name}')
-        for name in ('tensor', 'tensor_v2', 'tensor_v3', 'parameter', 'sparse_tensor', 'qtensor')
+        for name in ('tensor', 'tensor_v2', 'tensor_v3', 'sparse_tensor', 'qtensor')
     ),
+    *(('torch._utils', f'_rebuild_parameter{end}') for end in ('', '_with_state')),
+    ('torch._tensor', '_rebuild_from_type_v2'),
 }
 """What tensors and state dicts are made of: module and name."""
 
@@ -61,14 +63,6 @@ class _Opaque(dict):
         """Forget the items."""
 
 
-def _statistic(owner: Any, name: str) -> Any:
-    """What a HistoryBuffer's pickle calls ``getattr`` for: its own methods, and nothing else."""
-    method = vars(HistoryBuffer).get(name)
-    if owner is not HistoryBuffer or not isinstance(method, FunctionType) or name.startswith('_'):
-        raise pickle.UnpicklingError(f'getattr of {name!r} is not allowed')
-    return method
-
-
 def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
     """A class of unpicklers that finds what is allowed by name.
 
@@ -76,6 +70,14 @@ def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
         skipped: Gets the name of everything else, in whose place stands :class:`_Opaque`.
     """
     trusted = _trusted_by_the_user()
+
+    def statistic(owner: Any, name: str) -> Any:
+        """What a HistoryBuffer's pickle calls ``getattr`` for: its own methods, no more."""
+        method = vars(HistoryBuffer).get(name)
+        if owner is HistoryBuffer and isinstance(method, FunctionType) and name[:1] != '_':
+            return method
+        skipped.append(f'builtins.getattr of {name!r}')
+        return _Opaque
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
@@ -86,7 +88,7 @@ def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
             if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
                 return getattr(torch, name)
             if module in ('builtins', '__builtin__') and name == 'getattr':
-                return _statistic
+                return statistic
             if f'{module}.{name}' in trusted:
                 return trusted[f'{module}.{name}']
             skipped.append(f'{module}.{name}')

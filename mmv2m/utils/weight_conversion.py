@@ -130,11 +130,14 @@ def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) ->
     }
 
 
-def save_converted(state_dict: Mapping[str, Tensor], src: str | Path, dst: str | Path) -> None:
+def save_converted(
+    state_dict: Mapping[str, Tensor], family: str, src: str | Path, dst: str | Path
+) -> None:
     """Write converted weights as a checkpoint of mmengine.
 
     Args:
         state_dict: The weights.
+        family: Whose they are.
         src: The file that they were converted from.
         dst: The file to write.
 
@@ -142,4 +145,5 @@ def save_converted(state_dict: Mapping[str, Tensor], src: str | Path, dst: str |
         OSError: If it cannot be written.
     """
     with open(dst, 'wb') as file:  # given a path, torch.save raises RuntimeErrors
-        torch.save(dict(state_dict=state_dict, meta=dict(converted_from=str(src))), file)
+        meta = dict(converted_from=str(src), family=family)
+        torch.save(dict(state_dict=state_dict, meta=meta), file)

@@ -83,7 +83,9 @@ def test_official_files_load(official, monkeypatch):
     classifier = build(backbone, converted['head.fc.weight'].shape[1])
     load_checkpoint(classifier, path)
     assert same(classifier.state_dict(), converted)
-    assert said == [f'{path} holds official weights ({family}), which are converted']
+    (line,) = said
+    assert line.startswith(f'{path} holds official weights ({family}), which are converted')
+    assert ("geometry='released'" in line) == (family == 'v2m')
 
     for prefix in (None, 'backbone.'):
         init = dict(type='Pretrained', checkpoint=path, prefix=prefix)

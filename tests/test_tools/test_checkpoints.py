@@ -101,10 +101,17 @@ def test_weights_of_something_else(train, fails, config, weights):
     assert 'own.pth holds no training to resume' in line
 
 
-def test_an_official_file_as_it_is(train, test, config, weights):
+def test_an_official_file_as_it_is(train, test, fails, config, weights):
     official = {old: weights[new] for old, new in _released_names(4).items()}
     official['pos_embed'] = official['pos_embed'].flatten(1, 2)
     torch.save(dict(model=official, epoch=3), 'official.pth')
+    # Names and shapes fit the paper's geometry too.
+    for tool, argv in (
+        (test, [config, 'official.pth', '--cfg-options']),
+        (train, [config, '--cfg-options', 'load_from=official.pth']),
+    ):
+        line = fails(tool, *argv, 'model.backbone.geometry=paper')
+        assert "those of geometry='released': model.backbone has to say so" in line
     assert 'accuracy/top1' in test([config, 'official.pth', '--work-dir', 'tested'])
     (log,) = Path('tested').glob('*/*.log')
     assert log.read_text().count('holds official weights (v2m), which are converted') == 1

@@ -145,3 +145,28 @@ def test_what_mmengine_saves_and_what_a_user_trusts(tmp_path):
     with torch.serialization.safe_globals([argparse.Namespace]):
         loaded, skipped = read_pickle(str(tmp_path / 'args.pth'))
     assert skipped == [] and loaded['args'].lr == 1
+
+
+class Gets:
+    """Asks for an attribute where it is unpickled, as the pickle of a HistoryBuffer does."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, self.name)
+
+
+def test_no_attributes_but_the_statistics(tmp_path):
+    for name, allowed in (('mean', True), ('__init__', False), ('register_statistics', False)):
+        torch.save(dict(x=Gets(name)), tmp_path / 'file.pth')
+        _, skipped = read_pickle(str(tmp_path / 'file.pth'))
+        assert skipped == ([] if allowed else [f'builtins.getattr of {name!r}'])
+
+
+def test_parameters_with_attributes_of_their_own(tmp_path):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter._no_weight_decay = True
+    torch.save(dict(a=parameter, b=parameter.detach().as_subclass(torch.Tensor)), tmp_path / 'p')
+    loaded, skipped = read_pickle(str(tmp_path / 'p'))
+    assert skipped == [] and torch.equal(loaded['a'], parameter)

@@ -39,6 +39,7 @@ def check_weights(cfg: Config, checkpoint: str) -> None:
     if is_remote(checkpoint):
         raise UserError(f'{checkpoint} must be a local file: its digest is part of the record')
     content = _read(checkpoint, 'checkpoint')
+    _check_geometry(cfg, checkpoint, content)
     config = Path(cfg.filename).name
     try:
         model = build_on_meta(cfg)
@@ -85,6 +86,7 @@ def check_incoming(cfg: Config) -> None:
     if not path or is_remote(path):
         return
     content = _read(path, 'checkpoint')
+    _check_geometry(cfg, path, content)
     if cfg.get('resume') and not {'epoch', 'iter'} <= set(content.get('meta') or ()):
         raise UserError(f'{path} holds no training to resume: --cfg-options load_from={path}')
     _require_fit(cfg, path, _weights(content), 'backbone.')
@@ -93,7 +95,9 @@ def check_incoming(cfg: Config) -> None:
 def _check_pretrained(cfg: Config, where: str, path: str, prefix: str | None) -> None:
     if is_remote(path):
         return
-    weights = _weights(_read(path, f'{where}.checkpoint'))
+    content = _read(path, f'{where}.checkpoint')
+    _check_geometry(cfg, f'{where}: {path}', content)
+    weights = _weights(content)
     if prefix:
         start = prefix if prefix.endswith('.') else f'{prefix}.'
         part = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
@@ -121,10 +125,24 @@ def _misfit(backbone: Any, weights: dict[str, Any], prefix: str) -> str | None:
     if not hasattr(backbone, 'adapt_weights'):
         return None
     try:
-        backbone.adapt_weights(weights, prefix)
+        backbone.adapt_weights(weights, prefix, logger='silent')
     except (RuntimeError, ValueError) as error:
         return str(error)
     return None
+
+
+def _check_geometry(cfg: Config, what: str, content: Mapping[str, Any]) -> None:
+    """Refuse weights of V2M's released code where the scans would go elsewhere than there.
+
+    Their names and shapes fit the paper's geometry too.
+    """
+    meta, backbone = content.get('meta'), cfg.model.get('backbone') or {}
+    released = isinstance(meta, Mapping) and meta.get('family') == 'v2m'
+    if released and backbone.get('geometry', 'paper') != 'released':
+        raise UserError(
+            f"{what} was trained by V2M's released code, whose scans are those of "
+            "geometry='released': model.backbone has to say so"
+        )
 
 
 def _latest(work_dir: str) -> str | None:
@@ -137,7 +155,7 @@ def _latest(work_dir: str) -> str | None:
 def _read(path: str, what: str) -> dict[str, Any]:
     check_checkpoint(path, what)
     try:
-        return read_checkpoint(path)
+        return read_checkpoint(path, logger='silent')
     except (OSError, ValueError) as error:
         raise UserError(f'{what} {error}') from error
 

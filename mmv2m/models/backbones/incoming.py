@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -30,7 +31,9 @@ SIGNS = {
 """Names that only one of the backbones has, in the order in which they are looked for."""
 
 
-def rename_incoming(state_dict: dict, prefix: str, own: Mapping[str, Tensor]) -> None:
+def rename_incoming(
+    state_dict: dict, prefix: str, own: Mapping[str, Tensor], logger: Any = 'current'
+) -> None:
     """Give weights a backbone's own names, in place, where they have others that are known.
 
     Those are the names of official code, and those of a classifier, which begin with
@@ -40,6 +43,7 @@ def rename_incoming(state_dict: dict, prefix: str, own: Mapping[str, Tensor]) ->
         state_dict: Weights that are being loaded.
         prefix: The backbone's place in the model, such as ``'backbone.'``.
         own: The backbone's state dict.
+        logger: Where a line says so, as for :func:`mmengine.logging.print_log`.
 
     Raises:
         ValueError: If they are official weights that cannot be converted.
@@ -52,7 +56,7 @@ def rename_incoming(state_dict: dict, prefix: str, own: Mapping[str, Tensor]) ->
     if not inner or (family is None and _share(inner, own) < NEARLY):
         return
     what = f'official weights ({family})' if family else "a classifier's weights"
-    print_log(f'the backbone takes its part of {what}', logger='current')
+    print_log(f'the backbone takes its part of {what}', logger=logger)
     for name in held:
         del state_dict[f'{prefix}{name}']
     state_dict.update({f'{prefix}{name}': value for name, value in inner.items()})

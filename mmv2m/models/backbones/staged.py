@@ -275,7 +275,11 @@ class StagedBackbone(BaseModule, ABC):
             module.requires_grad_(False)
 
     def adapt_weights(
-        self, state_dict: dict[str, Any], prefix: str = '', strict: bool = True
+        self,
+        state_dict: dict[str, Any],
+        prefix: str = '',
+        strict: bool = True,
+        logger: Any = 'current',
     ) -> None:
         """Give weights this backbone's names, in place, and refuse those of something else.
 
@@ -286,12 +290,13 @@ class StagedBackbone(BaseModule, ABC):
             state_dict: The weights; those of other parts of a model may be among them.
             prefix: This backbone's place in the model, such as ``'backbone.'``.
             strict: Refuse weights that leave more than a tenth of the backbone's tensors unfilled.
+            logger: Where a line says what was renamed, as for mmengine's ``print_log``.
 
         Raises:
             RuntimeError: If weights are refused; says which prefix or which backbone would fit.
             ValueError: If official weights cannot be converted.
         """
-        rename_incoming(state_dict, prefix, self.state_dict())
+        rename_incoming(state_dict, prefix, self.state_dict(), logger)
         if strict:
             require_fit(self, state_dict, prefix)
 
