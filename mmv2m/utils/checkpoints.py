@@ -15,7 +15,7 @@ from torch import nn
 
 from .official_weights import ALL_CONVERTERS, recognise
 from .tensors_only import read_pickle
-from .weight_conversion import find_weights
+from .weight_conversion import ENTRIES, find_weights
 
 _load_as_mmengine_does = mmengine_checkpoint.load_state_dict
 
@@ -36,8 +36,8 @@ def read_checkpoint(
         logger: Where the line goes, as for :func:`mmengine.logging.print_log`.
 
     Returns:
-        What the file holds. Weights that are not under ``'state_dict'``, where mmengine looks for
-        them, are put there. ``'meta'`` of converted ones has the name of their ``'family'``.
+        What the file holds. Weights of another entry than ``'state_dict'``, where mmengine looks
+        for them, are put there. ``'meta'`` of converted ones has the name of their ``'family'``.
 
     Raises:
         OSError: If the file cannot be read.
@@ -69,7 +69,8 @@ def _read(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
             f'refused, since it would make Python load {", ".join(skipped[:3])}, and a checkpoint '
             'must not run code; if you trust it, allow that by torch.serialization.add_safe_globals'
         )
-    if weights and content.get('state_dict') is None:
+    in_entry = any(content.get(name) is not None for name in ENTRIES)
+    if weights and in_entry and content.get('state_dict') is None:
         return dict(content, state_dict=weights)
     return content
 
@@ -125,8 +126,9 @@ def _load_state_dict(
     module: nn.Module, state_dict: Any, strict: bool = False, logger: Any = None
 ) -> None:
     """What mmengine's function of this name does, if the weights fit mmv2m's backbones."""
-    wrapped = is_model_wrapper(module) or isinstance(module, BaseTTAModel)
-    model: Any = module.module if wrapped else module
+    model: Any = module
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     adapted = state_dict.copy()
     if hasattr(state_dict, '_metadata'):
         adapted._metadata = state_dict._metadata

@@ -8,7 +8,7 @@ import naive_sequence
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import load_checkpoint
+from mmengine.runner import checkpoint, load_checkpoint
 from small_models import make
 
 import mmv2m.models  # noqa: F401
@@ -175,3 +175,15 @@ def a_cache_of_downloads(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     (tmp_path / 'hub').mkdir()
     (tmp_path / 'hub' / 'checkpoints').symlink_to(tmp_path)
+
+
+def test_an_entry_of_another_name_and_a_storage_backends_bytes(tmp_path):
+    source, path = make(), tmp_path / 'weights.pth'
+    wrapped = {f'module.{k}': v + 1 for k, v in source.state_dict().items()}
+    torch.save(dict(model=None, ema_model=wrapped), path)
+    model = make()
+    load_checkpoint(model, str(path))
+    assert torch.equal(model.norm3.weight, source.norm3.weight + 1)
+    with open(path, 'rb') as file:
+        read = checkpoint._safe_torch_load(file, map_location='cpu')
+    assert torch.equal(read['state_dict']['norm3.weight'], source.norm3.weight + 1)
