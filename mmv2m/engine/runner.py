@@ -8,6 +8,8 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmv2m.utils.checkpoints import read_checkpoints_safely
+
 from .hooks import ResumeGroupsHook
 
 __all__ = ['build_runner']
@@ -18,8 +20,10 @@ def build_runner(cfg: Config) -> Runner:
 
     Distributed runs on a machine without an accelerator work too, which mmengine alone does not
     offer: it asks for a CUDA device whatever the backend. Checkpoints with other groups of
-    parameters resume, see :class:`.ResumeGroupsHook`.
+    parameters resume, see :class:`.ResumeGroupsHook`. No checkpoint that it reads runs code, see
+    :func:`.read_checkpoints_safely`.
     """
+    read_checkpoints_safely()
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _prepare_cpu_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

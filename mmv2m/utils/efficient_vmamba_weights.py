@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_prefixes
+from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_wrappers
 
 __all__ = ['convert_efficient_vmamba_weights']
 
@@ -81,7 +81,7 @@ def convert_efficient_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[s
     Raises:
         ValueError: If a key is not one of the official model's, or one of them is missing.
     """
-    state_dict = strip_prefixes(state_dict, 'module.')
+    state_dict = strip_wrappers(state_dict)
     plan = keep_all(OUTSIDE_BLOCKS)
     scanned = count_blocks(state_dict, r'layers\.(\d+)\.blocks\.(\d+)\.op\.')
     for i, depth in enumerate(scanned):

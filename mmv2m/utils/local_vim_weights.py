@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .mamba_weights import OUTSIDE_BLOCKS, as_grid, block_names, scan_plan
-from .weight_conversion import Plan, convert_weights, keep_all, strip_prefixes
+from .weight_conversion import Plan, convert_weights, keep_all, strip_wrappers
 
 __all__ = ['convert_local_vim_weights']
 
@@ -31,7 +31,7 @@ def convert_local_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
         ValueError: If a key is not one of these models', one of them is missing, the blocks do not
             divide into four stages, or the patches are no square.
     """
-    state_dict = strip_prefixes(state_dict, 'module.')
+    state_dict = strip_wrappers(state_dict)
     plan: Plan = keep_all(OUTSIDE_BLOCKS)
     plan['pos_embed'] = {'backbone.pos_embed.weight': as_grid}
     for name in ('cos', 'sin'):

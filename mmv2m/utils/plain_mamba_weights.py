@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .weight_conversion import Plan, convert_weights, count_blocks, keep_all
+from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_wrappers
 
 __all__ = ['convert_plain_mamba_weights']
 
@@ -50,7 +50,8 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
 
     Args:
         state_dict: What the official code saves under ``'state_dict'``. Copies that its moving
-            average keeps (``ema_*``) are left out: it saves with the average in their place.
+            average keeps (``ema_*``) are left out: it saves with the average in their place. The
+            backbone alone will do, with ``backbone.`` before its names or without.
 
     Returns:
         The state dict of an ImageClassifier with a PlainMamba and a linear head.
@@ -59,7 +60,10 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
         ValueError: If a key is not one of the official model's, one of them is missing, the blocks
             do not divide into four stages or the position embedding is not square.
     """
+    state_dict = strip_wrappers(state_dict)
     state_dict = {key: value for key, value in state_dict.items() if not key.startswith('ema_')}
+    if not any(key.startswith('backbone.') for key in state_dict):
+        state_dict = {f'backbone.{key}': value for key, value in state_dict.items()}
     depth = sum(count_blocks(state_dict, r'backbone\.layers\.(\d+)\.'))
     if depth % STAGES or not depth:
         raise ValueError(

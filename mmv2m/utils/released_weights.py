@@ -5,10 +5,11 @@ The released code is https://github.com/wangck20/V2M; the model it trains is ``V
 """
 
 import math
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
+
+from .weight_conversion import convert_weights, count_blocks, keep_all, strip_wrappers
 
 __all__ = ['convert_released_weights']
 
@@ -46,19 +47,16 @@ def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
         ValueError: If a key is not one of the released model's, one of them is missing, the blocks
             do not divide into four stages or the position embedding is not square.
     """
-    blocks = {int(m[1]) for key in state_dict if (m := re.match(r'layers\.(\d+)\.', key))}
-    if not blocks or len(blocks) % STAGES:
+    state_dict = strip_wrappers(state_dict)
+    (depth,) = count_blocks(state_dict, r'layers\.(\d+)\.')
+    if not depth or depth % STAGES:
         raise ValueError(
             f'a released V2M has a number of blocks (layers.<i>) that {STAGES} divides, but this '
-            f'checkpoint has {len(blocks)}'
+            f'checkpoint has {depth}'
         )
-    names = _released_names(len(blocks))
-    unknown, missing = sorted(state_dict.keys() - names), sorted(names.keys() - state_dict)
-    if unknown or missing:
-        raise ValueError(
-            f'not the weights of a released V2M: unknown keys {unknown[:3]}, missing {missing[:3]}'
-        )
-    return {names[key]: _reshape(key, value) for key, value in state_dict.items()}
+    plan = keep_all(_released_names(depth))
+    plan['pos_embed'] = {OUTSIDE_BLOCKS['pos_embed']: _as_map}
+    return convert_weights(state_dict, plan, 'released V2M')
 
 
 def _released_names(depth: int) -> dict[str, str]:
@@ -83,10 +81,8 @@ def _second(key: str) -> str:
     return f'{first}_2{dot}{rest}'
 
 
-def _reshape(key: str, value: Tensor) -> Tensor:
-    if key == 'pos_embed':
-        side = math.isqrt(value.shape[1])
-        if side * side != value.shape[1]:
-            raise ValueError(f'pos_embed has {value.shape[1]} positions, which is no square')
-        return value.unflatten(1, (side, side))
-    return value
+def _as_map(pos_embed: Tensor) -> Tensor:
+    side = math.isqrt(pos_embed.shape[1])
+    if side * side != pos_embed.shape[1]:
+        raise ValueError(f'pos_embed has {pos_embed.shape[1]} positions, which is no square')
+    return pos_embed.unflatten(1, (side, side))

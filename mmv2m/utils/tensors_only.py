@@ -1,12 +1,47 @@
-"""Loading what tensors a checkpoint holds, whatever else was pickled beside them."""
+"""Reading checkpoint files without running any code that they name."""
 
 import pickle
-from types import SimpleNamespace
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
+from mmengine.logging import HistoryBuffer
 
-__all__ = ['load_tensors']
+__all__ = ['load_tensors', 'read_pickle', 'what_is_wrong']
+
+TENSORS = {
+    *(('collections', name) for name in ('OrderedDict', 'defaultdict')),
+    *(('torch', name) for name in ('Size', 'device', 'Tensor')),
+    *(('torch.nn.parameter', name) for name in ('Parameter', 'Buffer')),
+    *(
+        ('torch._utils', f'_rebuild_{name}')
+        for name in ('tensor', 'tensor_v2', 'tensor_v3', 'sparse_tensor', 'qtensor')
+    ),
+    *(('torch._utils', f'_rebuild_parameter{end}') for end in ('', '_with_state')),
+    ('torch._tensor', '_rebuild_from_type_v2'),
+}
+"""What tensors and state dicts are made of: module and name."""
+
+MMENGINE = {
+    ('mmengine.logging.history_buffer', 'HistoryBuffer'),
+    ('_codecs', 'encode'),
+    *(('numpy', name) for name in ('ndarray', 'dtype')),
+    *(
+        (f'{core}.multiarray', name)
+        for core in ('numpy.core', 'numpy._core')
+        for name in ('_reconstruct', 'scalar')
+    ),
+    *(
+        (module, name)
+        for module in ('builtins', '__builtin__')
+        for name in ('set', 'frozenset', 'slice', 'complex', 'bytearray')
+    ),
+}
+"""What mmengine's checkpoints hold beside tensors: curves of the log, and what data sets say."""
 
 
 class _Opaque(dict):
@@ -28,23 +63,94 @@ class _Opaque(dict):
         """Forget the items."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds what tensors are made of; in the place of anything else stands :class:`_Opaque`."""
+def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
+    """A class of unpicklers that finds what is allowed by name.
 
-    def find_class(self, module: str, name: str) -> Any:
-        rebuilds = module == 'torch._utils' and name.startswith('_rebuild_')
-        plain = (module, name) in (('collections', 'OrderedDict'), ('torch', 'Size'))
-        if rebuilds or plain or (module == 'torch' and _is_dtype(name)):
-            return super().find_class(module, name)
+    Args:
+        skipped: Gets the name of everything else, in whose place stands :class:`_Opaque`.
+    """
+    trusted = _trusted_by_the_user()
+
+    def statistic(owner: Any, name: str) -> Any:
+        """What a HistoryBuffer's pickle calls ``getattr`` for: its own methods, no more."""
+        method = vars(HistoryBuffer).get(name)
+        if owner is HistoryBuffer and isinstance(method, FunctionType) and name[:1] != '_':
+            return method
+        skipped.append(f'builtins.getattr of {name!r}')
         return _Opaque
 
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            # A name with dots would lead from what is allowed to its attributes, and on to any
+            # function of Python: only names as they are written in the sets are looked up.
+            if (module, name) in TENSORS | MMENGINE:
+                return super().find_class(module, name)
+            if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):
+                return getattr(torch, name)
+            if module in ('builtins', '__builtin__') and name == 'getattr':
+                return statistic
+            if f'{module}.{name}' in trusted:
+                return trusted[f'{module}.{name}']
+            skipped.append(f'{module}.{name}')
+            return _Opaque
 
-def _is_dtype(name: str) -> bool:
-    return isinstance(getattr(torch, name, None), torch.dtype)
+    return Unpickler
+
+
+def _trusted_by_the_user() -> dict[str, Any]:
+    """What was given to :func:`torch.serialization.add_safe_globals`, by its full name."""
+    trusted = {}
+    for entry in torch.serialization.get_safe_globals():
+        item, name = entry if isinstance(entry, tuple) else (entry, None)
+        trusted[name or f'{item.__module__}.{item.__qualname__}'] = item
+    return trusted
+
+
+def read_pickle(path: str, map_location: Any = 'cpu') -> tuple[dict[str, Any], list[str]]:
+    """Read a checkpoint; no code that the file names is run.
+
+    Args:
+        path: A file that :func:`torch.save` has written.
+        map_location: As for :func:`torch.load`.
+
+    Returns:
+        What the file holds, with empty objects in the place of those that are not allowed, and the
+        full names of the classes and functions of the latter. Tensors and what
+        :data:`MMENGINE` names are allowed, and what
+        :func:`torch.serialization.add_safe_globals` was given.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no checkpoint, or one that holds something else than a dict; says what
+            it is.
+    """
+    skipped: list[str] = []
+    unpickler = _unpickler(skipped)
+
+    def load(file: Any, **options: Any) -> Any:
+        return unpickler(file, **options).load()
+
+    # Files of older versions of PyTorch are several pickles, which it reads by the module's load.
+    module: Any = SimpleNamespace(Unpickler=unpickler, load=load, __name__=__name__)
+    # PyTorch raises an OSError for a truncated file too, but not the one of a missing file.
+    open(path, 'rb').close()
+    if _is_torchscript(path):
+        raise ValueError('not a checkpoint: it is a TorchScript program')
+    try:
+        content = torch.load(
+            path, map_location=map_location, pickle_module=module, weights_only=False
+        )
+    except Exception as error:
+        # Bytes that are no pickle may say anything to the unpickler, which fails as they have it.
+        raise ValueError(f'not a checkpoint: {what_is_wrong(path, error)}') from error
+    if not isinstance(content, dict) or isinstance(content, _Opaque):
+        kind = skipped[0] if isinstance(content, _Opaque) else type(content).__name__
+        raise ValueError(f'a checkpoint is a dict, but this file holds a {kind}')
+    return content, list(OrderedDict.fromkeys(skipped))
 
 
 def load_tensors(path: str) -> dict[str, Any]:
-    """Load a checkpoint on the CPU without running any code that it names.
+    """Load what tensors a checkpoint holds on the CPU, whatever else was pickled beside them.
 
     Training scripts pickle their command line or their config beside the weights, whose classes
     need not be installed here: such objects come back empty.
@@ -56,14 +162,42 @@ def load_tensors(path: str) -> dict[str, Any]:
         OSError: If the file cannot be read.
         ValueError: If it is no checkpoint, or one that holds something else than a dict.
     """
-    module = SimpleNamespace(Unpickler=_Unpickler, load=pickle.load, __name__=__name__)
-    try:
-        content = torch.load(path, map_location='cpu', pickle_module=module, weights_only=False)
-    except OSError:
-        raise
-    except Exception as error:
-        # Bytes that are no pickle may say anything to the unpickler, which fails as they have it.
-        raise ValueError(f'not a checkpoint: {" ".join(str(error).split())}') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'a checkpoint is a dict, but this file holds a {type(content).__name__}')
-    return content
+    return read_pickle(path)[0]
+
+
+def _is_torchscript(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith('/constants.pkl') for name in file.namelist())
+
+
+def what_is_wrong(path: str, error: Exception) -> str:
+    """What a file is that cannot be read as a checkpoint.
+
+    Args:
+        path: The file.
+        error: What reading it ended in, for files that look like a checkpoint or like nothing.
+    """
+    with open(path, 'rb') as file:
+        start = file.read(512)
+    signs: tuple[tuple[Callable[[bytes], bool], str], ...] = (
+        (lambda x: not x, 'the file is empty'),
+        (
+            lambda x: x.startswith(b'version https://git-lfs'),
+            "it is a Git LFS pointer to the file, which 'git lfs pull' fetches",
+        ),
+        (
+            lambda x: x.lstrip().lower().startswith((b'<!doctype html', b'<html', b'<head')),
+            'it is an HTML page, which a server sent in the place of the file',
+        ),
+    )
+    for fits, what in signs:
+        if fits(start):
+            return what
+    size = f'{Path(path).stat().st_size:,} bytes'
+    if start.startswith(b'PK\x03\x04') and not zipfile.is_zipfile(path):
+        return f'the file is truncated, at {size}'
+    if start.startswith((b'PK\x03\x04', b'\x80')):
+        return f'the file is damaged or truncated ({size}): {" ".join(str(error).split())}'
+    return ' '.join(str(error).split())

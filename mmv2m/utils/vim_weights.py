@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .mamba_weights import OUTSIDE_BLOCKS, as_grid, block_names, scan_plan
-from .weight_conversion import Plan, convert_weights, keep_all, strip_prefixes
+from .weight_conversion import Plan, convert_weights, keep_all, strip_wrappers
 
 __all__ = ['convert_vim_weights']
 
@@ -27,7 +27,7 @@ def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: If a key is not one of these models', one of them is missing, the blocks do not
             divide into four stages, or the patches are no square.
     """
-    state_dict = strip_prefixes(state_dict, 'module.')
+    state_dict = strip_wrappers(state_dict)
     plan: Plan = keep_all(OUTSIDE_BLOCKS)
     plan['cls_token'] = {'backbone.class_token.token': torch.flatten}
     plan['pos_embed'] = {

@@ -1,12 +1,13 @@
 """Weights of VMamba's official code, https://github.com/MzeroMiko/VMamba, in mmv2m's names."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_prefixes
+from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_wrappers
 
 __all__ = ['convert_vmamba_weights']
 
@@ -60,6 +61,8 @@ def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
     Args:
         state_dict: What the official code saves under ``'model'`` or ``'model_ema'``; the models
             without a gate, with convolutional stem and downsampling (s1l8, s2l15 and the like).
+            The newest code's names are known too: ``op.x_proj.weight``, (4 (R + 2 N), D), and
+            ``op.dt_projs.weight``, (4 D, R).
 
     Returns:
         The state dict of an ImageClassifier with a VMamba and a linear head.
@@ -67,7 +70,7 @@ def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
     Raises:
         ValueError: If a key is not one of these models', or one of them is missing.
     """
-    state_dict = strip_prefixes(state_dict, 'module.')
+    state_dict = _older_names(strip_wrappers(state_dict))
     plan = keep_all(OUTSIDE_BLOCKS)
     depths = count_blocks(state_dict, r'layers\.(\d+)\.blocks\.(\d+)\.')
     for i, depth in enumerate(depths):
@@ -76,6 +79,18 @@ def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
         for j in range(depth):
             plan |= _block_plan(f'layers.{i}.blocks.{j}.', f'backbone.stages.{i}.{j + (i > 0)}.')
     return convert_weights(state_dict, plan, 'VMamba')
+
+
+def _older_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stack again what the newest code joins: it has one layer for the four scans."""
+    older = {}
+    for key, value in state_dict.items():
+        match = re.fullmatch(r'(layers\..*\.op\.)(x_proj|dt_projs)\.(weight|bias)', key)
+        if match and value.shape[0] % 4 == 0:
+            older[f'{match[1]}{match[2]}_{match[3]}'] = value.unflatten(0, (4, -1))
+        else:
+            older[key] = value
+    return older
 
 
 def _block_plan(old: str, new: str) -> Plan:

@@ -3,22 +3,70 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    'ENTRIES',
     'Plan',
     'convert_weights',
     'count_blocks',
+    'find_weights',
     'keep',
     'keep_all',
     'save_converted',
-    'strip_prefixes',
+    'strip_wrappers',
 ]
 
 Plan = dict[str, dict[str, Callable[[Tensor], Tensor]]]
 """For each key of the other code the keys here that are made of it, and how."""
+
+
+ENTRIES = ('state_dict', 'model', 'model_ema', 'ema_model')
+"""Where checkpoints keep their weights; the first that is there is taken."""
+
+WRAPPERS = ('module.', '_orig_mod.')
+"""What DataParallel and DistributedDataParallel, and torch.compile, put before each name."""
+
+
+def find_weights(checkpoint: Mapping[str, Any], entry: str | None = None) -> dict[str, Tensor]:
+    """The weights that a checkpoint holds, without what wrappers put before their names.
+
+    Args:
+        checkpoint: What a file holds.
+        entry: Which of its entries to take; by default the first of :data:`ENTRIES` that is there
+            and not None, or the whole checkpoint.
+
+    Raises:
+        ValueError: If there is no such entry, it is None, or it holds something else than tensors.
+    """
+    if entry is not None and entry not in checkpoint:
+        raise ValueError(
+            f'there is no entry {entry!r}; there are {", ".join(map(str, checkpoint))}'
+        )
+    there = [name for name in ENTRIES if name in checkpoint]
+    if entry is None and there:
+        entry = next((name for name in there if checkpoint[name] is not None), there[0])
+    held = checkpoint if entry is None else checkpoint[entry]
+    problem = _problem(held)
+    if problem is None:
+        return strip_wrappers(held)
+    others = [name for name, value in checkpoint.items() if _problem(value) is None]
+    where = 'the file' if entry is None else f'the entry {entry!r}'
+    hint = f'; weights are in {", ".join(map(str, others))}' if others else ''
+    raise ValueError(f'{where} {problem}{hint}')
+
+
+def _problem(held: Any) -> str | None:
+    """Why something is not the weights of a model, or None if it is."""
+    if held is None:
+        return 'is None'
+    if not isinstance(held, Mapping) or not held:
+        return 'holds no weights'
+    odd = next((name for name, value in held.items() if not isinstance(value, Tensor)), None)
+    return None if odd is None else f'holds {str(odd)!r}, which is no tensor'
 
 
 def keep(x: Tensor) -> Tensor:
@@ -37,9 +85,9 @@ def keep_all(names: Mapping[str, str], old: str = '', new: str = '') -> Plan:
     return {f'{old}{a}': {f'{new}{b}': keep} for a, b in names.items()}
 
 
-def strip_prefixes(state_dict: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without what wrappers such as DistributedDataParallel put before each key."""
-    pattern = re.compile(f'^(?:{"|".join(map(re.escape, prefixes))})+')
+    pattern = re.compile(f'^(?:{"|".join(map(re.escape, WRAPPERS))})+')
     return {pattern.sub('', key): value for key, value in state_dict.items()}
 
 
@@ -57,7 +105,7 @@ def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> list[int]:
 
 
 def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) -> dict[str, Tensor]:
-    """Convert weights as planned.
+    """Convert weights as planned; those of a head may be absent, all of them together.
 
     Args:
         state_dict: The other code's weights.
@@ -67,6 +115,9 @@ def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) ->
     Raises:
         ValueError: If a key is not in the plan, or one of the plan's is missing.
     """
+    head = {old for old, parts in plan.items() if all(new.startswith('head.') for new in parts)}
+    if not head & state_dict.keys():
+        plan = {old: parts for old, parts in plan.items() if old not in head}
     unknown, missing = sorted(state_dict.keys() - plan), sorted(plan.keys() - state_dict)
     if unknown or missing:
         raise ValueError(
@@ -79,11 +130,14 @@ def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) ->
     }
 
 
-def save_converted(state_dict: Mapping[str, Tensor], src: str | Path, dst: str | Path) -> None:
+def save_converted(
+    state_dict: Mapping[str, Tensor], family: str, src: str | Path, dst: str | Path
+) -> None:
     """Write converted weights as a checkpoint of mmengine.
 
     Args:
         state_dict: The weights.
+        family: Whose they are.
         src: The file that they were converted from.
         dst: The file to write.
 
@@ -91,4 +145,5 @@ def save_converted(state_dict: Mapping[str, Tensor], src: str | Path, dst: str |
         OSError: If it cannot be written.
     """
     with open(dst, 'wb') as file:  # given a path, torch.save raises RuntimeErrors
-        torch.save(dict(state_dict=state_dict, meta=dict(converted_from=str(src))), file)
+        meta = dict(converted_from=str(src), family=family)
+        torch.save(dict(state_dict=state_dict, meta=meta), file)

@@ -64,13 +64,38 @@ def test_missing_and_unknown_keys(family):
         CONVERTERS[family](weights | dict(extra=torch.ones(1)))
 
 
-@pytest.mark.parametrize('family', ['vmamba', 'efficient-vmamba'])
+@every_family
 def test_wrappers_prefixes(family):
     weights = FAMILIES[family][0]
     wrapped = {f'module.module.{k}': v for k, v in weights.items()}
     plain, stripped = CONVERTERS[family](weights), CONVERTERS[family](wrapped)
     assert plain.keys() == stripped.keys()
     assert all(torch.equal(plain[k], stripped[k]) for k in plain)
+
+
+def test_newest_names_of_vmamba():
+    weights = dict(FAMILIES['vmamba'][0])
+    expected = CONVERTERS['vmamba'](weights)
+    for key in list(weights):
+        if key.endswith(('x_proj_weight', 'dt_projs_weight')):
+            weights[key.replace('_weight', '.weight')] = weights.pop(key).flatten(0, 1)
+    converted = CONVERTERS['vmamba'](weights)
+    assert converted.keys() == expected.keys()
+    assert all(torch.equal(converted[k], expected[k]) for k in expected)
+
+
+@every_family
+def test_a_backbone_without_its_head(family):
+    weights = FAMILIES[family][0]
+    expected = {k: v for k, v in CONVERTERS[family](weights).items() if 'head' not in k}
+    bare = {k: v for k, v in weights.items() if 'head' not in k}
+    spellings = [bare]
+    if family == 'plain-mamba':
+        spellings.append({k.removeprefix('backbone.'): v for k, v in bare.items()})
+    for spelling in spellings:
+        converted = CONVERTERS[family](spelling)
+        assert converted.keys() == expected.keys()
+        assert all(torch.equal(converted[k], expected[k]) for k in expected)
 
 
 def test_linear_layers_that_were_convolutions():

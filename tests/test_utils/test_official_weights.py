@@ -47,6 +47,24 @@ def test_result_loads_into_a_classifier(tmp_path, monkeypatch, family, name, arc
     assert torch.equal(model.head.fc.weight, weights['head.weight'].float())
 
 
+def test_entries_that_hold_no_weights(tmp_path, monkeypatch):
+    src, dst = tmp_path / 'official.pth', tmp_path / 'mmv2m.pth'
+    weights = naive_sequence.vim_weights(4)
+    wrapped = {f'module.{key}': value for key, value in weights.items()}
+    torch.save(dict(model=None, ema_model=wrapped, epoch=3), src)
+    run_tool(monkeypatch, 'vim', src, dst)
+    assert torch.equal(torch.load(dst)['state_dict']['head.fc.weight'], weights['head.weight'])
+    for entry, words in (
+        ('model', "the entry 'model' is None; weights are in ema_model"),
+        ('epoch', "the entry 'epoch' holds no weights; weights are in ema_model"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            run_tool(monkeypatch, 'vim', src, dst, '--entry', entry)
+    torch.save(dict(model=weights | dict(more=None)), src)
+    with pytest.raises(SystemExit, match="the entry 'model' holds 'more', which is no tensor"):
+        run_tool(monkeypatch, 'vim', src, dst)
+
+
 def test_another_entry(tmp_path):
     first, second = naive_sequence.vim_weights(4), naive_sequence.vim_weights(4)
     second = {key: value + 1 for key, value in second.items()}
@@ -67,7 +85,10 @@ def test_another_entry(tmp_path):
             lambda w: [w.pop(key) for key in list(w) if key.startswith('layers.3.')],
             'must divide into 4 stages, but there are 3',
         ),
-        (lambda w: w.clear(), 'must divide into 4 stages, but there are 0'),
+        (
+            lambda w: [w.pop(key) for key in list(w) if key.startswith('layers.')],
+            'must divide into 4 stages, but there are 0',
+        ),
     ],
 )
 def test_other_weights_are_refused_in_one_line(tmp_path, monkeypatch, change, words):

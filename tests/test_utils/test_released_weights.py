@@ -43,8 +43,10 @@ def test_every_weight_has_its_place(made):
 def convert(monkeypatch, tmp_path):
     """Run the tool on a file."""
 
-    def run(src):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), str(src), str(tmp_path / 'mmv2m.pth')])
+    def run(src, *options):
+        monkeypatch.setattr(
+            sys, 'argv', [str(TOOL), str(src), str(tmp_path / 'mmv2m.pth'), *options]
+        )
         runpy.run_path(str(TOOL), run_name='__main__')
         return torch.load(tmp_path / 'mmv2m.pth')
 
@@ -57,6 +59,14 @@ def test_the_command_converts_what_the_released_code_saves(made, convert, tmp_pa
     torch.save(dict(model=released, args=args, epoch=3), tmp_path / 'released.pth')
     model.load_state_dict(convert(tmp_path / 'released.pth')['state_dict'])
     assert torch.equal(model.head.fc.weight, released['head.weight'])
+
+
+def test_the_command_takes_an_average_that_a_wrapper_kept(made, convert, tmp_path):
+    model, released = made
+    wrapped = {f'module.{key}': value + 1 for key, value in released.items()}
+    torch.save(dict(model=released, ema_model=wrapped), tmp_path / 'released.pth')
+    model.load_state_dict(convert(tmp_path / 'released.pth', '--entry', 'ema_model')['state_dict'])
+    assert torch.equal(model.head.fc.weight, released['head.weight'] + 1)
 
 
 def test_other_files_are_refused_in_one_line(convert, tmp_path):

@@ -15,9 +15,7 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 
 exit_without_libraries()
 
-from mmv2m.utils import convert_released_weights  # noqa: E402
-from mmv2m.utils.tensors_only import load_tensors  # noqa: E402
-from mmv2m.utils.weight_conversion import save_converted  # noqa: E402
+from mmv2m.utils import convert_official_checkpoint  # noqa: E402
 
 
 def main() -> None:
@@ -25,14 +23,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Convert the authors' released checkpoint format")
     parser.add_argument('src', help='checkpoint of the released code')
     parser.add_argument('dst', help='where the converted checkpoint goes')
+    parser.add_argument('--entry', help="entry of the checkpoint to take, such as 'model_ema'")
     args = parser.parse_args()
     try:
-        checkpoint = load_tensors(args.src)
-        state_dict = convert_released_weights(checkpoint.get('model', checkpoint))
-        save_converted(state_dict, args.src, args.dst)
+        count = convert_official_checkpoint('v2m', args.src, args.dst, args.entry)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
-    print(f'{len(state_dict)} tensors written to {args.dst}')
+    print(f'{count} tensors written to {args.dst}')
 
 
 if __name__ == '__main__':

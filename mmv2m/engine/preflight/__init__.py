@@ -8,7 +8,7 @@ from .environment import check_environment, check_precision
 from .files import check_checkpoint, is_remote
 from .head import check_head
 from .model import check_model
-from .weights import check_weights
+from .weights import check_incoming, check_weights
 
 __all__ = ['check_test', 'check_train']
 
@@ -29,6 +29,7 @@ def check_train(cfg: Config) -> None:
     check_data(cfg, ('train', 'val'))
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from, 'checkpoint')
+    check_incoming(cfg)
     # Last: what is missing from the disk has to be said on any machine.
     check_precision(cfg)
 

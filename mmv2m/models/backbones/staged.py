@@ -15,6 +15,7 @@ from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.stage import STAGE
+from .incoming import rename_incoming, require_fit
 from .settings import check_common, stage_indices
 
 __all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
@@ -85,7 +86,7 @@ class StagedBackbone(BaseModule, ABC):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.class_token: CrossToken | MeanToken | MiddleToken = MeanToken()
-        self._register_load_state_dict_pre_hook(self._drop_unused_keys)
+        self._register_load_state_dict_pre_hook(self._take_weights)
 
     @classmethod
     def check_settings(cls, **settings: Any) -> None:
@@ -273,8 +274,36 @@ class StagedBackbone(BaseModule, ABC):
             module.eval()
             module.requires_grad_(False)
 
-    def _drop_unused_keys(self, state_dict: dict, prefix: str, *args: object) -> None:
-        """Let a dense backbone load a classifier's weights: it has no class tokens to fill."""
+    def adapt_weights(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str = '',
+        strict: bool = True,
+        logger: Any = 'current',
+    ) -> None:
+        """Give weights this backbone's names, in place, and refuse those of something else.
+
+        Known are the names of official code, and those of a classifier. Weights are renamed
+        whenever they are loaded, and refused when mmengine loads them, which only warns by itself.
+
+        Args:
+            state_dict: The weights; those of other parts of a model may be among them.
+            prefix: This backbone's place in the model, such as ``'backbone.'``.
+            strict: Refuse weights that leave more than a tenth of the backbone's tensors unfilled.
+            logger: Where a line says what was renamed, as for mmengine's ``print_log``.
+
+        Raises:
+            RuntimeError: If weights are refused; says which prefix or which backbone would fit.
+            ValueError: If official weights cannot be converted.
+        """
+        rename_incoming(state_dict, prefix, self.state_dict(), logger)
+        if strict:
+            require_fit(self, state_dict, prefix)
+
+    def _take_weights(self, state_dict: dict, prefix: str, *args: object) -> None:
+        # Nothing is refused here: PyTorch does not tell whether it was asked for strictness.
+        self.adapt_weights(state_dict, prefix, strict=False)
+        # A dense backbone that loads a classifier's weights has no class tokens to fill.
         own = self.class_token.state_dict()
         for key in [k for k in state_dict if k.startswith(f'{prefix}class_token.')]:
             if key.removeprefix(f'{prefix}class_token.') not in own:

@@ -1,0 +1,148 @@
+"""Weights that are loaded into a backbone: under which names they come, and whether they fit it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmv2m.utils.official_weights import ALL_CONVERTERS, recognise
+
+__all__ = ['rename_incoming', 'require_fit']
+
+NEARLY = 0.9
+"""The share of a backbone's tensors that weights have to fill; about as many may be left over."""
+
+MAY_BE_ABSENT = re.compile(r'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$')
+"""What a checkpoint of another image size, other outputs or other class tokens may lack."""
+
+MAY_DIFFER = re.compile(r'pos_embed\.|rotary\.|class_token\.')
+"""What is resized as it is loaded."""
+
+SIGNS = {
+    'PlainMamba': r'stages\.\d+\.\d+\.mixer\.ssm\.direction_embed$',
+    'LocalVim': r'stages\.\d+\.\d+\.mixer\.attention\.',
+    'Vim': r'stages\.\d+\.\d+\.mixer\.scans\.',
+    'EfficientVMamba': r'stages\.\d+\.\d+\.mixer\.scan\.grids\.',
+    'VMamba': r'stages\.\d+\.\d+\.mixer\.(rows|columns)\.',
+    'V2M': r'stages\.\d+\.\d+\.mixer\.ssm\.',
+}
+"""Names that only one of the backbones has, in the order in which they are looked for."""
+
+
+def rename_incoming(
+    state_dict: dict, prefix: str, own: Mapping[str, Tensor], logger: Any = 'current'
+) -> None:
+    """Give weights a backbone's own names, in place, where they have others that are known.
+
+    Those are the names of official code, and those of a classifier, which begin with
+    ``backbone.``; what there is beside the backbone is left out then.
+
+    Args:
+        state_dict: Weights that are being loaded.
+        prefix: The backbone's place in the model, such as ``'backbone.'``.
+        own: The backbone's state dict.
+        logger: Where a line says so, as for :func:`mmengine.logging.print_log`.
+
+    Raises:
+        ValueError: If they are official weights that cannot be converted.
+    """
+    held = _under(state_dict, prefix)
+    if not held or _share(held, own) >= NEARLY:
+        return
+    family = recognise(held)
+    inner = _under(ALL_CONVERTERS[family](held) if family else held, 'backbone.')
+    if not inner or (family is None and _share(inner, own) < NEARLY):
+        return
+    what = f'official weights ({family})' if family else "a classifier's weights"
+    print_log(f'the backbone takes its part of {what}', logger=logger)
+    for name in held:
+        del state_dict[f'{prefix}{name}']
+    state_dict.update({f'{prefix}{name}': value for name, value in inner.items()})
+
+
+def require_fit(backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: str = '') -> None:
+    """Require that weights fill nearly all of a backbone.
+
+    Args:
+        backbone: The backbone.
+        state_dict: Weights under the backbone's own names.
+        prefix: The backbone's place in the model, such as ``'backbone.'``.
+
+    Raises:
+        RuntimeError: If they do not, which is what PyTorch raises in such cases; names the prefix
+            or the family that would fit.
+    """
+    own = {k: v for k, v in backbone.state_dict().items() if not MAY_BE_ABSENT.match(k)}
+    held = _under(state_dict, prefix)
+    filled = [name for name in own if name in held and _same_shape(name, held[name], own[name])]
+    left = _left_over(held, own)
+    kind = type(backbone).__name__
+    if len(filled) < NEARLY * len(own):
+        raise RuntimeError(
+            f'these weights fill {len(filled)} of the {len(own)} tensors of the backbone ({kind}): '
+            f'{_why(backbone, state_dict, prefix, own)}'
+        )
+    if len(left) > (1 - NEARLY) * len(own):
+        raise RuntimeError(
+            f'these weights hold {len(left)} tensors that the stages of the backbone ({kind}) have '
+            f'no place for, such as {left[0]}: '
+            f'{_another_family(backbone, state_dict) or "they are those of another arch"}'
+        )
+
+
+def _left_over(held: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of stages that the backbone has; behind its last output there are none."""
+    stages = tuple({f'{name[: len("stages.0.")]}' for name in own if name.startswith('stages.')})
+    return [name for name in held if name.startswith(stages) and name not in own]
+
+
+def _another_family(backbone: nn.Module, names: Iterable[str]) -> str | None:
+    """Which other backbone would fit, in words."""
+    names = list(names)
+    family = next((f for f, sign in SIGNS.items() if any(re.search(sign, n) for n in names)), None)
+    if family is None or family in {cls.__name__ for cls in type(backbone).__mro__}:
+        return None
+    return f'they are those of a {family}, which type={family!r} would fit'
+
+
+def _why(
+    backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, own: Mapping[str, Tensor]
+) -> str:
+    held = _under(state_dict, prefix)
+    name = max(own, key=len)
+    for place in sorted({key.removesuffix(name) for key in state_dict if key.endswith(name)}):
+        if place != prefix and _share(_under(state_dict, place), own) >= NEARLY:
+            if not place:
+                return (
+                    'they are those of a backbone alone, which the init_cfg of the backbone loads, '
+                    "dict(type='Pretrained', checkpoint=...)"
+                )
+            return f'their names begin with {place!r}, so that prefix={place!r} would fit'
+    if other := _another_family(backbone, state_dict):
+        return other
+    official = recognise(held) or recognise(state_dict)
+    if official:
+        return f'they are official weights ({official})'
+    for name in own:
+        if name in held and not _same_shape(name, held[name], own[name]):
+            return (
+                f'size mismatch for {prefix}{name}: {tuple(held[name].shape)} in the checkpoint, '
+                f'{tuple(own[name].shape)} in the model, which has another arch'
+            )
+    lacking = next(name for name in own if name not in held)
+    return f'{prefix}{lacking} is missing'
+
+
+def _under(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+
+
+def _share(held: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> float:
+    wanted = [name for name in own if not MAY_BE_ABSENT.match(name)]
+    return sum(name in held for name in wanted) / max(len(wanted), 1)
+
+
+def _same_shape(name: str, value: Tensor, own: Tensor) -> bool:
+    return bool(MAY_DIFFER.match(name)) or value.shape == own.shape
