@@ -27,6 +27,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     backend_args: dict | None
     best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
     file_backend: Any
 
     def before_train(self, runner: Runner) -> None:
