@@ -8,6 +8,7 @@ training. After KILLS kills by SIGKILL the training goes on to its end. The work
 each kill. The last line printed says how many kills came while a checkpoint was written.
 """
 
+import gc
 import importlib.util
 import os
 import random
@@ -16,6 +17,8 @@ import socket
 import sys
 import time
 from pathlib import Path
+
+from yapf.yapflib import yapf_api
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -82,6 +85,10 @@ def run(config, parent, processes, kills):
     main, rng = load_main(), random.Random(0)
     for name in ('torch._dynamo', 'mmpretrain.engine', 'mmv2m.datasets', 'mmv2m.models'):
         importlib.import_module(name)  # what trainings import late
+    # The config's text in each checkpoint need not be pretty, and the libraries have no garbage to
+    # collect. Both take longer than training.
+    yapf_api.FormatCode = lambda text, **_: (text, True)
+    gc.freeze()
     whole, work_dir, writing = Path(parent, 'whole'), Path(parent, 'killed'), 0
     train(main, [config, '--work-dir', str(whole)], whole, processes)
     folder = work_dir

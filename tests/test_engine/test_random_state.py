@@ -33,7 +33,9 @@ PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'rando
 
 
 @pytest.fixture(autouse=True)
-def no_runner_left_over():
+def no_runner_left_over(monkeypatch):
+    # The config's text in each checkpoint need not be pretty, which takes longer than training.
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
     forget_runners()
     yield
     forget_runners()
@@ -308,7 +310,7 @@ def test_kills_at_random_moments(processes, kills, epochs, cfg):
     for name in ('whole', 'killed'):
         (file,) = (folder / name).glob('iter_*.pth')
         saved = torch.load(file, weights_only=False)
-        assert saved['meta']['iter'] == epochs * BATCHES
+        assert saved['meta']['iter'] == epochs * (BATCHES if processes == 1 else 2)
         assert len(saved['random_state']['ranks']) == processes
         results.append({part: saved[part] for part in PARTS})
     assert_same(*results)
