@@ -29,10 +29,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         args = parse_train_args(argv)
         cfg = load_config(args.config, args.cfg_options)
         library = task_library_of(cfg)
+        resume = args.resume or cfg.get('resume')
         apply_train_args(cfg, args, library)
         check_train(cfg)
     library.prepare()
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if resume and not cfg.resume:
+        runner.logger.info(f'Nothing to resume in {cfg.work_dir}: the training starts anew')
+    runner.train()
 
 
 if __name__ == '__main__':

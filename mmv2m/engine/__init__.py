@@ -5,8 +5,10 @@ from .hooks import (
     CurvePlotHook,
     DeferredRuntimeInfoHook,
     PredictionSheetHook,
+    RandomStateHook,
     ResultRecordHook,
     ResumeGroupsHook,
+    SafeCheckpointHook,
 )
 from .optim import (
     ForeachExponentialMovingAverage,
@@ -22,6 +24,8 @@ __all__ = [
     'GroupedOptimWrapperConstructor',
     'LayerDecayOptimWrapperConstructor',
     'PredictionSheetHook',
+    'RandomStateHook',
     'ResultRecordHook',
     'ResumeGroupsHook',
+    'SafeCheckpointHook',
 ]

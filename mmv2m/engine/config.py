@@ -10,9 +10,10 @@ from mmv2m.packages import how_to_install, missing_library
 
 from .errors import UserError
 from .preflight.files import check_config_file
+from .resuming import latest_checkpoint
 from .task_library import TaskLibrary
 
-__all__ = ['apply_test_args', 'apply_train_args', 'load_config', 'switch_amp']
+__all__ = ['apply_test_args', 'apply_train_args', 'load_config', 'resolve_resume', 'switch_amp']
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -65,9 +66,7 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
         cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
     if args.amp is not None:
         switch_amp(cfg, args.amp)
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    resolve_resume(cfg, args.resume)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(
@@ -76,6 +75,24 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
         cfg.auto_scale_lr.enable = True
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         _complete_dataloader(cfg, name, args, library)
+
+
+def resolve_resume(cfg: Config, checkpoint: str | None) -> None:
+    """Name the checkpoint that a run resumes, in place.
+
+    Without one, the run starts as the config says, also with its ``load_from``.
+
+    Args:
+        cfg: The config, with its ``work_dir``.
+        checkpoint: Of the command line: a path, ``'auto'`` for the newest of the work dir, or None
+            for what the config says.
+    """
+    if checkpoint not in (None, 'auto'):
+        cfg.update(dict(resume=True, load_from=checkpoint))
+    elif checkpoint == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
+        found = latest_checkpoint(cfg.work_dir)
+        cfg.resume = found is not None
+        cfg.load_from = found or cfg.get('load_from')
 
 
 def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:

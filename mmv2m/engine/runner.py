@@ -5,12 +5,14 @@ import os
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmv2m.utils.checkpoints import read_checkpoints_safely
 
-from .hooks import ResumeGroupsHook
+from .hooks import RandomStateHook, ResumeGroupsHook, SafeCheckpointHook
+from .resuming import resumable_loop
 
 __all__ = ['build_runner']
 
@@ -19,16 +21,28 @@ def build_runner(cfg: Config) -> Runner:
     """Build the config's runner: mmengine's, or the one that ``runner_type`` names.
 
     Distributed runs on a machine without an accelerator work too, which mmengine alone does not
-    offer: it asks for a CUDA device whatever the backend. Checkpoints with other groups of
-    parameters resume, see :class:`.ResumeGroupsHook`. No checkpoint that it reads runs code, see
-    :func:`.read_checkpoints_safely`.
+    offer: it asks for a CUDA device whatever the backend. A resumed training goes on as if it had
+    not been interrupted, see :class:`.RandomStateHook` and :class:`.SafeCheckpointHook`, also from
+    checkpoints with other groups of parameters, see :class:`.ResumeGroupsHook`. No checkpoint that
+    it reads runs code, see :func:`.read_checkpoints_safely`.
     """
     read_checkpoints_safely()
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _prepare_cpu_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(ResumeGroupsHook())
+    _make_resumable(runner)
     return runner
+
+
+def _make_resumable(runner: Runner) -> None:
+    # The config, which is saved with the checkpoints, goes on naming mmengine's classes.
+    runner._train_loop = resumable_loop(runner._train_loop)
+    if not any(isinstance(hook, RandomStateHook) for hook in runner.hooks):
+        runner.register_hook(RandomStateHook())
+    for hook in runner.hooks:
+        if type(hook) is CheckpointHook:
+            hook.__class__ = SafeCheckpointHook
 
 
 def _prepare_cpu_processes(cfg: Config) -> None:

@@ -113,11 +113,15 @@ def _write(text):
 def test_mmpretrain(train, test):
     config = _write(DIGITS)
     amp = ['optim_wrapper.type=AmpOptimWrapper', 'optim_wrapper.dtype=bfloat16']
-    train([config, '--no-amp', '--cfg-options', *amp])
+    train([config, '--no-amp', '--resume', '--cfg-options', *amp])
     work_dir = Path('work_dirs/tiny')
     assert (work_dir / 'epoch_1.pth').exists()
+    (log,) = work_dir.glob('*/*.log')
+    assert 'Nothing to resume in work_dirs/tiny: the training starts' in log.read_text()
 
-    train([config, '--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2'])
+    work_dir = work_dir.rename('work_dirs/moved')
+    rest = [config, '--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
+    train([*rest, 'work_dir=work_dirs/moved'])
     last = (work_dir / 'last_checkpoint').read_text()
     assert last.endswith('epoch_2.pth')
     log = sorted(work_dir.glob('*/*.log'))[-1].read_text()

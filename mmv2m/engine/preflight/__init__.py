@@ -1,5 +1,7 @@
 """Checks of a run's config before anything is built."""
 
+from pathlib import Path
+
 from mmengine.config import Config
 
 from .backend import check_backend
@@ -27,7 +29,8 @@ def check_train(cfg: Config) -> None:
     check_head(cfg)
     check_backend(cfg)
     check_data(cfg, ('train', 'val'))
-    if cfg.get('load_from'):
+    # DeepSpeed's checkpoints, which are folders, are resumed only.
+    if cfg.get('load_from') and not (cfg.get('resume') and Path(cfg.load_from).is_dir()):
         check_checkpoint(cfg.load_from, 'checkpoint')
     check_incoming(cfg)
     # Last: what is missing from the disk has to be said on any machine.

@@ -1,0 +1,34 @@
+"""Files that are whole or not there, whenever the process that writes them ends."""
+
+import os
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+__all__ = ['ATOMIC_FILES', 'AtomicFilesBackend']
+
+ATOMIC_FILES = 'mmv2m_atomic_files'
+"""Name of the backend for ``backend_args = dict(backend=...)``."""
+
+
+class AtomicFilesBackend(LocalBackend):
+    """mmengine's backend for local files, which replaces a file when the new one is complete."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to a file, whose folder is made if need be.
+
+        Args:
+            obj: The content.
+            filepath: The file.
+        """
+        part = Path(f'{filepath}.part')
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, 'wb') as file:
+            file.write(obj)
+            file.flush()
+            # Otherwise the name may survive a power cut and the content may not.
+            os.fsync(file.fileno())
+        part.replace(filepath)
+
+
+register_backend(ATOMIC_FILES, AtomicFilesBackend, force=True)
