@@ -82,6 +82,10 @@ def train(cfg, name, resume=None):
         cfg.update(resume=True, load_from=str(resume))
     runner = build_runner(cfg)
     runner.train()
+    # Workers end at once. Python's garbage collector would wait 5 s for each of them.
+    runner.train_dataloader._iterator = None
+    if hasattr(runner.train_loop, 'dataloader_iterator'):
+        runner.train_loop.dataloader_iterator._iterator = None
     return runner
 
 
@@ -155,6 +159,18 @@ def test_by_epoch_with_checkpoints_of_epochs(cfg):
     right = result(whole, f'epoch_{EPOCHS}.pth')
     runner = train(cfg, 'rest', Path(whole.work_dir, 'epoch_2.pth'))
     assert_same(result(runner, f'epoch_{EPOCHS}.pth'), right)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_on_a_gpu_with_a_loss_scale(cfg, monkeypatch):
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+    cfg.randomness = dict(seed=None, deterministic=True)
+    cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    try:
+        assert_resumes(cfg, [BATCHES, BATCHES + 2])
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
 
 
 def log_of(runner):
