@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._functorch import autograd_function as functorch
 from torch._ops import OpOverload
 
-__all__ = ['Operator', 'differentiate', 'flatten', 'needs_gradient', 'operator']
+__all__ = ['Operator', 'differentiate', 'flatten', 'is_watched', 'needs_gradient', 'operator']
 
 NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
@@ -51,7 +51,7 @@ class Operator:
 
     def __call__(self, *args: Any) -> Any:
         """Run it, through PyTorch's dispatcher if anything there may be interested."""
-        if _is_watched():
+        if is_watched():
             return self.overload(*args)
         flat = flatten(args)
         if not PLAIN.issuperset(map(type, flat)):
@@ -154,7 +154,7 @@ def needs_gradient(flat: Sequence[Any]) -> bool:
     return any(isinstance(arg, Tensor) and arg.requires_grad for arg in flat)
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether something compiles, traces, transforms or counts what runs now."""
     return (
         torch.compiler.is_compiling()

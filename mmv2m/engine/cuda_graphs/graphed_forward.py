@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmv2m.ops.operator import is_watched
+
 from .capture import Capture
-from .state import State, is_watched, obstacle
+from .state import State, obstacle
 
 __all__ = ['GraphedForward']
 
@@ -78,7 +80,6 @@ class GraphedForward:
             and torch.is_grad_enabled()
             and type(x) is Tensor
             and x.is_cuda
-            and not torch.compiler.is_compiling()
             and not torch.cuda.is_current_stream_capturing()
             and not is_watched()
         )

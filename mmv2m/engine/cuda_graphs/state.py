@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-__all__ = ['State', 'is_watched', 'obstacle']
+__all__ = ['State', 'obstacle']
 
 HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 GLOBAL_HOOKS = tuple(f'_global{name}' for name in HOOKS)
@@ -68,15 +68,6 @@ def _call_state(x: Tensor) -> list[Any]:
         torch.backends.cudnn.allow_tf32,
         [len(getattr(torch_module, name)) for name in GLOBAL_HOOKS],
     ]
-
-
-def is_watched() -> bool:
-    """Whether something traces, transforms or counts the operations that run now."""
-    return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._functorch.maybe_current_level() is not None
-    )
 
 
 def obstacle(root: nn.Module, x: Tensor) -> str | None:

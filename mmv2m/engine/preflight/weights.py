@@ -81,8 +81,6 @@ def check_incoming(cfg: Config) -> None:
         if part['type'] in ('Pretrained', PretrainedInit) and isinstance(path, str):
             _check_pretrained(cfg, where, path, part.get('prefix'))
     path = cfg.get('load_from')
-    if cfg.get('resume') and not path:
-        path = _latest(cfg.work_dir)
     if not path or is_remote(path):
         return
     content = _read(path, 'checkpoint')
@@ -143,13 +141,6 @@ def _check_geometry(cfg: Config, what: str, content: Mapping[str, Any]) -> None:
             f"{what} was trained by V2M's released code, whose scans are those of "
             "geometry='released': model.backbone has to say so"
         )
-
-
-def _latest(work_dir: str) -> str | None:
-    """The checkpoint that a run in a folder resumes, if it is there."""
-    note = Path(work_dir) / 'last_checkpoint'
-    path = note.read_text().strip() if note.is_file() else ''
-    return path if Path(path).is_file() else None
 
 
 def _read(path: str, what: str) -> dict[str, Any]:
