@@ -54,7 +54,7 @@ def result(key: Hashable, function: Callable[[], Any]) -> Any:
 
     Args:
         key: As for :func:`start`.
-        function: Likewise.
+        function: Compiles it.
     """
     future = _FUTURES.get(key)
     if future is None or future.cancel():

@@ -206,7 +206,7 @@ class _Loaded:
         self._function, self._most, self._lock = function, 48 * 1024, threading.Lock()
 
     def with_shared(self, size: int) -> Any:
-        """The handle, for launches with so many bytes of shared memory, or fewer.
+        """The handle, for launches with at most ``size`` bytes of shared memory.
 
         Raises:
             RuntimeError: If the GPU does not have them.

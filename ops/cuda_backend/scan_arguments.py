@@ -150,7 +150,7 @@ def scan_definitions(
         inputs: Of the scan.
         tile: What a warp holds.
         warps: Of a block, at most.
-        blocks: Of so many warps, that a multiprocessor has room for.
+        blocks: How many blocks of that size a multiprocessor has room for.
         maps: All contiguous maps that the kernel loads or stores as channels.
         whole_channels: Whether every thread has all the channels that it may hold, if the kernel
             gains by being told.

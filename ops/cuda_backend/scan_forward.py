@@ -139,7 +139,7 @@ class _ForwardScan:
         )
 
     def _warp_bytes(self, inputs: ScanInputs, summed: int) -> int:
-        """Of shared memory: two stages, and the sums of so many steps."""
+        """Shared memory of a warp: two stages, and the sums of ``summed`` steps."""
         return 2 * self._stage_bytes(inputs) + summed * self.tile.channels * 4
 
     def _stage_bytes(self, inputs: ScanInputs) -> int:

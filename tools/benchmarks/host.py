@@ -52,7 +52,7 @@ def launch_nothing() -> None:
 
 
 def v2m(blocks: int) -> nn.Module:
-    """V2M-S* with so many blocks in its third stage, narrow where there is no GPU."""
+    """V2M-S* with ``blocks`` blocks in its third stage, narrow where there is no GPU."""
     arch = dict(
         embed_dims=96 if ON_GPU else 8,
         depths=(2, 2, blocks, 2),
@@ -67,7 +67,7 @@ def v2m(blocks: int) -> nn.Module:
 
 
 def swin(blocks: int) -> nn.Module:
-    """Swin-T with so many blocks in its third stage."""
+    """Swin-T with ``blocks`` blocks in its third stage."""
     name, depths = 'swin_tiny_patch4_window7_224', (2, 2, blocks, 2)
     return timm.create_model(name, depths=depths, drop_path_rate=0.0, num_classes=0)
 

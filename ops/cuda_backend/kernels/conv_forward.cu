@@ -15,7 +15,7 @@ struct ConvWalk {
     out = y + (lane.k * map.tokens() + lane.entry) * map.channels + place.channel;
   }
 
-  // Walk over a stretch, of which so many tokens are there: all of its STEPS if it is WHOLE.
+  // Walk over the tokens of a stretch that are there: all of its STEPS if it is WHOLE.
   template <bool WHOLE>
   DEVICE void stretch(int start, int tokens, const ChannelPlace& place, const Taps& taps,
                       const Channels& bias) {

@@ -3,8 +3,8 @@
 // Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps; SIDE, that of B and
 // C; B_TOKEN and C_TOKEN, whether they are vectors (one a token) or the constant 1; LOG_A, whether A is
 // the logarithm of what is meant, but for the sign; HAS_D; HAS_Z; HAS_BIAS;
-// SOFTPLUS, one of the values below; WARPS of a block, at most; BLOCKS of so many that a multiprocessor
-// has to have room for.
+// SOFTPLUS, one of the values below; WARPS, the most that a block has; BLOCKS of that size that a
+// multiprocessor has to have room for.
 #pragma once
 
 #include "lanes.cuh"

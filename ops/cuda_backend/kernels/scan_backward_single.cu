@@ -1,8 +1,8 @@
 // Backward pass of the selective scan for single states.
 //
-// A block of WARPS warps, at most, owns a lane, or a segment of one, of STEPS tokens for each, at most,
-// and each of its warps a piece of that: a thread has all it needs of its channels' STEPS tokens in registers. A warp finds
-// what its piece does to a state that crosses it, and to a gradient on its way back; the warps tell
+// A block has at most WARPS warps. It owns a lane, or a segment of one, of at most STEPS tokens for each
+// warp, and each of its warps owns a piece of that: a thread has all it needs of its channels' STEPS
+// tokens in registers. A warp finds what its piece does to a state that crosses it, and to a gradient on its way back; the warps tell
 // each other; then each walks through its piece there and back. Everything is read from memory once,
 // while the segment before is computed.
 //

@@ -69,7 +69,7 @@ struct ThroughWalk {
     to_opposite = (positions.opposite - positions.first) * map.tokens() * 16 * COUNT;
   }
 
-  // Begin to load the next stretch, of so many tokens that are left: STEPS at least if it is WHOLE.
+  // Begin to load the next stretch. `left` tokens are left, which are at least STEPS if it is WHOLE.
   template <bool WHOLE>
   DEVICE void next(int left) {
     bool there = g < STEPS && (WHOLE || g < left);
