@@ -6,27 +6,35 @@ Imported as ``mmv2m.ops``.
 from .add_norm import add_norm
 from .backends import BACKENDS, can_run, choose_backend
 from .channel_norm import channel_norm
+from .corner_ssm import corner_ssm
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
-from .directions import DIRECTIONS, Direction
+from .directions import CORNERS, DIRECTIONS, Corner, CornerGroup, Direction
 from .gated_linear import gated_linear
-from .halves import Halves
-from .mixer_2d import ScanNorm, mixer_2d
+from .groups import Group, Halves
 from .mlp import mlp
 from .reference import directional_conv_reference, directional_scan_reference
-from .ssm_2d import ssm_2d
+from .ss2d import ScanNorm, ss2d
+
+# Names of earlier versions.
+mixer_2d, ssm_2d = ss2d, corner_ssm
 
 __all__ = [
     'BACKENDS',
+    'CORNERS',
+    'Corner',
+    'CornerGroup',
     'DIRECTIONS',
     'Direction',
+    'Group',
     'Halves',
     'ScanNorm',
     'add_norm',
     'can_run',
     'channel_norm',
     'choose_backend',
+    'corner_ssm',
     'directional_conv',
     'directional_conv_reference',
     'directional_scan',
@@ -35,5 +43,6 @@ __all__ = [
     'gated_linear',
     'mixer_2d',
     'mlp',
+    'ss2d',
     'ssm_2d',
 ]

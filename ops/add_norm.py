@@ -1,13 +1,14 @@
-"""The public operator between the blocks of a model: residual sum and norm in one pass."""
+"""The residual sum between the blocks of a model, and its norm, in one pass."""
+
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backends import BACKENDS, choose_backend, has
 from .checks import check_map, check_parameter
-from .library import add_norm_op
-from .precision import without_autocast
-from .reference import state_dtype
+from .operator import differentiate, like_inputs, operator, present, spread
+from .precision import state_dtype, without_autocast
 
 __all__ = ['add_norm']
 
@@ -64,8 +65,8 @@ def add_norm(
     factor = None if factor is None else factor.to(exact)
     bias = None if bias is None else bias.to(exact)
     backend = choose_backend(backend, branch)
-    if BACKENDS[backend].add_norm_forward is not None:
-        return add_norm_op(branch, residual, weight, bias, factor, eps, backend)
+    if has(backend, 'add_norm_forward'):
+        return _add_norm(branch, residual, weight, bias, factor, eps, backend)
     with without_autocast(branch):
         scaled = branch if factor is None else branch.to(exact) * factor.view(-1, 1, 1, 1)
         total = residual.to(exact) + scaled
@@ -75,3 +76,43 @@ def add_norm(
         else:
             normed = F.layer_norm(total, shape, weight, bias, eps)
         return normed.to(branch.dtype), total
+
+
+def _like_sum(branch: Tensor, residual: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    normed, total = like_inputs(branch, branch, residual)
+    return normed, total.to(state_dtype(branch))
+
+
+def _like_summands(
+    grad_normed: Tensor, grad_total: Tensor, total: Tensor, *others: Any
+) -> list[Tensor]:
+    weight, bias, _, _, begins, _ = others
+    return like_inputs(total, grad_normed, grad_normed if begins else total, weight, bias)
+
+
+@operator('add_norm', _like_sum)
+def _add_norm(*args: Any) -> tuple[Tensor, Tensor]:
+    *inputs, backend = args
+    return BACKENDS[backend].add_norm_forward(*inputs)
+
+
+@operator('add_norm_backward', _like_summands)
+def _add_norm_backward(*args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].add_norm_backward(*inputs))
+
+
+def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    branch, residual, weight, bias, factor, eps, backend = inputs
+    ctx.save_for_backward(output[1], weight, bias, factor)
+    ctx.options = eps, residual.dtype == branch.dtype, backend
+
+
+def _backward(ctx: Any, grad_normed: Tensor, grad_total: Tensor) -> tuple[Any, ...]:
+    total, weight, bias, factor = ctx.saved_tensors
+    given = (grad_normed, grad_total, total, weight, bias, factor)
+    grads = _add_norm_backward(*given, *ctx.options)
+    return (*spread(grads, (total, total, weight, bias)), None, None, None)
+
+
+differentiate(_add_norm, _keep_sum, _backward)

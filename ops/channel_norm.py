@@ -1,13 +1,14 @@
-"""The public operator that normalises maps over their channels."""
+"""LayerNorm or RMSNorm of a map over its channels."""
+
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backends import BACKENDS, choose_backend, has
 from .checks import check_channels, check_parameter
-from .library import channel_norm_op
-from .precision import without_autocast
-from .reference import state_dtype
+from .operator import differentiate_from_inputs, like_inputs, like_x, operator, present
+from .precision import state_dtype, without_autocast
 
 __all__ = ['channel_norm']
 
@@ -52,8 +53,8 @@ def channel_norm(
     weight = weight.to(exact)
     bias, offset = (None if p is None else p.to(exact) for p in (bias, offset))
     backend = choose_backend(backend, x)
-    if BACKENDS[backend].norm_forward is not None:
-        return channel_norm_op(x, weight, bias, offset, eps, backend)
+    if has(backend, 'norm_forward'):
+        return _channel_norm(x, weight, bias, offset, eps, backend)
     with without_autocast(x):
         if offset is not None:
             x = (x + offset).to(x.dtype)
@@ -62,3 +63,18 @@ def channel_norm(
             return F.rms_norm(x.to(exact), shape, weight, eps).to(x.dtype)
         # PyTorch's LayerNorm takes all of one dtype, and computes in float32.
         return F.layer_norm(x, shape, weight.to(x.dtype), bias.to(x.dtype), eps)
+
+
+@operator('channel_norm', like_x)
+def _channel_norm(*args: Any) -> Tensor:
+    *inputs, backend = args
+    return BACKENDS[backend].norm_forward(*inputs)
+
+
+@operator('channel_norm_backward', like_inputs)
+def _channel_norm_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].norm_backward(grad_y, *inputs))
+
+
+differentiate_from_inputs(_channel_norm, _channel_norm_backward)

@@ -1,12 +1,22 @@
-"""The public convolution operator that precedes every scan."""
+"""The causal convolution that precedes every scan."""
+
+from typing import Any
 
 from torch import Tensor
 
-from .backends import choose_backend
+from .backends import BACKENDS, choose_backend
 from .checks import check_map, check_parameter
-from .directions import get_direction
-from .library import conv_op
-from .reference import state_dtype
+from .directions import Direction, get_direction
+from .operator import (
+    differentiate_again,
+    differentiate_from_inputs,
+    like_inputs,
+    like_x,
+    operator,
+    present,
+)
+from .precision import state_dtype
+from .reference import directional_conv_reference
 
 __all__ = ['directional_conv']
 
@@ -15,7 +25,7 @@ def directional_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    direction: str = 'right',
+    direction: str | Direction = 'right',
     backend: str = 'auto',
 ) -> Tensor:
     r"""Causal depthwise convolution along one axis of a channels-last map, then SiLU.
@@ -31,7 +41,7 @@ def directional_conv(
         x: Input map, (B, H, W, E); float16, bfloat16, float32 or float64.
         weight: (E, K); its last tap sees the token itself.
         bias: (E,).
-        direction: ``'right' | 'left' | 'down' | 'up'``.
+        direction: A direction, or its name: ``'right' | 'left' | 'down' | 'up'``.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
@@ -49,10 +59,26 @@ def directional_conv(
         )
     check_parameter('weight', weight, (x.shape[-1], weight.shape[-1]), x)
     check_parameter('bias', bias, (x.shape[-1],), x)
-    get_direction(direction)
+    way = get_direction(direction).name
     backend = choose_backend(backend, x)
 
     dtype = state_dtype(x)
     weight = weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    return conv_op(x, weight, bias, direction, backend)
+    return _conv(x, weight, bias, way, backend)
+
+
+@operator('directional_conv', like_x)
+def _conv(*args: Any) -> Tensor:
+    *inputs, backend = args
+    return BACKENDS[backend].conv_forward(*inputs).contiguous()
+
+
+@operator('directional_conv_backward', like_inputs)
+def _conv_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].conv_backward(grad_y, *inputs))
+
+
+differentiate_from_inputs(_conv, _conv_backward)
+differentiate_again(_conv_backward, directional_conv_reference)

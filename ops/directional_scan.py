@@ -1,12 +1,22 @@
-"""The public scan operator."""
+"""The scan: the recurrence of a state space model along rows or columns."""
+
+from typing import Any
 
 from torch import Tensor
 
-from .backends import choose_backend
+from .backends import BACKENDS, choose_backend
 from .checks import check_map, check_parameter, check_projection, check_same_map
-from .directions import get_direction
-from .library import scan_op
-from .reference import state_dtype
+from .directions import Direction, get_direction
+from .operator import (
+    differentiate_again,
+    differentiate_from_inputs,
+    like_inputs,
+    like_x,
+    operator,
+    present,
+)
+from .precision import state_dtype
+from .reference import directional_scan_reference
 
 __all__ = ['directional_scan']
 
@@ -21,7 +31,7 @@ def directional_scan(
     z: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
-    direction: str = 'right',
+    direction: str | Direction = 'right',
     backend: str = 'auto',
 ) -> Tensor:
     r"""Selective scan along one axis of a channels-last map (V2M, Eq. 9 and 12).
@@ -50,7 +60,7 @@ def directional_scan(
         z: Gate, like ``x``.
         delta_bias: Added to ``delta``, (E,).
         delta_softplus: Whether ``delta`` goes through a softplus.
-        direction: ``'right' | 'left' | 'down' | 'up'``.
+        direction: A direction, or its name: ``'right' | 'left' | 'down' | 'up'``.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
@@ -71,7 +81,7 @@ def directional_scan(
     check_parameter('D', D, (x.shape[-1],), x)
     check_same_map('z', z, x)
     check_parameter('delta_bias', delta_bias, (x.shape[-1],), x)
-    get_direction(direction)
+    way = get_direction(direction).name
     backend = choose_backend(backend, x)
 
     dtype = state_dtype(x)
@@ -79,4 +89,20 @@ def directional_scan(
         p.to(dtype) if p is not None and p.dim() < 3 else p for p in (B, C, D, delta_bias)
     )
     A = A.to(dtype)
-    return scan_op(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction, backend)
+    return _scan(x, delta, A, B, C, D, z, delta_bias, delta_softplus, way, backend)
+
+
+@operator('directional_scan', like_x)
+def _scan(*args: Any) -> Tensor:
+    *inputs, backend = args
+    return BACKENDS[backend].scan_forward(*inputs).contiguous()
+
+
+@operator('directional_scan_backward', like_inputs)
+def _scan_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].scan_backward(grad_y, *inputs))
+
+
+differentiate_from_inputs(_scan, _scan_backward)
+differentiate_again(_scan_backward, directional_scan_reference)

@@ -1,4 +1,4 @@
-"""The public operator that convolves, projects and scans: one half of the 2D SSM."""
+"""Convolution, projections and scan along one axis: one of the two scans of the 2D SSM."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,18 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backends import BACKENDS, choose_backend, has
 from .checks import MapLike, check_map, check_parameters, check_same_map
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
-from .directions import get_direction
-from .library import ssm_op
-from .precision import without_autocast
-from .reference import state_dtype
+from .directions import Direction, read_directions, write_directions
+from .operator import differentiate_from_inputs, like_inputs, operator, present
+from .precision import state_dtype, without_autocast
 
 __all__ = [
     'check_directions',
-    'check_half',
+    'check_ssm',
     'check_reduction',
     'directional_ssm',
     'exact_parameters',
@@ -38,7 +37,7 @@ def directional_ssm(
     dt_bias: Tensor,
     A: Tensor,
     D: Tensor,
-    directions: Sequence[str] = ('right',),
+    directions: Sequence[str | Direction] = ('right',),
     projects: str = 'input',
     reduction: str = 'none',
     backend: str = 'auto',
@@ -69,7 +68,7 @@ def directional_ssm(
         dt_bias: (E,).
         A: (E, N).
         D: (E,).
-        directions: K directions out of ``'right', 'left', 'down', 'up'``.
+        directions: K directions, or their names: ``'right', 'left', 'down', 'up'``.
         projects: ``'input'`` (B depends on the token), ``'output'`` (C does) or ``'both'``.
         reduction: ``'none'``, or ``'sum'`` over the directions.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
@@ -88,12 +87,14 @@ def directional_ssm(
     if projects not in SIDES:
         raise ValueError(f'projects must be one of {", ".join(SIDES)}, but got {projects!r}')
     check_reduction(reduction)
-    check_directions(directions)
+    ways = check_directions(directions)
     one_map = _check_maps(x, gate, directions)
-    check_half(one_map, gate is not None, parameters, projects)
+    check_ssm(one_map, gate is not None, parameters, projects)
     backend = choose_backend(backend, x)
-    run = _separately if BACKENDS[backend].ssm_forward is None else _fused
-    return run(x, gate, parameters, (directions, projects, reduction, log_A, backend))
+    options = (projects, reduction, log_A, backend)
+    if has(backend, 'ssm_forward'):
+        return _ssm(x, gate, *exact_parameters(parameters, x), ways, *options)
+    return _compose(x, gate, parameters, directions, *options)
 
 
 def check_reduction(reduction: str) -> None:
@@ -102,15 +103,14 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}')
 
 
-def check_directions(directions: Sequence[str]) -> None:
-    """Check names of directions; raises what :func:`directional_ssm` says."""
+def check_directions(directions: Sequence[str | Direction]) -> str:
+    """Check directions, and write them as text; raises what :func:`directional_ssm` says."""
     if isinstance(directions, str) or not directions:
         raise ValueError(f'directions must be a sequence of names, but got {directions!r}')
-    for name in directions:
-        get_direction(name)
+    return write_directions(directions)
 
 
-def check_half(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], projects: str) -> None:
+def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], projects: str) -> None:
     """Check the parameters of :func:`directional_ssm`; raises what that says.
 
     Args:
@@ -143,7 +143,7 @@ def _conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
     return (channels, 1, weight.shape[-1]) if weight.dim() == 3 else (channels, weight.shape[-1])
 
 
-def _check_maps(x: Tensor, gate: Tensor | None, directions: Sequence[str]) -> Tensor:
+def _check_maps(x: Tensor, gate: Tensor | None, directions: Sequence[Any]) -> Tensor:
     """One of the K maps, if all of them and the gate are as they should be."""
     if x.dim() == 5 and x.shape[0] != len(directions):
         raise ValueError(f'x has {x.shape[0]} maps for {len(directions)} directions')
@@ -163,15 +163,39 @@ def exact_parameters(parameters: Sequence[Tensor | None], x: Tensor) -> Iterator
     return (p if p is None or p.dtype is dtype else p.to(dtype) for p in parameters)
 
 
-def _fused(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
-    """As one operator of the backend's."""
-    directions, *others = options
-    return ssm_op(x, gate, *exact_parameters(parameters, x), ','.join(directions), *others)
+def _one_map_a_direction(x: Tensor, *args: Any) -> Tensor:
+    directions, _, reduction, *_ = args[8:]
+    count = len(read_directions(directions))
+    shape = x.shape[-4:] if reduction == 'sum' else (count, *x.shape[-4:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
-def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tuple) -> Tensor:
+@operator('directional_ssm', _one_map_a_direction)
+def _ssm(*args: Any) -> Tensor:
+    tensors, (*options, backend) = args[:9], args[9:]
+    return BACKENDS[backend].ssm_forward(tensors, *options)[0]
+
+
+@operator('directional_ssm_backward', like_inputs)
+def _ssm_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    tensors, (*options, backend) = args[:9], args[9:]
+    return present(BACKENDS[backend].ssm_backward(grad_y, tensors, *options))
+
+
+differentiate_from_inputs(_ssm, _ssm_backward)
+
+
+def _compose(
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: tuple,
+    directions: Sequence[str | Direction],
+    projects: str,
+    reduction: str,
+    log_A: bool,
+    backend: str,
+) -> Tensor:
     """One direction after the other, by the single operators."""
-    directions, _, reduction, log_A, _ = options
     conv_weight, *others, A, D = parameters
     if log_A:
         A = -A.to(state_dtype(x)).exp()
@@ -182,13 +206,14 @@ def _separately(x: Tensor, gate: Tensor | None, parameters: tuple, options: tupl
     for k, direction in enumerate(directions):
         one = x if x.dim() == 4 else x[k]
         one = one if opened is None else (one * opened).to(x.dtype)
-        outputs.append(_one_direction(one, parameters, options, direction))
+        outputs.append(_one_direction(one, parameters, direction, projects, backend))
     return sum(outputs[1:], outputs[0]) if reduction == 'sum' else torch.stack(outputs)
 
 
-def _one_direction(x: Tensor, parameters: tuple, options: tuple, direction: str) -> Tensor:
+def _one_direction(
+    x: Tensor, parameters: tuple, direction: str | Direction, projects: str, backend: str
+) -> Tensor:
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
-    _, projects, *_, backend = options
     if conv_weight is not None:
         x = directional_conv(x, conv_weight, conv_bias, direction, backend)
     # The operators take one dtype; an autocast here would bring a second one in.

@@ -1,9 +1,28 @@
-"""The four directions in which an operator can walk over a (B, H, W, E) map."""
+"""Which way an operator walks over a (B, H, W, E) map: the one vocabulary, from layer to launch.
 
-from collections.abc import Sequence
+A :class:`Direction` is one walk. A :class:`Corner` is where the 2D SSM starts: it walks in one
+direction, then in another. A :class:`CornerGroup` is the corners that share parameters. All three
+are values. Operators of torch.library take them as text, ``'right,left'`` or ``'right-down,left-up;
+down-left'``, which :func:`write_corners` and the like convert; kernels take them as bits, which the
+function that launches one packs.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
-__all__ = ['DIRECTIONS', 'Direction', 'get_direction']
+__all__ = [
+    'CORNERS',
+    'DIRECTIONS',
+    'Corner',
+    'CornerGroup',
+    'Direction',
+    'get_direction',
+    'read_corners',
+    'read_directions',
+    'write_corners',
+    'write_directions',
+]
 
 
 class Direction(NamedTuple):
@@ -12,10 +31,12 @@ class Direction(NamedTuple):
     Attributes:
         axis: The axis walked along: 1 (H, within columns) or 2 (W, within rows).
         reverse: Whether the walk starts at the axis' end.
+        name: Its key among :data:`DIRECTIONS`, which has all directions there are.
     """
 
     axis: int
     reverse: bool
+    name: str
 
     @property
     def lanes(self) -> int:
@@ -25,7 +46,7 @@ class Direction(NamedTuple):
     @property
     def opposite(self) -> 'Direction':
         """The same walk backwards."""
-        return self._replace(reverse=not self.reverse)
+        return next(d for d in DIRECTIONS.values() if d[:2] == (self.axis, not self.reverse))
 
     def steps(self, length: int) -> Sequence[int]:
         """Positions along the axis in the order of the walk."""
@@ -33,19 +54,105 @@ class Direction(NamedTuple):
 
 
 DIRECTIONS: dict[str, Direction] = {
-    'right': Direction(axis=2, reverse=False),
-    'left': Direction(axis=2, reverse=True),
-    'down': Direction(axis=1, reverse=False),
-    'up': Direction(axis=1, reverse=True),
+    'right': Direction(2, False, 'right'),
+    'left': Direction(2, True, 'left'),
+    'down': Direction(1, False, 'down'),
+    'up': Direction(1, True, 'up'),
 }
 
 
-def get_direction(name: str) -> Direction:
-    """Look a direction up by its name.
+def get_direction(name: str | Direction) -> Direction:
+    """Look a direction up by its name; a direction is returned as it is.
 
     Raises:
         ValueError: If there is no direction of that name.
     """
+    if isinstance(name, Direction):
+        return name
     if name not in DIRECTIONS:
         raise ValueError(f'direction must be one of {", ".join(DIRECTIONS)}, but got {name!r}')
     return DIRECTIONS[name]
+
+
+class Corner(NamedTuple):
+    """One of the 2D SSMs whose outputs are summed, by where it starts.
+
+    Starting the 2D SSM at another corner than the upper left is a quarter turn of the grid before
+    and after (V2M, Eq. 13-15). That is the same as walking in two other directions, so no map is
+    ever turned.
+
+    Attributes:
+        first: Direction of the first scan, which takes the input projection B.
+        second: Direction of the second scan, which takes the output projection C.
+        flip: Axes of the gated (B, H, W, E) output that are flipped before summing; none in the
+            paper. Layers flip; operators do not.
+    """
+
+    first: Direction
+    second: Direction
+    flip: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, first: str, second: str, flip: tuple[int, ...] = ()) -> 'Corner':
+        """From the names of its directions."""
+        return cls(get_direction(first), get_direction(second), flip)
+
+
+CORNERS: dict[str, Corner] = {
+    'UL': Corner.of('right', 'down'),
+    'LR': Corner.of('left', 'up'),
+    'UR': Corner.of('down', 'left'),
+    'LL': Corner.of('up', 'right'),
+}
+"""The corners in the order in which the paper's Table 4 adds them."""
+
+
+class CornerGroup(NamedTuple):
+    """Corners that share their parameters.
+
+    Attributes:
+        corners: All over the whole map, or all inside windows.
+        window: Side of the windows in tokens; 0 for the whole map.
+    """
+
+    corners: tuple[Corner, ...]
+    window: int = 0
+
+    @property
+    def first(self) -> tuple[Direction, ...]:
+        """Directions of the first scans."""
+        return tuple(corner.first for corner in self.corners)
+
+    @property
+    def second(self) -> tuple[Direction, ...]:
+        """Directions of the second scans."""
+        return tuple(corner.second for corner in self.corners)
+
+
+def write_directions(directions: Iterable[str | Direction]) -> str:
+    """Directions as text, such as ``'right,left'``.
+
+    Raises:
+        ValueError: If there is no direction of a name.
+    """
+    return ','.join(get_direction(direction).name for direction in directions)
+
+
+@cache
+def read_directions(text: str) -> tuple[Direction, ...]:
+    """Undo :func:`write_directions`."""
+    return tuple(map(get_direction, text.split(',')))
+
+
+def write_corners(groups: Iterable[Iterable[Corner]]) -> str:
+    """Groups of corners as text, such as ``'right-down,left-up;down-left'``."""
+    return ';'.join(','.join(f'{c.first.name}-{c.second.name}' for c in group) for group in groups)
+
+
+@cache
+def read_corners(text: str) -> tuple[CornerGroup, ...]:
+    """Undo :func:`write_corners`."""
+    groups = ([corner.split('-') for corner in group.split(',')] for group in text.split(';'))
+    return tuple(
+        CornerGroup(tuple(Corner.of(first, second) for first, second in group)) for group in groups
+    )

@@ -1,13 +1,13 @@
-"""The public operator that gates a map and projects it: the end of a mixer."""
+"""A gate and a linear layer: the end of a mixer."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backends import BACKENDS, choose_backend, has
 from .checks import check_map, check_same_map, check_weight
-from .library import gated_linear_op
-from .precision import without_autocast
-from .reference import state_dtype
+from .operator import differentiate_from_inputs, like_inputs, operator, present
+from .precision import state_dtype, without_autocast
+from .products import input_gradient, project, projected_like, weight_gradient
 
 __all__ = ['gated_linear']
 
@@ -37,8 +37,25 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
     check_weight(weight, x)
     backend = choose_backend(backend, x)
     weight = weight.to(x.dtype)
-    if BACKENDS[backend].gate_forward is not None:
-        return gated_linear_op(x, z, weight, backend)
+    if has(backend, 'gate_forward'):
+        return _gated_linear(x, z, weight, backend)
     with without_autocast(x):
         exact = state_dtype(x)
         return F.linear((x.to(exact) * F.silu(z.to(exact))).to(x.dtype), weight)
+
+
+@operator('gated_linear', lambda x, z, weight, backend: projected_like(x, weight))
+def _gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str) -> Tensor:
+    return project(BACKENDS[backend].gate_forward(x, z), weight)
+
+
+@operator('gated_linear_backward', like_inputs)
+def _gated_linear_backward(
+    grad_y: Tensor, x: Tensor, z: Tensor, weight: Tensor, backend: str
+) -> list[Tensor]:
+    grad = input_gradient(grad_y, weight)
+    *of_maps, gated = BACKENDS[backend].gate_backward(grad, x, z, None, True)
+    return present((*of_maps, weight_gradient(grad_y, gated, weight.dtype)))
+
+
+differentiate_from_inputs(_gated_linear, _gated_linear_backward)

@@ -1,13 +1,25 @@
-"""The public operator that is the MLP behind a mixer."""
+"""The MLP behind a mixer."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backends import BACKENDS, choose_backend, has
 from .checks import MapLike, check_channels, check_parameter, check_weight
-from .library_mlp import mlp_op
+from .operator import differentiate_from_kept, like_inputs_not_kept, operator, present
 from .precision import like_products, without_autocast
-from .products import project
+from .products import (
+    cast_weights,
+    casts_like,
+    input_gradient,
+    project,
+    project_backward,
+    projected_like,
+    recall_weights,
+    weight_gradient,
+)
 
 __all__ = ['mlp']
 
@@ -53,7 +65,56 @@ def mlp(
     check_weight(out_weight, hidden, 'out_weight')
     check_parameter('out_bias', out_bias, (out_weight.shape[0],), hidden)
     backend = choose_backend(backend, x)
-    if BACKENDS[backend].gelu_forward is not None:
-        return mlp_op(x, [weight, bias, out_weight, out_bias], backend)[0]
+    if has(backend, 'gelu_forward'):
+        return _mlp(x, [weight, bias, out_weight, out_bias], backend)[0]
     with without_autocast(x):
         return project(F.gelu(project(x, weight, bias)), out_weight, out_bias)
+
+
+def _mlp_like(x: Tensor, parameters: Sequence[Tensor | None], backend: str) -> list[Tensor]:
+    weight, _, out_weight, _ = parameters
+    assert weight is not None and out_weight is not None
+    casts = casts_like((weight, out_weight), x)
+    return [projected_like(x, out_weight), projected_like(x, weight), *casts]
+
+
+@operator('mlp', _mlp_like)
+def _mlp(x: Tensor, parameters: Sequence[Tensor | None], backend: str) -> list[Tensor]:
+    """The result; the hidden layer and casts of the weights are kept.
+
+    The bias of the hidden layer is left to GELU. A product that adds it would need a pass of its
+    own for its gradient.
+    """
+    weight, bias, out_weight, out_bias = parameters
+    gelu = BACKENDS[backend].gelu_forward
+    assert weight is not None and out_weight is not None
+    (cast, out_cast), casts = cast_weights((weight, out_weight), x)
+    hidden = project(x, cast)
+    return [project(gelu(hidden, bias), out_cast, out_bias), hidden, *casts]
+
+
+@operator('mlp_backward', like_inputs_not_kept)
+def _mlp_backward(
+    grad_y: Tensor,
+    kept: Sequence[Tensor],
+    x: Tensor,
+    parameters: Sequence[Tensor | None],
+    backend: str,
+) -> list[Tensor]:
+    weight, bias, out_weight, out_bias = parameters
+    gelu_backward = BACKENDS[backend].gelu_backward
+    assert weight is not None and out_weight is not None
+    (cast, out_cast), (hidden,) = recall_weights((weight, out_weight), x, kept)
+    flat, hidden, rows = (torch.atleast_2d(t).flatten(0, -2) for t in (grad_y, hidden, x))
+    grad = input_gradient(flat, out_cast)  # of GELU; the next line makes it the hidden layer's
+    activated, *sums = gelu_backward(grad, hidden, bias, None if out_bias is None else flat)
+    grad_x, grad_weight = project_backward(grad, rows, cast, weight.dtype)
+    grad_out = weight_gradient(flat, activated, out_weight.dtype)
+    of_bias, of_out_bias = (
+        None if total is None or p is None else total.to(p.dtype)
+        for p, total in zip((bias, out_bias), sums, strict=True)
+    )
+    return present((grad_x.view(x.shape), grad_weight, of_bias, grad_out, of_out_bias))
+
+
+differentiate_from_kept(_mlp, _mlp_backward)

@@ -12,8 +12,27 @@ import torch
 from torch import Tensor
 from torch._functorch import autograd_function as functorch
 from torch._ops import OpOverload
+from torch.func import vjp
 
-__all__ = ['Operator', 'differentiate', 'flatten', 'is_watched', 'needs_gradient', 'operator']
+from .precision import without_autocast
+from .schemas import SCHEMAS
+
+__all__ = [
+    'Operator',
+    'differentiate',
+    'differentiate_again',
+    'differentiate_from_inputs',
+    'differentiate_from_kept',
+    'flatten',
+    'is_watched',
+    'like_inputs',
+    'like_inputs_not_kept',
+    'like_x',
+    'needs_gradient',
+    'operator',
+    'present',
+    'spread',
+]
 
 NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
@@ -169,17 +188,15 @@ def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any
     """Make a function of tensors an operator.
 
     Args:
-        name: Of the operator.
+        name: Of the operator, a key of :data:`.schemas.SCHEMAS`.
         fake: Returns tensors of the result's shapes and dtypes, from the same arguments.
 
     Returns:
-        A decorator of functions that return new tensors and change none; their annotations tell
-        the operator's schema.
+        A decorator of functions that return new tensors and change none.
     """
 
     def define(function: Callable[..., Any]) -> Operator:
-        schema = torch.library.infer_schema(function, mutates_args=())
-        _LIBRARY.define(f'{name}{schema}', tags=(torch.Tag.pt2_compliant_tag,))
+        _LIBRARY.define(f'{name}{SCHEMAS[name]}', tags=(torch.Tag.pt2_compliant_tag,))
         _LIBRARY.impl(name, function, 'CompositeExplicitAutograd')
         torch.library.register_fake(f'{NAMESPACE}::{name}', fake, lib=_LIBRARY)
         made = Operator(function, getattr(getattr(torch.ops, NAMESPACE), name).default)
@@ -239,3 +256,121 @@ def differentiate(
         results: How many of the returned tensors are results; there are no gradients of the others.
     """
     operator.gradient, operator.results = (keep, backward), results
+
+
+def differentiate_from_inputs(operator: Operator, backward_op: Operator) -> None:
+    """Give an operator its gradient, which keeps nothing but the inputs.
+
+    Args:
+        operator: Takes tensors or None, then options.
+        backward_op: ``(gradient of the result, *the same)``, to the gradients of those tensors that
+            are not None.
+    """
+
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
+        inputs = ctx.saved_tensors
+        grads = spread(backward_op(grad_y, *inputs, *ctx.options), inputs)
+        return (*grads, *[None] * len(ctx.options))
+
+    differentiate(operator, _save_inputs, backward)
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    tensors = [p for p in inputs if p is None or isinstance(p, Tensor)]
+    ctx.save_for_backward(*tensors)
+    ctx.options = inputs[len(tensors) :]
+
+
+def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
+    """Give an operator its gradient that returns first its result, then what is kept for that.
+
+    Args:
+        operator: Takes tensors or None, then a sequence of such, then options.
+        backward_op: ``(gradient of the result, what is kept, *the same)``, to the gradients of
+            those tensors that are not None.
+    """
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+        place = next(i for i, value in enumerate(inputs) if isinstance(value, list | tuple))
+        kept = output[1:]
+        ctx.save_for_backward(*kept, *inputs[:place], *inputs[place])
+        ctx.kept, ctx.place, ctx.options = len(kept), place, inputs[place + 1 :]
+        ctx.set_materialize_grads(False)  # there are none of what is kept
+
+    def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        kept, inputs = saved[: ctx.kept], saved[ctx.kept :]
+        no_options = [None] * len(ctx.options)
+        if grad_y is None:
+            return (*(None for _ in inputs), *no_options)
+        first, parameters = inputs[: ctx.place], inputs[ctx.place :]
+        grads = backward_op(grad_y, kept, *first, parameters, *ctx.options)
+        return (*spread(grads, inputs), *no_options)
+
+    differentiate(operator, keep, backward, results=1)
+
+
+def differentiate_again(backward_op: Operator, reference: Callable[..., Tensor]) -> None:
+    """Give a gradient to the operator that computes another one's, on the reference backend.
+
+    Args:
+        backward_op: ``(gradient of y, *arguments)``, to the gradients of the tensors among these.
+        reference: ``y`` of the same arguments but the backend, as autograd differentiates it.
+    """
+    _, refuse = backward_op.gradient
+
+    def keep(ctx: Any, args: tuple[Any, ...], grads: list[Tensor]) -> None:
+        _save_inputs(ctx, args, grads)
+        ctx.backend = args[-1]
+
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        if ctx.backend != 'reference':
+            return refuse(ctx, *grads)
+        grad_y, *inputs = ctx.saved_tensors
+        *options, _ = ctx.options
+
+        def y_of(*tensors: Tensor) -> Tensor:
+            return reference(*spread(list(tensors), inputs), *options)
+
+        def gradients_of(grad_y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            return vjp(y_of, *tensors)[1](grad_y)
+
+        with without_autocast(grad_y):
+            present_ones = [p for p in inputs if p is not None]
+            of_grad_y, *others = vjp(gradients_of, grad_y, *present_ones)[1](grads)
+        return (of_grad_y, *spread(others, inputs), *[None] * len(ctx.options))
+
+    differentiate(backward_op, keep, backward)
+
+
+def present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients that exist; an operator's schema has no list of optional tensors to return.
+
+    Contiguous, as the fakes promise to the compiler.
+    """
+    return [t.contiguous() for t in tensors if t is not None]
+
+
+def spread(grads: list[Tensor], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Undo :func:`present`: None again for inputs that were None."""
+    remaining = iter(grads)
+    return [None if p is None else next(remaining) for p in inputs]
+
+
+def like_x(x: Tensor, *args: Any) -> Tensor:
+    """The fake of an operator whose result is like its first argument."""
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    """Gradients of the tensors among an operator's arguments, and in sequences there, empty."""
+    return [
+        torch.empty(p.shape, dtype=p.dtype, device=p.device)
+        for p in flatten(args)
+        if isinstance(p, Tensor)
+    ]
+
+
+def like_inputs_not_kept(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
+    """The fake of the second operator of :func:`differentiate_from_kept`."""
+    return like_inputs(grad_y, *args)

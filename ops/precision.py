@@ -1,11 +1,23 @@
-"""Whether there is a surrounding autocast, and keeping it out."""
+"""The dtype of states, and whether there is a surrounding autocast, and keeping it out."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-__all__ = ['has_autocast', 'like_products', 'products_like', 'without_autocast']
+__all__ = [
+    'has_autocast',
+    'like_products',
+    'products_like',
+    'state_dtype',
+    'without_autocast',
+]
+
+
+def state_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of states and sums: float32, or float64 where ``x`` is float64."""
+    # Not torch.promote_types, which is an operation to whoever records an operator's.
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def has_autocast(x: Tensor) -> bool:

@@ -14,11 +14,12 @@ __all__ = [
     'input_gradient',
     'project',
     'project_backward',
+    'projected_like',
     'recall_weights',
     'weight_gradient',
 ]
 
-LEAVES_FLOAT32 = 'dtype' in torch.ops.aten.mm.overloads()
+FLOAT32_PRODUCTS = 'dtype' in torch.ops.aten.mm.overloads()
 """Whether products may be in another dtype than what they are of: since PyTorch 2.8, on GPUs."""
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -59,6 +60,11 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
+def projected_like(x: Tensor, weight: Tensor) -> Tensor:
+    """What :func:`project` returns, not filled in."""
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
 def project_backward(
     grad_y: Tensor, x: Tensor, weight: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -88,6 +94,6 @@ def weight_gradient(grad_y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """
     flat, rows = grad_y.flatten(0, -2).t(), x.flatten(0, -2)
     with products_like(x):
-        if LEAVES_FLOAT32 and x.is_cuda and x.dtype in HALVES and dtype == torch.float32:
+        if FLOAT32_PRODUCTS and x.is_cuda and x.dtype in HALVES and dtype == torch.float32:
             return torch.mm(flat, rows, out_dtype=dtype)
         return torch.mm(flat, rows).to(dtype)

@@ -2,10 +2,10 @@
 
 import torch
 from cuda_emulation import DEVICE
-from scan_inputs import make_inputs
+from scan_inputs import directions_of, make_inputs
 
+from mmv2m.ops.gpu.scan_inputs import ScanInputs
 from mmv2m.ops.reference import directional_scan_reference
-from mmv2m.ops.triton_backend.scan import ScanInputs
 
 __all__ = [
     'TOLERANCE',
@@ -32,7 +32,7 @@ def make_problem(shape, states, directions, sums, dtype, gated=False, **kinds):
     order = ('x', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')
     given = [None if tensors[n] is None else tensors[n].to(DEVICE) for n in order]
     z = tensors['z'].to(DEVICE) if gated else None
-    inputs = ScanInputs(*given, 'apply', directions, z=z)
+    inputs = ScanInputs(*given, 'apply', directions_of(*directions), z=z)
     return inputs, grad_y.to(DEVICE), reference_results(tensors, grad_y, directions, sums)
 
 
@@ -55,5 +55,5 @@ def reference_results(tensors, grad_y, directions, sums):
 
 def cut_into_segments(monkeypatch, steps):
     """Of at least so many steps."""
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_edges.LEAST_STEPS', steps)
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_edges.LEAST_SEGMENTS', 2)
+    monkeypatch.setattr('mmv2m.ops.cuda.scan_edges.LEAST_STEPS', steps)
+    monkeypatch.setattr('mmv2m.ops.cuda.scan_edges.LEAST_SEGMENTS', 2)

@@ -5,15 +5,19 @@ from functools import partial
 import torch
 from triton.runtime.interpreter import InterpretedFunction
 
-from mmv2m.ops.cuda_backend import norm as cuda_norm
-from mmv2m.ops.cuda_backend import operators, rehearsal
-from mmv2m.ops.triton_backend import norm, ssm, ssm_2d
-from mmv2m.ops.triton_backend.launch import rehearsing
+from mmv2m.ops import cuda, triton
+from mmv2m.ops.gpu.kernels import Kernels
+from mmv2m.ops.gpu.operators import Operators
+from mmv2m.ops.runtime import rehearsal
+from mmv2m.ops.runtime.watch import rehearsing
 
 InterpretedFunction.params = ()  # which a rehearsal asks for
 
-CORNERS = ('right,left,down,up', 'down,up,left,right')
-OPPOSITE = ('right,left;down,up', 'down,up;right,left')
+CORNERS = 'right-down,left-up,down-left,up-right'
+OPPOSITE = 'right-down,left-up;down-right,up-left'
+
+CUDA = Operators(Kernels(cuda, triton), lambda function, gradients=None: (function, gradients))
+"""Each operator, and what runs its gradients."""
 
 new = partial(torch.empty, device='meta')
 half = partial(new, dtype=torch.bfloat16)
@@ -45,18 +49,17 @@ class Operator:
         return calls
 
 
-def ssm_2d_of(channels, rank, states=1, gated=False, ways=OPPOSITE):
+def corner_ssm_of(channels, rank, states=1, gated=False, corners=OPPOSITE):
     """The mixer of a V2M, between its projections."""
 
     def arguments(sizes):
         inner, gate = half(*sizes, channels), None
         if gated:
             inner, gate = half(*sizes, 2 * channels).chunk(2, -1)
-        halves = parameters(channels, rank, states) * 2 * (ways[0].count(';') + 1)
-        return [inner, gate, halves, *ways, 'sum', True, True]
+        halves = parameters(channels, rank, states) * 2 * (corners.count(';') + 1)
+        return [inner, gate, halves, corners, 'sum', True, True]
 
-    function = partial(ssm_2d.ssm_2d_forward, kernels=operators.CUDA)
-    return Operator(function, operators._gradients_of_ssm_2d, arguments)
+    return Operator(*CUDA.corner_ssm_forward, arguments)
 
 
 def ssm_of(channels, rank):
@@ -65,10 +68,9 @@ def ssm_of(channels, rank):
     def arguments(sizes):
         _, _, *others = parameters(channels, rank, 1, sides=2)
         tensors = [half(*sizes, channels), None, None, None, *others]
-        return [tensors, ('right', 'left'), 'both', 'sum', True]
+        return [tensors, 'right,left', 'both', 'sum', True]
 
-    function = partial(ssm.ssm_forward, kernels=operators.CUDA)
-    return Operator(function, operators._gradients_of(operators._ssm_backward), arguments)
+    return Operator(*CUDA.ssm_forward, arguments)
 
 
 def norm_of(channels, bias=True, offset=False):
@@ -76,8 +78,7 @@ def norm_of(channels, bias=True, offset=False):
         shifts = (new(channels) if there else None for there in (bias, offset))
         return [half(*sizes, channels), new(channels), *shifts, 1e-5]
 
-    gradients = operators._gradients_of(cuda_norm.norm_backward)
-    return Operator(norm.norm_forward, gradients, arguments)
+    return Operator(*CUDA.norm_forward, arguments)
 
 
 def add_norm_of(channels, bias=True):
@@ -85,12 +86,12 @@ def add_norm_of(channels, bias=True):
         maps = half(*sizes, channels), new(*sizes, channels)
         return [*maps, new(channels), new(channels) if bias else None, None, 1e-5]
 
-    return Operator(norm.add_norm_forward, operators._gradients_of_add_norm, arguments)
+    return Operator(*CUDA.add_norm_forward, arguments)
 
 
 def plain(embed_dims):
     """V2M-T or V2M-S."""
-    mixer = ssm_2d_of(2 * embed_dims, embed_dims // 16, 16, True, CORNERS)
+    mixer = corner_ssm_of(2 * embed_dims, embed_dims // 16, 16, True, CORNERS)
     return [mixer, add_norm_of(embed_dims, bias=False)]
 
 
@@ -105,7 +106,7 @@ def norms_of(widths):
 def pyramid(embed_dims):
     """V2M-S* or V2M-B*: single states, widths that double from stage to stage."""
     widths = [embed_dims * 2**stage for stage in range(4)]
-    return [*(ssm_2d_of(width, width // 16) for width in widths), *norms_of(widths)]
+    return [*(corner_ssm_of(width, width // 16) for width in widths), *norms_of(widths)]
 
 
 def vmamba(embed_dims):

@@ -10,13 +10,13 @@ from mmv2m.ops import (
     ScanNorm,
     add_norm,
     channel_norm,
+    corner_ssm,
     directional_conv,
     directional_scan,
     directional_ssm,
     gated_linear,
-    mixer_2d,
     mlp,
-    ssm_2d,
+    ss2d,
 )
 
 GRID, CHANNELS, RANK, STATES = (1, 2, 2), 4, 2, 2
@@ -40,8 +40,8 @@ def operator_calls(dtype):
         ],
         directional_conv=[(directional_conv, [x, _draw(CHANNELS, 3), ones[0]])],
         directional_ssm=[(partial(directional_ssm, directions=('left', 'up')), ssm)],
-        ssm_2d=[(_two_halves, [x, gate, *rows, *columns])],
-        mixer_2d=[
+        corner_ssm=[(_two_halves, [x, gate, *rows, *columns])],
+        ss2d=[
             (_gated_mixer, [x, tall, square, *rows, *columns]),
             (_normed_mixer, [x, square, square, *ones[:2], *rows, *columns]),
         ],
@@ -82,7 +82,7 @@ def _scan(x, delta, A, B, C=None, D=None, z=None, delta_bias=None, **options):
 
 
 def _two_halves(x, gate, *parameters, backend):
-    return ssm_2d(x, gate, [_group(parameters)], 'sum', backend)
+    return corner_ssm(x, gate, [_group(parameters)], 'sum', backend)
 
 
 def _group(parameters):
@@ -90,12 +90,12 @@ def _group(parameters):
 
 
 def _gated_mixer(x, in_weight, out_weight, *parameters, backend):
-    return mixer_2d(x, in_weight, out_weight, [_group(parameters)], backend=backend)
+    return ss2d(x, in_weight, out_weight, [_group(parameters)], backend=backend)
 
 
 def _normed_mixer(x, in_weight, out_weight, weight, bias, *parameters, backend):
     norm = ScanNorm(weight, bias)
-    return mixer_2d(x, in_weight, out_weight, [_group(parameters)], norm, backend)
+    return ss2d(x, in_weight, out_weight, [_group(parameters)], norm, backend)
 
 
 def _offset_norm(x, weight, bias, offset, backend):

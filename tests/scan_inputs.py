@@ -2,6 +2,8 @@
 
 import torch
 
+from mmv2m.ops.directions import get_direction
+
 
 def make_inputs(shape=(2, 3, 5, 4), states=3, dtype=torch.float64, B='token', C='token', seed=0):
     generator = torch.Generator().manual_seed(seed)
@@ -64,3 +66,8 @@ def make_ssm_inputs(
         D=normal(channels),
     )
     return inputs if conv else inputs | dict(gate=None, conv_weight=None, conv_bias=None)
+
+
+def directions_of(*names):
+    """Directions by their names, as functions that launch kernels take them."""
+    return [get_direction(name) for name in names]

@@ -14,7 +14,7 @@ from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import JITFunction
 
 from mmv2m import ops
-from mmv2m.ops import backends
+from mmv2m.ops.backends import installed
 
 TARGET = GPUTarget('cuda', 90, 32)
 TYPES = {torch.float32: '*fp32', torch.bfloat16: '*bf16', torch.float16: '*fp16'}
@@ -104,7 +104,7 @@ def run_others(dtype):
 
 def main():
     """Every operator, as it runs in training, in single and in half precision."""
-    backends.INTERPRETED = True  # so that Triton takes tensors in main memory
+    installed.INTERPRETED = True  # so that Triton takes tensors in main memory
     JITFunction.run = translate_only
     run_scans(torch.float32)
     run_ssms(torch.bfloat16)

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmv2m.ops.halves import unpack_groups
+from mmv2m.ops.directions import read_directions, write_directions
+from mmv2m.ops.groups import unpack_groups
 
 from .meta_model import build_on_meta, forward_without_annotations
 
@@ -58,26 +59,26 @@ def measure_complexity(
         """Convolution, projections and scan in one operator."""
         nonlocal scans
         _, conv_weight, _, x_proj, dt_proj, _, A, _, directions = args[:9]
-        tokens = (directions.count(',') + 1) * x[-4:].numel()
+        tokens = len(read_directions(directions)) * x[-4:].numel()
         scans += 9 * tokens * A[-1]
         taps = 0 if conv_weight is None else conv_weight[-1]
         return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
 
-    def count_ssm_2d(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
-        """Both halves of all groups of corners."""
+    def count_corner_ssm(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
+        """Both scans of all groups of corners."""
         return sum(
-            count_ssm(x, None, *half, ','.join(ways))
-            for group in unpack_groups(*args[:3])
-            for half, ways in ((group.rows, group.first), (group.columns, group.second))
+            count_ssm(x, None, *parameters, write_directions(directions))
+            for rows, columns, corners in unpack_groups(*args[:2])
+            for parameters, directions in ((rows, corners.first), (columns, corners.second))
         )
 
-    def count_mixer_2d(
+    def count_ss2d(
         x: torch.Size, in_weight: torch.Size, out_weight: torch.Size, *args: Any, **kwargs: Any
     ) -> int:
-        """Both halves between two linear layers."""
+        """The 2D SSM between two linear layers."""
         scanned = torch.Size((*x[:-1], out_weight[1]))
         products = count_product(x, in_weight) + count_product(scanned, out_weight)
-        return products + count_ssm_2d(scanned, None, *args[2:])
+        return products + count_corner_ssm(scanned, None, *args[2:])
 
     def count_product(x: torch.Size, weight: torch.Size) -> int:
         return 2 * x.numel() * weight[0]
@@ -97,9 +98,9 @@ def measure_complexity(
             torch.ops.mmv2m.directional_scan: count_scan,
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_ssm: count_ssm,
-            torch.ops.mmv2m.ssm_2d: count_ssm_2d,
-            torch.ops.mmv2m.mixer_2d: count_mixer_2d,
-            torch.ops.mmv2m.mixer_2d_inference: count_mixer_2d,
+            torch.ops.mmv2m.corner_ssm: count_corner_ssm,
+            torch.ops.mmv2m.ss2d: count_ss2d,
+            torch.ops.mmv2m.ss2d_inference: count_ss2d,
             torch.ops.mmv2m.gated_linear: count_gated_linear,
             torch.ops.mmv2m.mlp: count_mlp,
         },

@@ -3,17 +3,29 @@
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 import torch
 
-from mmv2m.ops.cuda_backend.compile import KERNELS
-from mmv2m.ops.cuda_backend.launch import Launch, launch
+from mmv2m.ops.runtime.compile import KERNELS
+from mmv2m.ops.runtime.launch import PREPARE, Launch, Prepared
+from mmv2m.ops.runtime.watch import listening, rehearsing
 
-__all__ = ['DEVICE', 'HAS_COMPILER', 'LAUNCH', 'ON_GPU', 'emulate', 'needs_a_device']
+__all__ = [
+    'DEVICE',
+    'HAS_COMPILER',
+    'ON_GPU',
+    'launches',
+    'launches_of_cuda',
+    'needs_a_device',
+    'nothing_launched',
+]
 
 HERE = Path(__file__).parent
 HAS_COMPILER = shutil.which('g++') is not None
@@ -25,16 +37,43 @@ needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neithe
 COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC', '-DMMV2M_HOST', f'-I{KERNELS}', f'-I{HERE}']
 
 
-def emulate(call: Launch, device: torch.device) -> None:
-    """Run a kernel's call whose pointers are those of tensors in main memory."""
-    assert device.type == 'cpu'
-    run = _compile(call.source, call.definitions)
-    pointers = (ctypes.c_void_p * len(call.arguments))(*map(ctypes.addressof, call.arguments))
-    run(*call.grid, call.threads, call.shared_bytes, pointers)
+class Emulated(Prepared):
+    """A launch on the emulation."""
+
+    def __init__(self, call: Launch, device: torch.device) -> None:
+        super().__init__(0, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
+        self.call = call
+
+    def run(self, stream: int) -> None:
+        """Run a kernel's call whose pointers are those of tensors in main memory."""
+        call = self.call
+        run = _compile(call.source, call.definitions)
+        pointers = (ctypes.c_void_p * len(call.arguments))(*map(ctypes.addressof, call.arguments))
+        run(*call.grid, call.threads, call.shared_bytes, pointers)
 
 
-LAUNCH = launch if ON_GPU else emulate
-"""What runs a kernel's call here."""
+PREPARE['cpu'] = Emulated
+
+
+@contextmanager
+def launches() -> Iterator[list]:
+    """Collects what is launched, while it is launched."""
+    calls: list = []
+    with listening(lambda call, prepare: calls.append(call)):
+        yield calls
+
+
+def launches_of_cuda(function: Callable, *args: Any, **options: Any) -> list[Launch]:
+    """What a function would launch in CUDA C++; nothing is."""
+    calls: list = []
+    with rehearsing(calls.append):
+        function(*args, **options)
+    return [call for call in calls if isinstance(call, Launch)]
+
+
+def nothing_launched() -> Any:
+    """A context in which a launch fails."""
+    return rehearsing(lambda call: pytest.fail(f'{call} is launched'))
 
 
 @cache

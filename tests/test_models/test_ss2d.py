@@ -8,8 +8,8 @@ from mmv2m.models.layers import (
     CORNERS,
     LOCAL_SCANS,
     build_class_token,
+    plan_corners,
     plan_local_groups,
-    plan_routes,
 )
 
 CORNER_SETS = [tuple(CORNERS)[:n] for n in range(1, 5)]
@@ -148,11 +148,11 @@ def test_fused_operators_serve_every_kind_of_mixer(settings):
 
 
 def test_four_global_scans_are_the_four_corners():
-    routes = {
-        name: plan_local_groups((name,))[name[0]].routes[0]
+    found = {
+        name: plan_local_groups((name,))[name[0]].corners[0]
         for name in ('h', 'h_flip', 'v', 'v_flip')
     }
-    assert routes == dict(zip(routes, (CORNERS[c] for c in ('UL', 'LR', 'UR', 'LL')), strict=True))
+    assert found == dict(zip(found, (CORNERS[c] for c in ('UL', 'LR', 'UR', 'LL')), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_published_scan_sets():
         (tuple(CORNERS), 'flat', "geometry must be one of paper, released, but got 'flat'"),
     ],
 )
-def test_impossible_routes(corners, geometry, words):
+def test_impossible_corners(corners, geometry, words):
     with pytest.raises(ValueError, match=words):
-        plan_routes(corners, geometry)
+        plan_corners(corners, geometry)
 
 
 def test_released_geometry_shares_all_parameters():

@@ -4,13 +4,14 @@ import naive
 import pytest
 import torch
 
-from mmv2m.models.layers import CORNERS, RouteGroup, WindowSSM
+from mmv2m.models.layers import CORNERS, WindowSSM
 from mmv2m.models.layers.corner_ssm import pad_to_windows, split_lanes
+from mmv2m.ops import CornerGroup
 
 
 def make(corners, window):
     torch.manual_seed(0)
-    group = RouteGroup(tuple(CORNERS[c] for c in corners), window)
+    group = CornerGroup(tuple(CORNERS[c] for c in corners), window)
     return WindowSSM(5, 2, 1, 3, group).double()
 
 
@@ -41,7 +42,7 @@ def test_tokens_see_their_window_only():
 
 @pytest.mark.parametrize('axis', [1, 2])
 def test_whole_windows_are_views_of_a_projections_half(axis):
-    layout = pytest.importorskip('mmv2m.ops.triton_backend.layout')
+    layout = pytest.importorskip('mmv2m.ops.gpu.maps')
     x, _ = torch.randn(2, 4, 6, 10).chunk(2, -1)
     lanes = split_lanes(pad_to_windows(x, 2), 2, axis)
     assert lanes.shape == ((2, 12, 2, 5) if axis == 2 else (4, 2, 6, 5))

@@ -1,26 +1,25 @@
 """Kernels that add to what is there, against float64; emulated or interpreted without a GPU."""
 
-from functools import partial
-
 import naive
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import DEVICE, HAS_COMPILER, LAUNCH, ON_GPU
+from cuda_emulation import DEVICE, HAS_COMPILER, ON_GPU, launches, nothing_launched
+from scan_inputs import directions_of
 
 from mmv2m.ops.reference import directional_conv_reference
 
 pytest.importorskip('triton')
 from cuda_scans import TOLERANCE, cut_into_segments, make_problem  # noqa: E402
 
-from mmv2m.ops.cuda_backend import conv as cuda_conv  # noqa: E402
-from mmv2m.ops.cuda_backend import scan_forward as cuda_scan  # noqa: E402
-from mmv2m.ops.triton_backend import conv as triton_conv  # noqa: E402
-from mmv2m.ops.triton_backend import scan as triton_scan  # noqa: E402
-from mmv2m.ops.triton_backend.conv_gradients import Into  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.gpu.conv_targets import ConvTargets  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.runtime.launch import Launch  # noqa: E402
 
 CORNERS = ['right', 'left', 'down', 'up']
 KERNELS = ['triton', 'cuda'] if ON_GPU or HAS_COMPILER else ['triton']
+SETS = dict(triton=Kernels(triton), cuda=Kernels(cuda), both=Kernels(cuda, triton))
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -30,10 +29,8 @@ def tolerance(kernels, dtype):
     return 3 * TOLERANCE[dtype] if cuts else TOLERANCE[dtype]
 
 
-def scan_into(kernels, inputs, into, launch=LAUNCH, **options):
-    if kernels == 'triton':
-        return triton_scan.scans_forward(inputs, into=into, **options)
-    return cuda_scan.scans_forward(inputs, into=into, launch=launch, **options)
+def scan_into(kernels, inputs, into, **options):
+    return SETS[kernels].scans_forward(inputs, add_to=into, **options)
 
 
 def compare_scan(kernels, shape, directions, dtype, gated=False, states=3, **kinds):
@@ -65,7 +62,7 @@ def test_scan_of_lanes_whose_sums_are_not_kept(kernels):
 @pytest.mark.parametrize('kernels', KERNELS)
 def test_scan_of_segments(kernels, monkeypatch):
     cut_into_segments(monkeypatch, 6)
-    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 5)
+    monkeypatch.setattr('mmv2m.ops.triton.segments.LEAST_STEPS', 5)
     compare_scan(kernels, (2, 1, 19, 6), ['right', 'left'], torch.float32)
 
 
@@ -86,7 +83,7 @@ def test_scan_with_a_gate(shape, directions, dtype, kernels):
 
 
 def test_scan_that_triton_serves():
-    compare_scan('cuda', (1, 2, 5, 6), ['left', 'up'], torch.float32, states=33)
+    compare_scan('both', (1, 2, 5, 6), ['left', 'up'], torch.float32, states=33)
 
 
 @pytest.mark.parametrize('kernels', KERNELS)
@@ -109,8 +106,8 @@ def test_scan_of_no_tokens(kernels):
 )
 def test_scan_into_what_does_not_fit(into, options, message, kernels):
     inputs, *_ = make_problem((1, 2, 5, 6), 3, ['left', 'up'], True, torch.float32)
-    with pytest.raises(ValueError, match=message):
-        scan_into(kernels, inputs, into.to(DEVICE), launch=None, **options)
+    with pytest.raises(ValueError, match=message), nothing_launched():
+        scan_into(kernels, inputs, into.to(DEVICE), **options)
 
 
 class ConvProblem:
@@ -139,9 +136,10 @@ class ConvProblem:
     def run(self, backward):
         """Gradients of the map and the gate, and of the weight and the bias."""
         given = [None if t is None else t.to(DEVICE) for t in self.inputs]
-        into = Into(*map(self._place, self.before), self.adds)
-        *grads, weight, bias = backward(self.grad_y.to(DEVICE), *given, self.directions, into=into)
-        assert all(t is None or t is grad for t, grad in zip(into[:2], grads, strict=True))
+        targets = ConvTargets(*map(self._place, self.before), self.adds)
+        ways = directions_of(*self.directions)
+        *grads, weight, bias = backward(self.grad_y.to(DEVICE), *given, ways, targets=targets)
+        assert all(t is None or t is grad for t, grad in zip(targets[:2], grads, strict=True))
         return *grads, weight.sum(0), bias.sum(0)
 
     def _place(self, before):
@@ -167,21 +165,14 @@ class ConvProblem:
 
     def compare(self, kernels):
         """Returns what was launched in CUDA C++."""
-        calls = []
-
-        def launch(call, device):
-            calls.append(call)
-            LAUNCH(call, device)
-
-        backward = triton_conv.convs_backward
-        if kernels == 'cuda':
-            backward = partial(cuda_conv.convs_backward, launch=launch)
-        for grad, expected in zip(self.run(backward), self.truth(), strict=True):
+        with launches() as calls:
+            gradients = self.run(SETS[kernels].convs_backward)
+        for grad, expected in zip(gradients, self.truth(), strict=True):
             assert (grad is None) == (expected is None)
             if grad is not None:
                 error = naive.relative_error(grad.cpu(), expected)
                 assert error < tolerance(kernels, self.dtype)
-        return calls
+        return [call for call in calls if isinstance(call, Launch)]
 
 
 @pytest.mark.parametrize('kernels', KERNELS)
@@ -236,16 +227,14 @@ def test_conv_into_odd_addresses(kernels):
     """The gradient of the gate starts two bytes behind where four could be stored at once."""
     problem = ConvProblem((1, 3, 7), 64, CORNERS, torch.bfloat16, True, False, 'g')
 
-    def backward(*args, into, **options):
-        storage = torch.empty(into[1].numel() + 1, dtype=into[1].dtype, device=DEVICE)
-        odd = storage[1:].copy_(into[1].flatten()).view_as(into[1])
-        function = triton_conv.convs_backward
-        if kernels == 'cuda':
-            function = partial(cuda_conv.convs_backward, launch=LAUNCH)
-        result = function(*args, into=Into(None, odd), **options)
+    def backward(*args, targets):
+        gate = targets.gate
+        storage = torch.empty(gate.numel() + 1, dtype=gate.dtype, device=DEVICE)
+        odd = storage[1:].copy_(gate.flatten()).view_as(gate)
+        result = SETS[kernels].convs_backward(*args, targets=ConvTargets(None, odd, True))
         assert result[1] is odd
-        into[1].copy_(odd)
-        return result[0], into[1], *result[2:]
+        gate.copy_(odd)
+        return result[0], gate, *result[2:]
 
     for grad, expected in zip(problem.run(backward), problem.truth(), strict=True):
         error = naive.relative_error(grad.cpu(), expected)
@@ -264,8 +253,7 @@ def test_conv_into_odd_addresses(kernels):
 )
 def test_conv_into_what_does_not_fit(into, message, kernels):
     problem = ConvProblem((1, 2, 3), 4, ['left', 'up'], torch.float32, False, True, '')
-    module = triton_conv if kernels == 'triton' else cuda_conv
-    into = Into(*(None if t is None else t.to(DEVICE) for t in into))
+    targets = ConvTargets(*(None if t is None else t.to(DEVICE) for t in into))
     given = [None if t is None else t.to(DEVICE) for t in (problem.grad_y, *problem.inputs)]
     with pytest.raises(ValueError, match=message):
-        module.convs_backward(*given, problem.directions, into=into)
+        SETS[kernels].convs_backward(*given, directions_of(*problem.directions), targets=targets)

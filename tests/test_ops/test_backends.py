@@ -1,5 +1,5 @@
 import logging
-from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ X = torch.zeros(1, 2, 2, 1)
 def picky():
     """A backend in front of the others that runs on float64 only, and doubles its result."""
     others = dict(BACKENDS)
-    backend = replace(
-        others['reference'],
+    backend = SimpleNamespace(
+        DEVICES=None,
         refusal=lambda x: None if x.dtype == torch.float64 else 'it takes float64 only',
         scan_forward=lambda *args: 2 * others['reference'].scan_forward(*args),
     )
@@ -61,7 +61,7 @@ def test_unknown_backend():
 def test_auto_leaves_the_interpreter_alone_and_says_so_once(caplog, monkeypatch):
     caplog.set_level(logging.WARNING, 'mmv2m')  # whatever a tool made of it earlier
     monkeypatch.setattr('mmv2m.ops.backends._TOLD', set())
-    monkeypatch.setattr('mmv2m.ops.backends.HAS_MAMBA_SSM', False)
+    monkeypatch.setattr('mmv2m.ops.backends.installed.HAS_MAMBA_SSM', False)
     assert choose_backend('auto', X.to('meta')) == 'reference'
     assert not caplog.records  # shapes alone are not slow
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_triton_refuses_float64():
 
 
 def test_triton_without_triton(monkeypatch):
-    monkeypatch.setattr('mmv2m.ops.backends.HAS_TRITON', False)
+    monkeypatch.setattr('mmv2m.ops.backends.installed.HAS_TRITON', False)
     with pytest.raises(RuntimeError, match='Triton is not installed: pip install triton'):
         choose_backend('triton', X)
 
@@ -90,6 +90,6 @@ def test_cuda_without_nvidia_gpu():
 
 
 def test_triton_without_gpu(monkeypatch):
-    monkeypatch.setattr('mmv2m.ops.backends.INTERPRETED', False)
+    monkeypatch.setattr('mmv2m.ops.backends.installed.INTERPRETED', False)
     with pytest.raises(RuntimeError, match='the input is on cpu, but its kernels need a GPU'):
         choose_backend('triton', X)

@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmv2m.ops import ahead
+from mmv2m.ops.runtime import ahead
 
 triton = pytest.importorskip('triton')
 pytest.importorskip('cuda.bindings')
 from model_launches import MODELS  # noqa: E402
 
-from mmv2m.ops.cuda_backend import compile as compiling  # noqa: E402
-from mmv2m.ops.cuda_backend import hardware, launch, nvrtc  # noqa: E402
-from mmv2m.ops.cuda_backend.hardware import Hardware  # noqa: E402
-from mmv2m.ops.cuda_backend.launch import Launch  # noqa: E402
+from mmv2m.ops.runtime import compile as compiling  # noqa: E402
+from mmv2m.ops.runtime import driver as loading  # noqa: E402
+from mmv2m.ops.runtime import hardware, nvrtc  # noqa: E402
+from mmv2m.ops.runtime.hardware import Hardware  # noqa: E402
+from mmv2m.ops.runtime.launch import Launch  # noqa: E402
 
 SIZES = ((1, 7, 7), (2, 56, 56), (64, 14, 14), (3, 9, 17), (1, 200, 304), (2, 1, 3000))
 """Images, and rows and columns of tokens: of classification, of dense tasks and of sequences."""
@@ -191,7 +192,7 @@ def test_a_kernel_is_loaded_once_for_any_shared_memory(monkeypatch):
     monkeypatch.setattr(
         driver, 'cuFuncSetAttribute', lambda function, name, size: allowed.append(size) or done
     )
-    loaded = launch._Loaded('handle')
+    loaded = loading._Loaded('handle')
     sizes = (0, 48 * 1024, 60 * 1024, 50 * 1024, 70 * 1024)
     assert [loaded.with_shared(size) for size in sizes] == ['handle'] * 5
     assert allowed == [60 * 1024, 70 * 1024]
@@ -199,7 +200,7 @@ def test_a_kernel_is_loaded_once_for_any_shared_memory(monkeypatch):
 
 def test_no_gpu_no_rehearsal():
     """On the CPU, which only emulations run on, nothing is compiled beforehand."""
-    from mmv2m.ops.cuda_backend.rehearsal import rehearsed
+    from mmv2m.ops.runtime.rehearsal import rehearsed
 
     ran = []
     run = rehearsed(lambda x: ran.append(x.device.type), lambda *args: pytest.fail())

@@ -3,16 +3,26 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import DEVICE, LAUNCH, ON_GPU, needs_a_device
+from cuda_emulation import (
+    DEVICE,
+    ON_GPU,
+    launches,
+    launches_of_cuda,
+    needs_a_device,
+    nothing_launched,
+)
+from scan_inputs import directions_of
 from torch.testing import assert_close
 
-from mmv2m.ops.cuda_backend.compile import compile_kernel
 from mmv2m.ops.reference import directional_conv_reference
+from mmv2m.ops.runtime.compile import compile_kernel
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend import conv_projection, projection  # noqa: E402
-from mmv2m.ops.cuda_backend.conv import convs_forward  # noqa: E402
-from mmv2m.ops.cuda_backend.hardware import EMULATED  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.cuda import conv_projection, projection  # noqa: E402
+from mmv2m.ops.cuda.conv import convs_forward  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.runtime.hardware import EMULATED  # noqa: E402
 
 CORNERS = ['right', 'left', 'down', 'up']
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
@@ -62,23 +72,19 @@ def make_inputs(
 
 def run(inputs, directions, states=16):
     """By the kernel, which has to be launched."""
-    sources = []
-
-    def spy(call, device):
-        sources.append(call.source)
-        LAUNCH(call, device)
-
     conv, projects = inputs[:4], inputs[4:]
-    result = conv_projection.convs_project(*conv, directions, *projects, states, launch=spy)
-    assert sources == ['conv_projection.cu']
+    ways = directions_of(*directions)
+    with launches() as calls:
+        result = conv_projection.convs_project(*conv, ways, *projects, states)
+    assert [call.source for call in calls] == ['conv_projection.cu']
     return result
 
 
 def compare(inputs, directions, states=16):
     """With the kernels that it stands for, to the bit, and with float64, step by step."""
     y, projected = run(inputs, directions, states)
-    assert torch.equal(y, convs_forward(*inputs[:4], directions, launch=LAUNCH))
-    low_rank, delta, sides = projection.project(y, *inputs[4:], states, launch=LAUNCH)
+    assert torch.equal(y, convs_forward(*inputs[:4], directions_of(*directions)))
+    low_rank, delta, sides = projection.project(y, *inputs[4:], states)
     assert torch.equal(projected.low_rank, low_rank)
     assert torch.equal(projected.delta, delta)
     assert len(projected.sides) == len(sides)
@@ -187,9 +193,11 @@ def test_what_is_not_a_number_stays_where_the_taps_reach(gated):
 
 
 def test_no_tokens():
-    y, projected = conv_projection.convs_project(
-        *make_inputs((0, 3, 2), 32)[:4], CORNERS, *make_inputs((0, 3, 2), 32)[4:], 16, launch=None
-    )
+    inputs = make_inputs((0, 3, 2), 32)
+    with nothing_launched():
+        y, projected = conv_projection.convs_project(
+            *inputs[:4], directions_of(*CORNERS), *inputs[4:], 16
+        )
     assert y.shape == projected.delta.shape == (4, 0, 3, 2, 32)
     assert projected.low_rank.shape == (4, 0, 3, 2, 12)
     assert [side.shape for side in projected.sides] == [(4, 0, 3, 2, 16)]
@@ -212,22 +220,24 @@ def steps(monkeypatch):
     """Arguments of separate kernels, which are not launched."""
     steps = []
 
-    def convs_forward(*args, launch):
+    def convs_forward(*args):
         steps.append(args)
         return 'convolved'
 
-    def project(*args, launch):
+    def project(*args):
         steps.append(args)
         return 'projected'
 
-    monkeypatch.setattr(conv_projection.conv, 'convs_forward', convs_forward)
-    monkeypatch.setattr(conv_projection.projection, 'project', project)
+    monkeypatch.setattr(cuda, 'convs_forward', convs_forward)
+    monkeypatch.setattr(cuda, 'project', project)
     return steps
 
 
 def is_separate(steps, inputs, states=16):
-    result = conv_projection.convs_project(*inputs[:4], ['up'], *inputs[4:], states, launch=None)
-    expected = [(*inputs[:4], ['up']), ('convolved', *inputs[4:], states)]
+    up = directions_of('up')
+    with nothing_launched():
+        result = Kernels(cuda, triton).convs_project(*inputs[:4], up, *inputs[4:], states)
+    expected = [(*inputs[:4], up), ('convolved', *inputs[4:], states)]
     return result == ('convolved', 'projected') and steps == expected
 
 
@@ -263,11 +273,8 @@ def test_separate_kernels_serve_what_does_not_fill_the_gpu(steps, monkeypatch):
     monkeypatch.setattr(conv_projection, 'multiprocessors', lambda device: 3)
     tokens_held = conv_projection.TOKENS_HELD * conv_projection.SEGMENTS
     assert is_separate(steps, make_inputs((1, 5, tokens_held), 32))
-    calls = []
-    enough = make_inputs((1, 6, tokens_held), 32)
-    conv_projection.convs_project(
-        *enough[:4], ['up'], *enough[4:], 16, launch=lambda call, device: calls.append(call)
-    )
+    enough, up = make_inputs((1, 6, tokens_held), 32), directions_of('up')
+    calls = launches_of_cuda(Kernels(cuda, triton).convs_project, *enough[:4], up, *enough[4:], 16)
     assert len(calls) == 1
 
 
@@ -276,12 +283,9 @@ def test_separate_kernels_serve_what_does_not_fill_the_gpu(steps, monkeypatch):
 def test_compiles(dtype, gated, tmp_path, monkeypatch):
     pytest.importorskip('cuda.bindings')
     monkeypatch.setenv('MMV2M_CACHE_DIR', str(tmp_path))
-    calls = []
     inputs = make_inputs((1, 2, 3), 96, gated, dtype=dtype)
-    conv, projects = inputs[:4], inputs[4:]
-    conv_projection.convs_project(
-        *conv, ['up'], *projects, 16, launch=lambda call, device: calls.append(call)
-    )
+    conv, projects, up = inputs[:4], inputs[4:], directions_of('up')
+    calls = launches_of_cuda(conv_projection.convs_project, *conv, up, *projects, 16)
     for architecture in ('sm_80', 'sm_90'):
         cubin = compile_kernel(calls[0].source, calls[0].definitions, architecture)
         assert cubin[:4] == b'\x7fELF'

@@ -7,10 +7,11 @@ import naive
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import DEVICE, LAUNCH, needs_a_device
+from cuda_emulation import DEVICE, needs_a_device
+from scan_inputs import directions_of
 
-from mmv2m.ops.cuda_backend.compile import compile_kernel
 from mmv2m.ops.reference import directional_conv_reference, directional_scan_reference
+from mmv2m.ops.runtime.compile import compile_kernel
 
 pytest.importorskip('triton')
 from cuda_scans import (  # noqa: E402
@@ -19,24 +20,25 @@ from cuda_scans import (  # noqa: E402
     make_problem,
 )
 
-from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
-from mmv2m.ops.cuda_backend.scan_backward import BackwardScan  # noqa: E402
-from mmv2m.ops.cuda_backend.scan_forward import scans_forward  # noqa: E402
-from mmv2m.ops.cuda_backend.sums import PARTS, sum_rows  # noqa: E402
-from mmv2m.ops.cuda_backend.through import adds_through  # noqa: E402
-from mmv2m.ops.triton_backend.projection_backward import COLUMNS, Through  # noqa: E402
+from mmv2m.ops.cuda.conv import convs_backward, convs_forward  # noqa: E402
+from mmv2m.ops.cuda.projected_gradient import adds_projected_gradient  # noqa: E402
+from mmv2m.ops.cuda.scan_backward import BackwardScan  # noqa: E402
+from mmv2m.ops.cuda.scan_forward import scans_forward  # noqa: E402
+from mmv2m.ops.cuda.sums import PARTS, sum_rows  # noqa: E402
+from mmv2m.ops.gpu.projections import COLUMNS, ProjectedGradient  # noqa: E402
+from mmv2m.ops.runtime.launch import launch  # noqa: E402
 
 CORNERS = ['right', 'left', 'down', 'up']
 
 
 def run(scan):
     for call in scan.calls():
-        LAUNCH(call, torch.device(DEVICE))
+        launch(call, torch.device(DEVICE))
     gradients = scan.gradients()
     names = [name for name in gradients if name not in ('x', 'delta')]
-    summed = sum_rows([gradients[name] for name in names], launch=LAUNCH)
+    summed = sum_rows([gradients[name] for name in names])
     gradients.update(zip(names, summed, strict=True))
-    return dict(gradients, y=scans_forward(scan.inputs, scan.sums, launch=LAUNCH))
+    return dict(gradients, y=scans_forward(scan.inputs, scan.sums))
 
 
 def make_scan(shape, states, directions, sums=False, dtype=torch.float32, most_steps=None, **kinds):
@@ -66,7 +68,7 @@ def test_four_corners(shape, B, C, sums):
 @pytest.mark.parametrize('states', [3, 16])
 def test_gate_of_a_sum(states, dtype):
     inputs, _, truth = make_problem((2, 3, 7, 37), states, CORNERS, True, dtype, gated=True)
-    y = scans_forward(inputs, sums=True, launch=LAUNCH)
+    y = scans_forward(inputs, sums=True)
     assert naive.relative_error(y.cpu(), truth['y']) < TOLERANCE[dtype]
 
 
@@ -141,7 +143,7 @@ def test_projections_between_others():
 @pytest.mark.parametrize('every', [1, 8])
 def test_exponentials_by_polynomial(every, monkeypatch):
     """From those of zero, which leave the state as it is, to those that are zero."""
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_forward.POLYNOMIAL_EVERY', every)
+    monkeypatch.setattr('mmv2m.ops.cuda.scan_forward.POLYNOMIAL_EVERY', every)
     scan, _ = make_scan((1, 2, 9, 40), 16, ['left'], B='token', C=None)
     scales = torch.logspace(-3, 4, 40, device=DEVICE)[:, None]
     scan.inputs.A = (scan.inputs.A * scales).index_fill(0, torch.tensor([1], device=DEVICE), 0)
@@ -154,7 +156,7 @@ def test_exponentials_by_polynomial(every, monkeypatch):
         delta_softplus=True,
         direction='left',
     )
-    y = scans_forward(scan.inputs, launch=LAUNCH)
+    y = scans_forward(scan.inputs)
     assert naive.relative_error(y[0], expected) < 1e-6
 
 
@@ -231,7 +233,7 @@ def test_conv_directions_that_come_twice(directions, gated, maps):
         ((1, 2, 5), 128, True, 0, ['left'], 16),
     ],
 )
-def test_conv_with_what_comes_through_a_projection(
+def test_conv_that_adds_the_gradient_from_a_projection(
     grid, channels, gated, maps, directions, width, dtype
 ):
     compare_conv(grid, channels, gated, maps, directions, dtype, width=width)
@@ -252,15 +254,18 @@ def compare_conv(
     tensors.append(normal(channels) if bias else None)
     given = [None if t is None else t.to(DEVICE) for t in tensors]
     grad_y = normal(len(directions), *grid, channels).to(dtype)
-    through = None
+    projected = None
+    ways = directions_of(*directions)
     if width:
-        assert adds_through(x, torch.empty(width, channels))
-        through = Through(normal(grad_y[..., 0].numel(), width).to(dtype), normal(width, channels))
-    y = convs_forward(*given, directions, launch=LAUNCH)
+        assert adds_projected_gradient(x, torch.empty(width, channels))
+        projected = ProjectedGradient(
+            normal(grad_y[..., 0].numel(), width).to(dtype), normal(width, channels)
+        )
+    y = convs_forward(*given, ways)
     *of_maps, of_weight, of_bias = convs_backward(
-        *(grad_y.to(DEVICE), *given, directions), through=padded(through), launch=LAUNCH
+        *(grad_y.to(DEVICE), *given, ways), projected=padded(projected)
     )
-    gradients = [*of_maps, *sum_rows([of_weight, of_bias], launch=LAUNCH)]
+    gradients = [*of_maps, *sum_rows([of_weight, of_bias])]
     assert [g is None for g in gradients] == [t is None for t in tensors]
 
     leaves = [None if t is None else t.double().requires_grad_() for t in tensors]
@@ -273,9 +278,9 @@ def compare_conv(
         ]
     )
     grad_y = grad_y.double()
-    if through is not None:
-        weight = through.weight.to(dtype).double()
-        grad_y += (through.grad.double() @ weight).view_as(grad_y)
+    if projected is not None:
+        weight = projected.weight.to(dtype).double()
+        grad_y += (projected.grad.double() @ weight).view_as(grad_y)
     truth.backward(grad_y)
     assert naive.relative_error(y.cpu(), truth) < TOLERANCE[dtype]
     for leaf, gradient in zip(leaves, gradients, strict=True):
@@ -283,12 +288,12 @@ def compare_conv(
             assert naive.relative_error(gradient.cpu(), leaf.grad) < TOLERANCE[dtype]
 
 
-def padded(through):
-    """As :class:`Through` has it, on the device."""
-    if through is None:
+def padded(projected):
+    """As :class:`ProjectedGradient` has it, on the device."""
+    if projected is None:
         return None
-    grad = F.pad(through.grad, (0, -through.grad.shape[1] % COLUMNS))
-    return Through(grad.to(DEVICE), through.weight.to(DEVICE))
+    grad = F.pad(projected.grad, (0, -projected.grad.shape[1] % COLUMNS))
+    return ProjectedGradient(grad.to(DEVICE), projected.weight.to(DEVICE))
 
 
 @pytest.mark.skipif(
@@ -318,7 +323,7 @@ def test_sums_of_rows():
     """More matrices than a launch serves, among them none, an empty one and one without rows."""
     shapes = [(1, 1), (3, 40, 2), (70, 33), (5, 0), (0, 4), *[(2, 3)] * PARTS]
     partial = [None, *(torch.randn(shape, device=DEVICE) for shape in shapes)]
-    first, *sums = sum_rows(partial, launch=LAUNCH)
+    first, *sums = sum_rows(partial)
     assert first is None
     for rows, total in zip(partial[1:], sums, strict=True):
         torch.testing.assert_close(total, rows.double().sum(0).float())

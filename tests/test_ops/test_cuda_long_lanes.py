@@ -3,7 +3,7 @@
 import naive
 import pytest
 import torch
-from cuda_emulation import LAUNCH, needs_a_device
+from cuda_emulation import needs_a_device
 
 pytest.importorskip('triton')
 from cuda_scans import (  # noqa: E402
@@ -12,12 +12,15 @@ from cuda_scans import (  # noqa: E402
     make_problem,
 )
 
-from mmv2m.ops.cuda_backend.scan_backward import scans_backward  # noqa: E402
-from mmv2m.ops.cuda_backend.scan_backward_single import segment_steps, serves_single  # noqa: E402
-from mmv2m.ops.cuda_backend.scan_edges import SegmentEdges  # noqa: E402
-from mmv2m.ops.cuda_backend.scan_forward import scans_forward  # noqa: E402
-from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
-from mmv2m.ops.triton_backend.segments import Segments  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.cuda.scan_backward_single import segment_steps, takes_single_states  # noqa: E402
+from mmv2m.ops.cuda.scan_edges import SegmentEdges  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.gpu.segments import Segments  # noqa: E402
+from mmv2m.ops.runtime.launch import launch  # noqa: E402
+
+KERNELS = Kernels(cuda, triton)
+"""Of Triton's, only the gate is needed."""
 
 SEGMENT = 32
 """Steps of a whole segment, of maps in float32."""
@@ -25,11 +28,11 @@ SEGMENT = 32
 
 def results(inputs, grad_y, sums=False):
     """Output and gradients."""
-    gradients = scans_backward(grad_y, inputs, sums, launch=LAUNCH)
+    gradients = KERNELS.scans_backward(grad_y, inputs, sums)
     names = [name for name in gradients if name not in ('x', 'delta', 'z')]
-    summed = sum_rows([gradients[name] for name in names], launch=LAUNCH)
+    summed = cuda.sum_rows([gradients[name] for name in names])
     gradients.update(zip(names, summed, strict=True))
-    return dict(gradients, y=scans_forward(inputs, sums, launch=LAUNCH))
+    return dict(gradients, y=cuda.scans_forward(inputs, sums))
 
 
 def compare(shape, states, directions, sums=False, dtype=torch.float32, **kinds):
@@ -56,7 +59,7 @@ def test_gated_scans_in_segments(states, direction, monkeypatch):
 def test_single_states(length, directions):
     """Whole segments, and one that leaves warps without a step."""
     inputs = compare((1, 1, length, 5), 1, directions, gated=len(directions) == 1)
-    assert serves_single(inputs) and segment_steps(inputs) == SEGMENT
+    assert takes_single_states(inputs) and segment_steps(inputs) == SEGMENT
 
 
 @needs_a_device
@@ -70,7 +73,7 @@ def test_single_states_along_columns(B, C):
 def test_gated_single_states_of_short_lanes(length, direction):
     """A lane is a segment, for which fewer warps may be enough."""
     shape = (1, 3, length, 6) if direction != 'down' else (1, length, 3, 6)
-    assert serves_single(compare(shape, 1, [direction], gated=True))
+    assert takes_single_states(compare(shape, 1, [direction], gated=True))
 
 
 @needs_a_device
@@ -78,7 +81,7 @@ def test_gated_single_states_of_short_lanes(length, direction):
 def test_single_states_of_lanes_within_a_segment(sums):
     """Of maps in half precision, a segment is twice as long, and seven warps serve such a lane."""
     inputs = compare((1, 2, 56, 6), 1, ['right', 'left'], sums=sums, dtype=torch.bfloat16)
-    assert serves_single(inputs) and segment_steps(inputs) == 2 * SEGMENT
+    assert takes_single_states(inputs) and segment_steps(inputs) == 2 * SEGMENT
 
 
 @needs_a_device
@@ -142,9 +145,9 @@ def test_edges_of_many_segments(direction, segments):
     inputs, grad_y, _ = make_problem(shape, 1, [direction], False, torch.float32, C=None)
     edges = SegmentEdges(inputs, Segments(segments, 2), grad_y)
     for call in edges.calls():
-        LAUNCH(call, grad_y.device)
+        launch(call, grad_y.device)
     inputs.D = None
-    states = scans_forward(inputs, launch=LAUNCH)[0, 0, 0]  # what they are read out as
+    states = cuda.scans_forward(inputs)[0, 0, 0]  # what they are read out as
     entered = edges.states[:, :, 0]
     if direction == 'left':
         states, entered = states.flip(0), entered.flip(0)

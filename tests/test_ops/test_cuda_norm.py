@@ -1,34 +1,25 @@
 """The norms' backward pass in CUDA C++ against float64; emulated where there is no GPU."""
 
-from functools import partial
 from itertools import product
 
 import naive
 import pytest
 import torch
-from cuda_emulation import DEVICE, LAUNCH, needs_a_device
+from cuda_emulation import DEVICE, needs_a_device
 
 from mmv2m.ops import add_norm, channel_norm
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend import norm  # noqa: E402
-from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
-from mmv2m.ops.triton_backend.norm import add_norm_backward, norm_backward  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.gpu.norms import add_norm_backward, norm_backward  # noqa: E402
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
 pytestmark = needs_a_device
 
-KERNELS = dict(
-    gradients=partial(norm.norm_gradients, launch=LAUNCH),
-    sum_rows=partial(sum_rows, launch=LAUNCH),
-)
-
-
-@pytest.fixture(autouse=True)
-def no_other_kernel(monkeypatch):
-    """Triton's would serve what CUDA C++ does not."""
-    monkeypatch.delattr('mmv2m.ops.triton_backend.norm.norm_gradients')
+KERNELS = Kernels(cuda)
+"""Without Triton's, which would take what these do not."""
 
 
 def normal(*shape):
@@ -73,7 +64,7 @@ def test_norm_of_a_map(rows, channels, bias, offset, dtype):
     leaves = exact(tensors)
     y = channel_norm(*leaves[:3], 1e-3, leaves[3], backend='reference')
     y.backward(grad.double())
-    found = norm_backward(*given, 1e-3, **KERNELS)
+    found = norm_backward(KERNELS, *given, 1e-3)
     assert found[0].dtype == dtype
     compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
 
@@ -96,7 +87,7 @@ def test_norm_of_a_sum(channels, begins, bias, dtype, scaled):
     torch.autograd.backward((normed, total), [g.double() for g in upstream])
     given = [*upstream, total.detach().float(), *tensors[2:], factor]
     given = [None if t is None else t.to(DEVICE) for t in given]
-    found = add_norm_backward(*given, 1e-3, begins, **KERNELS)
+    found = add_norm_backward(KERNELS, *given, 1e-3, begins)
     assert [t.dtype for t in found[:2]] == [dtype, residual.dtype]
     compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
 
@@ -106,14 +97,10 @@ def test_norm_of_a_sum(channels, begins, bias, dtype, scaled):
 )
 def test_what_it_leaves_to_triton(shape, offset, monkeypatch):
     """Channels in no multiples of 4, too many for a thread, no rows, and maps that lie askew."""
-    calls = []
-    monkeypatch.setattr(
-        'mmv2m.ops.triton_backend.norm.norm_gradients',
-        lambda *args: calls.append(args),
-        raising=False,
-    )
     count = shape[0] * shape[1]
     x = torch.randn(count + offset)[offset:].view(shape)
     given = (x, None, x, torch.ones(shape[1]), None, None, None, x, None, 1e-5)
-    norm.norm_gradients(*given, launch=LAUNCH)
+    calls = []
+    monkeypatch.setattr(triton, 'norm_gradients', lambda *args: calls.append(args))
+    Kernels(cuda, triton).norm_gradients(*given)
     assert len(calls) == 1

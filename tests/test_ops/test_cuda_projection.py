@@ -3,14 +3,23 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cuda_emulation import DEVICE, LAUNCH, ON_GPU, needs_a_device
+from cuda_emulation import (
+    DEVICE,
+    ON_GPU,
+    launches,
+    launches_of_cuda,
+    needs_a_device,
+    nothing_launched,
+)
 from torch.testing import assert_close
 
-from mmv2m.ops.cuda_backend.compile import compile_kernel
+from mmv2m.ops.runtime.compile import compile_kernel
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend import projection  # noqa: E402
-from mmv2m.ops.cuda_backend.hardware import EMULATED  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.cuda import projection  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.runtime.hardware import EMULATED  # noqa: E402
 
 HALF_A_STEP = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 """How far rounding may move a number, relative to it."""
@@ -38,13 +47,8 @@ def make_inputs(tokens, channels, rank, states, sides, dtype):
 
 def project(inputs, states):
     """By the kernel, which has to be launched."""
-    calls = []
-
-    def run(call, device):
-        calls.append(call)
-        LAUNCH(call, device)
-
-    result = projection.project(*inputs, states, launch=run)
+    with launches() as calls:
+        result = projection.project(*inputs, states)
     assert len(calls) == 1
     return result
 
@@ -108,7 +112,8 @@ def test_what_is_not_a_number_stays_with_its_token():
 
 def test_no_tokens():
     inputs = make_inputs((0, 3), 32, 2, 4, 2, torch.bfloat16)
-    low_rank, delta, sides = projection.project(*inputs, 4, launch=None)
+    with nothing_launched():
+        low_rank, delta, sides = projection.project(*inputs, 4)
     assert low_rank.shape == (0, 3, 2) and delta.shape == (0, 3, 32)
     assert [side.shape for side in sides] == [(0, 3, 4)] * 2
 
@@ -133,10 +138,11 @@ def at_odd_address(t):
 )
 def test_what_triton_serves(channels, states, change, monkeypatch):
     given = []
-    monkeypatch.setattr(projection.triton_projection, 'project', lambda *args: given.extend(args))
+    monkeypatch.setattr(triton, 'project', lambda *args: given.extend(args))
     monkeypatch.setattr(projection, 'hardware_of', lambda device: EMULATED)
     inputs = change(*make_inputs((3,), channels, 24, states, 1, torch.bfloat16))
-    assert projection.project(*inputs, states, launch=None) is None
+    with nothing_launched():
+        assert Kernels(cuda, triton).project(*inputs, states) is None
     assert all(torch.equal(a, b) for a, b in zip(given, inputs, strict=False))
     assert given[-1] == states
 
@@ -145,9 +151,8 @@ def test_what_triton_serves(channels, states, change, monkeypatch):
 def test_compiles(dtype, tmp_path, monkeypatch):
     pytest.importorskip('cuda.bindings')
     monkeypatch.setenv('MMV2M_CACHE_DIR', str(tmp_path))
-    calls = []
     inputs = make_inputs((3,), 96, 5, 3, 2, dtype)
-    projection.project(*inputs, 3, launch=lambda call, device: calls.append(call))
+    calls = launches_of_cuda(projection.project, *inputs, 3)
     for architecture in ('sm_80', 'sm_90'):
         cubin = compile_kernel(calls[0].source, calls[0].definitions, architecture)
         assert cubin[:4] == b'\x7fELF'

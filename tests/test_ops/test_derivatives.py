@@ -61,8 +61,8 @@ def test_fused_operators_say_that_they_have_no_second_derivatives(name, call, te
 @pytest.mark.parametrize('backend', ['reference', FUSED])
 @named(torch.float32)
 def test_gradients_of_each_sample(name, call, tensors, backend):
-    if backend == 'triton' and name in ('directional_scan', 'directional_ssm', 'ssm_2d'):
-        pytest.skip('the interpreter takes long, and mixer_2d runs the same kernels')
+    if backend == 'triton' and name in ('directional_scan', 'directional_ssm', 'corner_ssm'):
+        pytest.skip('the interpreter takes long, and ss2d runs the same kernels')
     x, *others = (t.to(DEVICE) for t in tensors)
     maps, of_one = torch.stack([x, x - 0.5]), (0, *[None] * len(others))
 

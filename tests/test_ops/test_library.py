@@ -1,10 +1,11 @@
+import importlib
+
 import pytest
 import torch
 from cuda_emulation import DEVICE, ON_GPU
 from operator_calls import operator_calls, outputs
 
 from mmv2m.ops import directional_conv, directional_scan
-from mmv2m.ops.library_mixer import mixer_2d_inference_op
 from mmv2m.ops.operator import Operator
 
 SHAPE = (2, 3, 4, 5)
@@ -68,7 +69,7 @@ def test_opcheck_with_its_backward(name, monkeypatch):
     torch.autograd.backward(y, [torch.randn_like(t) for t in y])
     assert list(seen) == [name, f'{name}_backward']
     checks = ['test_schema', 'test_autograd_registration', 'test_faketensor']
-    if name not in ('directional_ssm', 'ssm_2d'):  # which take long, and mixer_2d is like them
+    if name not in ('directional_ssm', 'corner_ssm'):  # which take long, and ss2d is like them
         checks.append('test_aot_dispatch_dynamic')
     for op, args in seen.values():
         torch.library.opcheck(op, args, test_utils=checks)
@@ -87,10 +88,11 @@ def test_opcheck_second_derivatives(name):
 def test_opcheck_inference(monkeypatch):
     pytest.importorskip('triton')
     seen = []
-    monkeypatch.setattr(mixer_2d_inference_op, 'function', lambda *args: seen.append(args))
-    call, tensors = ALL_CALLS['mixer_2d']
+    inference = importlib.import_module('mmv2m.ops.ss2d')._ss2d_inference
+    monkeypatch.setattr(inference, 'function', lambda *args: seen.append(args))
+    call, tensors = ALL_CALLS['ss2d']
     call(*(t.to(DEVICE) for t in tensors), backend=FUSED)
-    torch.library.opcheck(mixer_2d_inference_op.overload, seen[0])
+    torch.library.opcheck(inference.overload, seen[0])
 
 
 def _copied(arg):

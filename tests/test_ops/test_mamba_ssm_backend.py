@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from scan_inputs import make_inputs
 
-from mmv2m.ops import DIRECTIONS, can_run, mamba_ssm_backend, reference_kernels
+from mmv2m.ops import DIRECTIONS, can_run
+from mmv2m.ops.backends import mamba_ssm as mamba_ssm_backend
+from mmv2m.ops.backends import reference as reference_kernels
 
 
 def selective_scan(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
@@ -61,7 +63,7 @@ def test_agrees_with_the_reference(direction, B, C):
     ],
 )
 def test_refusals(monkeypatch, installed, dtype, words):
-    monkeypatch.setattr('mmv2m.ops.backends.HAS_MAMBA_SSM', installed)
+    monkeypatch.setattr('mmv2m.ops.backends.installed.HAS_MAMBA_SSM', installed)
     x = torch.zeros(1, 2, 2, 1, dtype=dtype)
     assert not can_run('mamba_ssm', x)
     with pytest.raises(RuntimeError, match=words):

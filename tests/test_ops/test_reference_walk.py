@@ -3,7 +3,8 @@ import pytest
 import torch
 from scan_inputs import make_inputs
 
-from mmv2m.ops import DIRECTIONS, directional_scan, directional_scan_reference, reference_walk
+from mmv2m.ops import DIRECTIONS, directional_scan, directional_scan_reference
+from mmv2m.ops.reference import walk as reference_walk
 
 
 def outputs_and_gradients(function, inputs, direction):

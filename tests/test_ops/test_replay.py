@@ -12,8 +12,8 @@ from threading import Barrier
 import naive
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU, emulate, needs_a_device
-from scan_inputs import make_inputs, make_ssm_inputs
+from cuda_emulation import DEVICE, ON_GPU, needs_a_device
+from scan_inputs import directions_of, make_inputs, make_ssm_inputs
 from torch.utils._python_dispatch import _disable_current_modes
 
 from mmv2m.ops import (
@@ -27,37 +27,15 @@ from mmv2m.ops import (
 )
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend import replay  # noqa: E402
-from mmv2m.ops.cuda_backend.conv import convs_backward, convs_forward  # noqa: E402
-from mmv2m.ops.cuda_backend.launch import Prepared, launch  # noqa: E402
-from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
-from mmv2m.ops.cuda_backend.replay import replayed  # noqa: E402
-from mmv2m.ops.cuda_backend.sums import sum_rows  # noqa: E402
-from mmv2m.ops.triton_backend import ssm, ssm_2d  # noqa: E402
-from mmv2m.ops.triton_backend.kernel_set import TRITON  # noqa: E402
-from mmv2m.ops.triton_backend.launch import tell  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.cuda import convs_backward, convs_forward, sum_rows  # noqa: E402
+from mmv2m.ops.gpu import corner_ssm, ssm  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.runtime import replay  # noqa: E402
+from mmv2m.ops.runtime.launch import Prepared  # noqa: E402
+from mmv2m.ops.runtime.replay import replayed  # noqa: E402
 
 pytestmark = needs_a_device
-
-
-class Emulated(Prepared):
-    """A launch on the emulation."""
-
-    def __init__(self, call):
-        super().__init__(0, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
-        self.call = call
-
-    def run(self, stream):
-        emulate(self.call, torch.device('cpu'))
-
-
-def emulated_launch(call, device):
-    prepared = Emulated(call)
-    prepared.run(0)
-    tell(lambda: prepared)
-
-
-LAUNCH = launch if ON_GPU else emulated_launch
 
 
 class Interpreted(Prepared):
@@ -95,7 +73,7 @@ def triton_launches(monkeypatch):
         return kernel
 
     monkeypatch.setattr(InterpretedFunction, 'run', run)
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.recording.prepare_triton', Interpreted)
+    monkeypatch.setattr('mmv2m.ops.triton.launch.prepare_triton', Interpreted)
 
 
 class Counted:
@@ -112,11 +90,10 @@ class Counted:
 def gradients(tensors, directions):
     """Several launches, buffers between them, structures as arguments, and an output of None."""
     x, gate, weight, bias, grad_y = tensors
-    y = convs_forward(x, gate, weight, bias, directions, launch=LAUNCH)
-    grad_x, grad_gate, *partial = convs_backward(
-        grad_y, x, gate, weight, bias, directions, launch=LAUNCH
-    )
-    return y, grad_x, grad_gate, *sum_rows(partial, launch=LAUNCH)
+    directions = directions_of(*directions)
+    y = convs_forward(x, gate, weight, bias, directions)
+    grad_x, grad_gate, *partial = convs_backward(grad_y, x, gate, weight, bias, directions)
+    return y, grad_x, grad_gate, *sum_rows(partial)
 
 
 def draw(seed, channels=8, bias=True, odd=False):
@@ -186,7 +163,7 @@ def test_what_cannot_be_repeated_runs_as_it_is(function):
 
 def first_as_weight(x, y):
     """Convolve a map with the first rows of another."""
-    return convs_forward(x, None, y[0, 0], None, ['right'], launch=LAUNCH)
+    return convs_forward(x, None, y[0, 0], None, directions_of('right'))
 
 
 def test_one_tensor_given_twice():
@@ -208,7 +185,7 @@ def test_tensors_that_meet_while_they_are_recorded():
     """A kernel is given a part of one argument, at whose address another argument begins."""
 
     def second_map(maps, weight):
-        return convs_forward(maps[1:], None, weight, None, ['right'], launch=LAUNCH)
+        return convs_forward(maps[1:], None, weight, None, directions_of('right'))
 
     counted = Counted(second_map)
     run = replayed(counted)
@@ -220,7 +197,7 @@ def test_tensors_that_meet_while_they_are_recorded():
 
 def test_a_part_of_an_argument():
     def second_map(maps, weight):
-        return convs_forward(maps[1:], None, weight, None, ['right'], launch=LAUNCH)
+        return convs_forward(maps[1:], None, weight, None, directions_of('right'))
 
     counted = Counted(second_map)
     run = replayed(counted)
@@ -271,14 +248,7 @@ def test_threads_that_forget_each_others_layouts(monkeypatch):
             sys.setswitchinterval(before)
 
 
-KERNELS = CUDA._replace(
-    **{
-        name: partial(function, launch=LAUNCH)
-        for name, function in CUDA._asdict().items()
-        # That one launches nothing.
-        if function is not getattr(TRITON, name) and name != 'adds_through'
-    }
-)
+KERNELS = Kernels(cuda, triton)
 
 
 def reference_gradients(grad_y, tensors, options):
@@ -295,15 +265,16 @@ def reference_gradients(grad_y, tensors, options):
 )
 def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
     """In segments, and with the logarithm of A, as VMamba has it: launches of both kinds alone."""
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_edges.LEAST_STEPS', 6)
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.scan_edges.LEAST_SEGMENTS', 2)
-    forward = Counted(partial(ssm.ssm_forward, kernels=KERNELS))
-    backward = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    monkeypatch.setattr('mmv2m.ops.cuda.scan_edges.LEAST_STEPS', 6)
+    monkeypatch.setattr('mmv2m.ops.cuda.scan_edges.LEAST_SEGMENTS', 2)
+    forward = Counted(partial(ssm.ssm_forward, KERNELS))
+    backward = Counted(partial(ssm.ssm_backward, KERNELS))
     run, run_back = replayed(forward), replayed(backward)
     inputs = make_ssm_inputs((1, 1, 13), 6, states=3, maps=maps, projects=projects, conv=conv)
     inputs['A'] = (-inputs['A']).log()
     tensors = [None if t is None else t.to(DEVICE) for t in inputs.values()]
-    options = (['left', 'right'][: maps or 1], projects, 'none' if maps else 'sum', True)
+    ways = directions_of('left', 'right')[: maps or 1]
+    options = (ways, projects, 'none' if maps else 'sum', True)
     generator = torch.Generator().manual_seed(2)
     for turn in range(3):
         tensors = [None if t is None else t * 0.9**turn for t in tensors]
@@ -324,13 +295,13 @@ def test_ssm_of_long_lanes(projects, maps, conv, triton_launches, monkeypatch):
 )
 def test_ssm_in_half_precision(options, monkeypatch):
     """Convolution and projection in one launch, whose arguments are structures of pointers."""
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.WARPS', {8: 1})
-    monkeypatch.setattr('mmv2m.ops.cuda_backend.conv_projection.LEAST_UNITS', 0)
-    plain = partial(ssm.ssm_forward, kernels=KERNELS)
+    monkeypatch.setattr('mmv2m.ops.cuda.conv_projection.WARPS', {8: 1})
+    monkeypatch.setattr('mmv2m.ops.cuda.conv_projection.LEAST_UNITS', 0)
+    plain = partial(ssm.ssm_forward, KERNELS)
     counted = Counted(plain)
     run = replayed(counted)
     inputs = make_ssm_inputs((1, 2, 5), 8, projects=options[0], dtype=torch.bfloat16)
-    options = (['left', 'up'], *options)
+    options = (directions_of('left', 'up'), *options)
     for turn in range(4):
         tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
         assert torch.equal(*(ssm_forward(tensors, *options)[0] for ssm_forward in (run, plain)))
@@ -339,11 +310,11 @@ def test_ssm_in_half_precision(options, monkeypatch):
 
 def test_ssm_that_keeps_and_adds(triton_launches):
     """As one of several groups runs: what is added to is no result, what is kept is one."""
-    forward = Counted(partial(ssm.ssm_forward, kernels=KERNELS))
-    backward = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    forward = Counted(partial(ssm.ssm_forward, KERNELS))
+    backward = Counted(partial(ssm.ssm_backward, KERNELS))
     run, run_back = replayed(forward), replayed(backward)
     inputs = make_ssm_inputs((2, 3, 5), 16, states=1, dtype=torch.bfloat16)
-    options = (['left', 'right'], 'input', 'sum', False)
+    options = (directions_of('left', 'right'), 'input', 'sum', False)
     for turn in range(3):
         tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
         y, grad_x, grad_gate = (torch.full_like(tensors[0], 0.5).contiguous() for _ in range(3))
@@ -360,13 +331,11 @@ def test_ssm_that_keeps_and_adds(triton_launches):
 @pytest.mark.parametrize('gated', [True, False])
 def test_both_halves_of_all_groups_are_one_run(gated, triton_launches):
     """Whose scratch buffers share their places, and come back in them while they are recorded."""
-    functions = (ssm_2d.ssm_2d_forward, ssm_2d.ssm_2d_backward)
-    plain = [partial(function, kernels=KERNELS) for function in functions]
+    functions = (corner_ssm.corner_ssm_forward, corner_ssm.corner_ssm_backward)
+    plain = [partial(function, KERNELS) for function in functions]
     counted = [Counted(function) for function in plain]
     run = [replayed(function) for function in counted]
-    groups = [(['right', 'left'], ['down', 'up']), (['up'], ['left'])]
-    ways = (';'.join(','.join(group[i]) for group in groups) for i in (0, 1))
-    options = (*ways, 'sum', False)
+    options = ('right-down,left-up;up-left', 'sum', False)
     halves = [make_ssm_inputs((1, 2, 5), 8, states=1, projects=p) for p in ('input', 'output') * 2]
     for turn in range(3):
         x, gate = (halves[0][name].to(DEVICE) * 0.9**turn for name in ('x', 'gate'))
@@ -387,10 +356,10 @@ def test_both_halves_of_all_groups_are_one_run(gated, triton_launches):
 
 def test_gradients_of_ssm_in_half_precision(triton_launches):
     """What comes through the projection is the convolution's backward pass's to add."""
-    counted = Counted(partial(ssm.ssm_backward, kernels=KERNELS))
+    counted = Counted(partial(ssm.ssm_backward, KERNELS))
     run = replayed(counted)
     inputs = make_ssm_inputs((1, 3, 5), 40, dtype=torch.bfloat16, maps=2, projects='output')
-    options = (['left', 'right'], 'output', 'sum', False)
+    options = (directions_of('left', 'right'), 'output', 'sum', False)
     for turn in range(3):
         tensors = [t.to(DEVICE) * 0.9**turn for t in inputs.values()]
         grad_y = torch.ones_like(tensors[0][0])

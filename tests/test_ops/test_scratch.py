@@ -5,7 +5,7 @@ import random
 import pytest
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend.scratch import ALIGNMENT, Buffer, lay_out  # noqa: E402
+from mmv2m.ops.runtime.scratch import ALIGNMENT, Buffer, lay_out  # noqa: E402
 
 
 def draw_buffers(seed):

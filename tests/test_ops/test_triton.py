@@ -75,8 +75,8 @@ def test_scan_with_many_chunks():
 @pytest.mark.parametrize(('B', 'C'), [('token', 'token'), ('constant', None), (None, 'token')])
 @pytest.mark.parametrize('direction', ['right', 'left'])
 def test_scan_of_long_lanes_in_segments(B, C, direction, monkeypatch):
-    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 5)
-    monkeypatch.setattr('mmv2m.ops.triton_backend.scan_backward.MOST_STEPS', 3)
+    monkeypatch.setattr('mmv2m.ops.triton.segments.LEAST_STEPS', 5)
+    monkeypatch.setattr('mmv2m.ops.triton.scan_backward.MOST_STEPS', 3)
     compare_scan(make_inputs((2, 1, 19, 5), 3, torch.float32, B, C), direction)
 
 
@@ -154,7 +154,7 @@ def test_ssm_subsets_of_directions(directions, conv):
 )
 def test_ssm_of_long_lanes_in_segments(projects, directions, conv, monkeypatch):
     """A sequence as VMamba scans it, with the logarithm of A."""
-    monkeypatch.setattr('mmv2m.ops.triton_backend.segments.LEAST_STEPS', 5)
+    monkeypatch.setattr('mmv2m.ops.triton.segments.LEAST_STEPS', 5)
     inputs = make_ssm_inputs(grid=(2, 1, 19), states=3, projects=projects, conv=conv)
     inputs['A'] = (-inputs['A']).log()
     options = dict(directions=directions, projects=projects, reduction='sum', log_A=True)

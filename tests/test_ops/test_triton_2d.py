@@ -6,7 +6,7 @@ import torch
 from kernel_comparison import DEVICE, KERNELS, SSM_PARAMETERS, TOLERANCE, compare
 from scan_inputs import make_ssm_inputs
 
-from mmv2m.ops import Halves, ScanNorm, directional_ssm, mixer_2d, ssm_2d
+from mmv2m.ops import Halves, ScanNorm, corner_ssm, directional_ssm, ss2d
 
 pytest.importorskip('triton')
 
@@ -14,6 +14,7 @@ WAYS = (
     (['right', 'left', 'up'], ['down', 'up', 'left']),
     (['down', 'up'], ['right', 'left']),
 )
+CORNERS = ('right-down,left-up,up-left', 'down-right,up-left')
 
 
 def halves_of(parameters, *numbers):
@@ -28,8 +29,8 @@ def groups_of(parameters):
 
 
 def scan_both_ways(x, gate, reduction='sum', backend='triton', **parameters):
-    """``ssm_2d`` with the halves' parameters told apart by their names."""
-    return ssm_2d(x, gate, groups_of(parameters), reduction, backend, log_A=True)
+    """``corner_ssm`` with the halves' parameters told apart by their names."""
+    return corner_ssm(x, gate, groups_of(parameters), reduction, backend, log_A=True)
 
 
 def make_2d_inputs(conv=True, dtype=torch.float32, states=4, groups=1, gated=True, grid=(2, 2, 3)):
@@ -50,7 +51,7 @@ def make_2d_inputs(conv=True, dtype=torch.float32, states=4, groups=1, gated=Tru
 @pytest.mark.parametrize(('reduction', 'groups'), [('none', 1), ('sum', 1), ('sum', 2)])
 @pytest.mark.parametrize('states', [1, 4])
 @pytest.mark.parametrize('conv', [True, False])
-def test_ssm_2d(reduction, groups, states, conv):
+def test_corner_ssm(reduction, groups, states, conv):
     """Of single states, projections are kept; a second group adds to what the first has made."""
     tolerance = 2 * TOLERANCE[torch.float32]  # two halves
     inputs = make_2d_inputs(conv, states=states, groups=groups)
@@ -63,7 +64,7 @@ def test_groups_without_a_gate():
 
 
 @pytest.mark.parametrize('states', [1, 4])
-def test_ssm_2d_is_its_halves(states):
+def test_corner_ssm_is_its_two_scans(states):
     inputs = make_2d_inputs(states=states)
     tensors = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items()}
     one, two = halves_of(tensors, 1, 2)
@@ -78,7 +79,7 @@ def test_ssm_2d_is_its_halves(states):
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_ssm_2d_keeps_little():
+def test_corner_ssm_keeps_little():
     """Of single states, R + 1 numbers a token beside inputs and the maps between the halves."""
     inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_2d_inputs(states=1).items()}
     kept = []
@@ -91,12 +92,12 @@ def test_ssm_2d_keeps_little():
 
 
 @pytest.mark.parametrize(('states', 'groups'), [(1, 2), (4, 1)])
-def test_opcheck_ssm_2d(states, groups):
+def test_opcheck_corner_ssm(states, groups):
     inputs = make_2d_inputs(states=states, groups=groups, grid=(1, 1, 2))
     x, gate, *parameters = (v.to(DEVICE).requires_grad_() for v in inputs.values())
-    ways = (';'.join(','.join(way[i]) for way in WAYS[:groups]) for i in (0, 1))
-    arguments = (x, gate, parameters, *ways, 'sum', True, 'triton')
-    torch.library.opcheck(torch.ops.mmv2m.ssm_2d.default, arguments)
+    corners = ';'.join(CORNERS[:groups])
+    arguments = (x, gate, parameters, corners, 'sum', True, 'triton')
+    torch.library.opcheck(torch.ops.mmv2m.corner_ssm.default, arguments)
 
 
 def make_mixer_inputs(gated=True, **settings):
@@ -112,11 +113,11 @@ def make_mixer_inputs(gated=True, **settings):
 
 
 def mix(x, gate, in_weight, out_weight, norm_weight=None, norm_bias=None, **others):
-    """``mixer_2d`` with the halves' parameters told apart by their names."""
+    """``ss2d`` with the halves' parameters told apart by their names."""
     backend = others.pop('backend', 'triton')
     norm = None if norm_weight is None else ScanNorm(norm_weight, norm_bias)
     groups = groups_of(others)
-    return mixer_2d(x, in_weight / 3, out_weight / 3, groups, norm, backend, log_A=True)
+    return ss2d(x, in_weight / 3, out_weight / 3, groups, norm, backend, log_A=True)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def mix(x, gate, in_weight, out_weight, norm_weight=None, norm_bias=None, **othe
         (1, 1, torch.float16, False),
     ],
 )
-def test_mixer_2d(states, groups, dtype, gated):
+def test_ss2d(states, groups, dtype, gated):
     inputs = make_mixer_inputs(dtype=dtype, states=states, groups=groups, gated=gated)
     inputs['gate'] = None
     compare(mix, inputs, 3 * TOLERANCE[dtype])
@@ -138,7 +139,7 @@ def test_mixer_2d(states, groups, dtype, gated):
 @pytest.mark.parametrize('gated', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('groups', [1, 2])
-def test_mixer_2d_without_gradients(groups, dtype, gated):
+def test_ss2d_without_gradients(groups, dtype, gated):
     inputs = make_mixer_inputs(dtype=dtype, states=1, groups=groups, gated=gated) | dict(gate=None)
     tensors = {name: None if v is None else v.to(DEVICE) for name, v in inputs.items()}
     exact = {name: None if v is None else v.double() for name, v in tensors.items()}
@@ -150,7 +151,7 @@ def test_mixer_2d_without_gradients(groups, dtype, gated):
 
 
 @pytest.mark.parametrize('gated', [True, False])
-def test_mixer_2d_under_autocast(gated):
+def test_ss2d_under_autocast(gated):
     """Weights and their gradients stay float32; maps are as autocast has products."""
     inputs = make_mixer_inputs(states=1, gated=gated) | dict(gate=None)
     tensors = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items() if v is not None}
@@ -167,16 +168,15 @@ def test_mixer_2d_under_autocast(gated):
 
 
 @pytest.mark.parametrize('gated', [True, False])
-@pytest.mark.parametrize('name', ['mixer_2d', 'mixer_2d_inference'])
-def test_opcheck_mixer_2d(name, gated):
-    trains = name == 'mixer_2d'
+@pytest.mark.parametrize('name', ['ss2d', 'ss2d_inference'])
+def test_opcheck_ss2d(name, gated):
+    trains = name == 'ss2d'
     inputs = make_mixer_inputs(gated, states=1, grid=(1, 1, 2))
     tensors = {k: v.to(DEVICE).requires_grad_(trains) for k, v in inputs.items() if v is not None}
     tensors.pop('gate', None)
     leading = ('x', 'in_weight', 'out_weight', 'norm_weight', 'norm_bias')
     first = [tensors.pop(key, None) for key in leading]
-    ways = (','.join(way) for way in WAYS[0])
-    arguments = (*first, list(tensors.values()), *ways, 1e-5, True, 'triton')
+    arguments = (*first, list(tensors.values()), CORNERS[0], 1e-5, True, 'triton')
     torch.library.opcheck(getattr(torch.ops.mmv2m, name).default, arguments)
 
 
@@ -189,8 +189,8 @@ def test_opcheck_mixer_2d(name, gated):
         (((12, 5), (4, 3)), 'out_weight must have shape'),
     ],
 )
-def test_mixer_2d_of_wrong_channels(shapes, message):
+def test_ss2d_of_wrong_channels(shapes, message):
     groups = [Halves(*halves_of(make_2d_inputs(), 1, 2), *WAYS[0])]
     weights = (torch.randn(shape) for shape in shapes)
     with pytest.raises(ValueError, match=message):
-        mixer_2d(torch.randn(1, 2, 3, 5), *weights, groups)
+        ss2d(torch.randn(1, 2, 3, 5), *weights, groups)

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 pytest.importorskip('triton')
-from mmv2m.ops.cuda_backend.operators import CUDA  # noqa: E402
-from mmv2m.ops.triton_backend.expansion import expand  # noqa: E402
-from mmv2m.ops.triton_backend.kernel_set import TRITON  # noqa: E402
-from mmv2m.ops.triton_backend.projection import project  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.triton.expansion import expand  # noqa: E402
+from mmv2m.ops.triton.projection import project  # noqa: E402
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 # How far rounding may move a number, relative to it; Triton's interpreter cuts bfloat16 off.
@@ -91,4 +91,4 @@ def test_projections_are_expanded_from_the_low_rank_as_it_is_kept(dtype):
 
 
 def test_both_sets_of_kernels_have_it():
-    assert TRITON.expand is CUDA.expand is expand
+    assert Kernels(triton).expand is Kernels(cuda, triton).expand is expand

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('triton')
 
 TESTS = Path(__file__).resolve().parents[1]
-KERNELS = TESTS.parent / 'ops/triton_backend/kernels'
+KERNELS = TESTS.parent / 'ops/triton/kernels'
 
 
 def test_all_kernels_are_translated_for_a_gpu():

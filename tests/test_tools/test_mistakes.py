@@ -96,7 +96,7 @@ def test_settings(train, fails, config, monkeypatch, tmp_path, option, says):
 
 def test_backend_that_needs_a_gpu(train, fails, config, monkeypatch):
     monkeypatch.setattr('mmv2m.engine.preflight.backend.get_device', lambda: 'cpu')
-    monkeypatch.setattr('mmv2m.ops.backends.INTERPRETED', False)
+    monkeypatch.setattr('mmv2m.ops.backends.installed.INTERPRETED', False)
     line = fails(train, config, '--cfg-options', 'model.backbone.scan_backend=triton')
     assert "model.backbone: backend 'triton' cannot run here" in line
     assert "scan_backend='auto'" in line

@@ -14,7 +14,6 @@ import ctypes
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -26,7 +25,8 @@ from triton.runtime.jit import JITFunction
 
 from mmv2m.models import V2M
 from mmv2m.ops import BACKENDS
-from mmv2m.ops.cuda_backend import launch, recording
+from mmv2m.ops.runtime import driver, launch
+from mmv2m.ops.triton import launch as triton_launch
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if ON_GPU else 'cpu'
@@ -45,10 +45,12 @@ def launch_nothing() -> None:
         return launch.Prepared(0, (1, 1, 1), 1, 0, pointers)
 
     launch.driver_function = lambda name: nothing
-    launch._load = lambda *args: launch._Loaded(0)
-    recording.prepare_triton = prepare
+    launch.load = lambda *args: driver._Loaded(0)
+    launch.PREPARE['cpu'] = launch.PREPARE['cuda']
+    triton_launch.prepare_triton = prepare
     JITFunction.run = lambda self, *args, **options: self
-    BACKENDS['cuda'] = replace(BACKENDS['cuda'], refusal=lambda x: None, devices=None)
+    BACKENDS['cuda'].refusal = lambda x: None
+    BACKENDS['cuda'].DEVICES = None
 
 
 def v2m(blocks: int) -> nn.Module:

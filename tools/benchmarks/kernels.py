@@ -3,8 +3,8 @@
 The four corners of both halves of V2M's 2D SSM, forward and backward, in bfloat16; V2M-T's by
 default. Each kernel is repeated in a CUDA graph, which leaves the host's time out. Beside the
 forward scans stands their share of the floor. `--set scan_backward.GROUP=8 conv.CHANNELS=32` tries
-other launch parameters, which are the modules' constants in ops/triton_backend/; `--set
-cuda_backend.conv.STEPS=14` those in ops/cuda_backend/.
+other launch parameters, which are the modules' constants in ops/triton/; `--set
+cuda.conv.STEPS=14` those in ops/cuda/.
 """
 
 import argparse
@@ -20,15 +20,11 @@ from results import Results
 from torch import Tensor
 from triton.testing import do_bench_cudagraph
 
-from mmv2m.ops.cuda_backend import conv as cuda_conv
-from mmv2m.ops.cuda_backend import conv_projection as cuda_conv_projection
-from mmv2m.ops.cuda_backend import projection as cuda_projection
-from mmv2m.ops.cuda_backend import scan_backward as cuda_scan_backward
-from mmv2m.ops.cuda_backend import scan_forward as cuda_scan_forward
-from mmv2m.ops.triton_backend import conv, gate, projection, scan, scan_backward
-from mmv2m.ops.triton_backend.projection_backward import project_backward
+from mmv2m.ops import cuda, triton
+from mmv2m.ops.directions import read_directions
+from mmv2m.ops.gpu.scan_inputs import ScanInputs
 
-DIRECTIONS = (['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right'])
+DIRECTIONS = (read_directions('right,left,down,up'), read_directions('down,up,left,right'))
 TAPS = 4
 
 
@@ -54,14 +50,14 @@ class Mixer:
         self.A = -torch.arange(1.0, states + 1, device='cuda').repeat(channels, 1)
         self.D = torch.ones(channels, device='cuda')
 
-    def scan_inputs(self, half: int) -> scan.ScanInputs:
+    def scan_inputs(self, half: int) -> ScanInputs:
         """What the scans of one half read."""
         x, gated = (self.maps, self.z) if half else (self.x, None)
-        convolved = conv.convs_forward(x, gated, *self.conv, DIRECTIONS[half])
-        _, delta, sides = projection.project(convolved, *self.projection, self.A.shape[1])
+        convolved = triton.convs_forward(x, gated, *self.conv, DIRECTIONS[half])
+        _, delta, sides = triton.project(convolved, *self.projection, self.A.shape[1])
         B, C = (None, sides[0]) if half else (sides[0], None)
         bias = self.projection[-1]
-        return scan.ScanInputs(
+        return ScanInputs(
             *(convolved, delta, self.A, B, C, self.D, bias, 'applied', DIRECTIONS[half])
         )
 
@@ -75,58 +71,56 @@ class Mixer:
         return 1e3 * ceilings.floor(2 * maps * elements, 4 * elements * states)
 
     def projection_backward(self, adds: bool = True) -> Callable[[], Any]:
-        """Gradients of a half's projections; what comes through is added to the map's, or not."""
+        """Gradients of a half's projections; what the map gets from them is added, or not."""
         weight, dt_weight, _ = self.projection
-        low_rank, delta, sides = projection.project(self.maps, *self.projection, self.A.shape[1])
+        low_rank, delta, sides = triton.project(self.maps, *self.projection, self.A.shape[1])
         partial_sums = [side[None].contiguous() for side in sides]
         given = (delta, partial_sums, self.maps, low_rank, weight, dt_weight)
-        return partial(project_backward, torch.empty_like(self.maps), *given, adds=adds)
+        return partial(triton.project_backward, torch.empty_like(self.maps), *given, adds=adds)
 
     def kernels(self) -> dict[str, Callable[[], Any]]:
         """By name; 1 and 2 are the halves."""
         inputs = [self.scan_inputs(half) for half in (0, 1)]
         first, second = (self.x, None, *self.conv), (self.maps, self.z, *self.conv)
-        triton_back, cuda_back = scan_backward.scans_backward, cuda_scan_backward.scans_backward
-        cuda_ahead = cuda_scan_forward.scans_forward
         projects = (*self.projection, self.A.shape[1])
-        cuda_both = cuda_conv_projection.convs_project
-        *_, through = self.projection_backward(adds=False)()
-        conv_back = partial(cuda_conv.convs_backward, self.maps, through=through)
+        cuda_both = cuda.convs_project
+        *_, projected = self.projection_backward(adds=False)()
+        conv_back = partial(cuda.convs_backward, self.maps, projected=projected)
         return {
-            'conv forward 1': partial(conv.convs_forward, *first, DIRECTIONS[0]),
-            'conv forward 2': partial(conv.convs_forward, *second, DIRECTIONS[1]),
-            'projection': partial(projection.project, self.maps, *projects),
-            'scan forward 1': partial(scan.scans_forward, inputs[0]),
-            'scan forward 2': partial(scan.scans_forward, inputs[1], sums=True),
-            'gate forward': partial(gate.gate_forward, self.map, self.z),
-            'scan backward 1': partial(triton_back, self.maps, inputs[0]),
-            'scan backward 2': partial(triton_back, self.map, inputs[1], sums=True),
-            'conv backward 1': partial(conv.convs_backward, self.maps, *first, DIRECTIONS[0]),
-            'conv backward 2': partial(conv.convs_backward, self.maps, *second, DIRECTIONS[1]),
-            'CUDA conv forward 1': partial(cuda_conv.convs_forward, *first, DIRECTIONS[0]),
-            'CUDA conv forward 2': partial(cuda_conv.convs_forward, *second, DIRECTIONS[1]),
+            'conv forward 1': partial(triton.convs_forward, *first, DIRECTIONS[0]),
+            'conv forward 2': partial(triton.convs_forward, *second, DIRECTIONS[1]),
+            'projection': partial(triton.project, self.maps, *projects),
+            'scan forward 1': partial(triton.scans_forward, inputs[0]),
+            'scan forward 2': partial(triton.scans_forward, inputs[1], sums=True),
+            'gate forward': partial(triton.gate_forward, self.map, self.z),
+            'scan backward 1': partial(triton.scans_backward, self.maps, inputs[0]),
+            'scan backward 2': partial(triton.scans_backward, self.map, inputs[1], sums=True),
+            'conv backward 1': partial(triton.convs_backward, self.maps, *first, DIRECTIONS[0]),
+            'conv backward 2': partial(triton.convs_backward, self.maps, *second, DIRECTIONS[1]),
+            'CUDA conv forward 1': partial(cuda.convs_forward, *first, DIRECTIONS[0]),
+            'CUDA conv forward 2': partial(cuda.convs_forward, *second, DIRECTIONS[1]),
             'CUDA conv backward 1': partial(conv_back, *first, DIRECTIONS[0]),
             'CUDA conv backward 2': partial(conv_back, *second, DIRECTIONS[1]),
-            'CUDA projection': partial(cuda_projection.project, self.maps, *projects),
+            'CUDA projection': partial(cuda.project, self.maps, *projects),
             'CUDA conv, projection 1': partial(cuda_both, *first, DIRECTIONS[0], *projects),
             'CUDA conv, projection 2': partial(cuda_both, *second, DIRECTIONS[1], *projects),
-            'CUDA scan forward 1': partial(cuda_ahead, inputs[0]),
-            'CUDA scan forward 2': partial(cuda_ahead, inputs[1], sums=True),
-            'CUDA scan backward 1': partial(cuda_back, self.maps, inputs[0]),
-            'CUDA scan backward 2': partial(cuda_back, self.map, inputs[1], sums=True),
+            'CUDA scan forward 1': partial(cuda.scans_forward, inputs[0]),
+            'CUDA scan forward 2': partial(cuda.scans_forward, inputs[1], sums=True),
+            'CUDA scan backward 1': partial(cuda.scans_backward, self.maps, inputs[0]),
+            'CUDA scan backward 2': partial(cuda.scans_backward, self.map, inputs[1], sums=True),
             'projection backward': self.projection_backward(),
             'projection backward, not adding': self.projection_backward(adds=False),
-            'gate backward': partial(gate.gate_backward, self.map, self.map, self.z),
+            'gate backward': partial(triton.gate_backward, self.map, self.map, self.z),
         }
 
 
 def set_constants(assignments: list[str]) -> None:
-    """Carry out ``module.NAME=number`` on the modules of the backend."""
+    """Carry out ``module.NAME=number`` on the modules of a kernel set."""
     for assignment in assignments:
         where, _, value = assignment.partition('=')
         module, _, name = where.rpartition('.')
         if '.' not in module:
-            module = f'triton_backend.{module}'
+            module = f'triton.{module}'
         setattr(importlib.import_module(f'mmv2m.ops.{module}'), name, int(value))
 
 

@@ -8,7 +8,7 @@ measured here, and the exponentials over the rate of the special function units.
 writes it as JSON.
 
 `--launches` prints what each kernel of ours takes of a case, too; `--set
-cuda_backend.scan_backward_single.WARPS=4` tries other launch parameters, as in kernels.py.
+cuda.scan_backward_single.WARPS=4` tries other launch parameters, as in kernels.py.
 """
 
 import argparse

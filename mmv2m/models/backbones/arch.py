@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..layers import LOCAL_SCANS, plan_local_groups
-from ..layers.routes import MERGES, ORDERS, SHARES
+from ..layers.corners import MERGES, ORDERS, SHARES
 from .zoo import StagedArch, check_count, check_scans, look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']

@@ -10,7 +10,7 @@ from mmengine.utils import to_2tuple
 
 from mmv2m.ops import BACKENDS
 
-from ..layers import CORNERS, plan_routes
+from ..layers import CORNERS, plan_corners
 from ..layers.class_token import CLASS_TOKENS
 from .arch import Arch, parse_arch
 
@@ -52,7 +52,7 @@ def check_v2m(values: dict[str, Any]) -> None:
         TypeError: If ``arch`` is neither a name nor a dict.
     """
     arch = parse_arch(values['arch'])
-    plan_routes(values['corners'], values['geometry'])
+    plan_corners(values['corners'], values['geometry'])
     if values['class_token'] is not None:
         check_choice('class_token', values['class_token'], CLASS_TOKENS)
     patch_size = arch.patch_size if values['patch_size'] is None else values['patch_size']

@@ -3,6 +3,7 @@
 from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
 from .corner_ssm import CornerSSM, WindowSSM
+from .corners import CORNERS, plan_corners, plan_groups, plan_local_groups
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .ffn import FFN
@@ -17,7 +18,6 @@ from .patches import ConvStem, Downsample, PatchMap
 from .position import PositionEmbedding, resize_map
 from .rms_norm import RMSNorm
 from .rotary import RotaryPosition
-from .routes import CORNERS, Route, RouteGroup, plan_groups, plan_local_groups, plan_routes
 from .same_dtype_norm import SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 from .scan_mixer import ScanMixer
@@ -54,8 +54,6 @@ __all__ = [
     'PositionEmbedding',
     'RMSNorm',
     'RotaryPosition',
-    'Route',
-    'RouteGroup',
     'SS2D',
     'SameDtypeLayerNorm',
     'ScanAttention',
@@ -69,8 +67,8 @@ __all__ = [
     'WindowSSM',
     'build_class_token',
     'parse_scans',
+    'plan_corners',
     'plan_groups',
     'plan_local_groups',
-    'plan_routes',
     'resize_map',
 ]

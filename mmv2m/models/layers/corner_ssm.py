@@ -4,24 +4,23 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmv2m.ops import DIRECTIONS, Halves, ssm_2d
+from mmv2m.ops import CornerGroup, Group, corner_ssm
 
 from .directional_ssm import DIRECTIONAL_SSM, DirectionalSSM
 from .door import Known, may_stand_for
-from .routes import RouteGroup
 
 __all__ = ['CORNER_SSM', 'CornerSSM', 'WindowSSM', 'build_corner_ssm']
 
 
 class CornerSSM(BaseModule):
-    """``columns(gate(rows(x)))`` along each route (V2M, Eq. 7-15).
+    """``columns(rows(x) * SiLU(gate))`` from each corner, summed (V2M, Eq. 7-15).
 
     Args:
         channels: Channels of the map, E.
         states: States a channel, N.
         dt_rank: Rank of the time step's projection, R.
         conv_size: Taps of the convolutions.
-        group: The routes.
+        group: The corners.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -32,14 +31,13 @@ class CornerSSM(BaseModule):
         states: int,
         dt_rank: int,
         conv_size: int,
-        group: RouteGroup,
+        group: CornerGroup,
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.window = group.window
+        self.corners = group
         self.backend = backend
-        self.first, self.second, _ = zip(*group.routes, strict=True)
         self.rows = DirectionalSSM(channels, states, dt_rank, conv_size, 'input', backend)
         self.columns = DirectionalSSM(channels, states, dt_rank, conv_size, 'output', backend)
 
@@ -49,18 +47,19 @@ class CornerSSM(BaseModule):
         Args:
             x: (B, H, W, E).
             gate: (B, H, W, E), whose SiLU multiplies the output of ``rows``; or None.
-            reduction: ``'sum'`` over the K routes, or ``'none'``.
+            reduction: ``'sum'`` over the K corners, or ``'none'``.
 
         Returns:
             (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
         """
         if may_stand_for(self, x, ((self, CORNER_SSM),)):
-            return ssm_2d(x, gate, [self.halves()], reduction, self.backend, log_A=True)
-        return self.columns(self.rows(x, None, self.first), gate, self.second, reduction)
+            return corner_ssm(x, gate, [self.group()], reduction, self.backend, log_A=True)
+        y = self.rows(x, None, self.corners.first)
+        return self.columns(y, gate, self.corners.second, reduction)
 
-    def halves(self) -> Halves:
-        """The routes as operators that stand for this module take them."""
-        return Halves(self.rows.tensors(), self.columns.tensors(), self.first, self.second)
+    def group(self) -> Group:
+        """The corners and parameters as operators that stand for this module take them."""
+        return Group(self.rows.tensors(), self.columns.tensors(), self.corners)
 
 
 CORNER_SSM = Known((CornerSSM,), parts=(('rows', DIRECTIONAL_SSM), ('columns', DIRECTIONAL_SSM)))
@@ -72,7 +71,7 @@ class WindowSSM(CornerSSM):
     Windows lie side by side from the upper-left corner. A map into which they do not fit is padded
     with zeros, at the bottom and the right, to whole windows; what comes out there is cut off.
 
-    The first scans of all routes have to walk along one axis, as those of opposite corners do. The
+    The first scans of all corners have to walk along one axis, as those of opposite corners do. The
     map's lanes are then cut into windows by a view: a row of W tokens is W / window rows, a column
     likewise. Nothing is copied, except for padding.
 
@@ -86,29 +85,30 @@ class WindowSSM(CornerSSM):
         states: int,
         dt_rank: int,
         conv_size: int,
-        group: RouteGroup,
+        group: CornerGroup,
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(channels, states, dt_rank, conv_size, group, backend, init_cfg)
-        axes = {DIRECTIONS[way].axis for way in self.first}
+        axes = {direction.axis for direction in group.first}
         if len(axes) > 1:
             raise ValueError(
-                'in windows, the routes that share parameters must be those of opposite corners; '
-                f'but the first scans walk {", ".join(self.first)}'
+                'in windows, the corners that share parameters must be opposite '
+                f'corners; but the first scans walk {", ".join(d.name for d in group.first)}'
             )
         self.axis = axes.pop()
 
     def forward(self, x: Tensor, gate: Tensor | None, reduction: str = 'sum') -> Tensor:
         """See :meth:`CornerSSM.forward`."""
         height, width = x.shape[1:3]
-        x = pad_to_windows(x, self.window)
+        window, ways, second_ways = self.corners.window, self.corners.first, self.corners.second
+        x = pad_to_windows(x, window)
         first, second = self.axis, 3 - self.axis
-        y = self.rows(split_lanes(x, self.window, first), None, self.first)
-        y = split_lanes(y.reshape(len(self.first), *x.shape), self.window, second)
+        y = self.rows(split_lanes(x, window, first), None, ways)
+        y = split_lanes(y.reshape(len(ways), *x.shape), window, second)
         if gate is not None:
-            gate = split_lanes(pad_to_windows(gate, self.window), self.window, second)
-        y = self.columns(y, gate, self.second, reduction)
+            gate = split_lanes(pad_to_windows(gate, window), window, second)
+        y = self.columns(y, gate, second_ways, reduction)
         return y.reshape(*y.shape[:-4], *x.shape)[..., :height, :width, :]
 
 
@@ -136,8 +136,8 @@ def split_lanes(x: Tensor, window: int, axis: int) -> Tensor:
 
 
 def build_corner_ssm(
-    channels: int, states: int, dt_rank: int, conv_size: int, group: RouteGroup, backend: str
+    channels: int, states: int, dt_rank: int, conv_size: int, group: CornerGroup, backend: str
 ) -> CornerSSM:
-    """The module for a group of routes: over the whole map, or inside its windows."""
+    """The module for a group of corners: over the whole map, or inside its windows."""
     kind = WindowSSM if group.window else CornerSSM
     return kind(channels, states, dt_rank, conv_size, group, backend)

@@ -6,7 +6,7 @@ are free. Columns and windows are not at equal distances in memory and have to b
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -14,15 +14,73 @@ from torch import Tensor
 
 from .sequence_ssm import as_sequence
 
-__all__ = ['ScanOrder', 'parse_scans', 'to_map', 'to_sequence']
+__all__ = ['LAYOUTS', 'Layout', 'ScanOrder', 'parse_scans', 'to_map', 'to_sequence']
+
+
+class Layout(NamedTuple):
+    """How the tokens of a map become one sequence.
+
+    Attributes:
+        to_sequence: ``(x, side)``: (B, H, W, E) to (B, 1, L, E); L is H * W, or more where a map is
+            padded. A view if possible.
+        to_map: ``(y, side, size)``: back to (B, *size, E). A view if possible.
+        in_windows: Whether the layout has windows, whose side stands behind its name.
+    """
+
+    to_sequence: Callable[[Tensor, int], Tensor]
+    to_map: Callable[[Tensor, int, tuple[int, int]], Tensor]
+    in_windows: bool = False
+
+
+def _read_rows(x: Tensor, side: int) -> Tensor:
+    return as_sequence(x)
+
+
+def _write_rows(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    return y.reshape(y.shape[0], *size, -1)
+
+
+def _read_columns(x: Tensor, side: int) -> Tensor:
+    return as_sequence(x.transpose(1, 2))
+
+
+def _write_columns(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    return y.reshape(y.shape[0], *size[::-1], -1).transpose(1, 2)
+
+
+def _read_windows(x: Tensor, side: int) -> Tensor:
+    """Windows are read row by row, and so are their tokens.
+
+    A map into which they do not fit is padded with zeros at the bottom and the right; LocalVim's
+    states run through this padding too.
+    """
+    below, right = (-length % side for length in x.shape[1:3])
+    if below or right:
+        x = F.pad(x, (0, 0, 0, right, 0, below))
+    x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
+    return x.transpose(2, 3).reshape(x.shape[0], 1, -1, x.shape[-1])
+
+
+def _write_windows(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    rows, columns = (-(-length // side) for length in size)
+    y = y.reshape(y.shape[0], rows, columns, side, side, -1).transpose(2, 3)
+    return y.flatten(3, 4).flatten(1, 2)[:, : size[0], : size[1]]
+
+
+LAYOUTS: dict[str, Layout] = {
+    'h': Layout(_read_rows, _write_rows),
+    'v': Layout(_read_columns, _write_columns),
+    'w': Layout(_read_windows, _write_windows, in_windows=True),
+}
+"""Row by row, column by column, window by window."""
 
 
 class ScanOrder(NamedTuple):
     """One of LocalVim's scans.
 
     Attributes:
-        layout: ``'h'``: row by row; ``'v'``: column by column; ``'w'``: window by window.
-        side: Tokens along a window's side; 0 for the other layouts.
+        layout: A key of :data:`LAYOUTS`.
+        side: Tokens along a window's side; 0 for layouts without windows.
         direction: ``'right'``, or ``'left'`` for the same sequence backwards.
     """
 
@@ -35,7 +93,8 @@ def parse_scans(names: Sequence[str]) -> tuple[ScanOrder, ...]:
     """The scans of a block.
 
     Args:
-        names: ``'h'``, ``'v'`` or ``'w<side>'``, each also with ``'_flip'``; none twice.
+        names: Keys of :data:`LAYOUTS`, that of windows with their side behind it: ``'h'``, ``'v'``
+            or ``'w<side>'``; each also with ``'_flip'``; none twice.
 
     Raises:
         ValueError: If there is no scan, one is unknown, or one comes twice.
@@ -50,18 +109,17 @@ def parse_scans(names: Sequence[str]) -> tuple[ScanOrder, ...]:
 
 
 def _parse_scan(name: str) -> ScanOrder:
-    found = re.fullmatch(r'(?:([hv])|w([1-9]\d*))(_flip)?', str(name))
-    if not found:
-        raise ValueError(f'a scan must be h, v or w<side>, or one with _flip; got {name!r}')
-    layout, side, flip = found.groups()
-    return ScanOrder(layout or 'w', int(side or 0), 'left' if flip else 'right')
+    found = re.fullmatch(r'([a-z]+)([1-9]\d*)?(_flip)?', str(name))
+    layout, side, flip = found.groups() if found else ('', None, None)
+    if layout not in LAYOUTS or LAYOUTS[layout].in_windows != (side is not None):
+        names = [f'{key}<side>' if one.in_windows else key for key, one in LAYOUTS.items()]
+        known = f'{", ".join(names[:-1])} or {names[-1]}'
+        raise ValueError(f'a scan must be {known}, or one with _flip; got {name!r}')
+    return ScanOrder(layout, int(side or 0), 'left' if flip else 'right')
 
 
 def to_sequence(x: Tensor, order: ScanOrder) -> Tensor:
     """The tokens of a map one after the other.
-
-    Windows are read row by row, and so are their tokens. A map into which they do not fit is padded
-    with zeros at the bottom and the right; LocalVim's states run through this padding too.
 
     Args:
         x: (B, H, W, E).
@@ -70,23 +128,9 @@ def to_sequence(x: Tensor, order: ScanOrder) -> Tensor:
     Returns:
         (B, 1, L, E); L is H * W, or more where a map is padded. A view of ``x`` for rows.
     """
-    if order.layout == 'h':
-        return as_sequence(x)
-    if order.layout == 'v':
-        return as_sequence(x.transpose(1, 2))
-    below, right = (-length % order.side for length in x.shape[1:3])
-    if below or right:
-        x = F.pad(x, (0, 0, 0, right, 0, below))
-    x = x.unflatten(2, (-1, order.side)).unflatten(1, (-1, order.side))
-    return x.transpose(2, 3).reshape(x.shape[0], 1, -1, x.shape[-1])
+    return LAYOUTS[order.layout].to_sequence(x, order.side)
 
 
 def to_map(y: Tensor, order: ScanOrder, size: tuple[int, int]) -> Tensor:
     """The opposite of :func:`to_sequence`: (B, 1, L, E) to (B, *size, E), a view if possible."""
-    if order.layout == 'h':
-        return y.reshape(y.shape[0], *size, -1)
-    if order.layout == 'v':
-        return y.reshape(y.shape[0], *size[::-1], -1).transpose(1, 2)
-    rows, columns = (-(-length // order.side) for length in size)
-    y = y.reshape(y.shape[0], rows, columns, order.side, order.side, -1).transpose(2, 3)
-    return y.flatten(3, 4).flatten(1, 2)[:, : size[0], : size[1]]
+    return LAYOUTS[order.layout].to_map(y, order.side, size)

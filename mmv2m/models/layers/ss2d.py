@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmv2m.ops import ScanNorm, mixer_2d
+from mmv2m.ops import Group, ScanNorm, ss2d
 
 from .class_token import insert_zeros, strip_cross
 from .corner_ssm import CORNER_SSM, build_corner_ssm
+from .corners import CORNERS, MERGES, plan_groups, plan_local_groups
 from .door import LINEAR, Known, may_stand_for
 from .out_projection import OUT_PROJECTION, OutProjection, project_gated
-from .routes import CORNERS, MERGES, plan_groups, plan_local_groups
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 from .scan_attention import ScanAttention
 
@@ -98,10 +98,10 @@ class SS2D(BaseModule):
             groups = plan_local_groups(scans)
         else:
             groups = plan_groups(corners, geometry, share, orders)
-        routes = sum(len(group.routes) for group in groups.values())
-        self.divisor = routes if merge == 'mean' else 1
+        all_corners = [corner for group in groups.values() for corner in group.corners]
+        self.divisor = len(all_corners) if merge == 'mean' else 1
         self.in_windows = frozenset(name for name, group in groups.items() if group.window)
-        self.flips = [route.flip for group in groups.values() for route in group.routes]
+        self.flips = [corner.flip for corner in all_corners]
         self.in_proj = nn.Linear(embed_dims, 2 * inner if gated else inner, bias=False)
         self.ssm = ModuleDict(
             {
@@ -126,50 +126,18 @@ class SS2D(BaseModule):
         Raises:
             ValueError: If the geometry is the released one and the map is not square.
         """
-        if self.geometry == 'released' and x.shape[1] != x.shape[2]:
-            raise ValueError(
-                "geometry='released' transposes its output and needs a square map, but got "
-                f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
-            )
         if self._is_one_operator(x):
-            return self._run_as_one(x)
+            return ss2d(x, *self._operands(), backend=self.backend, log_A=True)
         if not self.gated:
-            y = self._scan(self.in_proj(x), None)
-            return self.out_proj(self.out_norm(y))
+            return self.out_proj(self.out_norm(self._scan(self.in_proj(x), None)))
         x, z = self.in_proj(x).chunk(2, dim=-1)
         if self.geometry == 'released':
             return self.out_proj(self.out_norm(self._released_sum(x, z)))
         y = self.out_norm(self._scan(x, z))
         return project_gated(self, y, z, self.out_proj, self.backend)
 
-    def _is_one_operator(self, x: Tensor) -> bool:
-        """Whether :func:`mmv2m.ops.mixer_2d` may stand for all modules."""
-        if self.geometry != 'paper' or self.weighs_scans:
-            return False  # the operator has no such thing
-        layers = self._modules
-        parts = [
-            (layers['in_proj'], LINEAR),
-            (layers['attention'], NOTHING),
-            (layers['out_norm'], NOTHING if self.gated else SAME_DTYPE_NORM),
-            (layers['out_proj'], OUT_PROJECTION),
-        ]
-        parts += [(ssm, CORNER_SSM) for ssm in self.ssm._modules.values()]
-        return may_stand_for(self, x, parts)
-
-    def _run_as_one(self, x: Tensor) -> Tensor:
-        """What :meth:`forward` computes, as one operator."""
-        weight, norm = self.out_proj.weight, None
-        if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
-            scale = self.divisor**2
-            norm = ScanNorm(self.out_norm.weight, self.out_norm.bias, self.out_norm.eps * scale)
-        elif self.divisor > 1:
-            weight = weight / self.divisor
-        groups = [ssm.halves() for ssm in self.ssm._modules.values()]
-        how = dict(backend=self.backend, log_A=True)
-        return mixer_2d(x, self.in_proj.weight, weight, groups, norm, **how)
-
     def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """The sum over all groups, or their routes' mean, (B, H, W, E)."""
+        """The sum over all corners (Eq. 15), or their mean, (B, H, W, E); not gated yet."""
         y = self._sum_groups(x, z)
         return y / self.divisor if self.divisor > 1 else y
 
@@ -190,10 +158,40 @@ class SS2D(BaseModule):
 
     def _released_sum(self, x: Tensor, z: Tensor) -> Tensor:
         """Gate each branch, flip it back as the released code does, and sum."""
+        if x.shape[1] != x.shape[2]:
+            raise ValueError(
+                "geometry='released' transposes its output and needs a square map, but got "
+                f"{x.shape[1]} x {x.shape[2]} tokens; use geometry='paper'"
+            )
         y = self.attention(self.ssm['all'](x, z, reduction='none'))
         gated = (y * F.silu(z)).unbind()
         flipped = [one.flip(axes) for one, axes in zip(gated, self.flips, strict=True)]
         return sum(flipped[1:], flipped[0]).transpose(1, 2) / 2
+
+    def _is_one_operator(self, x: Tensor) -> bool:
+        """Whether :func:`mmv2m.ops.ss2d` may stand for all modules."""
+        if self.geometry != 'paper' or self.weighs_scans:
+            return False  # the operator has no such thing
+        layers = self._modules
+        parts = [
+            (layers['in_proj'], LINEAR),
+            (layers['attention'], NOTHING),
+            (layers['out_norm'], NOTHING if self.gated else SAME_DTYPE_NORM),
+            (layers['out_proj'], OUT_PROJECTION),
+        ]
+        parts += [(ssm, CORNER_SSM) for ssm in self.ssm._modules.values()]
+        return may_stand_for(self, x, parts)
+
+    def _operands(self) -> tuple[Tensor, Tensor, list[Group], ScanNorm | None]:
+        """What that operator takes behind the map."""
+        weight, norm = self.out_proj.weight, None
+        if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
+            scale = self.divisor**2
+            norm = ScanNorm(self.out_norm.weight, self.out_norm.bias, self.out_norm.eps * scale)
+        elif self.divisor > 1:
+            weight = weight / self.divisor
+        groups = [ssm.group() for ssm in self.ssm._modules.values()]
+        return self.in_proj.weight, weight, groups, norm
 
 
 NOTHING = Known((nn.Identity,))

@@ -1,6 +1,5 @@
 """A stage of a backbone: blocks that run one after the other."""
 
-from collections.abc import Callable
 from typing import Any
 
 from mmengine.model import Sequential
@@ -47,19 +46,20 @@ class Stage(Sequential):
         for block in self:
             if turn is not None:
                 stream = Stream(turn(stream.sum()))
-            stream = self._run(block, stream)
+            # Blocks that are no mixers take a map.
+            if isinstance(block, MixerBlock) and may_stand_for(
+                self, stream.total, ((block, BLOCK),)
+            ):
+                run: Any = block.advance
+                given: Any = stream
+            else:
+                run, given = block, stream.sum()
+            if self.with_cp and given.requires_grad:
+                result = checkpoint(run, given, use_reentrant=False)
+            else:
+                result = run(given)
+            stream = result if isinstance(result, Stream) else Stream(result)
         return stream
-
-    def _run(self, block: nn.Module, stream: Stream) -> Stream:
-        """Run a block; those that are no mixers take a map anyway."""
-        if isinstance(block, MixerBlock) and may_stand_for(self, stream.total, ((block, BLOCK),)):
-            return self._checkpointed(block.advance, stream)
-        return Stream(self._checkpointed(block, stream.sum()))
-
-    def _checkpointed(self, run: Callable[..., Any], x: Stream | Tensor) -> Any:
-        if self.with_cp and x.requires_grad:
-            return checkpoint(run, x, use_reentrant=False)
-        return run(x)
 
 
 STAGE = Known((Stage,))

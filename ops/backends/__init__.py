@@ -1,0 +1,120 @@
+"""Which implementations of the operators exist, and which one runs.
+
+A backend is a module that defines what it has. Every backend has
+
+``DEVICES``
+    Types of devices on which ``'auto'`` may take it; None for all.
+``refusal(x)``
+    Why it cannot run on an input ``x``, or None if it can.
+``scan_forward(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)``
+    Returns ``y``. ``scan_backward(grad_y, *the same)`` returns the gradients of the tensors among
+    these, None for those that are None.
+``conv_forward(x, weight, bias, direction)``
+    Returns ``y``; ``conv_backward`` is to it what ``scan_backward`` is to ``scan_forward``.
+
+A backend may have more, and then runs an operator in one piece that is otherwise composed of
+others. The backward functions return gradients in the order of the tensors.
+
+``ssm_forward(tensors, directions, projects, reduction, log_A)``, ``ssm_backward(grad_y, ...)``
+    See :mod:`.gpu.ssm`; directions as text.
+``corner_ssm_forward(x, gate, parameters, corners, reduction, log_A, trains)``,
+``corner_ssm_backward(grad_y, kept, x, gate, parameters, corners, reduction, log_A, targets)``
+    See :mod:`.gpu.corner_ssm`.
+``gate_forward(x, z)``, ``gate_backward(grad_y, x, z, target, again)``
+    ``x * silu(z)``; the gradient of ``z`` goes to ``target`` if there is one, and the gated map is
+    returned ``again`` if wanted.
+``gelu_forward(x, bias)``, ``gelu_backward(grad_y, x, bias, grad_out)``
+    See :mod:`.gpu.gelu`.
+``norm_forward(x, weight, bias, offset, eps)``, ``norm_backward(grad_y, *the same)``,
+``add_norm_forward(branch, residual, weight, bias, factor, eps)``,
+``add_norm_backward(grad_normed, grad_sum, sum, weight, bias, factor, eps, begins)``
+    See :mod:`.gpu.norms`.
+
+To add a backend, see docs/guides/add_a_backend.md.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import cuda, mamba_ssm, reference, triton
+
+__all__ = ['BACKENDS', 'can_run', 'choose_backend', 'has']
+
+BACKENDS: dict[str, Any] = {
+    'cuda': cuda,
+    'triton': triton,
+    'mamba_ssm': mamba_ssm,
+    'reference': reference,
+}
+"""The backends by name, fastest first: the order in which ``'auto'`` tries them."""
+
+
+@torch.compiler.assume_constant_result
+def has(backend: str, *names: str) -> bool:
+    """Whether a backend has all functions of some names."""
+    return all(hasattr(BACKENDS[backend], name) for name in names)
+
+
+def can_run(backend: str, x: Tensor, raise_error: bool = False) -> bool:
+    """Whether a backend runs on an input.
+
+    Args:
+        backend: A key of :data:`BACKENDS`.
+        x: The operator's input map.
+        raise_error: Raise instead of returning False.
+
+    Raises:
+        ValueError: If there is no such backend.
+        RuntimeError: If it cannot run on ``x`` and ``raise_error`` is set; says why.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(
+            f'backend must be one of {", ".join(["auto", *BACKENDS])}, but got {backend!r}'
+        )
+    reason = BACKENDS[backend].refusal(x)
+    if reason is not None and raise_error:
+        raise RuntimeError(f'backend {backend!r} cannot run here: {reason}')
+    return reason is None
+
+
+def choose_backend(backend: str, x: Tensor) -> str:
+    """The name of the backend that will run on ``x``.
+
+    Args:
+        backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
+        x: The operator's input map.
+
+    Passing over a faster backend is logged, once for each reason.
+
+    Raises:
+        ValueError: If there is no such backend.
+        RuntimeError: If the one asked for by name cannot run on ``x``; says why.
+    """
+    if backend != 'auto':
+        can_run(backend, x, raise_error=True)
+        return backend
+    reasons: list[str] = []
+    for name, candidate in BACKENDS.items():
+        suits = candidate.DEVICES is None or x.device.type in candidate.DEVICES
+        reason = candidate.refusal(x) if suits else f'it is not meant for {x.device.type}'
+        if reason is None:
+            if not x.is_meta:  # shapes alone are never slow
+                _tell_fallback(name, tuple(reasons))
+            return name
+        reasons.append(f'{name}: {reason}')
+    raise RuntimeError(f'no backend can run here: {"; ".join(reasons)}')
+
+
+def _tell_fallback(backend: str, reasons: tuple[str, ...]) -> None:
+    """Log once that a faster backend was passed over, and why."""
+    if reasons and not torch.compiler.is_compiling() and (backend, reasons) not in _TOLD:
+        _TOLD.add((backend, reasons))
+        logging.getLogger('mmv2m').warning(
+            'the scans run on the slower backend %r (%s)', backend, '; '.join(reasons)
+        )
+
+
+_TOLD: set[tuple[str, tuple[str, ...]]] = set()

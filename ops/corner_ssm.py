@@ -1,0 +1,140 @@
+"""The 2D SSM from all corners: a scan along one axis of a map, then one along the other."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backends import BACKENDS, choose_backend, has
+from .checks import MapLike, check_map, check_same_map
+from .directional_ssm import check_reduction, check_ssm, directional_ssm, exact_parameters
+from .groups import Group, pack_groups, unpack_groups
+from .operator import differentiate_from_kept, like_inputs_not_kept, operator, present
+from .precision import state_dtype
+
+__all__ = ['check_groups', 'corner_ssm', 'exact_groups', 'like_results']
+
+
+def corner_ssm(
+    x: Tensor,
+    gate: Tensor | None,
+    groups: Sequence[Group],
+    reduction: str = 'sum',
+    backend: str = 'auto',
+    log_A: bool = False,
+) -> Tensor:
+    """State space model along one axis of a map, then along the other (V2M, Eq. 7-15).
+
+    From each of a group's K corners :func:`directional_ssm` along its first direction with
+    ``projects='input'``, then one along its second direction with ``projects='output'``, whose
+    input is gated. A backend that fuses these adds up the groups' outputs and gradients where they
+    are made. It keeps the arguments and the maps between the two scans for the backward pass; and,
+    of single states, what the projections make of each token, but for its time steps.
+
+    Args:
+        x: (B, H, W, E).
+        gate: (B, H, W, E), or None.
+        groups: Corners that share parameters, with these.
+        reduction: ``'none'``, of one group only, or ``'sum'`` over all corners.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+        log_A: Whether each ``A`` is given by its logarithm: ``-exp(A)`` is meant.
+
+    Returns:
+        (B, H, W, E) if summed, or (K, B, H, W, E), in the dtype of ``x``.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, an option or the number of groups or corners is wrong.
+        RuntimeError: If the backend asked for cannot run; says why.
+    """
+    check_map('x', x)
+    check_same_map('gate', gate, x)
+    check_reduction(reduction)
+    check_groups(x, gate is not None, groups, reduction)
+    backend = choose_backend(backend, x)
+    if has(backend, 'corner_ssm_forward'):
+        parameters, corners = pack_groups(exact_groups(groups, x))
+        return _corner_ssm(x, gate, parameters, corners, reduction, log_A, backend)[0]
+    outputs = [_compose(x, gate, group, reduction, backend, log_A) for group in groups]
+    return sum(outputs[1:], outputs[0])
+
+
+def exact_groups(groups: Sequence[Group], x: Tensor) -> list[Group]:
+    """With all parameters in the dtype of the states of ``x``."""
+    return [
+        Group(list(exact_parameters(rows, x)), list(exact_parameters(columns, x)), corners)
+        for rows, columns, corners in groups
+    ]
+
+
+def check_groups(x: Tensor | MapLike, gated: bool, groups: Sequence[Group], reduction: str) -> None:
+    """Check the groups of :func:`corner_ssm`; raises what that says.
+
+    Args:
+        x: (B, H, W, E).
+        gated: Whether there is a gate.
+        groups: See there.
+        reduction: See there.
+    """
+    if not groups or (reduction == 'none' and len(groups) > 1):
+        raise ValueError(
+            f"groups must be at least one, and exactly one if reduction='none', but there are "
+            f'{len(groups)}'
+        )
+    for rows, columns, corners in groups:
+        if not corners.corners:
+            raise ValueError('a group must have at least one corner, but there is none')
+        check_ssm(x, False, rows, 'input')
+        check_ssm(x, gated, columns, 'output')
+
+
+def like_results(
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    reduction: str,
+    *options: Any,
+) -> list[Tensor]:
+    """The fake of the operator: the output, and what is kept of each group, empty."""
+    groups = list(unpack_groups(parameters, corners))
+    count = () if reduction == 'sum' else (len(groups[0].corners.corners),)
+    y = torch.empty((*count, *x.shape), dtype=x.dtype, device=x.device)
+    return [y, *(t for group in groups for t in _like_kept(x, group))]
+
+
+def _like_kept(x: Tensor, group: Group) -> Iterator[Tensor]:
+    """The maps between the scans of a group and, if so, both scans' projections."""
+    tokens = (len(group.corners.corners), *x.shape[:-1])
+    yield x.new_empty((*tokens, x.shape[-1]))
+    if group.keeps_projections():
+        for _, _, _, dt_proj, _, A, _ in (group.rows, group.columns):
+            yield x.new_empty((*tokens, dt_proj.shape[1]))
+            yield x.new_empty((*tokens, A.shape[1]), dtype=state_dtype(x))
+
+
+@operator('corner_ssm', like_results)
+def _corner_ssm(*args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return list(BACKENDS[backend].corner_ssm_forward(*inputs, True))
+
+
+@operator('corner_ssm_backward', like_inputs_not_kept)
+def _corner_ssm_backward(*args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].corner_ssm_backward(*inputs, (None, None)))
+
+
+differentiate_from_kept(_corner_ssm, _corner_ssm_backward)
+
+
+def _compose(
+    x: Tensor, gate: Tensor | None, group: Group, reduction: str, backend: str, log_A: bool
+) -> Tensor:
+    """A group's scans as operators of their own."""
+    rows, columns, corners = group
+    how: dict[str, Any] = dict(backend=backend, log_A=log_A)
+    first = dict(how, directions=corners.first, projects='input')
+    second = dict(how, directions=corners.second, projects='output', reduction=reduction)
+    return directional_ssm(directional_ssm(x, None, *rows, **first), gate, *columns, **second)

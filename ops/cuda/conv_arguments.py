@@ -1,0 +1,111 @@
+"""What a convolution reads, and how its kernels in CUDA C++ get that."""
+
+import ctypes
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from ..gpu.maps import Grid, token_layout
+from ..runtime.launch import address
+from .arguments import NUMBERS, choose_warps, loads_at_once, within_reach
+
+__all__ = ['Conv', 'ConvInputs', 'ConvWalks', 'takes_conv']
+
+INSTRUCTIONS_ASIDE = 0.75
+"""What a step costs beside its channels, in channels: decides on how many a thread holds."""
+
+
+class Conv(ctypes.Structure):
+    """``Conv`` in conv.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
+        *((name, ctypes.c_int) for name in ('x_token', 'gate_token')),
+        ('x_direction', ctypes.c_longlong),
+    ]
+
+
+def takes_conv(x: Tensor) -> bool:
+    """Whether the kernels of the convolution take a map: its offsets fit into 32 bits."""
+    return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
+
+
+class ConvInputs:
+    """Map, gate, taps and bias of a convolution.
+
+    Attributes:
+        grid: The map's sizes.
+        taps: Their number.
+        maps: The map and the gate, each with the elements between its tokens.
+        definitions: What every kernel of it is compiled for.
+
+    Args:
+        x: (B, H, W, E), or (K, B, H, W, E).
+        gate: (B, H, W, E) or None.
+        weight: (E, taps).
+        bias: (E,) or None.
+    """
+
+    def __init__(self, x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
+        self.grid, self.taps = Grid.of(x), weight.shape[1]
+        self.maps: list[tuple[Tensor | None, int]] = [
+            token_layout(x),
+            (None, 0) if gate is None else token_layout(gate),
+        ]
+        self._weight, self._bias = weight.contiguous(), bias
+        self._shared = x.dim() == 4
+        self.definitions: dict[str, Any] = dict(
+            NUMBER=NUMBERS[x.dtype],
+            TAPS=self.taps,
+            HAS_GATE=gate is not None,
+            HAS_BIAS=bias is not None,
+        )
+
+    def arguments(self) -> Conv:
+        """For the kernels."""
+        (x, x_token), (gate, gate_token) = self.maps
+        pointers = map(address, (x, gate, self._weight, self._bias))
+        x_direction = 0 if self._shared else self.grid.tokens * x_token
+        return Conv(*pointers, x_token, gate_token, x_direction)
+
+
+class ConvWalks(ConvInputs):
+    """The same for kernels whose warps walk along lanes, each with a group of channels.
+
+    Attributes:
+        warps: Of a block, side by side along the channels.
+        groups: Of so many warps, which the channels need.
+        held: Channels of a thread.
+
+    Args:
+        *inputs: Of :class:`ConvInputs`.
+        holds: Channels that a thread may hold.
+    """
+
+    def __init__(self, *inputs: Any, holds: Iterable[int]) -> None:
+        super().__init__(*inputs)
+        channels = self.grid.channels
+        self.held = min(
+            holds, key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
+        )
+        columns = -(-channels // (32 * self.held))
+        self.warps = choose_warps(columns)
+        self.groups = -(-columns // self.warps)
+
+    def compiled_for(
+        self, steps: int, *others: tuple[Tensor | None, int], **more: Any
+    ) -> tuple[tuple[str, Any], ...]:
+        """All that one is compiled for; ``others`` are more maps that it uses, as in ``maps``."""
+        channels = self.grid.channels
+        vectors = loads_at_once(self.held, [*self.maps, *others])
+        values = dict(
+            self.definitions,
+            CHANNELS_HELD=self.held,
+            WHOLE_CHANNELS=vectors and channels % (32 * self.held * self.warps) == 0,
+            VECTORS=vectors and channels % self.held == 0,
+            STEPS=steps,
+            WARPS=self.warps,
+            **more,
+        )
+        return tuple(values.items())

@@ -1,0 +1,61 @@
+"""What the convolution's backward pass adds: the gradient of its output from a projection."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from ..gpu.projections import COLUMNS, ProjectedGradient
+from ..runtime.launch import address
+from .conv_arguments import ConvWalks, takes_conv
+
+__all__ = ['AddedGradient', 'adds_projected_gradient']
+
+MOST_PARTS = 4
+"""Times COLUMNS columns, that shared memory has room for."""
+
+
+class GradientArguments(ctypes.Structure):
+    """``ProjectedGradient`` in projected_gradient.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('grad', 'weight')),
+        ('width', ctypes.c_int),
+    ]
+
+
+def adds_projected_gradient(x: Tensor, x_proj: Tensor) -> bool:
+    """Whether the backward pass of a convolution adds what comes from a projection.
+
+    Args:
+        x: Of the convolution.
+        x_proj: (R + sides * N, E), of the projection.
+    """
+    halves = x.dtype in (torch.bfloat16, torch.float16)
+    return halves and takes_conv(x) and len(x_proj) <= MOST_PARTS * COLUMNS
+
+
+class AddedGradient:
+    """What a launch is told of the gradient that it adds.
+
+    Attributes:
+        arguments: For the kernel.
+        columns: Of the gradient, in multiples of COLUMNS.
+
+    Args:
+        projected: The gradient, if :func:`adds_projected_gradient`; or None.
+    """
+
+    def __init__(self, projected: ProjectedGradient | None) -> None:
+        self.arguments, self.columns = GradientArguments(), 0
+        if projected is not None:
+            self._weight = projected.weight.contiguous()
+            self.columns = projected.grad.shape[-1] // COLUMNS
+            pointers = (address(projected.grad), address(self._weight))
+            self.arguments = GradientArguments(*pointers, len(projected.weight))
+
+    def shared_bytes(self, call: ConvWalks) -> int:
+        """The size of ``Shared`` in projected_gradient.cuh."""
+        weight = 2 * call.held * self.columns * 32 * 16
+        sums = 8 * (32 * call.held + max(2, call.held)) * 4
+        return call.warps * (weight + sums) if self.columns else 0

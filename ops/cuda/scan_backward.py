@@ -1,0 +1,213 @@
+"""The backward scan in CUDA C++: its arguments, and its launches."""
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..gpu.scan_inputs import ScanInputs
+from ..runtime.hardware import hardware_of
+from ..runtime.launch import Launch, address, launch, multiprocessors
+from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
+from .scan_arguments import (
+    Gradients,
+    Tile,
+    contiguous_maps,
+    pack_scan,
+    scan_definitions,
+    side_bytes,
+    staged_bytes,
+    takes_scan,
+    whole_states,
+)
+from .scan_backward_single import SingleBackwardScan, takes_single_states
+from .scan_edges import SegmentEdges, plan_segments
+
+__all__ = ['BackwardScan', 'scans_backward']
+
+WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 15, (2, 2): 24, (4, 2): 16}
+"""Warps of a multiprocessor, by states and channels that a thread holds: as many as have registers
+enough, or fewer where that is faster."""
+
+ENOUGH_WARPS = 12
+"""The least number of warps of a multiprocessor for which lanes stay whole. With fewer, lanes are
+cut into chunks, and each chunk is walked over once more."""
+
+MANY_STATES_WARPS, MANY_STATES_ENOUGH = 12, 8
+"""The two numbers above where threads hold a whole tile, of 168 registers each."""
+
+TILE = (8, 2)
+"""States and channels that a thread holds, of many."""
+
+INSTRUCTIONS_ASIDE = 1.0
+"""What a step of a single state costs beside its channels, in channels: decides on how many a
+thread holds."""
+
+
+def backward_tile(states: int, channels: int) -> Tile:
+    """Patches of both: there are sums over states, and over channels."""
+    if states > 4:
+        held = min(states, TILE[0])
+        return Tile(states, held, TILE[1] * TILE[0] // held)
+    if states > 1:
+        return Tile(states, states, 2)
+    return min(
+        (Tile(1, 1, held) for held in (4, 2)),
+        key=lambda tile: -(-channels // tile.channels) * (tile.channels_held + INSTRUCTIONS_ASIDE),
+    )
+
+
+def scans_backward(
+    grad_y: Tensor, inputs: ScanInputs, sums: bool = False
+) -> dict[str, Tensor | None]:
+    """See :meth:`mmv2m.ops.gpu.kernels.Kernels.scans_backward`; gates are of single states only."""
+    if not takes_scan(inputs) or not grad_y.numel():
+        return NotImplemented
+    single = takes_single_states(inputs)
+    if inputs.z is not None and not single:
+        return NotImplemented
+    kind = SingleBackwardScan if single else BackwardScan
+    scan = kind(grad_y, inputs, sums, multiprocessors(grad_y.device))
+    for call in scan.calls():
+        launch(call, grad_y.device)
+    return scan.gradients()
+
+
+class BackwardScan:
+    """The calls of the kernels, and the buffers that they fill.
+
+    Args:
+        grad_y: Gradient of the output, (K, B, H, W, E), or (B, H, W, E) if ``sums``.
+        inputs: Arguments of the forward scan, without a gate.
+        sums: Whether the outputs were summed over the directions.
+        multiprocessors: Of the GPU; decides on how many blocks share out the lanes.
+    """
+
+    def __init__(
+        self, grad_y: Tensor, inputs: ScanInputs, sums: bool, multiprocessors: int
+    ) -> None:
+        inputs = contiguous_maps(inputs)
+        self.inputs, self.sums, self.grid = inputs, sums, inputs.grid
+        self.x, self.delta, self.grad_y = inputs.x, inputs.delta, grad_y.contiguous()
+        self.tile = backward_tile(whole_states(inputs), self.grid.channels)
+        self.walks = inputs.directions
+        column_blocks = -(-self.grid.channels // self.tile.channels)
+        self.warps = choose_warps(column_blocks)
+        self.groups = -(-column_blocks // self.warps)
+        lanes = sum(self.grid.lanes(walk.axis) for walk in self.walks)
+        self.edges = self._cut_lanes(lanes, multiprocessors)
+        self.longest = max(self.grid.length(walk.axis) for walk in self.walks)
+        if self.edges is not None:
+            self.longest, lanes = self.edges.steps, lanes * self.edges.number
+        self.blocks = self._choose_blocks()
+        self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
+        self._allocate()
+        self.cut(self._most_steps(self.blocks))
+
+    def _cut_lanes(self, lanes: int, multiprocessors: int) -> SegmentEdges | None:
+        rows = multiprocessors * self._most_blocks() // self.groups
+        segments = plan_segments(self.inputs, lanes, rows)
+        if segments is None:
+            return None
+        return SegmentEdges(self.inputs, segments, self.grad_y, self.sums)
+
+    def _most_blocks(self) -> int:
+        held = (self.tile.states, self.tile.channels_held)
+        return WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
+
+    def _choose_blocks(self) -> int:
+        """Of a multiprocessor."""
+        most = self._most_blocks()
+        enough = MANY_STATES_ENOUGH if self.tile.states > 4 else ENOUGH_WARPS
+        fewest = min(most, -(-enough // self.warps))
+        uncut = (n for n in range(most, fewest - 1, -1) if self._most_steps(n) >= self.longest)
+        return next(uncut, most)
+
+    def _most_steps(self, blocks: int) -> int:
+        """Of a chunk, for which shared memory has room beside that many blocks."""
+        hardware = hardware_of(self.x.device)
+        of_block = hardware.shared_bytes // blocks - hardware.reserved_bytes
+        return 2 * (of_block // self._slot_bytes())
+
+    def _slot_bytes(self) -> int:
+        """Bytes of two steps: of their history, and of ``Stage`` in the kernel."""
+        channels, states = self.tile.channels, self.tile.states
+        sides = (self.inputs.B_kind, self.inputs.C_kind).count('token')
+        staged = [(2, channels, t.element_size()) for t in (self.x, self.delta, self.grad_y)]
+        staged.append((2 * max(1, sides), states, side_bytes(self.inputs)))
+        return self.warps * (channels * states * 4 + sum(staged_bytes(*s) for s in staged))
+
+    def _allocate(self) -> None:
+        grid, inputs, count = self.grid, self.inputs, len(self.walks)
+
+        def floats(*shape: int) -> Tensor:
+            return self.x.new_empty(shape, dtype=torch.float32)
+
+        self.maps = dict(x=torch.empty_like(self.x), delta=torch.empty_like(self.x))
+        self.partial: dict[str, Tensor | None] = dict(
+            A=floats(self.rows, grid.channels, inputs.states)
+        )
+        for name, kind in (('B', inputs.B_kind), ('C', inputs.C_kind)):
+            tokens = (self.groups, count, *grid[:3], inputs.states)
+            self.partial[name] = floats(*tokens) if kind == 'token' else None
+        for name in ('D', 'delta_bias'):
+            absent = getattr(inputs, name) is None
+            self.partial[name] = None if absent else floats(self.rows, grid.channels)
+
+    def cut(self, most_steps: int) -> None:
+        """Cut lanes into chunks of at most so many steps, as even as possible."""
+        self.chunks = -(-self.longest // most_steps)
+        self.chunk = -(-self.longest // self.chunks)
+        # What is carried from chunk to chunk: a tile for each warp.
+        tiles = self.groups * self.rows * self.warps * self.chunks if self.chunks > 1 else 0
+        floats = tiles * self.tile.channels * self.tile.states
+        self.carried = self.x.new_empty(floats, dtype=torch.float32)
+
+    def gradients(self) -> dict[str, Tensor | None]:
+        """What the kernel leaves, by name."""
+        return {**self.maps, **self.partial}
+
+    def calls(self) -> Iterator[Launch]:
+        """Those that find what crosses the edges of segments, if there are any; then the scan's."""
+        if self.edges is not None:
+            yield from self.edges.calls()
+        yield self.call()
+
+    def call(self) -> Launch:
+        """The scan's own call."""
+        states, gradients, whole = None, None, make_map(self.grid, self.walks)
+        if self.edges is not None:
+            states, gradients = self.edges.states, self.edges.gradients
+        arguments = (
+            pack_scan(self.inputs, self.x, self.delta, states),
+            ctypes.c_void_p(address(self.grad_y)),
+            ctypes.c_void_p(address(gradients)),
+            Gradients.of(self.gradients()),
+            whole if self.edges is None else self.edges.map,
+            ctypes.c_void_p(address(self.carried)),
+            *map(ctypes.c_int, (self.inputs.states, self.chunk, self.chunks)),
+        )
+        return Launch(
+            'scan_backward.cu',
+            tuple(self._definitions().items()),
+            (self.rows, self.groups),
+            32 * self.warps,
+            (self.chunk + 1) // 2 * self._slot_bytes(),
+            arguments,
+        )
+
+    def _definitions(self) -> dict[str, Any]:
+        maps = (self.x, self.delta, self.grad_y)
+        channels = self.grid.channels
+        whole = channels % (self.warps * self.tile.channels) == 0
+        blocks = self._most_blocks()
+        common = scan_definitions(self.inputs, self.tile, self.warps, blocks, maps, whole)
+        copied = [copied_at_once(channels, [(t, channels)]) for t in maps]
+        return dict(
+            common,
+            GRADIENT=NUMBERS[self.grad_y.dtype],
+            SHARED_Y=self.sums,
+            MAP_BYTES=min(copied),
+        )

@@ -1,0 +1,6 @@
+"""What both GPU backends share: the order of convolution, projection, scan and gate.
+
+The functions here take a :class:`.kernels.Kernels`, which launches kernels of ``ops/cuda`` or of
+``ops/triton``. Those two are siblings: each provides kernels with their launch parameters, neither
+imports the other, and nothing here imports either. ``ops/backends`` puts them together.
+"""

@@ -1,0 +1,108 @@
+"""Both scans of the 2D SSM, of all groups of corners."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from torch import Tensor
+
+from ..groups import unpack_groups
+from .conv_targets import new_ones
+from .kernels import Kernels
+from .ssm import ssm_backward, ssm_forward
+
+__all__ = ['corner_ssm_backward', 'corner_ssm_forward']
+
+
+def corner_ssm_forward(
+    kernels: Kernels,
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    reduction: str,
+    log_A: bool,
+    trains: bool = True,
+) -> tuple[Tensor | None, ...]:
+    """See :func:`mmv2m.ops.corner_ssm`; groups are as :func:`..groups.pack_groups` leaves them.
+
+    Args:
+        kernels: What it is put together from.
+        x: As there, like the other arguments that it has.
+        gate: As there.
+        parameters: Of all groups.
+        corners: Of all groups.
+        reduction: As there.
+        log_A: As there.
+        trains: Whether there is going to be a backward pass. If not, nothing is kept for it, and
+            the sum over all groups goes through the gate too, if there is one.
+
+    Returns:
+        The output, and what is kept of each group: the maps between its two scans and, if so, both
+        scans' low-rank time steps and sides.
+    """
+    groups = list(unpack_groups(parameters, corners))
+    y: Tensor | None = None
+    kept: list[Tensor | None] = []
+    for group in groups:
+        keeps = trains and group.keeps_projections()
+        gates_sum = not trains and gate is not None and group is groups[-1]
+        between, *of_rows = ssm_forward(
+            *(kernels, (x, None, *group.rows), group.corners.first, 'input', 'none', log_A),
+            keeps=keeps,
+        )
+        total, *of_columns = ssm_forward(
+            *(kernels, (between, gate, *group.columns), group.corners.second, 'output', reduction),
+            *(log_A, y, keeps, gates_sum),
+        )
+        y = total if y is None else y
+        if trains:
+            kept += [between, *of_rows, *of_columns]
+    return y, *kept
+
+
+def corner_ssm_backward(
+    kernels: Kernels,
+    grad_y: Tensor,
+    kept: Sequence[Tensor],
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    reduction: str,
+    log_A: bool,
+    targets: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``x``, ``gate`` and the parameters.
+
+    Args:
+        kernels: What it is put together from.
+        grad_y: Like the output.
+        kept: What :func:`corner_ssm_forward` has returned behind it.
+        x: As there, like the others.
+        gate: As there.
+        parameters: As there.
+        corners: As there.
+        reduction: As there.
+        log_A: As there.
+        targets: The gradient of ``x`` overwrites the first, that of ``gate`` is added to the
+            second; None is returned of a gradient that goes there.
+    """
+    (grad_x, grad_gate), of_parameters = targets, []
+    remaining, adds = iter(kept), False
+    for group in unpack_groups(parameters, corners):
+        between, count = next(remaining), 2 if group.keeps_projections() else 0
+        of_rows, of_columns = (tuple(islice(remaining, count)) for _ in range(2))
+        grad_between, new_gate, *grad_columns = ssm_backward(
+            *(kernels, grad_y, (between, gate, *group.columns), group.corners.second, 'output'),
+            *(reduction, log_A, of_columns, (None, grad_gate, grad_gate is not None)),
+        )
+        assert grad_between is not None
+        new_x, _, *grad_rows = ssm_backward(
+            *(kernels, grad_between, (x, None, *group.rows), group.corners.first, 'input', 'none'),
+            *(log_A, of_rows, (grad_x, None, adds)),
+        )
+        grad_x = new_x if grad_x is None else grad_x
+        grad_gate = new_gate if grad_gate is None else grad_gate
+        adds = True
+        of_parameters += [*grad_rows, *grad_columns]
+    return *new_ones((grad_x, grad_gate), targets), *of_parameters

@@ -1,0 +1,122 @@
+"""All operators of a GPU backend, put together of its kernels."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..directions import read_directions
+from ..runtime.rehearsal import Gradients
+from . import corner_ssm, gelu, norms, single, ssm
+from .kernels import Kernels
+
+__all__ = ['OPERATORS', 'Operators']
+
+NAMES = ('scan', 'conv', 'ssm', 'corner_ssm', 'gate', 'gelu', 'norm', 'add_norm')
+OPERATORS = tuple(f'{name}_{way}' for name in NAMES for way in ('forward', 'backward'))
+"""What the modules in ``ops/backends`` call them; see there for what they take and return."""
+
+Run = Callable[..., Any]
+
+
+def _as_they_are(function: Run, gradients: Gradients | None = None) -> Run:
+    return function
+
+
+class Operators:
+    """The operators, each an attribute by a name of :data:`OPERATORS`.
+
+    Args:
+        kernels: What they launch.
+        prepare: Given an operator and how to run its backward pass (None for a backward pass),
+            returns the operator as it is to run: compiled beforehand, launched again.
+    """
+
+    def __init__(self, kernels: Kernels, prepare: Callable[..., Run] = _as_they_are) -> None:
+        def bind(function: Run) -> Run:
+            return partial(function, kernels)
+
+        scan_gradients = bind(single.scan_gradients)
+        conv_backward = bind(single.conv_backward)
+        ssm_backward = partial(_with_directions, ssm.ssm_backward, kernels, 2)
+        corner_ssm_backward = bind(corner_ssm.corner_ssm_backward)
+        gate_backward = kernels.gate_backward
+        gelu_backward = bind(gelu.gelu_backward)
+        norm_backward = bind(norms.norm_backward)
+        add_norm_backward = bind(norms.add_norm_backward)
+
+        self.scan_forward = prepare(bind(single.scan_forward), _gradients(scan_gradients))
+        self.scan_backward = partial(_scan_backward, prepare(scan_gradients))
+        self.conv_forward = prepare(bind(single.conv_forward), _gradients(conv_backward))
+        self.conv_backward = prepare(conv_backward)
+        self.ssm_forward = prepare(
+            partial(_with_directions, ssm.ssm_forward, kernels, 1), _gradients(ssm_backward)
+        )
+        self.ssm_backward = prepare(ssm_backward)
+        self.corner_ssm_forward = prepare(
+            bind(corner_ssm.corner_ssm_forward),
+            partial(_corner_ssm_gradients, corner_ssm_backward),
+        )
+        self.corner_ssm_backward = prepare(corner_ssm_backward)
+        self.gate_forward = prepare(kernels.gate_forward, partial(_gate_gradients, gate_backward))
+        self.gate_backward = prepare(gate_backward)
+        self.gelu_forward = prepare(kernels.gelu_forward, partial(_gelu_gradients, gelu_backward))
+        self.gelu_backward = prepare(gelu_backward)
+        self.norm_forward = prepare(bind(norms.norm_forward), _gradients(norm_backward))
+        self.norm_backward = prepare(norm_backward)
+        self.add_norm_forward = prepare(
+            bind(norms.add_norm_forward), partial(_add_norm_gradients, add_norm_backward)
+        )
+        self.add_norm_backward = prepare(add_norm_backward)
+
+
+def _with_directions(function: Run, kernels: Kernels, place: int, *args: Any) -> Any:
+    """Run it with its directions, which are text in ``place`` among the arguments, as values."""
+    return function(kernels, *args[:place], read_directions(args[place]), *args[place + 1 :])
+
+
+def _scan_backward(gradients: Run, grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    return single.as_like(gradients(grad_y, *args), args)
+
+
+# How rehearsals run backward passes.
+
+
+def _gradients(backward: Run) -> Gradients:
+    """Of an operator whose backward pass takes the gradient of its output, then its arguments."""
+
+    def run(args: Sequence[Any], result: Any) -> None:
+        y = result if isinstance(result, Tensor) else result[0]
+        backward(torch.empty_like(y), *args)
+
+    return run
+
+
+def _corner_ssm_gradients(backward: Run, args: Sequence[Any], result: Any) -> None:
+    x, gate, *others, trains = args
+    if trains:
+        kept = [t for t in result[1:] if t is not None]
+        targets: tuple[Tensor | None, ...] = (None, None)
+        if gate is not None:
+            targets = x.new_empty((*x.shape[:-1], 2 * x.shape[-1])).chunk(2, -1)
+        backward(torch.empty_like(result[0]), kept, x, gate, *others, targets)
+
+
+def _gate_gradients(backward: Run, args: Sequence[Any], result: Any) -> None:
+    x, z = args
+    target = z.new_empty((*z.shape[:-1], 2 * z.shape[-1])).chunk(2, -1)[1]
+    backward(torch.empty_like(result), x, z, target, True)
+
+
+def _gelu_gradients(backward: Run, args: Sequence[Any], result: Any) -> None:
+    x, bias = args
+    rows = result.flatten(0, -2)
+    backward(torch.empty_like(rows), x.flatten(0, -2), bias, torch.empty_like(rows))
+
+
+def _add_norm_gradients(backward: Run, args: Sequence[Any], result: Any) -> None:
+    _, _, *others = args
+    for begins in (False, True):
+        backward(*map(torch.empty_like, result), result[1], *others, begins)

@@ -1,0 +1,91 @@
+"""The arguments of the scan kernels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..directions import Direction
+from .maps import Grid, check_target, token_layout
+
+__all__ = ['ScanInputs', 'make_output']
+
+
+@dataclass
+class ScanInputs:
+    """Arguments of the scans, which share all parameters.
+
+    Attributes:
+        x: (K, B, H, W, E), a map for each direction.
+        delta: Like ``x``.
+        A: (E, N), float32.
+        B: None (the constant 1), (E, N) in float32, or (K, B, H, W, N).
+        C: Likewise.
+        D: (E,), float32, or None.
+        delta_bias: (E,), float32, or None.
+        softplus: ``'none'``, ``'apply'``, or ``'applied'`` if delta has been through bias and
+            softplus already; its gradient is nevertheless that of before.
+        directions: K directions.
+        log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; its gradient is
+            likewise.
+        z: Gate of the output, (B, H, W, E), of a single direction or of the sum over several; or
+            None.
+    """
+
+    x: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor | None
+    C: Tensor | None
+    D: Tensor | None
+    delta_bias: Tensor | None
+    softplus: str
+    directions: Sequence[Direction]
+    log_A: bool = False
+    z: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.grid = Grid.of(self.x)
+        self.states = self.A.shape[1]
+        self.x, self.x_token = token_layout(self.x)
+        self.delta, self.delta_token = token_layout(self.delta)
+        self.B, self.B_token, self.B_kind = _projection(self.B)
+        self.C, self.C_token, self.C_kind = _projection(self.C)
+        self.A = self.A.contiguous()
+        self.z, self.z_token = (None, 0) if self.z is None else token_layout(self.z)
+
+    def with_gate(self, z: Tensor | None) -> 'ScanInputs':
+        """The scan with another gate, or without."""
+        return replace(self, z=z)
+
+    def rates(self) -> Tensor:
+        """A itself, (E, N)."""
+        return -self.A.exp() if self.log_A else self.A
+
+
+def _projection(value: Tensor | None) -> tuple[Tensor | None, int, str]:
+    if value is None:
+        return None, 0, 'one'
+    if value.dim() == 2:
+        return value.contiguous(), 0, 'constant'
+    value, distance = token_layout(value)
+    return value, distance, 'token'
+
+
+def make_output(
+    inputs: ScanInputs, sums: bool, dtype: torch.dtype | None, add_to: Tensor | None
+) -> Tensor:
+    """What :meth:`.kernels.Kernels.scans_forward` returns, not filled in; raises what that says."""
+    shape = tuple(inputs.grid) if sums else (len(inputs.directions), *inputs.grid)
+    dtype = dtype or inputs.x.dtype
+    if add_to is None:
+        return torch.empty(shape, dtype=dtype, device=inputs.x.device)
+    if not sums:
+        raise ValueError('only sums over directions are added to what is there')
+    check_target(add_to, shape, dtype)
+    if not add_to.is_contiguous():
+        raise ValueError(
+            f'sums are added to contiguous maps only, but strides are {add_to.stride()}'
+        )
+    return add_to

@@ -1,0 +1,75 @@
+"""The operators of one direction on the kernels of several."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..directions import get_direction
+from .kernels import Kernels
+from .scan_inputs import ScanInputs
+
+__all__ = ['as_like', 'conv_backward', 'conv_forward', 'scan_forward', 'scan_gradients']
+
+
+def conv_forward(
+    kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str
+) -> Tensor:
+    """See :func:`mmv2m.ops.directional_conv`."""
+    return kernels.convs_forward(x, None, weight, bias, [get_direction(direction)])[0]
+
+
+def conv_backward(
+    kernels: Kernels,
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    direction: str,
+) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, weight, bias``."""
+    conv = (x, None, weight, bias, [get_direction(direction)])
+    grad_x, _, *partial = kernels.convs_backward(grad_y[None], *conv)
+    return grad_x, *kernels.sum_rows(partial)
+
+
+def scan_forward(kernels: Kernels, *args: Any) -> Tensor:
+    """See :func:`mmv2m.ops.directional_scan`; takes its arguments but for the backend."""
+    return kernels.scans_forward(_inputs(*args))[0]
+
+
+def scan_gradients(kernels: Kernels, grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``, as the kernels leave them.
+
+    In float32 what is summed, with an axis of directions what has tokens.
+    """
+    grads = kernels.scans_backward(grad_y[None], _inputs(*args))
+    summed = kernels.sum_rows([grads[name] for name in ('A', 'B', 'C', 'D', 'delta_bias')])
+    *sides, grad_bias = summed
+    return grads['x'], grads['delta'], *sides, grads.get('z'), grad_bias
+
+
+def as_like(found: tuple[Tensor | None, ...], args: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+    """Gradients from :func:`scan_gradients` in the shapes and dtypes of the scan's arguments."""
+    return tuple(
+        None if grad is None or value is None else grad.reshape(value.shape).to(value.dtype)
+        for grad, value in zip(found, args, strict=False)
+    )
+
+
+def _inputs(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+) -> ScanInputs:
+    """A scan as the only one of several: everything that has tokens gets a leading axis."""
+    B, C = (p[None] if p is not None and p.dim() == 4 else p for p in (B, C))
+    softplus = 'apply' if delta_softplus else 'none'
+    ways = [get_direction(direction)]
+    return ScanInputs(*(x[None], delta[None], A, B, C, D, delta_bias, softplus, ways), z=z)

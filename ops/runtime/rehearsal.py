@@ -1,0 +1,159 @@
+"""Finding out what an operator launches at any size of its maps, so that it is compiled beforehand.
+
+What a kernel is compiled for depends on dtypes, channels and the like, but hardly on the sizes of
+maps. So when an operator first runs, it is run on tensors without memory too, of a few sizes that
+stand for all; what it would launch then is compiled in the background. Its gradients' kernels are
+among that.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from .hardware import rehearsed_on
+from .watch import rehearsing
+
+__all__ = ['Gradients', 'rehearse', 'rehearsed']
+
+SIZES = ((1, 7, 7), (1, 48, 48), (8, 256, 256), (1, 4, 4096), (1, 4096, 4))
+"""Images, and rows and columns of their tokens: short lanes, long ones, more tokens than the GPU
+can hold at once, and a few lanes that are cut into segments."""
+
+Gradients = Callable[[Sequence[Any], Any], None]
+"""Runs an operator's backward pass, from its arguments and what it returned."""
+
+
+def rehearsed(
+    function: Callable[..., Any], gradients: Gradients | None = None
+) -> Callable[..., Any]:
+    """Have all kernels of an operator compiled in the background when it first runs on a GPU.
+
+    Args:
+        function: Takes tensors, numbers, strings, None and sequences of them. It must do nothing
+            that depends on the numbers in a tensor.
+        gradients: Runs its backward pass too, if that is known.
+    """
+    seen: set[tuple] = set()
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        first = next(t for t in _tensors(args))
+        if first.device.type == 'cuda':
+            key = (first.device, *_describe(args, _sizes(args)))
+            if key not in seen:
+                seen.add(key)
+                _compile_ahead(function, gradients, args, first.device)
+        return function(*args)
+
+    return run
+
+
+def _compile_ahead(
+    function: Callable[..., Any], gradients: Gradients | None, args: tuple, device: torch.device
+) -> None:
+    try:
+        rehearse(function, gradients, args, device, lambda call: call.compile_ahead(device))
+    except Exception:  # it costs time only, and what is wrong shows when the operator itself runs
+        logging.getLogger('mmv2m').debug('%s cannot be rehearsed', function, exc_info=True)
+
+
+def rehearse(
+    function: Callable[..., Any],
+    gradients: Gradients | None,
+    args: Sequence[Any],
+    device: torch.device,
+    collect: Callable[[Any], None],
+) -> None:
+    """Find out what an operator would launch on a device for maps of any size.
+
+    Args:
+        function: The operator.
+        gradients: Runs its backward pass too; or None.
+        args: Its arguments, on any device.
+        device: The GPU.
+        collect: Is given each kernel once, those that the operator is about to launch first.
+    """
+    seen: set[tuple] = set()
+
+    def hear(call: Any) -> None:
+        if call.key() not in seen:
+            seen.add(call.key())
+            collect(call)
+
+    sizes = _sizes(args)
+    with _disable_current_modes(), torch.no_grad(), rehearsed_on(device), rehearsing(hear):
+        for others in (sizes,) if sizes is None else (sizes, *SIZES):
+            imagined = _imagine(args, sizes, others)
+            result = function(*imagined)
+            if gradients is not None:
+                gradients(imagined, result)
+
+
+def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
+    for arg in args:
+        if isinstance(arg, Tensor):
+            yield arg
+        elif isinstance(arg, tuple | list):
+            yield from _tensors(arg)
+
+
+def _sizes(args: Sequence[Any]) -> tuple[int, int, int] | None:
+    """Images, rows and columns of the first map among some arguments; None without a map."""
+    found = next((t.shape[-4:-1] for t in _tensors(args) if t.dim() >= 4), None)
+    return None if found is None else (found[0], found[1], found[2])
+
+
+def _describe(args: Sequence[Any], sizes: tuple[int, int, int] | None) -> tuple:
+    """What kernels are compiled for, whatever the sizes of maps."""
+    return tuple(
+        _describe(arg, sizes)
+        if isinstance(arg, tuple | list)
+        else _describe_tensor(arg, sizes)
+        if isinstance(arg, Tensor)
+        else arg
+        for arg in args
+    )
+
+
+def _describe_tensor(x: Tensor, sizes: tuple[int, int, int] | None) -> tuple:
+    aligned = x.data_ptr() % 16
+    if _is_map(x, sizes):
+        return x.dtype, x.dim(), x.shape[-1], x.stride()[-2:], aligned
+    return x.dtype, x.shape[1:], aligned
+
+
+def _is_map(x: Tensor, sizes: tuple[int, int, int] | None) -> bool:
+    return x.dim() >= 4 and tuple(x.shape[-4:-1]) == sizes
+
+
+def _imagine(
+    args: Sequence[Any], sizes: tuple[int, int, int] | None, others: tuple[int, int, int] | None
+) -> list[Any]:
+    """The same arguments without memory, maps in other sizes."""
+    return [
+        _imagine(arg, sizes, others)
+        if isinstance(arg, tuple | list)
+        else _imagine_tensor(arg, sizes, others)
+        if isinstance(arg, Tensor)
+        else arg
+        for arg in args
+    ]
+
+
+def _imagine_tensor(
+    x: Tensor, sizes: tuple[int, int, int] | None, others: tuple[int, int, int] | None
+) -> Tensor:
+    shape, strides = list(x.shape), list(x.stride())
+    if others is not None and _is_map(x, sizes):
+        shape[-4:-1] = others
+        distance = max(x.stride(-2), x.shape[-1])
+        for axis in range(x.dim() - 3, -1, -1):
+            distance *= shape[axis + 1]
+            strides[axis] = distance
+        strides[-2:] = max(x.stride(-2), x.shape[-1]), x.stride(-1)
+    return torch.empty_strided(shape, strides, dtype=x.dtype, device='meta')

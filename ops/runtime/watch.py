@@ -1,0 +1,51 @@
+"""Who is told of this thread's launches, and whether they are rehearsed only."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ['listening', 'rehearse', 'rehearsing', 'tell']
+
+_local = threading.local()
+
+
+def tell(call: Any, prepare: Callable[[], Any]) -> None:
+    """Tell this thread's listener, if it has one, of a launch.
+
+    Args:
+        call: The launch.
+        prepare: Returns it as a :class:`.launch.Prepared`.
+    """
+    listener = getattr(_local, 'listener', None)
+    if listener is not None:
+        listener(call, prepare)
+
+
+def listening(listener: Callable[[Any, Callable[[], Any]], None]) -> Any:
+    """A context in which a function is told of every launch from this thread, see :func:`tell`."""
+    return _set_for_a_while('listener', listener)
+
+
+def rehearsing(collect: Callable[[Any], None]) -> Any:
+    """A context in which this thread launches nothing, but gives a function what it would."""
+    return _set_for_a_while('collect', collect)
+
+
+def rehearse(call: Any) -> bool:
+    """Give a launch to this thread's rehearsal, if there is one; returns whether there is."""
+    collect = getattr(_local, 'collect', None)
+    if collect is None:
+        return False
+    collect(call)
+    return True
+
+
+@contextmanager
+def _set_for_a_while(name: str, value: Any) -> Iterator[None]:
+    before = getattr(_local, name, None)
+    setattr(_local, name, value)
+    try:
+        yield
+    finally:
+        setattr(_local, name, before)

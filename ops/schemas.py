@@ -1,0 +1,56 @@
+"""The schema of every operator of torch.library, as text.
+
+Each has a backward operator, which takes the gradient of the result first. Where a list is
+returned, what the gradient needs stands behind the result in it; the backward operator takes that
+as ``kept`` and returns the gradients of those tensors that are not None. The last argument is the
+backend's name. Directions and corners are text, see :mod:`.directions`. Groups of parameters stand
+one behind the other in one list.
+"""
+
+__all__ = ['SCHEMAS']
+
+_SCAN = (
+    'Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, Tensor? D, Tensor? z, '
+    'Tensor? delta_bias, bool delta_softplus, str direction, str backend'
+)
+_CONV = 'Tensor x, Tensor weight, Tensor? bias, str direction, str backend'
+_SSM = (
+    'Tensor x, Tensor? gate, Tensor? conv_weight, Tensor? conv_bias, Tensor x_proj, '
+    'Tensor dt_proj, Tensor dt_bias, Tensor A, Tensor D, '
+    'str directions, str projects, str reduction, bool log_A, str backend'
+)
+_CORNER_SSM = (
+    'Tensor x, Tensor? gate, Tensor?[] parameters, '
+    'str corners, str reduction, bool log_A, str backend'
+)
+_SS2D = (
+    'Tensor x, Tensor in_weight, Tensor out_weight, Tensor? norm_weight, Tensor? norm_bias, '
+    'Tensor?[] parameters, str corners, float eps, bool log_A, str backend'
+)
+_GATED_LINEAR = 'Tensor x, Tensor z, Tensor weight, str backend'
+_MLP = 'Tensor x, Tensor?[] parameters, str backend'
+_NORM = 'Tensor x, Tensor weight, Tensor? bias, Tensor? offset, float eps, str backend'
+
+SCHEMAS: dict[str, str] = dict(
+    directional_scan=f'({_SCAN}) -> Tensor',
+    directional_scan_backward=f'(Tensor grad_y, {_SCAN}) -> Tensor[]',
+    directional_conv=f'({_CONV}) -> Tensor',
+    directional_conv_backward=f'(Tensor grad_y, {_CONV}) -> Tensor[]',
+    directional_ssm=f'({_SSM}) -> Tensor',
+    directional_ssm_backward=f'(Tensor grad_y, {_SSM}) -> Tensor[]',
+    corner_ssm=f'({_CORNER_SSM}) -> Tensor[]',
+    corner_ssm_backward=f'(Tensor grad_y, Tensor[] kept, {_CORNER_SSM}) -> Tensor[]',
+    ss2d=f'({_SS2D}) -> Tensor[]',
+    ss2d_inference=f'({_SS2D}) -> Tensor',
+    ss2d_backward=f'(Tensor grad_y, Tensor[] kept, {_SS2D}) -> Tensor[]',
+    gated_linear=f'({_GATED_LINEAR}) -> Tensor',
+    gated_linear_backward=f'(Tensor grad_y, {_GATED_LINEAR}) -> Tensor[]',
+    mlp=f'({_MLP}) -> Tensor[]',
+    mlp_backward=f'(Tensor grad_y, Tensor[] kept, {_MLP}) -> Tensor[]',
+    channel_norm=f'({_NORM}) -> Tensor',
+    channel_norm_backward=f'(Tensor grad_y, {_NORM}) -> Tensor[]',
+    add_norm='(Tensor branch, Tensor residual, Tensor weight, Tensor? bias, Tensor? factor, '
+    'float eps, str backend) -> (Tensor, Tensor)',
+    add_norm_backward='(Tensor grad_normed, Tensor grad_total, Tensor total, Tensor weight, '
+    'Tensor? bias, Tensor? factor, float eps, bool begins, str backend) -> Tensor[]',
+)

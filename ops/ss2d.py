@@ -1,0 +1,263 @@
+"""V2M's mixer as one operator: two linear layers, and the 2D SSM between them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backends import BACKENDS, choose_backend, has
+from .channel_norm import channel_norm
+from .checks import MapLike, check_map, check_parameters, check_weight
+from .corner_ssm import check_groups, corner_ssm, exact_groups, like_results
+from .gated_linear import gated_linear
+from .groups import Group, pack_groups
+from .operator import (
+    differentiate_from_kept,
+    like_inputs_not_kept,
+    needs_gradient,
+    operator,
+    present,
+)
+from .precision import like_products, state_dtype
+from .products import (
+    cast_weights,
+    casts_like,
+    input_gradient,
+    project,
+    project_backward,
+    projected_like,
+    recall_weights,
+    weight_gradient,
+)
+
+__all__ = ['ScanNorm', 'ss2d']
+
+
+class ScanNorm(NamedTuple):
+    """A LayerNorm on the sum of scans.
+
+    Attributes:
+        weight: (E,).
+        bias: (E,).
+        eps: Added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    eps: float = 1e-5
+
+
+def ss2d(
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    groups: Sequence[Group],
+    norm: ScanNorm | None = None,
+    backend: str = 'auto',
+    log_A: bool = False,
+) -> Tensor:
+    """A V2M mixer: ``linear(corner_ssm(u, z) * SiLU(z), out_weight)`` (V2M, Eq. 15).
+
+    There ``u, z = linear(x, in_weight)``. So between two linear layers stand :func:`corner_ssm`,
+    summed over all corners, and a gate; or, without any gate, a norm on the sum (as in VMamba).
+
+    A backend that fuses these leaves the gradients of u and z in one map, where the first
+    projection's are made from it: neither are they joined by a copy, nor are the gate's two
+    gradients added up in a pass of their own. Where no gradient is asked for, the last scan gates
+    the sum that it leaves.
+
+    Args:
+        x: (B, H, W, D); under autocast, read as products are.
+        in_weight: (2 E, D), or (E, D) with a norm; used in the dtype of ``x``, like the other.
+        out_weight: (D', E).
+        groups: See :func:`corner_ssm`.
+        norm: Takes the gate's place.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+        log_A: See :func:`corner_ssm`.
+
+    Returns:
+        (B, H, W, D') in the dtype of ``x``, or in autocast's.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, or the number of groups or corners is wrong.
+        RuntimeError: If the backend asked for cannot run; says why.
+    """
+    check_map('x', x)
+    x = like_products(x)
+    _check_mixer(x, in_weight, out_weight, groups, norm)
+    backend = choose_backend(backend, x)
+    if not has(backend, 'corner_ssm_forward', 'norm_forward' if norm else 'gate_forward'):
+        return _compose(x, in_weight, out_weight, groups, norm, backend, log_A)
+    norm_tensors: list[Tensor | None] = [None, None]
+    if norm is not None:
+        norm_tensors = [p.to(state_dtype(x)) for p in (norm.weight, norm.bias)]
+    parameters, corners = pack_groups(exact_groups(groups, x))
+    tensors = (x, in_weight, out_weight, *norm_tensors)
+    options = (corners, norm.eps if norm else 0.0, log_A, backend)
+    if needs_gradient((*tensors, *parameters)):
+        return _ss2d(*tensors, parameters, *options)[0]
+    return _ss2d_inference(*tensors, parameters, *options)
+
+
+def _check_mixer(
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    groups: Sequence[Group],
+    norm: ScanNorm | None,
+) -> None:
+    check_weight(in_weight, x, 'in_weight')
+    inner = in_weight.shape[0]
+    if norm is None:
+        if inner % 2:
+            raise ValueError(f'in_weight must make a map and its gate, but makes {inner} channels')
+        inner //= 2
+    scanned = MapLike((*x.shape[:-1], inner), x.dtype, x.device)
+    check_groups(scanned, norm is None, groups, 'sum')
+    check_weight(out_weight, scanned, 'out_weight')
+    if norm is not None:
+        expected = ("the norm's weight", norm.weight), ("the norm's bias", norm.bias)
+        check_parameters(((*one, (inner,)) for one in expected), scanned)
+
+
+def _like_kept(
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    *options: Any,
+) -> list[Tensor]:
+    mixed = projected_like(x, in_weight)
+    inner, _ = _split(mixed, norm_weight)
+    y, *kept = like_results(inner, None, parameters, corners, 'sum')
+    kept = kept if norm_weight is None else [torch.empty_like(y), *kept]
+    casts = casts_like((in_weight, out_weight), x)
+    return [projected_like(x, out_weight), mixed, y, *kept, *casts]
+
+
+def _split(mixed: Tensor, norm_weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The map and its gate; a mixer with a norm has none."""
+    if norm_weight is not None:
+        return mixed, None
+    inner, gate = mixed.chunk(2, -1)
+    return inner, gate
+
+
+@operator('ss2d', _like_kept)
+def _ss2d(
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    eps: float,
+    log_A: bool,
+    backend: str,
+) -> list[Tensor]:
+    """The result, and what is kept.
+
+    Kept are what the first projection makes of ``x``, the sum of scans, its norm if there is one,
+    what is kept of each group, and casts of the weights.
+    """
+    (in_cast, out_cast), casts = cast_weights((in_weight, out_weight), x)
+    mixed = project(x, in_cast)
+    inner, gate = _split(mixed, norm_weight)
+    chosen = BACKENDS[backend]
+    y, *kept = chosen.corner_ssm_forward(inner, gate, parameters, corners, 'sum', log_A, True)
+    if gate is None:
+        ready = chosen.norm_forward(y, norm_weight, norm_bias, None, eps)
+        kept.insert(0, ready)
+    else:
+        ready = chosen.gate_forward(y, gate)
+    return [project(ready, out_cast), mixed, y, *kept, *casts]
+
+
+@operator('ss2d_inference', lambda x, in_weight, out_weight, *args: projected_like(x, out_weight))
+def _ss2d_inference(
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    eps: float,
+    log_A: bool,
+    backend: str,
+) -> Tensor:
+    """Without gradients: the last scan leaves its sum gated."""
+    inner, gate = _split(project(x, in_weight), norm_weight)
+    chosen = BACKENDS[backend]
+    (y,) = chosen.corner_ssm_forward(inner, gate, parameters, corners, 'sum', log_A, False)
+    if gate is None:
+        y = chosen.norm_forward(y, norm_weight, norm_bias, None, eps)
+    return project(y, out_weight)
+
+
+@operator('ss2d_backward', like_inputs_not_kept)
+def _ss2d_backward(
+    grad_y: Tensor,
+    kept: Sequence[Tensor],
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    eps: float,
+    log_A: bool,
+    backend: str,
+) -> list[Tensor]:
+    (in_cast, out_cast), (mixed, y, *kept) = recall_weights((in_weight, out_weight), x, kept)
+    inner, gate = _split(mixed, norm_weight)
+    grad: Tensor | None = input_gradient(grad_y, out_cast)
+    of_norm: list[Tensor | None] = []
+    chosen, options = BACKENDS[backend], (parameters, corners, 'sum', log_A)
+    if gate is None:
+        ready, *kept = kept
+        grad_out = weight_gradient(grad_y, ready, out_weight.dtype)
+        grad, *of_norm, _ = chosen.norm_backward(grad, y, norm_weight, norm_bias, None, eps)
+        grad_mixed, _, *others = chosen.corner_ssm_backward(
+            grad, kept, inner, None, *options, (None, None)
+        )
+        assert grad_mixed is not None
+    else:
+        grad_mixed = torch.empty_like(mixed)
+        halves = grad_mixed.chunk(2, -1)
+        grad, _, gated = chosen.gate_backward(grad, y, gate, halves[1], True)
+        grad_out = weight_gradient(grad_y, gated, out_weight.dtype)
+        del gated  # or it would take memory while the scans' gradients are made, which take most
+        _, _, *others = chosen.corner_ssm_backward(grad, kept, inner, gate, *options, halves)
+    of_first = project_backward(grad_mixed, x, in_cast, in_weight.dtype)
+    return present((*of_first, grad_out, *of_norm, *others))
+
+
+differentiate_from_kept(_ss2d, _ss2d_backward)
+
+
+def _compose(
+    x: Tensor,
+    in_weight: Tensor,
+    out_weight: Tensor,
+    groups: Sequence[Group],
+    norm: ScanNorm | None,
+    backend: str,
+    log_A: bool,
+) -> Tensor:
+    """On a backend that does not fuse it."""
+    mixed = project(x, in_weight)
+    if norm is not None:
+        y = corner_ssm(mixed, None, groups, 'sum', backend, log_A)
+        y = channel_norm(y, norm.weight, norm.bias, norm.eps, backend=backend)
+        return project(y, out_weight)
+    inner, gate = mixed.chunk(2, -1)
+    y = corner_ssm(inner, gate, groups, 'sum', backend, log_A)
+    return gated_linear(y, gate, out_weight, backend)

@@ -1,0 +1,51 @@
+"""Launching the expansion of time steps from their low rank."""
+
+import triton
+from torch import Tensor
+
+from .kernels.expansion import expand_kernel
+from .launch import launch
+from .walks import dot_options
+
+__all__ = ['expand']
+
+BLOCK = 64 * 128
+"""Tokens times channels of a program."""
+
+BLOCK_CHANNELS = (128, 64)
+"""Of a program: the first if it divides all of them, so that the last block is not half empty."""
+
+
+def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
+    """``softplus(low_rank @ dt_weight.T + dt_bias)``: time steps of all channels.
+
+    The product is of numbers in the precision of ``low_rank``, and summed in float32.
+
+    Args:
+        low_rank: (..., R).
+        dt_weight: (E, R), float32.
+        dt_bias: (E,), float32.
+
+    Returns:
+        (..., E) in the dtype of ``low_rank``, contiguous.
+    """
+    channels, rank = dt_weight.shape
+    delta = low_rank.new_empty((*low_rank.shape[:-1], channels))
+    if delta.numel():
+        tokens = delta.numel() // channels
+        wide, narrow = BLOCK_CHANNELS
+        columns = narrow if channels % wide else wide
+        blocks, rows = triton.cdiv(channels, columns), BLOCK // columns
+        launch(
+            expand_kernel,
+            (triton.cdiv(tokens, rows) * blocks,),
+            *(low_rank.contiguous(), dt_weight.contiguous(), dt_bias.contiguous(), delta),
+            *(tokens, channels, blocks),
+            rank=rank,
+            RANK=max(16, triton.next_power_of_2(rank)),
+            BLOCK_T=rows,
+            BLOCK_E=columns,
+            **dot_options(low_rank.dtype),
+            num_warps=4,
+        )
+    return delta

@@ -1,0 +1,126 @@
+"""The one place from which Triton kernels are launched."""
+
+import ctypes
+import hashlib
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from ..runtime import ahead
+from ..runtime.launch import Prepared
+from ..runtime.recording import Obstacle
+from ..runtime.watch import rehearse, tell
+
+__all__ = ['TritonLaunch', 'launch', 'prepare_triton']
+
+SCALARS = {'i32': ctypes.c_int32, 'i64': ctypes.c_int64, 'fp32': ctypes.c_float}
+"""Types of arguments, by Triton's names."""
+
+
+def launch(kernel: triton.JITFunction, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+    """Launch a kernel, which is compiled first if need be.
+
+    Args:
+        kernel: The kernel.
+        grid: Programs along up to three axes.
+        args: Its first arguments.
+        options: Its other arguments by name, and Triton's own options.
+    """
+    call = TritonLaunch(kernel, args, options)
+    if rehearse(call):
+        return
+    _await_thread(kernel)
+    compiled = kernel[grid](*args, **options)
+    tell(call, lambda: prepare_triton(compiled, grid, call.named()))
+
+
+class TritonLaunch(NamedTuple):
+    """A launch, as it is asked for.
+
+    Attributes:
+        kernel: The kernel.
+        args: Its first arguments.
+        options: Its other arguments by name, and Triton's own options.
+    """
+
+    kernel: triton.JITFunction
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def named(self) -> dict[str, Any]:
+        """All arguments and options by name."""
+        return {**dict(zip(self.kernel.arg_names, self.args, strict=False)), **self.options}
+
+    def key(self) -> tuple:
+        """What it is compiled for: by Triton's rules, whether an integer is 1 or divides by 16."""
+        given: list[Any] = []
+        for parameter, arg in zip(self.kernel.params, self.args, strict=False):
+            if isinstance(arg, Tensor):
+                given.append((arg.dtype, arg.data_ptr() % 16 == 0))
+            elif isinstance(arg, int):
+                told = not parameter.do_not_specialize
+                given.append((told and arg == 1, told and arg % 16 == 0, arg >= 2**31))
+            else:
+                given.append(None if arg is None else type(arg))
+        return self.kernel.__name__, *map(str, (given, self.options))
+
+    def compile_ahead(self, device: torch.device) -> None:
+        """Have the kernel compiled in the background for a GPU."""
+        lock = _THREADS.setdefault(self.kernel, threading.Lock())
+        name = 'triton-' + hashlib.sha256(str(self.key()).encode()).hexdigest()[:32]
+
+        def compile_it() -> None:
+            with lock, ahead.exclusively(name), torch.cuda.device(device):
+                self.kernel.warmup(*self.args, grid=(1,), **self.options)
+
+        ahead.start((self.key(), device), compile_it)
+
+
+def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) -> Prepared:
+    """A launch of Triton's as one of the driver's.
+
+    Args:
+        compiled: Triton's compiled kernel.
+        grid: Programs along up to three axes.
+        named: Its arguments by name.
+
+    Raises:
+        Obstacle: If the kernel needs what only Triton's own launcher provides.
+        AttributeError: If Triton is not as expected.
+    """
+    metadata = compiled.metadata
+    for name in ('global_scratch_size', 'profile_scratch_size', 'launch_cooperative_grid'):
+        if getattr(metadata, name, 0):
+            raise Obstacle(f'{metadata.name} has {name}')
+    arguments = []
+    for name, kind in compiled.src.signature.items():
+        if kind == 'constexpr':
+            continue
+        if not kind.startswith('*') and kind not in SCALARS:
+            raise Obstacle(f'{name} of {metadata.name} is a {kind}')
+        pointer = kind.startswith('*')
+        value = named[name]
+        arguments.append(ctypes.c_void_p(value.data_ptr()) if pointer else SCALARS[kind](value))
+    # Every kernel of Triton's ends in pointers to scratch memory, which these do not use.
+    arguments += [ctypes.c_void_p(None), ctypes.c_void_p(None)]
+    x, y, z = (*grid, 1, 1)[:3]
+    return Prepared(
+        compiled.function, (x, y, z), 32 * metadata.num_warps, metadata.shared, arguments
+    )
+
+
+_THREADS: dict[triton.JITFunction, threading.Lock] = {}
+
+
+def _await_thread(kernel: triton.JITFunction) -> None:
+    """Wait while a thread compiles a kernel, for whatever arguments: it may be for these."""
+    if _THREADS:
+        lock = _THREADS.get(kernel)
+        if lock is not None:
+            with lock:
+                if not ahead.under_way():
+                    _THREADS.clear()

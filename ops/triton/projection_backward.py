@@ -1,0 +1,122 @@
+"""Launching the backward kernels of the projection."""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from ..gpu.projections import COLUMNS, ProjectedGradient
+from .kernels.projection_backward import (
+    join_kernel,
+    project_back_kernel,
+    time_step_back_kernel,
+)
+from .launch import launch
+from .walks import dot_options
+
+__all__ = ['project_backward']
+
+BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
+
+PROGRAMS = 264
+"""Programs, at most: two for each of some 130 multiprocessors. Those along the tokens each leave a
+partial sum of the weights' gradients."""
+
+NARROW = 16
+"""Up to so many outputs of the projection, twice as many programs hide more waiting than their
+partial sums cost."""
+
+
+def project_backward(
+    grad_x: Tensor,
+    grad_delta: Tensor,
+    grad_sides: list[Tensor],
+    x: Tensor,
+    low_rank: Tensor,
+    weight: Tensor,
+    dt_weight: Tensor,
+    adds: bool = True,
+) -> tuple[Tensor, Tensor, ProjectedGradient]:
+    """Gradients of :func:`.projection.project`; see :class:`.kernels.Kernels`.
+
+    Args:
+        grad_x: What ``x`` gets from elsewhere, (..., E), contiguous.
+        grad_delta: (..., E), of the time steps before bias and softplus, contiguous.
+        grad_sides: One or two of B's and C's, each (any number, ..., N) in float32, partial sums
+            over their first axis.
+        x: As there, like the others.
+        low_rank: What it returned.
+        weight: As there.
+        dt_weight: As there.
+        adds: Whether to add to ``grad_x``, in place, what comes from the projection.
+
+    Returns:
+        Gradients of ``weight`` and ``dt_weight``: partial sums in float32, still to be summed over
+        their first axis. And what ``x`` gets from the projection.
+    """
+    channels, rank = dt_weight.shape
+    tokens = x.numel() // channels if channels else 0
+    if not tokens:
+        nothing = x.new_empty((0, triton.cdiv(len(weight), COLUMNS) * COLUMNS))
+        empty = torch.zeros_like(weight)[None], torch.zeros_like(dt_weight)[None]
+        return *empty, ProjectedGradient(nothing, weight)
+    tiles, blocks = triton.cdiv(tokens, BLOCK_TOKENS), triton.cdiv(channels, BLOCK_CHANNELS)
+    grid = (blocks, min(tiles, max(1, PROGRAMS // blocks)))
+    common: dict[str, Any] = dict(
+        BLOCK_T=BLOCK_TOKENS,
+        BLOCK_E=BLOCK_CHANNELS,
+        **dot_options(x.dtype),
+        num_warps=4,
+    )
+    # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
+    grad_low = x.new_empty((blocks, tokens, rank))
+    grad_dt_weight = x.new_empty((grid[1], *dt_weight.shape), dtype=torch.float32)
+    launch(
+        time_step_back_kernel,
+        grid,
+        *(grad_delta, low_rank, dt_weight.contiguous(), grad_low, grad_dt_weight),
+        *(tokens, channels, tiles),
+        rank=rank,
+        RANK=max(16, triton.next_power_of_2(rank)),
+        **common,
+    )
+    projected = _join(grad_low, grad_sides, x)
+    most = 2 * PROGRAMS if len(weight) <= NARROW else PROGRAMS
+    grid = (blocks, min(tiles, max(1, most // blocks)))
+    grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
+    launch(
+        project_back_kernel,
+        grid,
+        *(projected, x, weight.contiguous(), grad_x, grad_weight),
+        *(tokens, channels, tiles),
+        width=weight.shape[0],
+        COLUMNS=projected.shape[1],
+        WIDTH=max(16, triton.next_power_of_2(weight.shape[0])),
+        ADDS=adds,
+        **common,
+    )
+    return grad_weight, grad_dt_weight, ProjectedGradient(projected, weight)
+
+
+def _join(grad_low: Tensor, grad_sides: list[Tensor], x: Tensor) -> Tensor:
+    """``grad`` of :class:`ProjectedGradient`."""
+    tokens, rank = grad_low.shape[1:]
+    states = grad_sides[0].shape[-1]
+    width = rank + len(grad_sides) * states
+    columns = triton.cdiv(width, COLUMNS) * COLUMNS
+    projected = x.new_empty((tokens, columns))
+    launch(
+        join_kernel,
+        (triton.cdiv(tokens, BLOCK_TOKENS),),
+        *(grad_low, grad_sides[0], grad_sides[-1], projected, tokens),
+        *(grad_low.shape[0], grad_sides[0].shape[0]),
+        rank=rank,
+        states=states,
+        width=width,
+        COLUMNS=columns,
+        WIDTH=triton.next_power_of_2(columns),
+        BLOCK_T=BLOCK_TOKENS,
+        num_warps=4,
+    )
+    return projected
