@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,16 @@ from .driver import architecture_of, driver_function, load, on_stream
 from .hardware import hardware_of
 from .watch import rehearse, tell
 
-__all__ = ['PREPARE', 'Launch', 'Prepared', 'address', 'launch', 'multiprocessors']
+__all__ = [
+    'PREPARE',
+    'Launch',
+    'Prepared',
+    'address',
+    'check_launch',
+    'launch',
+    'multiprocessors',
+    'prepare',
+]
 
 
 @dataclass(frozen=True)
@@ -61,26 +71,13 @@ class Prepared:
     The arguments' memory may be written over between launches.
 
     Args:
-        function: The driver's handle.
-        grid: Blocks along x, y and z.
-        threads: Of a block.
-        shared_bytes: Shared memory of a block.
+        start: ``(handle of a stream, pointers to the arguments, None) -> status``, the driver's.
         arguments: As :mod:`ctypes` values, structures passed by value.
     """
 
-    def __init__(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared_bytes: int,
-        arguments: Sequence[Any],
-    ) -> None:
-        self.arguments = arguments
-        pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        handle = ctypes.c_void_p(int(function))
-        self._before = (handle, *grid, threads, 1, 1, shared_bytes)
-        self._after = (pointers, None)
+    def __init__(self, start: Callable[..., int], arguments: Sequence[Any]) -> None:
+        self.start, self.arguments = start, arguments
+        self.pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
 
     def run(self, stream: int) -> None:
         """Launch behind what a stream, by its handle, has been given already.
@@ -88,16 +85,42 @@ class Prepared:
         Raises:
             RuntimeError: If the driver refuses.
         """
-        status = driver_function('cuLaunchKernel')(
-            *self._before, ctypes.c_void_p(stream), *self._after
-        )
-        if status:
-            raise RuntimeError(f'the CUDA driver refused a launch: error {status}')
+        check_launch(self.start(ctypes.c_void_p(stream), self.pointers, None))
+
+
+def check_launch(status: int) -> None:
+    """Check what :attr:`Prepared.start` returns.
+
+    Raises:
+        RuntimeError: If the driver has refused.
+    """
+    if status:
+        raise RuntimeError(f'the CUDA driver refused a launch: error {status}')
+
+
+def prepare(
+    function: Any,
+    grid: tuple[int, int, int],
+    threads: int,
+    shared_bytes: int,
+    arguments: Sequence[Any],
+) -> Prepared:
+    """Make a kernel on a GPU ready.
+
+    Args:
+        function: The driver's handle.
+        grid: Blocks along x, y and z.
+        threads: Of a block.
+        shared_bytes: Shared memory of a block.
+        arguments: As :mod:`ctypes` values, structures passed by value.
+    """
+    before = (ctypes.c_void_p(int(function)), *grid, threads, 1, 1, shared_bytes)
+    return Prepared(partial(driver_function('cuLaunchKernel'), *before), arguments)
 
 
 def _prepare_on_gpu(call: Launch, device: torch.device) -> Prepared:
     function = load(call.source, call.definitions, device).with_shared(call.shared_bytes)
-    return Prepared(function, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
+    return prepare(function, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
 
 
 PREPARE: dict[str, Callable[[Launch, torch.device], Prepared]] = {'cuda': _prepare_on_gpu}

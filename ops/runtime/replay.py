@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .driver import on_stream
+from .launch import check_launch
 from .recording import Obstacle, Pointer, Recorder
 from .scratch import Buffer, lay_out
 from .watch import listening
@@ -58,10 +59,13 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
             return result
         addresses, results, scratch = replay.allocate(addresses)
         with on_stream(replay.device) as stream, replay.lock:
+            handle = ctypes.c_void_p(stream)
             for launch, patches in replay.launches:
                 for place, base, offset in patches:
                     place.value = addresses[base] + offset
-                launch.run(stream)
+                status = launch.start(handle, launch.pointers, None)
+                if status:
+                    check_launch(status)
         del scratch  # not before: another thread might be given its memory between two launches
         return results[0] if replay.single else tuple(results)
 

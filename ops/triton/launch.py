@@ -11,7 +11,7 @@ import triton
 from torch import Tensor
 
 from ..runtime import ahead
-from ..runtime.launch import Prepared
+from ..runtime.launch import Prepared, prepare
 from ..runtime.recording import Obstacle
 from ..runtime.watch import rehearse, tell
 
@@ -108,7 +108,7 @@ def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) ->
     # Every kernel of Triton's ends in pointers to scratch memory, which these do not use.
     arguments += [ctypes.c_void_p(None), ctypes.c_void_p(None)]
     x, y, z = (*grid, 1, 1)[:3]
-    return Prepared(
+    return prepare(
         compiled.function, (x, y, z), 32 * metadata.num_warps, metadata.shared, arguments
     )
 

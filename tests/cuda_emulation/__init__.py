@@ -37,22 +37,18 @@ needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neithe
 COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC', '-DMMV2M_HOST', f'-I{KERNELS}', f'-I{HERE}']
 
 
-class Emulated(Prepared):
-    """A launch on the emulation."""
+def emulated(call: Launch, device: torch.device) -> Prepared:
+    """A launch on the emulation, whose pointers are those of tensors in main memory."""
 
-    def __init__(self, call: Launch, device: torch.device) -> None:
-        super().__init__(0, (*call.grid, 1), call.threads, call.shared_bytes, call.arguments)
-        self.call = call
-
-    def run(self, stream: int) -> None:
-        """Run a kernel's call whose pointers are those of tensors in main memory."""
-        call = self.call
+    def start(stream: Any, pointers: Any, extra: None) -> int:
         run = _compile(call.source, call.definitions)
-        pointers = (ctypes.c_void_p * len(call.arguments))(*map(ctypes.addressof, call.arguments))
         run(*call.grid, call.threads, call.shared_bytes, pointers)
+        return 0
+
+    return Prepared(start, call.arguments)
 
 
-PREPARE['cpu'] = Emulated
+PREPARE['cpu'] = emulated
 
 
 @contextmanager

@@ -44,18 +44,19 @@ class Interpreted(Prepared):
     def __init__(self, kernel, grid, named):
         self.kernel, self.grid, self.named = kernel, grid, named
         tensors = {name: value for name, value in named.items() if torch.is_tensor(value)}
-        self.pointers = {name: ctypes.c_void_p(t.data_ptr()) for name, t in tensors.items()}
-        super().__init__(0, (*grid, 1, 1)[:3], 1, 0, list(self.pointers.values()))
+        self.addresses = {name: ctypes.c_void_p(t.data_ptr()) for name, t in tensors.items()}
+        super().__init__(self.interpret, list(self.addresses.values()))
 
-    def run(self, stream):
+    def interpret(self, stream, pointers, extra):
         numbers = {
             name: torch.frombuffer(
                 (ctypes.c_char * self.named[name].itemsize).from_address(pointer.value),
                 dtype=self.named[name].dtype,
             )
-            for name, pointer in self.pointers.items()
+            for name, pointer in self.addresses.items()
         }
         self.kernel[self.grid](**self.named | numbers)
+        return 0
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def launch_nothing() -> None:
 
     def prepare(compiled: Any, grid: Any, named: dict[str, Any]) -> launch.Prepared:
         pointers = [ctypes.c_void_p(v.data_ptr()) for v in named.values() if torch.is_tensor(v)]
-        return launch.Prepared(0, (1, 1, 1), 1, 0, pointers)
+        return launch.prepare(0, (1, 1, 1), 1, 0, pointers)
 
     launch.driver_function = lambda name: nothing
     launch.load = lambda *args: driver._Loaded(0)
