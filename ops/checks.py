@@ -25,7 +25,7 @@ class MapLike(NamedTuple):
     Attributes:
         shape: (..., E).
         dtype: Of the map.
-        device: Likewise.
+        device: Of the map.
     """
 
     shape: tuple[int, ...]

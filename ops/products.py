@@ -51,7 +51,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Args:
         x: (..., E).
         weight: (D, E), of any floating dtype.
-        bias: (D,), likewise; or None.
+        bias: (D,), of any floating dtype; or None.
 
     Returns:
         (..., D).
@@ -72,7 +72,7 @@ def project_backward(
 
     Args:
         grad_y: (tokens or more axes, D), in the dtype of x.
-        x: Likewise, E.
+        x: (tokens or more axes, E), in the same dtype.
         weight: (D, E), in the dtype of x.
         dtype: The parameter's.
     """
@@ -87,7 +87,7 @@ def input_gradient(grad_y: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(grad_y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(tokens or more axes, D) and likewise E: (D, E) in ``dtype``, summed over all tokens.
+    """(tokens or more axes, D) by (tokens or more axes, E): (D, E) in ``dtype``, summed over tokens.
 
     GPUs sum half precision products in float32, and leave that to a float32 parameter: 3 to 5 us
     less than rounding it and casting it back.

@@ -231,11 +231,13 @@ def _ss2d_backward(
         assert grad_mixed is not None
     else:
         grad_mixed = torch.empty_like(mixed)
-        halves = grad_mixed.chunk(2, -1)
-        grad, _, gated = chosen.gate_backward(grad, y, gate, halves[1], True)
+        grad_inner, grad_gate = grad_mixed.chunk(2, -1)
+        grad, _, gated = chosen.gate_backward(grad, y, gate, grad_gate, True)
         grad_out = weight_gradient(grad_y, gated, out_weight.dtype)
         del gated  # or it would take memory while the scans' gradients are made, which take most
-        _, _, *others = chosen.corner_ssm_backward(grad, kept, inner, gate, *options, halves)
+        _, _, *others = chosen.corner_ssm_backward(
+            grad, kept, inner, gate, *options, (grad_inner, grad_gate)
+        )
     of_first = project_backward(grad_mixed, x, in_cast, in_weight.dtype)
     return present((*of_first, grad_out, *of_norm, *others))
 

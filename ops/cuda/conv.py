@@ -26,7 +26,7 @@ FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
 gate: as many as have registers enough, or more."""
 
 STEPS_BACKWARD = 7
-"""Tokens whose loads are under way together in the backward kernel, likewise."""
+"""Tokens whose loads a thread has under way together in the backward kernel."""
 
 WARPS_AT_ONCE = {
     (False, 1): {2: 20, 1: 28},
@@ -34,7 +34,7 @@ WARPS_AT_ONCE = {
     (True, 1): {4: 12, 2: 16, 1: 24},
     (True, 2): {2: 12, 1: 16},
 }
-"""Warps of a multiprocessor in the backward kernel, likewise, by how many channels a thread holds:
+"""Warps of a multiprocessor in the backward kernel, by how many channels a thread holds:
 without and with a gate, and where walks serve one direction or two."""
 
 HELD = (4, 2, 1)

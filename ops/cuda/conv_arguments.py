@@ -75,7 +75,7 @@ class ConvWalks(ConvInputs):
 
     Attributes:
         warps: Of a block, side by side along the channels.
-        groups: Of so many warps, which the channels need.
+        groups: Blocks of that many warps, which the channels need.
         held: Channels of a thread.
 
     Args:

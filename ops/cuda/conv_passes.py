@@ -34,7 +34,7 @@ def plan_passes(directions: Sequence[Direction], share: bool) -> list[ConvPass]:
 
     Args:
         directions: All of a call.
-        share: Whether they share a map, whose gradient they add to in turn: opposite ones in one
+        share: Whether they share a map, whose gradient they add to one after the other: opposite ones in one
             walk then. Those that share none are one launch's.
     """
     if not share or len(directions) == 1:

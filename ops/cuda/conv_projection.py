@@ -19,7 +19,7 @@ TOKENS_HELD = 4
 """Tokens of a lane that a thread convolves; even."""
 
 SEGMENTS = 8
-"""Of so many tokens each, which a warp works on together."""
+"""Pieces of ``TOKENS_HELD`` tokens that a warp works on together."""
 
 CHANNELS_AT_ONCE = {False: 4, True: 2}
 """Of a thread's 8 channels those that it convolves together, without and with a gate."""

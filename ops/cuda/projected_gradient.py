@@ -31,8 +31,8 @@ def adds_projected_gradient(x: Tensor, x_proj: Tensor) -> bool:
         x: Of the convolution.
         x_proj: (R + sides * N, E), of the projection.
     """
-    halves = x.dtype in (torch.bfloat16, torch.float16)
-    return halves and takes_conv(x) and len(x_proj) <= MOST_PARTS * COLUMNS
+    is_half = x.dtype in (torch.bfloat16, torch.float16)
+    return is_half and takes_conv(x) and len(x_proj) <= MOST_PARTS * COLUMNS
 
 
 class AddedGradient:

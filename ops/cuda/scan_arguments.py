@@ -58,8 +58,8 @@ class Tile:
 
     Attributes:
         states: Of a channel, a power of two.
-        states_held: By a thread, likewise.
-        channels_held: By a thread, likewise.
+        states_held: By a thread, a power of two.
+        channels_held: By a thread, a power of two.
     """
 
     states: int

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..gpu.scan_inputs import ScanInputs
+from ..gpu.scan_inputs import ScanInputs, gradient_buffers
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
@@ -72,7 +72,7 @@ def scans_backward(
     scan = kind(grad_y, inputs, sums, multiprocessors(grad_y.device))
     for call in scan.calls():
         launch(call, grad_y.device)
-    return scan.gradients()
+    return scan.gradients
 
 
 class BackwardScan:
@@ -103,7 +103,7 @@ class BackwardScan:
             self.longest, lanes = self.edges.steps, lanes * self.edges.number
         self.blocks = self._choose_blocks()
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
-        self._allocate()
+        self.gradients = gradient_buffers(inputs, self.rows, self.groups)
         self.cut(self._most_steps(self.blocks))
 
     def _cut_lanes(self, lanes: int, multiprocessors: int) -> SegmentEdges | None:
@@ -139,23 +139,6 @@ class BackwardScan:
         staged.append((2 * max(1, sides), states, side_bytes(self.inputs)))
         return self.warps * (channels * states * 4 + sum(staged_bytes(*s) for s in staged))
 
-    def _allocate(self) -> None:
-        grid, inputs, count = self.grid, self.inputs, len(self.walks)
-
-        def floats(*shape: int) -> Tensor:
-            return self.x.new_empty(shape, dtype=torch.float32)
-
-        self.maps = dict(x=torch.empty_like(self.x), delta=torch.empty_like(self.x))
-        self.partial: dict[str, Tensor | None] = dict(
-            A=floats(self.rows, grid.channels, inputs.states)
-        )
-        for name, kind in (('B', inputs.B_kind), ('C', inputs.C_kind)):
-            tokens = (self.groups, count, *grid[:3], inputs.states)
-            self.partial[name] = floats(*tokens) if kind == 'token' else None
-        for name in ('D', 'delta_bias'):
-            absent = getattr(inputs, name) is None
-            self.partial[name] = None if absent else floats(self.rows, grid.channels)
-
     def cut(self, most_steps: int) -> None:
         """Cut lanes into chunks of at most so many steps, as even as possible."""
         self.chunks = -(-self.longest // most_steps)
@@ -164,10 +147,6 @@ class BackwardScan:
         tiles = self.groups * self.rows * self.warps * self.chunks if self.chunks > 1 else 0
         floats = tiles * self.tile.channels * self.tile.states
         self.carried = self.x.new_empty(floats, dtype=torch.float32)
-
-    def gradients(self) -> dict[str, Tensor | None]:
-        """What the kernel leaves, by name."""
-        return {**self.maps, **self.partial}
 
     def calls(self) -> Iterator[Launch]:
         """Those that find what crosses the edges of segments, if there are any; then the scan's."""
@@ -184,7 +163,7 @@ class BackwardScan:
             pack_scan(self.inputs, self.x, self.delta, states),
             ctypes.c_void_p(address(self.grad_y)),
             ctypes.c_void_p(address(gradients)),
-            Gradients.of(self.gradients()),
+            Gradients.of(self.gradients),
             whole if self.edges is None else self.edges.map,
             ctypes.c_void_p(address(self.carried)),
             *map(ctypes.c_int, (self.inputs.states, self.chunk, self.chunks)),

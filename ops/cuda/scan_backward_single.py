@@ -3,11 +3,10 @@
 import ctypes
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from ..gpu.maps import by_axis
-from ..gpu.scan_inputs import ScanInputs
+from ..gpu.scan_inputs import ScanInputs, gradient_buffers
 from ..gpu.segments import Segments
 from ..runtime.compile import Definitions
 from ..runtime.launch import Launch, address
@@ -87,30 +86,7 @@ class SingleBackwardScan:
             self.edges = SegmentEdges(inputs, segments, self.grad_y, sums)
             units *= segments.number
         self.rows = max(1, min(units, multiprocessors * self.blocks // self.groups))
-        self._allocate()
-
-    def _allocate(self) -> None:
-        grid, inputs = self.grid, self.inputs
-
-        def floats(*shape: int) -> Tensor:
-            return inputs.x.new_empty(shape, dtype=torch.float32)
-
-        self.buffers: dict[str, Tensor | None] = dict(
-            x=torch.empty_like(inputs.x),
-            delta=torch.empty_like(inputs.x),
-            z=None if inputs.z is None else inputs.x.new_empty(tuple(grid)),
-            A=floats(self.rows, grid.channels, 1),
-        )
-        for name, kind in (('B', inputs.B_kind), ('C', inputs.C_kind)):
-            tokens = (self.groups, len(inputs.directions), *grid[:3], 1)
-            self.buffers[name] = floats(*tokens) if kind == 'token' else None
-        for name in ('D', 'delta_bias'):
-            absent = getattr(inputs, name) is None
-            self.buffers[name] = None if absent else floats(self.rows, grid.channels)
-
-    def gradients(self) -> dict[str, Tensor | None]:
-        """What the kernels leave, by name."""
-        return self.buffers
+        self.gradients = gradient_buffers(inputs, self.rows, self.groups)
 
     def calls(self) -> Iterator[Launch]:
         """Those that find what crosses the edges of segments, if there are any; then the scan's."""
@@ -133,7 +109,7 @@ class SingleBackwardScan:
             (
                 pack_scan(inputs, inputs.x, inputs.delta, states),
                 *(ctypes.c_void_p(address(t)) for t in (self.grad_y, gradients)),
-                Gradients.of(self.buffers),
+                Gradients.of(self.gradients),
                 lanes,
             ),
         )

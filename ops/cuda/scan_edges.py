@@ -73,14 +73,15 @@ class SegmentEdges:
         inputs: Of the scan; its x and delta contiguous.
         segments: How its lanes are cut.
         grad_y: To find gradients too, (K, B, H, W, E), or (B, H, W, E) if ``shared``; contiguous.
-        shared: Whether one output gradient serves all directions.
+        shared: Whether all directions have the same output gradient.
 
     Attributes:
         number: Segments of a lane.
         steps: Tokens of a segment.
         states: That enter each segment, (K * lanes * segments, E, N rounded up to a power of two),
             float32.
-        gradients: Those of the states that leave each segment, likewise; None without ``grad_y``.
+        gradients: Those of the states that leave each segment, of the same shape; None without
+            ``grad_y``.
     """
 
     def __init__(

@@ -72,20 +72,11 @@ def corner_ssm_backward(
     log_A: bool,
     targets: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``x``, ``gate`` and the parameters.
+    """Gradients of ``x``, ``gate`` and the parameters, given the gradient of the output.
 
-    Args:
-        kernels: What it is put together from.
-        grad_y: Like the output.
-        kept: What :func:`corner_ssm_forward` has returned behind it.
-        x: As there, like the others.
-        gate: As there.
-        parameters: As there.
-        corners: As there.
-        reduction: As there.
-        log_A: As there.
-        targets: The gradient of ``x`` overwrites the first, that of ``gate`` is added to the
-            second; None is returned of a gradient that goes there.
+    The other arguments are those of :func:`corner_ssm_forward`, and ``kept`` is what that has
+    returned behind the output. The gradient of ``x`` overwrites the first target, that of ``gate``
+    is added to the second one; None is returned of a gradient that goes to a target.
     """
     (grad_x, grad_gate), of_parameters = targets, []
     remaining, adds = iter(kept), False

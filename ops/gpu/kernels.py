@@ -23,26 +23,20 @@ class Kernels:
     tensors; it returns ``NotImplemented`` for arguments that its kernels do not take, before it has
     launched anything. The last set takes whatever the operators pass on.
 
-    ==================  ===========================================================================
-    convs_forward       ``(x, gate, weight, bias, directions) -> y``
-    convs_backward      ``(grad_y, x, gate, weight, bias, directions, targets, projected) ->``
-                        :data:`.conv_targets.ConvGradients`; ``projected`` only if
-                        ``adds_projected_gradient``
-    adds_projected_gradient  ``(x, x_proj) -> bool``: whether ``convs_backward`` adds what the
-                        gradient of its output gets from a projection
-    project             ``(x, weight, dt_weight, dt_bias, states) ->``
-                        :class:`.projections.Projected`
-    convs_project       both at once; optional
-    expand              ``(low_rank, dt_weight, dt_bias) -> time steps``
-    project_backward    ``(grad_x, grad_delta, grad_sides, x, low_rank, weight, dt_weight, adds)``
-    scans_forward       ``(inputs, sums, dtype, add_to) -> y``
-    scans_backward      ``(grad_y, inputs, sums) -> gradients by name``
-    gate_forward        ``(x, z) -> x * silu(z)``
-    gate_backward       ``(grad_y, x, z, target, again) -> (grad_x, grad_z, x * silu(z))``
-    norm_into           see :mod:`.norms`, like ``norm_gradients``
-    gelu_forward        see :mod:`.gelu`, like ``gelu_gradients`` and ``column_sums``
-    sum_rows            ``(partial sums) -> sums over the first axis of each, in fixed order``
-    ==================  ===========================================================================
+    - ``convs_forward(x, gate, weight, bias, directions)`` returns y; ``convs_backward(grad_y, x,
+      gate, weight, bias, directions, targets, projected)``, see :meth:`convs_backward`;
+      ``adds_projected_gradient(x, x_proj)`` says whether that takes ``projected``.
+    - ``project(x, weight, dt_weight, dt_bias, states)`` returns :class:`.projections.Projected`,
+      and ``project_backward(grad_x, grad_delta, grad_sides, x, low_rank, weight, dt_weight, adds)``
+      its gradients; ``expand(low_rank, dt_weight, dt_bias)`` the time steps alone.
+      ``convs_project``, see :meth:`convs_project`, does both at once; no set needs it.
+    - ``scans_forward(inputs, sums, dtype, add_to)`` and ``scans_backward(grad_y, inputs, sums)``,
+      see the methods; a set may refuse scans with a gate.
+    - ``gate_forward(x, z)`` returns ``x * silu(z)``, ``gate_backward(grad_y, x, z, target, again)``
+      its gradients, and the gated map if ``again``.
+    - ``norm_rows`` and ``norm_gradients``, see :mod:`.norms`; ``gelu_forward``, ``gelu_gradients``
+      and ``column_sums``, see :mod:`.gelu`.
+    - ``sum_rows(partial sums)`` returns the sums over the first axis of each, in a fixed order.
 
     Args:
         *sets: The kernel sets, the fastest first.

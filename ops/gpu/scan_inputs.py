@@ -9,7 +9,7 @@ from torch import Tensor
 from ..directions import Direction
 from .maps import Grid, check_target, token_layout
 
-__all__ = ['ScanInputs', 'make_output']
+__all__ = ['ScanInputs', 'gradient_buffers', 'make_output']
 
 
 @dataclass
@@ -21,14 +21,14 @@ class ScanInputs:
         delta: Like ``x``.
         A: (E, N), float32.
         B: None (the constant 1), (E, N) in float32, or (K, B, H, W, N).
-        C: Likewise.
+        C: One of the same three.
         D: (E,), float32, or None.
         delta_bias: (E,), float32, or None.
         softplus: ``'none'``, ``'apply'``, or ``'applied'`` if delta has been through bias and
             softplus already; its gradient is nevertheless that of before.
         directions: K directions.
-        log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; its gradient is
-            likewise.
+        log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; then its gradient
+            is that of the logarithm.
         z: Gate of the output, (B, H, W, E), of a single direction or of the sum over several; or
             None.
     """
@@ -89,3 +89,34 @@ def make_output(
             f'sums are added to contiguous maps only, but strides are {add_to.stride()}'
         )
     return add_to
+
+
+def gradient_buffers(inputs: ScanInputs, rows: int, blocks: int) -> dict[str, Tensor | None]:
+    """What :meth:`.kernels.Kernels.scans_backward` returns, not filled in.
+
+    Args:
+        inputs: Of the scan.
+        rows: Partial sums of what has no tokens: one for each block of threads along the lanes.
+        blocks: Partial sums of what has: one for each block of channels.
+    """
+    x, grid, count = inputs.x, inputs.grid, len(inputs.directions)
+
+    def partial_sums(*shape: int) -> Tensor:
+        return x.new_empty(shape, dtype=torch.float32)
+
+    buffers: dict[str, Tensor | None] = dict(
+        x=x.new_empty((count, *grid)),
+        delta=x.new_empty((count, *grid)),
+        z=None if inputs.z is None else x.new_empty(tuple(grid)),
+        A=partial_sums(rows, grid.channels, inputs.states),
+    )
+    for name, kind in (('B', inputs.B_kind), ('C', inputs.C_kind)):
+        if kind == 'token':
+            buffers[name] = partial_sums(blocks, count, *grid[:3], inputs.states)
+        else:
+            constant = kind == 'constant'
+            buffers[name] = partial_sums(rows, grid.channels, inputs.states) if constant else None
+    for name in ('D', 'delta_bias'):
+        absent = getattr(inputs, name) is None
+        buffers[name] = None if absent else partial_sums(rows, grid.channels)
+    return buffers

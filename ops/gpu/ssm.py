@@ -88,19 +88,11 @@ def ssm_backward(
     kept: Sequence[Tensor] = (),
     targets: tuple[Tensor | None, Tensor | None, bool] = NEW,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the nine tensors.
+    """Gradients of the nine tensors, given the gradient of the output.
 
-    Args:
-        kernels: What it is put together from.
-        grad_y: Like the output.
-        tensors: As for :func:`ssm_forward`, like the other arguments that it has.
-        directions: As there.
-        projects: As there.
-        reduction: As there.
-        log_A: As there.
-        kept: What that has returned to be kept.
-        targets: Of the gradients of ``x`` and the gate, see :class:`.conv_targets.ConvTargets`.
-            None is returned of a gradient that goes there.
+    The other arguments are those of :func:`ssm_forward`, and ``kept`` is what that has returned to
+    be kept. Gradients of ``x`` and the gate go to the ``targets`` that there are, see
+    :class:`.conv_targets.ConvTargets`; None is returned of these.
     """
     given, targets = SSMTensors(*tensors), ConvTargets(*targets)
     inputs, low_rank = _scan_inputs(kernels, given, directions, projects, log_A, kept)

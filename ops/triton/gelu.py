@@ -85,7 +85,7 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def _tiles(x: Tensor, rows: int) -> tuple[int, int]:
-    """Tiles of so many rows, and blocks of columns."""
+    """Tiles of ``rows`` rows each, and blocks of columns."""
     columns = x.shape[-1]
     return triton.cdiv(x.numel() // max(1, columns), rows), triton.cdiv(columns, COLUMNS)
 

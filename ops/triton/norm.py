@@ -72,8 +72,8 @@ def norm_gradients(
 
     Args:
         grad_normed: (..., D), contiguous, as all maps here.
-        grad_total: Likewise, float32; None without a residual.
-        total: Likewise; what was normalised, without the offset.
+        grad_total: (..., D), float32; None without a residual.
+        total: (..., D); what was normalised, without the offset.
         weight: (D,).
         bias: (D,), or None.
         offset: (D,), or None; only without a residual.

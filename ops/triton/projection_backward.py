@@ -24,8 +24,8 @@ PROGRAMS = 264
 partial sum of the weights' gradients."""
 
 NARROW = 16
-"""Up to so many outputs of the projection, twice as many programs hide more waiting than their
-partial sums cost."""
+"""Outputs of a projection up to which there are twice as many programs: they hide more waiting than
+their partial sums cost."""
 
 
 def project_backward(

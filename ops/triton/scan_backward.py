@@ -1,13 +1,11 @@
 """Launching the backward kernel of the scan."""
 
-from dataclasses import dataclass
-
 import torch
 import triton
 from torch import Tensor
 
 from ..gpu.maps import AxisWalks, by_axis, even_parts
-from ..gpu.scan_inputs import ScanInputs
+from ..gpu.scan_inputs import ScanInputs, gradient_buffers
 from .kernels.scan_backward import scan_backward_kernel
 from .launch import launch
 from .scan_arguments import scan_distances, scan_options, scan_tensors
@@ -37,78 +35,38 @@ def scans_backward(
         return NotImplemented
     groups = by_axis(inputs.directions) if grad_y.numel() else []
     edges = SegmentEdges.of(grad_y, inputs, sums)
-    lanes = [group.lanes(inputs.grid) * edges.number for group in groups]
-    buffers = _BackwardBuffers.make(inputs, lanes)
-    grad_y = grad_y.contiguous()
-    for i, group in enumerate(groups):
-        _launch_backward(grad_y, inputs, sums, buffers, group, i, edges)
-    gradients = {**buffers.maps, **buffers.partial}
+    programs = [
+        triton.cdiv(group.lanes(inputs.grid) * edges.number, LANES_PER_PROGRAM) for group in groups
+    ]
+    blocks = triton.cdiv(inputs.grid.channels, CHANNELS)
+    gradients = gradient_buffers(inputs, sum(programs), blocks)
+    grad_y, first = grad_y.contiguous(), 0
+    for group, number in zip(groups, programs, strict=True):
+        rows = slice(first, first + number)
+        _launch_backward(grad_y, inputs, sums, gradients, group, rows, edges)
+        first += number
     if inputs.log_A and gradients['A'] is not None:
         gradients['A'] = gradients['A'] * inputs.rates()  # the derivative of A by its logarithm
     return gradients
-
-
-@dataclass
-class _BackwardBuffers:
-    """What the backward kernel writes: maps, and partial sums of the parameters' gradients.
-
-    Attributes:
-        maps: Gradients of x and delta.
-        partial: Partial sums over their first axis: A, D and delta_bias with a row for each
-            program along the lanes; B and C likewise if constant, with a row for each block of
-            channels if not.
-        rows: Where each group of directions begins among the rows.
-    """
-
-    maps: dict[str, Tensor]
-    partial: dict[str, Tensor | None]
-    rows: list[int]
-
-    @classmethod
-    def make(cls, inputs: ScanInputs, lanes: list[int]) -> '_BackwardBuffers':
-        grid, x = inputs.grid, inputs.x
-        rows = [0]
-        for n in lanes:
-            rows.append(rows[-1] + triton.cdiv(n, LANES_PER_PROGRAM))
-        count, blocks = len(inputs.directions), triton.cdiv(grid.channels, CHANNELS)
-
-        def empty(*shape: int, dtype: torch.dtype = inputs.A.dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype, device=x.device)
-
-        matrix = (rows[-1], grid.channels, inputs.states)
-        token = (blocks, count, *grid[:3], inputs.states)
-        partial: dict[str, Tensor | None] = dict(A=empty(*matrix))
-        for name, kind in (('B', inputs.B_kind), ('C', inputs.C_kind)):
-            shape = token if kind == 'token' else matrix
-            partial[name] = None if kind == 'one' else empty(*shape)
-        for name in ('D', 'delta_bias'):
-            absent = getattr(inputs, name) is None
-            partial[name] = None if absent else empty(rows[-1], grid.channels)
-        maps = dict(
-            x=empty(count, *grid, dtype=x.dtype),
-            delta=empty(count, *grid, dtype=x.dtype),
-        )
-        return cls(maps, partial, rows)
-
-    def of_group(self, name: str, i: int) -> Tensor | None:
-        """The rows that a launch writes; all of a projection's, which has no rows of its own."""
-        value = self.partial[name]
-        if value is None or value.dim() > 3:
-            return value
-        return value[self.rows[i] : self.rows[i + 1]]
 
 
 def _launch_backward(
     grad_y: Tensor,
     inputs: ScanInputs,
     sums: bool,
-    buffers: _BackwardBuffers,
+    gradients: dict[str, Tensor | None],
     group: AxisWalks,
-    i: int,
+    rows: slice,
     edges: SegmentEdges,
 ) -> None:
+    """For directions along one axis; ``rows`` are its own among the partial sums."""
+
+    def own(name: str) -> Tensor | None:
+        value = gradients[name]
+        return value if value is None or value.dim() > 3 else value[rows]  # B and C have tokens
+
     grid, dtype = inputs.grid, inputs.x.dtype
-    programs = triton.cdiv(grid.channels, CHANNELS) * (buffers.rows[i + 1] - buffers.rows[i])
+    programs = triton.cdiv(grid.channels, CHANNELS) * (rows.stop - rows.start)
     length = group.length(grid)
     steps = edges.steps or length
     chunk = even_parts(steps, MOST_STEPS)
@@ -124,9 +82,8 @@ def _launch_backward(
         *scan_tensors(inputs),
         *(edges.states, edges.gradients),
         grad_y.new_empty(carried, dtype=torch.float32),
-        buffers.maps['x'],
-        buffers.maps['delta'],
-        *(buffers.of_group(name, i) for name in ('A', 'B', 'C', 'D', 'delta_bias')),
+        *(gradients['x'], gradients['delta']),
+        *(own(name) for name in ('A', 'B', 'C', 'D', 'delta_bias')),
         group.lanes(grid) * edges.number,
         LANES_PER_PROGRAM,
         length,

@@ -60,7 +60,7 @@ class SegmentEdges(NamedTuple):
         number: Segments of a lane; 1 where lanes are left whole.
         steps: Tokens of a segment; 0 where lanes are left whole.
         states: As :func:`segment_states` gives them; None where lanes are left whole.
-        gradients: Those of the states that leave each segment, likewise.
+        gradients: Those of the states that leave each segment, of the same shape.
     """
 
     number: int = 1
@@ -75,7 +75,7 @@ class SegmentEdges(NamedTuple):
         Args:
             grad_y: (K, B, H, W, E), or (B, H, W, E) if ``shared``.
             inputs: Of the scan.
-            shared: Whether one output gradient serves all directions.
+            shared: Whether all directions have the same output gradient.
         """
         segments = plan_segments(inputs)
         if segments is None:

@@ -34,7 +34,7 @@ CORNERS = ['right', 'left', 'down', 'up']
 def run(scan):
     for call in scan.calls():
         launch(call, torch.device(DEVICE))
-    gradients = scan.gradients()
+    gradients = dict(scan.gradients)
     names = [name for name in gradients if name not in ('x', 'delta')]
     summed = sum_rows([gradients[name] for name in names])
     gradients.update(zip(names, summed, strict=True))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmv2m.ops import directional_scan, directional_ssm
+from mmv2m.ops import Direction, directional_scan, directional_ssm
 
 from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
 from .lanes import convolve_lanes
@@ -102,7 +102,7 @@ class DirectionalSSM(BaseModule):
         self,
         x: Tensor,
         gate: Tensor | None,
-        directions: Sequence[str],
+        directions: Sequence[str | Direction],
         reduction: str = 'none',
     ) -> Tensor:
         """Scan a map in several directions, which share the parameters.
@@ -110,7 +110,7 @@ class DirectionalSSM(BaseModule):
         Args:
             x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E).
             gate: (B, H, W, E), whose SiLU multiplies ``x``; or None.
-            directions: Ways of the scans.
+            directions: Of the scans, by name or as values.
             reduction: ``'none'``, or ``'sum'`` over the directions.
 
         Returns:
@@ -125,7 +125,7 @@ class DirectionalSSM(BaseModule):
         outputs = [self._scan(one, way) for one, way in zip(maps, directions, strict=True)]
         return sum(outputs[1:], outputs[0]) if reduction == 'sum' else torch.stack(outputs)
 
-    def _scan(self, x: Tensor, direction: str) -> Tensor:
+    def _scan(self, x: Tensor, direction: str | Direction) -> Tensor:
         """(B, H, W, E) to (B, H, W, E), one direction, module by module (V2M, Eq. 9 and 12)."""
         x = F.silu(convolve_lanes(self.conv, x, self.conv_size, direction))
         states = self.A_log.shape[1]

@@ -3,19 +3,19 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmv2m.ops.directions import get_direction
+from mmv2m.ops.directions import Direction, get_direction
 
 __all__ = ['convolve_lanes']
 
 
-def convolve_lanes(conv: nn.Module, x: Tensor, taps: int, direction: str) -> Tensor:
+def convolve_lanes(conv: nn.Module, x: Tensor, taps: int, direction: str | Direction) -> Tensor:
     """Call a convolution on every row or column as on a causal sequence.
 
     Args:
         conv: Takes (lanes, E, L + taps - 1) sequences and returns (lanes, E, L).
         x: (B, H, W, E).
         taps: Taps of the convolution; the last one sees the token itself.
-        direction: Which way the sequences run, a key of :data:`mmv2m.ops.DIRECTIONS`.
+        direction: Which way the sequences run, or its name among :data:`mmv2m.ops.DIRECTIONS`.
 
     Returns:
         (B, H, W, E).
