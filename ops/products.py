@@ -87,7 +87,7 @@ def input_gradient(grad_y: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(grad_y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(tokens or more axes, D) by (tokens or more axes, E): (D, E) in ``dtype``, summed over tokens.
+    """(..., D) by (..., E), with the same leading axes: (D, E) in ``dtype``, summed over these.
 
     GPUs sum half precision products in float32, and leave that to a float32 parameter: 3 to 5 us
     less than rounding it and casting it back.

@@ -34,8 +34,8 @@ def plan_passes(directions: Sequence[Direction], share: bool) -> list[ConvPass]:
 
     Args:
         directions: All of a call.
-        share: Whether they share a map, whose gradient they add to one after the other: opposite ones in one
-            walk then. Those that share none are one launch's.
+        share: Whether they share a map. Then they add to its gradient one after the other, opposite
+            ones in one walk. Otherwise all directions are one launch's.
     """
     if not share or len(directions) == 1:
         return [ConvPass(directions, 1, (0, 0))]
