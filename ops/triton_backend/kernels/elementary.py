@@ -60,7 +60,7 @@ def silu_grad(x):
 def normal(x):
     """``(1 + erf(x / sqrt(2))) / 2``, and its derivative ``exp(-x**2 / 2) / sqrt(2 pi)``.
 
-    Both need the exponential, which ``erf`` would compute once more. What the tail has besides it is
+    Both need the exponential, which ``erf`` would compute once more. The tail has a second factor,
     ``exp(z**2) * erfc(z)`` with ``z = abs(x) / sqrt(2)``. That is a polynomial of
     ``1 / (1 + 0.425 * z)`` to 6e-8 of its value, fitted for ``z`` up to 8.
     """
