@@ -7,15 +7,15 @@ from griffe import Extension, Module, Object
 
 ROLE = re.compile(r':(?:func|class|meth|attr|mod|data):`[~.]*([\w.]+)`')
 LINK = r'<autoref optional identifier="\1"><code>\1</code></autoref>'
-MATH = re.compile(r'^\.\. math::\n\n((?: {4}.*(?:\n|$)|\n)+)', re.MULTILINE)
-EQUATIONS = r'$$\n\\begin{aligned}\n\1\n\\end{aligned}\n$$\n\n'
+MATH = re.compile(r'^\.\. math::\n+((?: {4}.*(?:\n|$))+)', re.MULTILINE)
+EQUATIONS = r'$$\n\\begin{aligned}\n\1\\end{aligned}\n$$\n'
 
 
 class Docstrings(Extension):
-    """Reads references such as ``:func:`name```, equations, and functions named as their modules."""
+    """Rewrites docstrings for Markdown, and finds functions that are named as their modules."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Make a link of each reference whose target is in the site, and code of the others; set equations."""
+        """Make links of references whose targets are in the site, code of others; set equations."""
         if obj.docstring:
             obj.docstring.value = MATH.sub(EQUATIONS, ROLE.sub(LINK, obj.docstring.value))
 
