@@ -1,4 +1,4 @@
-"""One clear line for what a user got wrong."""
+"""Errors of users as one clear line."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 class UserError(Exception):
-    """A mistake in a command line, a config or a data folder; the message says how to mend it."""
+    """A mistake in a command line, a config or a data folder. The message says how to mend it."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean '...'?`` with the names most like ``name``, any case, or an empty string."""
+    """``; did you mean '...'?`` with similar names, in upper or lower case, or an empty string."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower)
     return f'; did you mean {" or ".join(repr(by_lower[n]) for n in near)}?' if near else ''
