@@ -38,6 +38,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         hub = runner.message_hub
         hub.__class__ = _LateMessageHub
         hub.complete = lambda: self._flush(hub)
+        hub.is_incomplete = self._has_pending
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             self._norms = _KeepNorm(wrapper.clip_func, wrapper.grad_name)
@@ -60,10 +61,13 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._flush(runner.message_hub)
         super().after_train(runner)
         runner.message_hub.__class__ = MessageHub
-        del runner.message_hub.complete
+        del runner.message_hub.complete, runner.message_hub.is_incomplete
         if self._norms is not None:
             runner.optim_wrapper.clip_func = self._norms.clip
             self._norms = None
+
+    def _has_pending(self, key: str) -> bool:
+        return self._pending is not None and key.removeprefix('train/') in self._pending.numbers
 
     def _flush(self, hub: MessageHub) -> None:
         pending, self._pending = self._pending, None
@@ -77,9 +81,11 @@ class _LateMessageHub(MessageHub):
 
     Attributes:
         complete: Function that writes the numbers that are missing.
+        is_incomplete: Function that tells whether the last value of a scalar is missing.
     """
 
     complete: Callable[[], None]
+    is_incomplete: Callable[[str], bool]
 
     @property
     def log_scalars(self) -> 'OrderedDict[str, HistoryBuffer]':
@@ -89,7 +95,9 @@ class _LateMessageHub(MessageHub):
 
     def get_scalar(self, key: str) -> HistoryBuffer:
         """The scalar of a name."""
-        self.complete()
+        # mmengine's timer reads the time of every step, for which nobody has to wait for the GPU.
+        if key in self._log_scalars and not self.is_incomplete(key):
+            return self._log_scalars[key]
         return super().get_scalar(key)
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,11 +31,11 @@ def build_zoo(
 
 
 def stale_files(root: Path, texts: Mapping[str, str]) -> list[str]:
-    """The files that are missing or do not say what they should.
+    """The files that are missing or out of date.
 
     Args:
         root: The repository's root.
-        texts: From :func:`build_zoo`.
+        texts: Texts by path, from :func:`build_zoo`.
     """
     return [
         path

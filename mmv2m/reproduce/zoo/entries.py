@@ -1,4 +1,4 @@
-"""What the model zoo shows of a row."""
+"""Entries of the model zoo."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Entry:
     """A row in the zoo.
 
     Attributes:
-        report: The row, what it costs and what has come of it.
-        kind: Of its family.
+        report: The row, its cost and its results.
+        kind: Kind of the row's family, such as ``'SSM'``.
         weights: URL of the weights that the config's task library publishes for it, or None.
     """
 

@@ -56,7 +56,7 @@ def build_markdown_page(tables: Iterable[tuple[Table, Sequence[Entry]]]) -> str:
     """The page's text.
 
     Args:
-        tables: From :func:`.entries.zoo_entries`.
+        tables: Tables and their entries, from :func:`.entries.zoo_entries`.
     """
     introduction, *explained = map(_paragraph, INTRODUCTION)
     parts = ['# Model zoo', introduction, '\n'.join(explained), COMMANDS, MIM, _paragraph(MORE)]
