@@ -15,7 +15,7 @@ __all__ = ['VMamba']
 
 @dataclass(frozen=True)
 class Arch(StagedArch):
-    """Sizes of a VMamba: the width doubles from stage to stage.
+    """Sizes of a VMamba. The width doubles from stage to stage.
 
     Attributes:
         embed_dims: Width of the first stage, D.
@@ -34,14 +34,14 @@ ARCH_ZOO: dict[str, Arch] = {
     **dict.fromkeys(('t', 'tiny'), Arch(embed_dims=96, depths=(2, 2, 8, 2))),
     **dict.fromkeys(('s', 'small'), Arch(embed_dims=96, depths=(2, 2, 15, 2), expand=2)),
 }
-"""VMamba-T [s1l8] and VMamba-S [s2l15], those of the V2M paper's tables."""
+"""VMamba-T [s1l8] and VMamba-S [s2l15], which are in the V2M paper's tables."""
 
 
 @MODELS.register_module()
 class VMamba(HierarchicalBackbone):
     """VMamba (https://arxiv.org/abs/2401.10166) as its authors last published it.
 
-    Each block has a cross-scan mixer, with one state a channel and without a gate, and an MLP.
+    Each block has a cross-scan mixer, with one state for each channel and no gate, and an MLP.
 
     Args:
         arch: ``'tiny' | 'small'`` (VMamba-T [s1l8] and VMamba-S [s2l15]) or a dict with
