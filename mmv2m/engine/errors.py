@@ -31,7 +31,7 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean '...'?`` with similar names, in upper or lower case, or an empty string."""
+    """``; did you mean '...'?`` with the names most like ``name``, any case, or an empty string."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower)
     return f'; did you mean {" or ".join(repr(by_lower[n]) for n in near)}?' if near else ''

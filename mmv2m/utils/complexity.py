@@ -23,11 +23,11 @@ COUNTING_RULES = {
 
 
 class Complexity(NamedTuple):
-    """The cost of a model.
+    """What a model costs.
 
     Attributes:
         params: Number of parameters.
-        flops: Multiply-accumulates for one image, by the names of :data:`COUNTING_RULES`.
+        flops: Multiply-accumulates for one image, by a name of :data:`COUNTING_RULES`.
     """
 
     params: int
@@ -42,7 +42,7 @@ def measure_complexity(
     Args:
         model: The model.
         shape: H and W of the image, which has three channels.
-        forward: Function to run on the (1, 3, H, W) image. Defaults to the model.
+        forward: What to run on the (1, 3, H, W) image; the model itself by default.
     """
     scans = 0
 
@@ -55,7 +55,7 @@ def measure_complexity(
         return 2 * x.numel() * weight[-1]
 
     def count_ssm(x: torch.Size, *args: Any, **kwargs: Any) -> int:
-        """Count convolution, projections and scan in one operator."""
+        """Convolution, projections and scan in one operator."""
         nonlocal scans
         _, conv_weight, _, x_proj, dt_proj, _, A, _, directions = args[:9]
         tokens = (directions.count(',') + 1) * x[-4:].numel()
@@ -64,7 +64,7 @@ def measure_complexity(
         return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
 
     def count_ssm_2d(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
-        """Count both halves of all groups of corners."""
+        """Both halves of all groups of corners."""
         return sum(
             count_ssm(x, None, *half, ','.join(ways))
             for group in unpack_groups(*args[:3])
@@ -74,7 +74,7 @@ def measure_complexity(
     def count_mixer_2d(
         x: torch.Size, in_weight: torch.Size, out_weight: torch.Size, *args: Any, **kwargs: Any
     ) -> int:
-        """Count both halves and the two linear layers around them."""
+        """Both halves between two linear layers."""
         scanned = torch.Size((*x[:-1], out_weight[1]))
         products = count_product(x, in_weight) + count_product(scanned, out_weight)
         return products + count_ssm_2d(scanned, None, *args[2:])
@@ -86,7 +86,7 @@ def measure_complexity(
         return count_product(x, weight)
 
     def count_mlp(x: torch.Size, parameters: Sequence[Any], *args: Any, **kwargs: Any) -> int:
-        """Count two linear layers."""
+        """Two linear layers."""
         weight, _, out_weight, _ = parameters
         hidden = torch.Size((*x[:-1], weight[0]))
         return count_product(x, weight) + count_product(hidden, out_weight)
@@ -111,7 +111,7 @@ def measure_complexity(
     with torch.no_grad(), counter:
         (forward or model)(image)
     model.train(training)
-    products = counter.get_total_flops() // 2  # the counter counts a multiply-add twice
+    products = counter.get_total_flops() // 2  # the counter takes a multiply-add for two
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
         flops={'matmul+conv': products, 'matmul+conv+scan': products + scans},
@@ -121,10 +121,10 @@ def measure_complexity(
 def measure_config(cfg: Config, shape: tuple[int, int]) -> Complexity:
     """Count the parameters and FLOPs of a config's model, on shapes alone.
 
-    A two-stage detector is counted with 1,000 boxes and 100 masks, as in mmdet.
+    Of a two-stage detector, 1,000 boxes and 100 masks count, as in mmdet.
 
     Args:
-        cfg: Config of mmpretrain, mmdet or mmseg. Its model has been checked.
+        cfg: Config of mmpretrain, mmdet or mmseg, its model checked already.
         shape: H and W of the image.
     """
     model = build_on_meta(cfg)

@@ -41,7 +41,7 @@ def build_on_meta(cfg: Config, **backbone: Any) -> nn.Module:
 
     Args:
         cfg: Config of mmpretrain, mmdet or mmseg.
-        **backbone: Settings of the backbone that replace the config's.
+        **backbone: Settings of the backbone in the place of the config's.
 
     Returns:
         The model, in eval mode.

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the process that writes them ends."""
+"""Files that are whole or not there, whenever the process that writes them ends."""
 
 import os
 from pathlib import Path
@@ -15,18 +15,18 @@ class AtomicFilesBackend(LocalBackend):
     """mmengine's backend for local files, which replaces a file when the new one is complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file.
+        """Write bytes to a file, whose folder is made if need be.
 
         Args:
             obj: The content.
-            filepath: The file. Its folder is made if it does not exist.
+            filepath: The file.
         """
         part = Path(f'{filepath}.part')
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, 'wb') as file:
             file.write(obj)
             file.flush()
-            # Without this, a power cut may leave the file's name without its content.
+            # Otherwise the name may survive a power cut and the content may not.
             os.fsync(file.fileno())
         part.replace(filepath)
 

@@ -21,7 +21,7 @@ class HierarchicalBackbone(StagedBackbone):
     parts.
 
     Attributes:
-        ARCH_ZOO: Sizes by name, for ``arch``.
+        ARCH_ZOO: What ``arch`` may be called.
         arch: The sizes.
 
     Args:

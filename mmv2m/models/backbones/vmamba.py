@@ -34,7 +34,7 @@ ARCH_ZOO: dict[str, Arch] = {
     **dict.fromkeys(('t', 'tiny'), Arch(embed_dims=96, depths=(2, 2, 8, 2))),
     **dict.fromkeys(('s', 'small'), Arch(embed_dims=96, depths=(2, 2, 15, 2), expand=2)),
 }
-"""VMamba-T [s1l8] and VMamba-S [s2l15], which are in the V2M paper's tables."""
+"""VMamba-T [s1l8] and VMamba-S [s2l15], those of the V2M paper's tables."""
 
 
 @MODELS.register_module()

@@ -20,8 +20,8 @@ class Entry:
     """A row in the zoo.
 
     Attributes:
-        report: The row, its cost and its results.
-        kind: Kind of the row's family, such as ``'SSM'``.
+        report: The row, what it costs and what has come of it.
+        kind: Of its family.
         weights: URL of the weights that the config's task library publishes for it, or None.
     """
 
