@@ -57,10 +57,12 @@ class GraphedForward:
         """Run the module's forward pass."""
         if args or settings or not self._is_training_pass(x):
             return self.eager(x, *args, **settings)
-        if self._captured is None or not self._captured.holds(x):
-            if not self._is_time(x):
-                return self._run_and_look(x)
+        if self._captured is not None and self._captured.holds(x):
+            self._candidate = None  # what came in between does not count as in a row
+        elif self._is_time(x):
             self._try_to_capture(x)
+        else:
+            return self._run_and_look(x)
         if self._capture is None:
             return self.eager(x)
         if self._capture.is_waiting:
