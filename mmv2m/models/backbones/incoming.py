@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmv2m.utils.official_weights import ALL_CONVERTERS, recognise
+from mmv2m.utils.official_weights import convert_official_weights, recognise
 
 __all__ = ['rename_incoming', 'require_fit']
 
@@ -52,7 +52,8 @@ def rename_incoming(
     if not held or _share(held, own) >= NEARLY:
         return
     family = recognise(held)
-    inner = _under(ALL_CONVERTERS[family](held) if family else held, 'backbone.')
+    converted = convert_official_weights(family, held) if family else held
+    inner = _under(converted, 'backbone.')
     if not inner or (family is None and _share(inner, own) < NEARLY):
         return
     what = f'official weights ({family})' if family else "a classifier's weights"

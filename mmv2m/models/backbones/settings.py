@@ -14,9 +14,17 @@ from ..layers import CORNERS, plan_routes
 from ..layers.class_token import CLASS_TOKENS
 from .arch import Arch, parse_arch
 
-__all__ = ['check_choice', 'check_common', 'check_sizes', 'check_v2m', 'stage_indices']
+__all__ = [
+    'OUT_FEATURES',
+    'check_choice',
+    'check_common',
+    'check_sizes',
+    'check_v2m',
+    'stage_indices',
+]
 
 OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
+OUT_FEATURES = ('stream', 'mixer')
 
 
 def check_common(values: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """A stage of a backbone: blocks that run one after the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmengine.model import Sequential
@@ -33,18 +33,31 @@ class Stage(Sequential):
         super().__init__(*blocks)
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor, turn: nn.Module | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: nn.Module | None = None, with_branch: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """(B, H, W, C) to (B, H', W', D), in at least float32.
 
         Args:
             x: The map.
             turn: Called with the map in front of every block, if there is one.
+            with_branch: Return also what the last block's mixer adds to it, before stochastic
+                depth. The last block has to be a :class:`MixerBlock` then.
         """
-        return self.advance(Stream(x), turn).sum()
+        if not with_branch:
+            return self.advance(Stream(x), turn).sum()
+        *blocks, last = self
+        x = self._advance(blocks, Stream(x), turn).sum()
+        return self._checkpointed(last, x if turn is None else turn(x), True)
 
     def advance(self, stream: Stream, turn: nn.Module | None = None) -> Stream:
         """The same as :meth:`forward`, with the last sum left to the norm that follows it."""
-        for block in self:
+        return self._advance(self, stream, turn)
+
+    def _advance(
+        self, blocks: Iterable[nn.Module], stream: Stream, turn: nn.Module | None
+    ) -> Stream:
+        for block in blocks:
             if turn is not None:
                 stream = Stream(turn(stream.sum()))
             stream = self._run(block, stream)
@@ -56,10 +69,10 @@ class Stage(Sequential):
             return self._checkpointed(block.advance, stream)
         return Stream(self._checkpointed(block, stream.sum()))
 
-    def _checkpointed(self, run: Callable[..., Any], x: Stream | Tensor) -> Any:
+    def _checkpointed(self, run: Callable[..., Any], x: Stream | Tensor, *args: Any) -> Any:
         if self.with_cp and x.requires_grad:
-            return checkpoint(run, x, use_reentrant=False)
-        return run(x)
+            return checkpoint(run, x, *args, use_reentrant=False)
+        return run(x, *args)
 
 
 STAGE = Known((Stage,))
