@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from bare_package import make_package
 from mmengine.model import BaseModule, ModuleList
 from official_code import _load, _provide_fvcore, _provide_timm, _put
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ['BACKBONES']
 
@@ -169,6 +169,8 @@ def plain_mamba(clone: Path, arch: str, adapter: bool = False) -> nn.Module:
     _put('mmdet.models.builder', BACKBONES=_Registry())
     make_package('official_adapter', [folder])
     found = importlib.import_module('official_adapter.plain_mamba_adapter')
+    modules = sys.modules['official_adapter.adapter_modules']
+    modules.MultiScaleDeformableAttnFunction = _DeformableAttention
     backbone = found.PlainMambaAdapter(
         arch=arch,
         deform_num_heads=8 if arch == 'L3' else 6,
@@ -185,6 +187,17 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     'PlainMamba': plain_mamba,
 }
 """By the names of the repositories."""
+
+
+class _DeformableAttention:
+    """mmcv's, which has a kernel for GPUs and a function for any device."""
+
+    @staticmethod
+    def apply(value: Tensor, shapes: Tensor, starts: Tensor, *args: Any) -> Tensor:
+        from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+        locations, weights, _ = args
+        return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
 
 
 class _Registry:

@@ -14,8 +14,11 @@ __all__ = ['rename_incoming', 'require_fit']
 NEARLY = 0.9
 """The share of a backbone's tensors that weights have to fill; about as many may be left over."""
 
-MAY_BE_ABSENT = re.compile(r'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$')
-"""What a checkpoint of another image size, other outputs or other class tokens may lack."""
+ADAPTER = r'prior\.|level_embed$|interactions\.|up\.|out_norms\.'
+MAY_BE_ABSENT = re.compile(rf'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$|{ADAPTER}')
+"""What a checkpoint of another image size, other outputs, other class tokens or without an adapter
+may lack.
+"""
 
 MAY_DIFFER = re.compile(r'pos_embed\.|rotary\.|class_token\.')
 """What is resized as it is loaded."""

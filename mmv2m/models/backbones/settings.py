@@ -123,7 +123,8 @@ def _normalises_tokens(norm_cfg: dict) -> bool:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            norm = build_norm_layer(norm_cfg, 64)[1].eval().to(x.device)
+            norm = build_norm_layer(norm_cfg, 64)[1].eval()
+            x = x.to(next((p.device for p in norm.parameters()), x.device))
             y, of_token = norm(x), norm(x[:, 1:, 2:])
     except Exception:
         return False

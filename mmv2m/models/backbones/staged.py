@@ -182,11 +182,7 @@ class StagedBackbone(BaseModule, ABC):
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
         """
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
-                f'{tuple(x.shape)}; see in_channels'
-            )
+        self.check_images(x)
         stream = Stream(self.embed(x))
         outs = []
         for i, stage in enumerate(self.stages):
@@ -201,6 +197,14 @@ class StagedBackbone(BaseModule, ABC):
                 out = stream.sum()
             outs.append(self.format_output(self.normed_output(i, out)))
         return tuple(outs)
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
+                f'{tuple(x.shape)}; see in_channels'
+            )
 
     def run_stage(self, stage: nn.Module, stream: Stream) -> Stream:
         """Run a stage: it is called with the map if something watches or changes it.
