@@ -14,9 +14,11 @@ __all__ = ['build_markdown_page']
 PLAIN, WITH_SCANS = COUNTING_RULES
 
 WEIGHTS = (
-    'Weights are those that mmpretrain and mmdet publish for the configs that are theirs; for the '
-    'others none are published, and there mim, which does not look, fails with `AttributeError: '
-    "'float' object has no attribute 'split'`."
+    'Weights are those that mmpretrain and mmdet publish for the configs that are theirs, and '
+    "those that the models' authors publish ([pretrained.md](pretrained.md) has them all, with "
+    'what they reach), not our own. Where the column is empty no address of a file is known, and '
+    'there mim, which does not look, fails with '
+    "`AttributeError: 'float' object has no attribute 'split'`."
 )
 MIM = """\
 <!-- not run: needs a clone installed by pip install -e ., and the network -->
