@@ -57,7 +57,8 @@ SETTINGS = (
     "LayerNorms in its blocks (`norm_cfg=dict(type='LN')`). Vim's, LocalVim's and "
     "EfficientVMamba's authors publish no file of a detector or segmentor; files that their code "
     'for UPerNet saves work in `configs/baselines/upernet_vim-*` and `upernet_local-vim-*`. All '
-    'four outputs were compared with the official code on random weights, on a CPU '
+    'four outputs of VMamba-T, Vim-T, LocalVim-T and PlainMamba-L1, with and without its adapter, '
+    'were compared with the official code on random weights, on a CPU '
     '(`python tools/benchmarks/official_dense.py --clones ..`, with clones of the repositories in '
     '`..`): relative errors are below 6e-6, on square images only for LocalVim, whose official '
     'code puts scans along columns back as if maps were square.'
