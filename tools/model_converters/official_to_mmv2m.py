@@ -1,6 +1,7 @@
 """Convert an official checkpoint of another model: `python official_to_mmv2m.py MODEL SRC DST`.
 
-The result loads into that model's ImageNet config, such as configs/baselines/vim-t_8xb128_in1k.py.
+The result loads into the config that takes the checkpoint, such as
+configs/baselines/vim-t_8xb128_in1k.py; docs/pretrained.md names it.
 """
 
 import argparse

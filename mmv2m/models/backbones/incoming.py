@@ -7,15 +7,18 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmv2m.utils.official_weights import ALL_CONVERTERS, recognise
+from mmv2m.utils.official_weights import convert_official_weights, recognise
 
 __all__ = ['rename_incoming', 'require_fit']
 
 NEARLY = 0.9
 """The share of a backbone's tensors that weights have to fill; about as many may be left over."""
 
-MAY_BE_ABSENT = re.compile(r'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$')
-"""What a checkpoint of another image size, other outputs or other class tokens may lack."""
+ADAPTER = r'prior\.|level_embed$|interactions\.|up\.|out_norms\.'
+MAY_BE_ABSENT = re.compile(rf'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$|{ADAPTER}')
+"""What a checkpoint of another image size, other outputs, other class tokens or without an adapter
+may lack.
+"""
 
 MAY_DIFFER = re.compile(r'pos_embed\.|rotary\.|class_token\.')
 """What is resized as it is loaded."""
@@ -52,7 +55,8 @@ def rename_incoming(
     if not held or _share(held, own) >= NEARLY:
         return
     family = recognise(held)
-    inner = _under(ALL_CONVERTERS[family](held) if family else held, 'backbone.')
+    converted = convert_official_weights(family, held) if family else held
+    inner = _under(converted, 'backbone.')
     if not inner or (family is None and _share(inner, own) < NEARLY):
         return
     what = f'official weights ({family})' if family else "a classifier's weights"

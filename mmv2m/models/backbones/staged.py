@@ -55,6 +55,8 @@ class StagedBackbone(BaseModule, ABC):
     Attributes:
         stages: The stages that are built.
         out_channels: Width of each output.
+        out_features: What an output is made of: ``'stream'``, the residual stream behind a stage,
+            or ``'mixer'``, only what its last block's mixer adds to it.
 
     Args:
         in_channels: Channels of the image.
@@ -86,6 +88,7 @@ class StagedBackbone(BaseModule, ABC):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.class_token: CrossToken | MeanToken | MiddleToken = MeanToken()
+        self.out_features = 'stream'
         self._register_load_state_dict_pre_hook(self._take_weights)
 
     @classmethod
@@ -158,9 +161,11 @@ class StagedBackbone(BaseModule, ABC):
             for depth in depths[: self.stages_built]
         )
 
-    def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
-        """Put a norm behind every output; ``widths`` are those of the four stages."""
+    def add_output_norms(self, norm_cfg: dict | None, widths: Sequence[int]) -> None:
+        """Put a norm, if any, behind every output; ``widths`` are those of the four stages."""
         self.out_channels = tuple(widths[i] for i in self.out_indices)
+        if norm_cfg is None:
+            return
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, widths[i])[1])
 
@@ -177,34 +182,54 @@ class StagedBackbone(BaseModule, ABC):
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
         """
+        self.check_images(x)
+        stream = Stream(self.embed(x))
+        outs = []
+        for i, stage in enumerate(self.stages):
+            if i not in self.out_indices:
+                stream = self.run_stage(stage, stream)
+                continue
+            if self.out_features == 'mixer':
+                total, out = stage(stream.sum(), *self.stage_arguments(), with_branch=True)
+                stream = Stream(total)
+            else:
+                stream = self.run_stage(stage, stream)
+                out = stream.sum()
+            outs.append(self.format_output(self.normed_output(i, out)))
+        return tuple(outs)
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
                 f'{tuple(x.shape)}; see in_channels'
             )
-        stream = Stream(self.embed(x))
-        outs = []
-        for i, stage in enumerate(self.stages):
-            stream = self.run_stage(stage, stream)
-            if i in self.out_indices:
-                outs.append(self.format_output(self.normed_output(i, stream.sum())))
-        return tuple(outs)
 
-    def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
+    def run_stage(self, stage: nn.Module, stream: Stream) -> Stream:
         """Run a stage: it is called with the map if something watches or changes it.
 
         Args:
             stage: The stage.
             stream: The residual stream in front of it.
-            *args: Further arguments of the stage.
         """
+        args = self.stage_arguments()
         if isinstance(stage, Stage) and may_stand_for(self, stream.total, ((stage, STAGE),)):
             return stage.advance(stream, *args)
         return Stream(stage(stream.sum(), *args))
 
+    def stage_arguments(self) -> tuple[nn.Module, ...]:
+        """What a stage takes beside the map."""
+        return ()
+
     def normed_output(self, i: int, x: Tensor) -> Tensor:
-        """The norm of the output of stage ``i``, whose map is given; both are (B, H, W, D)."""
-        norm = getattr(self, f'norm{i}')
+        """The norm of the output of stage ``i``, whose map is given; both are (B, H, W, D).
+
+        Where no norm was put behind the output, the map itself.
+        """
+        norm = getattr(self, f'norm{i}', None)
+        if norm is None:
+            return x
         # The map may be wider than the parameters; what follows has their dtype.
         return norm(x.to(dtype_of(norm, self, default=x.dtype)))
 
@@ -268,7 +293,7 @@ class StagedBackbone(BaseModule, ABC):
         frozen = list(self.stem())
         for i in range(min(self.frozen_stages, len(self.stages))):
             frozen.append(self.stages[i])
-            if i in self.out_indices:
+            if i in self.out_indices and hasattr(self, f'norm{i}'):
                 frozen.append(getattr(self, f'norm{i}'))
         for module in frozen:
             module.eval()
