@@ -1,10 +1,11 @@
 """One clear line for what a user got wrong."""
 
-import difflib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from mmv2m.utils.suggestions import did_you_mean
 
 __all__ = ['UserError', 'did_you_mean', 'exit_on_user_error']
 
@@ -28,10 +29,3 @@ def exit_on_user_error() -> Iterator[None]:
         if rank == '0':
             print('error:', ' '.join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean '...'?`` with the names most like ``name``, any case, or an empty string."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), by_lower)
-    return f'; did you mean {" or ".join(repr(by_lower[n]) for n in near)}?' if near else ''
