@@ -78,9 +78,14 @@ def check_top_level(cfg: Config, options: Iterable[str] = ()) -> None:
     for name in assigned:
         if name in READ or name in used or name.startswith('_') or name not in cfg:
             continue
-        near = did_you_mean(name, READ, cutoff=0.85) if isinstance(cfg[name], (dict, list)) else ''
-        if near or name in based:
+        if name in based or _nearly_read(name, cfg[name]):
             raise UserError(f'{file}: nothing reads {name}: {_instead(name)}')
+
+
+def _nearly_read(name: str, value: Any) -> bool:
+    # Pipelines have names of their own, which are used, also in files that were written by a tool.
+    helper = name in INSTEAD or name.endswith('_pipeline') or not isinstance(value, (dict, list))
+    return not helper and bool(did_you_mean(name, READ, cutoff=0.85))
 
 
 def _instead(option: str) -> str:

@@ -47,7 +47,7 @@ def build_on_meta(cfg: Config, part: dict | None = None, **backbone: Any) -> nn.
     Returns:
         The model or the part, in eval mode.
     """
-    settings = deepcopy(cfg.model if part is None else part)  # building fills in defaults
+    settings: Any = deepcopy(cfg.model if part is None else part)  # building fills in defaults
     if backbone:
         settings.backbone.update(backbone)
     scope = cfg.get('default_scope', 'mmengine')

@@ -12,7 +12,7 @@ from .files import check_checkpoint
 from .registered import find_class, require_class
 from .settings import check_setting_names, takes
 
-__all__ = ['check_model', 'model_parts']
+__all__ = ['check_model', 'inner_model', 'model_parts', 'numbered']
 
 # Settings whose ``type`` is always a model's; others may belong to other registries.
 PARTS = ('model', 'module', 'backbone', 'neck', 'head')
@@ -41,6 +41,22 @@ def check_model(cfg: Config) -> None:
 def model_parts(cfg: Config) -> Iterator[tuple[str, dict, str]]:
     """Every dict with a ``type`` in a config's model, where it stands, and its scope."""
     return _parts(cfg.model, 'model', cfg.get('default_scope') or 'mmengine')
+
+
+def inner_model(cfg: Config) -> dict:
+    """The settings of a config's model, without those of test-time augmentation around it."""
+    model = cfg.model
+    while 'backbone' not in model and isinstance(model.get('module'), dict):
+        model = model['module']
+    return model
+
+
+def numbered(value: Any, where: str) -> Iterator[tuple[str, dict]]:
+    """A part of a model, or each of a list of them, and where it stands."""
+    if isinstance(value, dict):
+        yield where, value
+    elif isinstance(value, (list, tuple)):
+        yield from ((f'{where}[{i}]', part) for i, part in enumerate(value))
 
 
 def _check_part(cfg: Config, where: str, part: dict, scope: str) -> None:

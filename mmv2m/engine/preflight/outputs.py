@@ -10,6 +10,7 @@ from torch import Tensor
 from mmv2m.utils.meta_model import build_on_meta
 
 from ..errors import UserError
+from .model import inner_model, numbered
 
 __all__ = ['check_outputs']
 
@@ -44,11 +45,9 @@ def check_outputs(cfg: Config) -> None:
     Raises:
         UserError: If the neck or a head expects something else.
     """
-    model = cfg.model
-    while 'backbone' not in model and isinstance(model.get('module'), dict):
-        model = model.module  # what test-time augmentation wraps
+    model = inner_model(cfg)
     backbone = model.get('backbone')
-    neck = model.get('neck')
+    neck: Any = model.get('neck')
     neck = neck[0] if isinstance(neck, (list, tuple)) and neck else neck
     wants = list(_wanted(model, neck))
     if not isinstance(backbone, dict) or not (wants or neck):
@@ -71,10 +70,13 @@ def check_outputs(cfg: Config) -> None:
 
 def _wanted(model: dict, neck: Any) -> Iterator[tuple[str, list[int] | dict[int, int]]]:
     """Channels that parts name: of all outputs in a list, or of single ones by their index."""
+    channels: Any
+    index: Any
     if neck is not None:
         channels = neck.get('in_channels')
         if _are_numbers(channels):
-            yield 'model.neck.in_channels', list(channels)
+            backwards = neck.get('type') == 'YOLOV3Neck'  # it begins with the last output
+            yield 'model.neck.in_channels', list(channels)[:: -1 if backwards else 1]
         if neck.get('type') == 'Feature2Pyramid' and isinstance(neck.get('embed_dim'), int):
             yield 'model.neck.embed_dim', dict.fromkeys(range(4), neck['embed_dim'])
         if not str(neck.get('type')).endswith('GlobalAveragePooling'):
@@ -83,12 +85,8 @@ def _wanted(model: dict, neck: Any) -> Iterator[tuple[str, list[int] | dict[int,
     if isinstance(head, dict) and isinstance(head.get('in_channels'), int):
         yield 'model.head.in_channels', {-1: head['in_channels']}
     for key in ('decode_head', 'auxiliary_head'):
-        heads = model.get(key)
-        several = isinstance(heads, (list, tuple))
-        for i, head in enumerate(heads if several else [heads]):
-            if not isinstance(head, dict):
-                continue
-            where = f'model.{key}[{i}].in_channels' if several else f'model.{key}.in_channels'
+        for place, head in numbered(model.get(key), f'model.{key}'):
+            where = f'{place}.in_channels'
             channels, index = head.get('in_channels'), head.get('in_index', -1)
             if isinstance(channels, int) and isinstance(index, int):
                 yield where, {index: channels}
