@@ -34,9 +34,7 @@ def convert_file(family: str, src: str, dst: str, entry: str | None = None) -> i
     if target.is_dir():
         raise UserError(f'DST {dst} is a folder, not a file')
     if not target.parent.is_dir():
-        raise UserError(
-            f'DST {dst} cannot be written: No such file or directory: {target.parent}'
-        )
+        raise UserError(f'DST {dst} cannot be written: No such file or directory: {target.parent}')
     try:
         return convert_official_checkpoint(family, src, dst, entry)
     except (OSError, ValueError) as error:
