@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .files import is_remote
 
 __all__ = ['check_coco', 'check_voc', 'kind_of']
 
@@ -54,7 +55,7 @@ def check_coco(where: str, ann_file: str, images: str, classes: Sequence[str], n
     names, image = _read_coco(ann_file)
     if names is not None:
         _compare_categories(f'{where}: {ann_file}', names, classes, named)
-    if image is not None:
+    if image is not None and not is_remote(image):
         _check_image(where, osp.join(images, image), 'data_prefix.img')
 
 
@@ -74,7 +75,7 @@ def check_voc(
     Raises:
         UserError: If names are no classes, or the first image or annotation is missing.
     """
-    ids = Path(ann_file).read_text().split()
+    ids = [line.strip() for line in Path(ann_file).read_text().splitlines() if line.strip()]
     if not ids:
         raise UserError(f'{where}: {ann_file} names no image')
     image = osp.join(root, dataset.get('img_subdir', 'JPEGImages'), f'{ids[0]}.jpg')

@@ -9,10 +9,13 @@ from mmengine.config import Config
 from ..errors import UserError
 from .model import inner_model, numbered
 
-__all__ = ['check_class_count', 'named_classes']
+__all__ = ['check_class_count', 'check_mixed_labels', 'head_settings', 'named_classes']
 
 HEADS = ('head', 'bbox_head', 'mask_head', 'decode_head', 'auxiliary_head')
 """Heads whose ``num_classes`` is the number of the data's classes."""
+
+OTHER_CLASSES = ('panoptic_fusion_head', 'semantic_head', 'text_encoder', 'language_model')
+"""Parts of models whose heads share the classes, or that read them as words of a prompt."""
 
 
 def named_classes(where: str, dataset: dict, found: Any) -> list[str] | None:
@@ -53,9 +56,10 @@ def check_class_count(cfg: Config, where: str, dataset: dict, classes: Sequence[
     Raises:
         UserError: If a head has more or fewer classes.
     """
-    if cfg.get('model') is None or dataset.get('return_classes'):
-        return  # the classes of open-vocabulary models are words of a prompt
-    for head, count in head_classes(inner_model(cfg)):
+    model = inner_model(cfg) if cfg.get('model') is not None else {}
+    if dataset.get('return_classes') or any(key in model for key in OTHER_CLASSES):
+        return
+    for head, count in head_settings(model, 'num_classes'):
         if count != len(classes):
             names = ', '.join(map(str, classes[:3])) + (', ...' if len(classes) > 3 else '')
             noun = 'class' if len(classes) == 1 else 'classes'
@@ -65,15 +69,19 @@ def check_class_count(cfg: Config, where: str, dataset: dict, classes: Sequence[
             )
 
 
-def head_classes(model: dict, where: str = 'model') -> Iterator[tuple[str, int]]:
-    """Each ``num_classes`` of a model that counts the data's classes, and where it stands."""
+def head_settings(model: dict, name: str, where: str = 'model') -> Iterator[tuple[str, int]]:
+    """A number that a model's heads have, such as ``num_classes``, and where each stands.
+
+    Heads that do not tell the classes apart are left out.
+    """
     for key in HEADS:
         for place, head in numbered(model.get(key), f'{where}.{key}'):
-            count = head.get('num_classes')
-            if isinstance(count, int) and not head.get('class_agnostic'):
-                yield f'{place}.num_classes', count
+            value, kind = head.get(name), str(head.get('type'))
+            others = head.get('class_agnostic') or kind.endswith('STDCHead')  # which finds edges
+            if isinstance(value, int) and not others:
+                yield f'{place}.{name}', value
     if isinstance(model.get('roi_head'), dict):
-        yield from head_classes(model['roi_head'], f'{where}.roi_head')
+        yield from head_settings(model['roi_head'], name, f'{where}.roi_head')
 
 
 def check_mixed_labels(cfg: Config) -> None:

@@ -8,9 +8,10 @@ from mmengine.config import Config
 
 from ..errors import UserError
 from .annotations import check_coco, check_voc, kind_of
-from .classes import check_class_count, named_classes
+from .classes import check_class_count, head_settings, named_classes
 from .files import is_remote
 from .images import check_folders, check_label_maps, check_listed
+from .model import inner_model
 
 __all__ = ['check_classes']
 
@@ -109,8 +110,10 @@ def _segmentation(
         )
     names = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label', 'ignore_index')
     settings = {name: dataset.get(name, _default(found, name)) for name in names}
-    ann_file = dataset.get('ann_file')
-    settings['ann_file'] = _joined(dataset, ann_file) if ann_file else ''
+    heads = head_settings(inner_model(cfg), 'ignore_index') if cfg.get('model') else ()
+    settings['ignored'] = [settings['ignore_index'], *(value for _, value in heads)]
+    ann_file = _joined(dataset, dataset.get('ann_file') or '')
+    settings['ann_file'] = ann_file if osp.isfile(ann_file) else ''
     prefix = dataset.get('data_prefix') or {}
     maps = prefix.get('seg_map_path')
     folders = _joined(dataset, prefix.get('img_path', '')), maps and _joined(dataset, maps)

@@ -82,7 +82,8 @@ def check_label_maps(
 
     Args:
         where: Where the data set stands in the config.
-        dataset: Its settings, with the defaults of its class.
+        dataset: Its settings, with the defaults of its class, and in ``ignored`` the labels that
+            are.
         folders: Of the images and of the label maps.
         classes: The classes' names; None if there are none.
 
@@ -126,8 +127,11 @@ def _stems(where: str, dataset: dict, images: str, suffix: str) -> list[str]:
 
 
 def _check_labels(where: str, path: str, dataset: dict, classes: Sequence[str]) -> None:
-    with Image.open(path) as image:
-        labels = np.asarray(image)
+    try:
+        with Image.open(path) as image:
+            labels = np.asarray(image)
+    except Exception:
+        return  # what Pillow cannot read is for the data set's own reader
     if labels.ndim != 2:
         raise UserError(
             f'{where}: {path} has {labels.shape[-1]} channels: a label map has one, in which each '
@@ -136,13 +140,12 @@ def _check_labels(where: str, path: str, dataset: dict, classes: Sequence[str]) 
     values = np.unique(labels).astype(int)
     if dataset['reduce_zero_label']:
         values = np.where((values == 0) | (values == 255), 255, values - 1)
-    wrong = values[(values >= len(classes)) & (values != dataset['ignore_index'])]
+    wrong = values[(values >= len(classes)) & ~np.isin(values, dataset['ignored'])]
     if wrong.size:
         reduced = ' (after reduce_zero_label)' if dataset['reduce_zero_label'] else ''
         raise UserError(
             f'{where}: {path} has the label {wrong[0]}{reduced}, but there are {len(classes)} '
-            f'classes, from 0 to {len(classes) - 1}, and {dataset["ignore_index"]}, which is '
-            'ignored'
+            f'classes, from 0 to {len(classes) - 1}, and {dataset["ignored"][0]}, which is ignored'
         )
 
 
