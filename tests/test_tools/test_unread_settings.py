@@ -90,6 +90,35 @@ def test_names_of_ones_own(config, tmp_path):
     check_top_level(Config.fromfile('dumped.py'))
 
 
+@pytest.mark.parametrize(
+    ('option', 'says'),
+    [
+        (
+            'train_cfg.max_epoch=1',
+            "train_cfg (EpochBasedTrainLoop): no setting 'max_epoch'; did you",
+        ),
+        ('optim_wrapper.optimizer.lrr=1', "optimizer (SGD): no setting 'lrr'; did you mean 'lr'"),
+        ('optim_wrapper.optimizer.type=Adamw', "'Adamw' is not in the optimizer registry"),
+        ('optim_wrapper.clip_gradd=1', "optim_wrapper (OptimWrapper): no setting 'clip_gradd'"),
+        ('train_dataloader.batch_sise=1', "train_dataloader (DataLoader): no setting 'batch_sise'"),
+        (
+            'train_dataloader.dataset.splitt=1',
+            "dataset (Digits): no setting 'splitt'; did you mean",
+        ),
+        (
+            'train_dataloader.dataset.pipeline.0.type=Pack',
+            "dataset.pipeline[0]: 'Pack' is not in the",
+        ),
+        ('val_evaluator.type=Acuracy', "val_evaluator: 'Acuracy' is not in the metric registry of"),
+        ('default_hooks.checkpoint.intervall=1', "checkpoint (CheckpointHook): no setting 'interv"),
+        ('model.head.num_clases=3', "head (LinearClsHead): no setting 'num_clases'; did you mean"),
+    ],
+)
+def test_misspelt_keys(train, fails, config, option, says):
+    config.write_text(TINY_DIGITS.replace("Head', num_classes=10, in", "Head', in"))
+    assert says in fails(train, config, '--cfg-options', option)
+
+
 def test_misspelt_keys_in_python():
     for build in (V2M, lambda **settings: MODELS.build(dict(type='V2M', **settings))):
         with pytest.raises(TypeError, match="V2M: no setting 'achr'; did you mean 'arch'"):

@@ -8,6 +8,7 @@ from .backend import check_backend
 from .data import check_data
 from .environment import check_environment, check_precision
 from .files import check_checkpoint, is_remote
+from .keys import check_keys
 from .model import check_model
 from .outputs import check_outputs
 from .weights import check_incoming, check_weights
@@ -28,6 +29,7 @@ def check_train(cfg: Config) -> None:
     check_model(cfg)
     check_outputs(cfg)
     check_backend(cfg)
+    check_keys(cfg, ('train', 'val'))
     check_data(cfg, ('train', 'val'))
     # DeepSpeed's checkpoints, which are folders, are resumed only.
     if cfg.get('load_from') and not (cfg.get('resume') and Path(cfg.load_from).is_dir()):
@@ -51,6 +53,7 @@ def check_test(cfg: Config) -> None:
     check_model(cfg)
     check_outputs(cfg)
     check_backend(cfg)
+    check_keys(cfg, ('test',))
     check_data(cfg, ('test',))
     if not is_remote(cfg.load_from):
         check_weights(cfg, cfg.load_from)

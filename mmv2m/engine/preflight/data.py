@@ -15,7 +15,7 @@ from .dataset_classes import check_classes
 from .files import is_remote
 from .registered import require_class
 
-__all__ = ['check_data']
+__all__ = ['check_data', 'datasets']
 
 # How a published data set's folder looks, for configs without a ``data_hint`` of their own.
 HINTS = dict(
@@ -47,7 +47,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     there = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
-        for where, dataset in _datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
+        for where, dataset in datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
             dataset_scope = dataset.get('_scope_', scope)
             found = require_class(DATASETS, dataset_scope, dataset['type'], where)
             local = not _fetches_itself(dataset, found)
@@ -77,15 +77,15 @@ def _compare_folders(seen: dict[str, list[str]], where: str, names: list[str]) -
     seen[where] = names
 
 
-def _datasets(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+def datasets(node: Any, where: str) -> Iterator[tuple[str, dict]]:
     """Every dataset in a config, wrappers before what they wrap."""
     if isinstance(node, (list, tuple)):
         for i, item in enumerate(node):
-            yield from _datasets(item, f'{where}[{i}]')
+            yield from datasets(item, f'{where}[{i}]')
     elif isinstance(node, dict) and 'type' in node:
         yield where, node
         for key in ('dataset', 'datasets'):
-            yield from _datasets(node.get(key), f'{where}.{key}')
+            yield from datasets(node.get(key), f'{where}.{key}')
 
 
 def _fetches_itself(dataset: dict, dataset_class: Any) -> bool:
