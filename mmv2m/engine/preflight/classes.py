@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ..errors import UserError
 from .model import inner_model, numbered
+from .settings import type_name
 
 __all__ = ['check_class_count', 'check_mixed_labels', 'head_settings', 'named_classes']
 
@@ -76,7 +77,7 @@ def head_settings(model: dict, name: str, where: str = 'model') -> Iterator[tupl
     """
     for key in HEADS:
         for place, head in numbered(model.get(key), f'{where}.{key}'):
-            value, kind = head.get(name), str(head.get('type'))
+            value, kind = head.get(name), type_name(head)
             others = head.get('class_agnostic') or kind.endswith('STDCHead')  # which finds edges
             if isinstance(value, int) and not others:
                 yield f'{place}.{name}', value

@@ -11,6 +11,7 @@ from mmv2m.utils.meta_model import build_on_meta
 
 from ..errors import UserError
 from .model import inner_model, numbered
+from .settings import type_name
 
 __all__ = ['check_outputs']
 
@@ -55,9 +56,9 @@ def check_outputs(cfg: Config) -> None:
     given = _outputs(cfg, backbone)
     if given is None:
         return
-    pooled = neck is not None and str(neck.get('type')).endswith('GlobalAveragePooling')
+    pooled = neck is not None and type_name(neck) == 'GlobalAveragePooling'
     if given.own and not given.are_maps and (pooled or any(key in model for key in DENSE)):
-        what = f'model.neck ({neck.type}) pools' if pooled else 'a dense model needs'
+        what = f'model.neck ({type_name(neck)}) pools' if pooled else 'a dense model needs'
         also = ', or leave the neck out: neck=None' if pooled else ''
         indices = '' if pooled or len(given.widths) > 1 else ', out_indices=(0, 1, 2, 3)'
         raise UserError(
@@ -75,11 +76,11 @@ def _wanted(model: dict, neck: Any) -> Iterator[tuple[str, list[int] | dict[int,
     if neck is not None:
         channels = neck.get('in_channels')
         if _are_numbers(channels):
-            backwards = neck.get('type') == 'YOLOV3Neck'  # it begins with the last output
+            backwards = type_name(neck) == 'YOLOV3Neck'  # it begins with the last output
             yield 'model.neck.in_channels', list(channels)[:: -1 if backwards else 1]
-        if neck.get('type') == 'Feature2Pyramid' and isinstance(neck.get('embed_dim'), int):
+        if type_name(neck) == 'Feature2Pyramid' and isinstance(neck.get('embed_dim'), int):
             yield 'model.neck.embed_dim', dict.fromkeys(range(4), neck['embed_dim'])
-        if not str(neck.get('type')).endswith('GlobalAveragePooling'):
+        if type_name(neck) != 'GlobalAveragePooling':
             return
     head = model.get('head')
     if isinstance(head, dict) and isinstance(head.get('in_channels'), int):

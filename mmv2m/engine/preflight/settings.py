@@ -11,12 +11,18 @@ from mmv2m.utils.suggestions import did_you_mean, unknown_setting
 
 from ..errors import UserError
 
-__all__ = ['check_setting_names', 'takes']
+__all__ = ['check_setting_names', 'takes', 'type_name']
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 ADDED = ('type', '_scope_', '_delete_')
 """What a config says to mmengine, not to the class."""
+
+
+def type_name(part: dict) -> str:
+    """The name of a part's class, without its scope."""
+    kind = part.get('type')
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def takes(found: Any, name: str) -> bool:
@@ -54,7 +60,7 @@ def check_setting_names(
     if not unknown:
         return
     for source, before in _earlier(cfg, where) if all_known else ():
-        old = _name(before['type'])
+        old = type_name(before)
         inherited = [key for key in unknown if key in before]
         if inherited and old != found.__name__:
             raise UserError(
@@ -99,7 +105,3 @@ def _earlier(cfg: Config, where: str) -> Iterator[tuple[str, dict]]:
             node = node.get(key) if isinstance(node, (Config, ConfigDict)) else None
         if isinstance(node, dict) and 'type' in node:
             yield base if base in bases else Path(base).name, node
-
-
-def _name(kind: Any) -> str:
-    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
