@@ -3,7 +3,6 @@
 import os.path as osp
 from argparse import Namespace
 from importlib.util import find_spec
-from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -11,14 +10,13 @@ from mmengine.device import get_device
 from mmv2m.packages import DISTRIBUTIONS, how_to_install, missing_library
 
 from .errors import UserError
+from .home_folder import expand_home
 from .preflight.files import check_config_file
 from .resuming import latest_checkpoint
 from .task_library import TaskLibrary
 from .top_level import check_top_level
 
 __all__ = ['apply_test_args', 'apply_train_args', 'load_config', 'resolve_resume', 'switch_amp']
-
-SPLITS, READERS = ('train', 'val', 'test'), ('dataloader', 'evaluator')
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -47,27 +45,6 @@ def load_config(path: str, options: dict | None = None) -> Config:
     check_top_level(cfg, options or ())
     expand_home(cfg)
     return cfg
-
-
-def expand_home(cfg: Config) -> None:
-    """Replace ``~`` at the beginning of a config's paths by the home folder, in place.
-
-    Some data sets do that themselves, most do not.
-    """
-    for name in ('work_dir', 'load_from', *(f'{s}_{w}' for s in SPLITS for w in READERS)):
-        if name in cfg:
-            cfg[name] = _expanded(cfg[name])
-
-
-def _expanded(node: Any) -> Any:
-    if isinstance(node, str):
-        return osp.expanduser(node) if node.startswith('~') else node
-    if isinstance(node, dict):
-        for key, value in node.items():
-            node[key] = _expanded(value)
-    elif isinstance(node, (list, tuple)):
-        return type(node)(map(_expanded, node))
-    return node
 
 
 def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:

@@ -62,7 +62,7 @@ def check_outputs(cfg: Config) -> None:
         also = ', or leave the neck out: neck=None' if pooled else ''
         indices = '' if pooled or len(given.widths) > 1 else ', out_indices=(0, 1, 2, 3)'
         raise UserError(
-            f'model.backbone gives one vector an image, but {what} maps: '
+            f'model.backbone gives no maps, but {what} maps: '
             f"set out_type='featmap'{indices} in model.backbone{also}"
         )
     for where, wanted in wants:
