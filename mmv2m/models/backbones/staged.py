@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
@@ -10,6 +10,8 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmv2m.utils.suggestions import unknown_setting
 
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.door import may_stand_for
@@ -36,8 +38,12 @@ def checks_settings(init: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(init)
     def checked(self: 'StagedBackbone', *args: Any, **settings: Any) -> None:
-        _, *given = signature.bind(self, *args, **settings).arguments.items()
-        self.check_settings(**dict(given))
+        try:
+            self.check_names(settings)
+            _, *given = signature.bind(self, *args, **settings).arguments.items()
+            self.check_settings(**dict(given))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f'{type(self).__name__}: {error}') from None
         init(self, *args, **settings)
 
     return checked
@@ -102,13 +108,19 @@ class StagedBackbone(BaseModule, ABC):
             ValueError: If a value is impossible, alone or with the others; says what is possible.
             TypeError: If there is no such setting.
         """
+        cls.check_names(settings)
         parameters = inspect.signature(cls).parameters
-        unknown = [key for key in settings if key not in parameters]
-        if unknown:
-            raise TypeError(f'no setting {unknown[0]!r}; there are {", ".join(parameters)}')
         values = {name: settings.get(name, p.default) for name, p in parameters.items()}
         check_common(values)
         cls.check_values(values)
+
+    @classmethod
+    def check_names(cls, settings: Iterable[str]) -> None:
+        """Raise a TypeError if a name is no argument of the class; says which one may be meant."""
+        parameters = inspect.signature(cls).parameters
+        for name in settings:
+            if name not in parameters:
+                raise TypeError(unknown_setting(name, parameters))
 
     @classmethod
     @abstractmethod
