@@ -15,7 +15,7 @@ from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.stage import STAGE
-from .incoming import rename_incoming, require_fit
+from .incoming import inflate_incoming, rename_incoming, require_fit
 from .settings import check_common, stage_indices
 
 __all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
@@ -283,8 +283,9 @@ class StagedBackbone(BaseModule, ABC):
     ) -> None:
         """Give weights this backbone's names, in place, and refuse those of something else.
 
-        Known are the names of official code, and those of a classifier. Weights are renamed
-        whenever they are loaded, and refused when mmengine loads them, which only warns by itself.
+        Known are the names of official code, and those of a classifier. Weights are renamed, and
+        those for images of three channels fitted to ``in_channels``, whenever they are loaded; they
+        are refused when mmengine loads them, which only warns by itself.
 
         Args:
             state_dict: The weights; those of other parts of a model may be among them.
@@ -297,6 +298,7 @@ class StagedBackbone(BaseModule, ABC):
             ValueError: If official weights cannot be converted.
         """
         rename_incoming(state_dict, prefix, self.state_dict(), logger)
+        inflate_incoming(self, state_dict, prefix, logger)
         if strict:
             require_fit(self, state_dict, prefix)
 
