@@ -108,6 +108,8 @@ class LocalVim(StagedBackbone):
         torch.Size([1, 192, 14, 20])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -152,7 +154,7 @@ class LocalVim(StagedBackbone):
             return MixerBlock(self.embed_dims, mixer, rate, norm_cfg, backend=scan_backend)
 
         self.stages = self.plain_stages(self.arch.depths, drop_path_rate, block)
-        self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
+        self.add_output_norms(norm_cfg, [self.embed_dims] * 4, [patch_size] * 4)
         self.freeze_stages()
 
     @classmethod

@@ -2,14 +2,16 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmv2m.utils.hub import HubMixin
 
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.door import may_stand_for
@@ -17,11 +19,15 @@ from ..layers.params import dtype_of
 from ..layers.stage import STAGE
 from .incoming import inflate_incoming, rename_incoming, require_fit
 from .settings import check_common, stage_indices
+from .zoo import StagedArch
 
-__all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
+__all__ = ['LINEAR_INIT', 'PYRAMID_STRIDES', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
 
 LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
 """How the baselines' authors initialise linear layers; biases are zero."""
+
+PYRAMID_STRIDES = (4, 8, 16, 32)
+"""Pixels from one token to the next where the resolution halves between stages."""
 
 
 def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
@@ -43,7 +49,7 @@ def checks_settings(init: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-class StagedBackbone(BaseModule, ABC):
+class StagedBackbone(BaseModule, HubMixin, ABC):
     """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
 
     A subclass's constructor, which :func:`checks_settings`, calls ``super().__init__()``, sets its
@@ -53,8 +59,11 @@ class StagedBackbone(BaseModule, ABC):
     :meth:`check_values` for the settings of its own.
 
     Attributes:
+        ARCH_ZOO: What ``arch`` may be called, and the sizes behind each name.
         stages: The stages that are built.
         out_channels: Width of each output.
+        widths: Width of each of the four stages, built or not.
+        strides: Pixels from one token of each of the four stages to the next.
 
     Args:
         in_channels: Channels of the image.
@@ -66,6 +75,7 @@ class StagedBackbone(BaseModule, ABC):
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
+    ARCH_ZOO: ClassVar[Mapping[str, StagedArch]]
     stages: ModuleList
 
     def __init__(
@@ -158,8 +168,11 @@ class StagedBackbone(BaseModule, ABC):
             for depth in depths[: self.stages_built]
         )
 
-    def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
-        """Put a norm behind every output; ``widths`` are those of the four stages."""
+    def add_output_norms(
+        self, norm_cfg: dict, widths: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        """Put a norm behind every output, given the widths and strides of the four stages."""
+        self.widths, self.strides = tuple(widths), tuple(strides)
         self.out_channels = tuple(widths[i] for i in self.out_indices)
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, widths[i])[1])
@@ -177,18 +190,22 @@ class StagedBackbone(BaseModule, ABC):
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
         """
+        return tuple(map(self.format_output, self.normed_maps(x)))
+
+    def normed_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps behind :meth:`forward`'s outputs, class tokens included, as (B, H, W, D)."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
                 f'{tuple(x.shape)}; see in_channels'
             )
         stream = Stream(self.embed(x))
-        outs = []
+        maps = []
         for i, stage in enumerate(self.stages):
             stream = self.run_stage(stage, stream)
             if i in self.out_indices:
-                outs.append(self.format_output(self.normed_output(i, stream.sum())))
-        return tuple(outs)
+                maps.append(self.normed_output(i, stream.sum()))
+        return maps
 
     def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
         """Run a stage: it is called with the map if something watches or changes it.

@@ -78,6 +78,8 @@ class Vim(StagedBackbone):
         torch.Size([1, 192])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -116,7 +118,8 @@ class Vim(StagedBackbone):
             return MixerBlock(self.embed_dims, mixer, rate, norm_cfg, backend=scan_backend)
 
         self.stages = self.plain_stages(self.arch.depths, drop_path_rate, block)
-        self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
+        strides = [self.patch_embed.stride] * 4
+        self.add_output_norms(norm_cfg, [self.embed_dims] * 4, strides)
         self.freeze_stages()
 
     @classmethod
