@@ -1,17 +1,15 @@
 """A backbone as timm's users expect a model: with its classifier, or as maps of several strides."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
-from mmengine.logging import MMLogger
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from mmv2m.utils.hub import HubMixin
 from mmv2m.utils.official_weights import ALL_CONVERTERS, recognise
+from mmv2m.utils.quiet import without_information
 
 from .names import BACKBONES
 
@@ -38,7 +36,7 @@ class _TimmModel(nn.Module):
             settings.pop('img_size', None)
         self.in_chans = in_chans
         self.backbone = cls(**dict(arch=arch, in_channels=in_chans) | settings)
-        with _quiet():
+        with without_information():
             self.backbone.init_weights()
         self.register_load_state_dict_pre_hook(_rename_official)
 
@@ -216,18 +214,6 @@ class FeatureMaps(_TimmModel, HubMixin):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_chans, H, W) to one (B, D, h, w) map a stage."""
         return list(self.backbone(x))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep mmengine from logging how it initialises each parameter."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _feature_info(backbone: Any) -> list[dict[str, Any]]:
