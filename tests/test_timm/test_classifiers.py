@@ -15,6 +15,9 @@ from timm_families import FAMILIES  # noqa: E402
 
 import mmv2m.timm  # noqa: E402
 
+KINDS_OF_FEATURES = ('v2m_tiny', 'vim_tiny', 'vmamba_tiny')
+"""Class tokens in a map, one in a sequence, and none."""
+
 
 @pytest.fixture(params=FAMILIES)
 def name(request):
@@ -46,6 +49,7 @@ def test_scores_are_the_backbones(name):
     assert model.forward_features(x).shape[:2] == (2, model.num_features)
 
 
+@pytest.mark.parametrize('name', KINDS_OF_FEATURES)
 def test_another_classifier(name):
     model, x = create(name, num_classes=5, in_chans=4), torch.rand(1, 4, 32, 32)
     assert isinstance(model.get_classifier(), nn.Linear)
@@ -96,6 +100,7 @@ def test_timms_optimizer(name):
     assert len(set(blocks)) == len({n.split('.mixer')[0] for n in scale if n.endswith('A_log')})
 
 
+@pytest.mark.parametrize('name', KINDS_OF_FEATURES)
 def test_mmpretrains_weights_load(name, tmp_path):
     model = create(name, num_classes=5)
     backbone = dict(type=type(model.backbone).__name__, arch=FAMILIES[name])
