@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests on another PyTorch or Python: `tools/setup/try_versions.sh TORCH [TEST...]`.
 #
-# TORCH is a version of PyTorch, such as 2.5.0, or `pinned` for that of requirements/lock.txt; TEST
+# TORCH is a version of PyTorch, such as 2.8.0, or `pinned` for that of requirements/lock.txt; TEST
 # are arguments of pytest, by default the tests of the operators and models.
 #
 # The environment is a folder of its own below ${TMPDIR:-/tmp}, which is removed at the end: the
