@@ -110,6 +110,8 @@ class LocalVim(StagedBackbone):
         torch.Size([1, 192, 14, 20])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -157,7 +159,7 @@ class LocalVim(StagedBackbone):
         self.stages = self.plain_stages(self.arch.depths, drop_path_rate, block)
         self.out_features = out_features
         out_norm_cfg = norm_cfg if out_features == 'stream' else dict(type='LN')
-        self.add_output_norms(out_norm_cfg, [self.embed_dims] * 4)
+        self.add_output_norms(out_norm_cfg, [self.embed_dims] * 4, [patch_size] * 4)
         self.freeze_stages()
 
     @classmethod

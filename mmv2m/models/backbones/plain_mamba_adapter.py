@@ -14,7 +14,7 @@ from ..layers import Stream
 from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
 from .plain_mamba import PlainMamba
 from .settings import check_choice
-from .staged import checks_settings
+from .staged import PYRAMID_STRIDES, checks_settings
 
 __all__ = ['PlainMambaAdapter']
 
@@ -106,6 +106,7 @@ class PlainMambaAdapter(PlainMamba):
         self.out_norms = ModuleList(nn.BatchNorm2d(width) for _ in SCALES)
         self.out_indices = tuple(sorted({i % 4 for i in _as_tuple(out_indices)}))
         self.out_channels = (width,) * len(self.out_indices)
+        self.strides = PYRAMID_STRIDES
 
     @classmethod
     def check_values(cls, values: dict[str, Any]) -> None:
@@ -113,9 +114,11 @@ class PlainMambaAdapter(PlainMamba):
         super().check_values(values)
         check_choice('out_type', values['out_type'], ('featmap',))
 
-    def add_output_norms(self, norm_cfg: dict | None, widths: Sequence[int]) -> None:
+    def add_output_norms(
+        self, norm_cfg: dict | None, widths: Sequence[int], strides: Sequence[int]
+    ) -> None:
         """See :meth:`StagedBackbone.add_output_norms`: BatchNorms of the adapter stand for them."""
-        super().add_output_norms(None, widths)
+        super().add_output_norms(None, widths, strides)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute features.

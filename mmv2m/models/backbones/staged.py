@@ -2,28 +2,33 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmv2m.utils.hub import HubMixin
 from mmv2m.utils.suggestions import unknown_setting
 
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.stage import STAGE
-from .incoming import rename_incoming, require_fit
+from .incoming import inflate_incoming, rename_incoming, require_fit
 from .settings import check_common, stage_indices
+from .zoo import StagedArch
 
-__all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
+__all__ = ['LINEAR_INIT', 'PYRAMID_STRIDES', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
 
 LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
 """How the baselines' authors initialise linear layers; biases are zero."""
+
+PYRAMID_STRIDES = (4, 8, 16, 32)
+"""Pixels from one token to the next where the resolution halves between stages."""
 
 
 def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
@@ -49,7 +54,7 @@ def checks_settings(init: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-class StagedBackbone(BaseModule, ABC):
+class StagedBackbone(BaseModule, HubMixin, ABC):
     """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
 
     A subclass's constructor, which :func:`checks_settings`, calls ``super().__init__()``, sets its
@@ -59,10 +64,13 @@ class StagedBackbone(BaseModule, ABC):
     :meth:`check_values` for the settings of its own.
 
     Attributes:
+        ARCH_ZOO: What ``arch`` may be called, and the sizes behind each name.
         stages: The stages that are built.
         out_channels: Width of each output.
         out_features: What an output is made of: ``'stream'``, the residual stream behind a stage,
             or ``'mixer'``, only what its last block's mixer adds to it.
+        widths: Width of each of the four stages, built or not.
+        strides: Pixels from one token of each of the four stages to the next.
 
     Args:
         in_channels: Channels of the image.
@@ -74,6 +82,7 @@ class StagedBackbone(BaseModule, ABC):
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
+    ARCH_ZOO: ClassVar[Mapping[str, StagedArch]]
     stages: ModuleList
 
     def __init__(
@@ -173,8 +182,17 @@ class StagedBackbone(BaseModule, ABC):
             for depth in depths[: self.stages_built]
         )
 
-    def add_output_norms(self, norm_cfg: dict | None, widths: Sequence[int]) -> None:
-        """Put a norm, if any, behind every output; ``widths`` are those of the four stages."""
+    def add_output_norms(
+        self, norm_cfg: dict | None, widths: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        """Put a norm, if any, behind every output.
+
+        Args:
+            norm_cfg: The norm; None for none.
+            widths: Of the four stages.
+            strides: Of the four stages.
+        """
+        self.widths, self.strides = tuple(widths), tuple(strides)
         self.out_channels = tuple(widths[i] for i in self.out_indices)
         if norm_cfg is None:
             return
@@ -194,9 +212,13 @@ class StagedBackbone(BaseModule, ABC):
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
         """
+        return tuple(map(self.format_output, self.normed_maps(x)))
+
+    def normed_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps behind :meth:`forward`'s outputs, class tokens included, as (B, H, W, D)."""
         self.check_images(x)
         stream = Stream(self.embed(x))
-        outs = []
+        maps = []
         for i, stage in enumerate(self.stages):
             if i not in self.out_indices:
                 stream = self.run_stage(stage, stream)
@@ -207,8 +229,8 @@ class StagedBackbone(BaseModule, ABC):
             else:
                 stream = self.run_stage(stage, stream)
                 out = stream.sum()
-            outs.append(self.format_output(self.normed_output(i, out)))
-        return tuple(outs)
+            maps.append(self.normed_output(i, out))
+        return maps
 
     def check_images(self, x: Tensor) -> None:
         """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""
@@ -320,8 +342,9 @@ class StagedBackbone(BaseModule, ABC):
     ) -> None:
         """Give weights this backbone's names, in place, and refuse those of something else.
 
-        Known are the names of official code, and those of a classifier. Weights are renamed
-        whenever they are loaded, and refused when mmengine loads them, which only warns by itself.
+        Known are the names of official code, and those of a classifier. Weights are renamed, and
+        those for images of three channels fitted to ``in_channels``, whenever they are loaded; they
+        are refused when mmengine loads them, which only warns by itself.
 
         Args:
             state_dict: The weights; those of other parts of a model may be among them.
@@ -334,6 +357,7 @@ class StagedBackbone(BaseModule, ABC):
             ValueError: If official weights cannot be converted.
         """
         rename_incoming(state_dict, prefix, self.state_dict(), logger)
+        inflate_incoming(self, state_dict, prefix, logger)
         if strict:
             require_fit(self, state_dict, prefix)
 

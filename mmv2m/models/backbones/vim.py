@@ -81,6 +81,8 @@ class Vim(StagedBackbone):
         torch.Size([1, 192])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -122,7 +124,8 @@ class Vim(StagedBackbone):
         self.stages = self.plain_stages(self.arch.depths, drop_path_rate, block)
         self.out_features = out_features
         norms = norm_cfg if out_features == 'stream' else None
-        self.add_output_norms(norms, [self.embed_dims] * 4)
+        strides = [self.patch_embed.stride] * 4
+        self.add_output_norms(norms, [self.embed_dims] * 4, strides)
         self.freeze_stages()
 
     @classmethod
