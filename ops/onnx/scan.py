@@ -50,8 +50,8 @@ def translate_scan(
     channels, states = A.shape
     A, *sides = (p if p is None or len(p.shape) == 4 else op.Transpose(p) for p in (A, *sides))
     body = scan_body(A, *sides, states, channels, dtype)
-    lanes = [op.Shape(x, start=i, end=i + 1) for i in (0, walk.lanes)]
-    shape = op.Concat(*lanes, op.Constant(value_ints=[states, channels]), axis=0)
+    images, lanes = (op.Shape(x, start=i, end=i + 1) for i in (0, walk.lanes))
+    shape = op.Concat(images, lanes, op.Constant(value_ints=[states, channels]), axis=0)
     zero = op.Constant(value=ir.tensor([0.0], dtype=dtype))
     y = _record_scan(
         op.Expand(zero, shape),

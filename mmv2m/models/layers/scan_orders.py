@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from .corner_ssm import pad_to_windows
 from .sequence_ssm import as_sequence
 
 __all__ = ['LAYOUTS', 'Layout', 'ScanOrder', 'parse_scans', 'to_map', 'to_sequence']
@@ -54,9 +54,7 @@ def _read_windows(x: Tensor, side: int) -> Tensor:
     A map into which they do not fit is padded with zeros at the bottom and the right; LocalVim's
     states run through this padding too.
     """
-    below, right = (-length % side for length in x.shape[1:3])
-    if below or right:
-        x = F.pad(x, (0, 0, 0, right, 0, below))
+    x = pad_to_windows(x, side)
     x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
     return x.transpose(2, 3).reshape(x.shape[0], 1, -1, x.shape[-1])
 
