@@ -43,13 +43,17 @@ def translate_scan(
     step = in_dtype(delta, dtype)
     step = step if delta_bias is None else op.Add(step, delta_bias)
     step = op.Softplus(step) if delta_softplus else step
+    per_token = [p is not None and len(p.shape) == 4 for p in (B, C)]
     sides = [None if p is None else in_dtype(p, dtype) for p in (B, C)]
-    per_token = [p for p in sides if p is not None and len(p.shape) == 4]
-    maps = [step, op.Mul(step, u), *per_token]
+    sides_of_tokens = [p for p, varies in zip(sides, per_token, strict=True) if varies]
+    maps = [step, op.Mul(step, u), *sides_of_tokens]
 
     channels, states = A.shape
-    A, *sides = (p if p is None or len(p.shape) == 4 else op.Transpose(p) for p in (A, *sides))
-    body = scan_body(A, *sides, states, channels, dtype)
+    outside = [
+        None if p is None or varies else op.Transpose(p, perm=[1, 0])
+        for p, varies in zip((A, *sides), (False, *per_token), strict=True)
+    ]
+    body = scan_body(*outside, per_token, states, channels, dtype)
     images, lanes = (op.Shape(x, start=i, end=i + 1) for i in (0, walk.lanes))
     shape = op.Concat(images, lanes, op.Constant(value_ints=[states, channels]), axis=0)
     zero = op.Constant(value=ir.tensor([0.0], dtype=dtype))

@@ -1,5 +1,6 @@
 """One step of the scan: the graph inside ONNX's ``Scan``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -45,7 +46,13 @@ class _Step:
 
 
 def scan_body(
-    A: ir.Value, B: ir.Value | None, C: ir.Value | None, states: int, channels: int, dtype: Any
+    A: ir.Value,
+    B: ir.Value | None,
+    C: ir.Value | None,
+    per_token: Sequence[bool],
+    states: int,
+    channels: int,
+    dtype: ir.DataType,
 ) -> ir.Graph:
     """``h = exp(step * A) * h + drive * B``, whose sum over the states by ``C`` is the output.
 
@@ -54,9 +61,10 @@ def scan_body(
     adds rows.
 
     Args:
-        A: (N, E); read from outside of the body, like constants ``B`` and ``C``.
-        B: (B, H, W, N), one a token; (N, E), constant; or None, the constant 1.
+        A: (N, E), read from outside of the body.
+        B: (N, E), read from outside; or None: one a token, or the constant 1.
         C: As ``B``.
+        per_token: Whether B and whether C are one a token.
         states: N.
         channels: E.
         dtype: Of all values.
@@ -66,8 +74,8 @@ def scan_body(
     before = body.input('state', *lanes, states, channels)
     step, drive = (body.input(name, *lanes, channels) for name in ('delta', 'drive'))
     sides = [
-        body.input(name, *lanes, states) if p is not None and len(p.shape) == 4 else p
-        for name, p in (('B', B), ('C', C))
+        body.input(name, *lanes, states) if varies else p
+        for name, p, varies in zip('BC', (B, C), per_token, strict=True)
     ]
     second, last = body.constant('second', -2), body.constant('last', -1)
 
@@ -79,12 +87,12 @@ def scan_body(
     kept = body.add('Mul', decay, before, to='kept')
     B, C = sides
     if B is not None:
-        B = body.add('Unsqueeze', B, last, to='B_of_channels') if B in body.inputs else B
+        B = body.add('Unsqueeze', B, last, to='B_of_channels') if per_token[0] else B
         drive = body.add('Mul', drive, B, to='inflow')
     after = body.add('Add', kept, drive, to=body.value('new_state', *lanes, states, channels))
 
     y = body.value('output', *lanes, channels)
-    if C in body.inputs:  # one row times the states: a sum over them
+    if C is not None and per_token[1]:  # one row times the states: a sum over them
         row = body.add('Unsqueeze', C, second, to='C_row')
         body.add('Squeeze', body.add('MatMul', row, after, to='sum'), second, to=y)
     else:
