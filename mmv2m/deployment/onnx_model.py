@@ -85,8 +85,9 @@ def export_onnx(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path))
-    shapes = [{v.name: _shape_of(v) for v in values} for values in (proto.graph.input, proto.graph.output)]
-    return Exported(path, *shapes, len(proto.graph.node), difference)
+    graph = proto.graph
+    shapes = (_shapes_of(graph.input), _shapes_of(graph.output))
+    return Exported(path, shapes[0], shapes[1], len(graph.node), difference)
 
 
 def _compare(program: bytes, module: nn.Module, images: Tensor) -> float:
@@ -109,7 +110,9 @@ def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
     return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def _shape_of(value: Any) -> list[int | str]:
-    """The sizes of a value of ONNX; open ones by their name."""
-    dims = value.type.tensor_type.shape.dim
-    return [dim.dim_param or dim.dim_value for dim in dims]
+def _shapes_of(values: Any) -> dict[str, list[int | str]]:
+    """The sizes of values of ONNX; open ones by their name."""
+    return {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in values
+    }

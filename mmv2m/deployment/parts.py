@@ -88,7 +88,9 @@ def describe(model: Any, classes: Any = None) -> dict[str, str]:
     found = dict(channels='RGB' if any(getattr(preprocessor, k, False) for k in swaps) else 'BGR')
     if getattr(preprocessor, '_enable_normalize', False):
         for name in ('mean', 'std'):
-            found[name] = json.dumps([round(v, 6) for v in getattr(preprocessor, name).flatten().tolist()])
+            found[name] = json.dumps(
+                [round(v, 6) for v in getattr(preprocessor, name).flatten().tolist()]
+            )
     if classes is not None:
         found['classes'] = json.dumps(list(classes))
     return found

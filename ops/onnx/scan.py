@@ -28,11 +28,20 @@ def translate_scan(
 ) -> Any:
     """Record :func:`mmv2m.ops.directional_scan` as one ``Scan``, and what is done to all tokens.
 
-    ONNX's ``Scan`` walks along any axis, forwards or backwards, so no map is turned. Written out
-    step by step, a scan would have some 12 nodes a step, and takes longer.
+    ONNX's ``Scan`` walks forwards or backwards, so no map is flipped. Written out step by step, a
+    scan would have some 12 nodes a step, and takes longer.
 
     Args:
-        x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction: See there.
+        x: (B, H, W, E).
+        delta: Like ``x``.
+        A: (E, N).
+        B: (B, H, W, N), one a token; (E, N), constant; or None.
+        C: As ``B``.
+        D: (E,), or None.
+        z: Like ``x``, or None.
+        delta_bias: (E,), or None.
+        delta_softplus: Whether ``delta`` goes through a softplus.
+        direction: Name of the direction.
         backend: Of no meaning here.
 
     Returns:
@@ -47,13 +56,19 @@ def translate_scan(
     sides = [None if p is None else in_dtype(p, dtype) for p in (B, C)]
     sides_of_tokens = [p for p, varies in zip(sides, per_token, strict=True) if varies]
     maps = [step, op.Mul(step, u), *sides_of_tokens]
+    # Along axis 1 of an empty batch, onnxruntime 1.32 divides by zero, which ends the process. It
+    # copies the maps to have the steps first, too.
+    axis = 0 if walk.axis == 1 else walk.axis
+    if axis == 0:
+        maps = [op.Transpose(m, perm=[1, 0, 2, 3]) for m in maps]
 
     channels, states = A.shape
-    outside = [
+    constant_sides = [
         None if p is None or varies else op.Transpose(p, perm=[1, 0])
-        for p, varies in zip((A, *sides), (False, *per_token), strict=True)
+        for p, varies in zip(sides, per_token, strict=True)
     ]
-    body = scan_body(*outside, per_token, states, channels, dtype)
+    A = op.Transpose(A, perm=[1, 0])
+    body = scan_body(A, constant_sides, per_token, dtype, (states, channels))
     images, lanes = (op.Shape(x, start=i, end=i + 1) for i in (0, walk.lanes))
     shape = op.Concat(images, lanes, op.Constant(value_ints=[states, channels]), axis=0)
     zero = op.Constant(value=ir.tensor([0.0], dtype=dtype))
@@ -62,11 +77,12 @@ def translate_scan(
         *maps,
         body=body,
         num_scan_inputs=len(maps),
-        scan_input_axes=[walk.axis] * len(maps),
+        scan_input_axes=[axis] * len(maps),
         scan_input_directions=[int(walk.reverse)] * len(maps),
-        scan_output_axes=[walk.axis],
+        scan_output_axes=[axis],
         scan_output_directions=[int(walk.reverse)],
     )
+    y = op.Transpose(y, perm=[1, 0, 2, 3]) if axis == 0 else y
     y = y if D is None else op.Add(y, op.Mul(u, D))
     y = y if z is None else times_silu(y, in_dtype(z, dtype))
     return y if x.dtype == dtype else op.Cast(y, to=x.dtype)

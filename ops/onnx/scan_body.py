@@ -47,12 +47,10 @@ class _Step:
 
 def scan_body(
     A: ir.Value,
-    B: ir.Value | None,
-    C: ir.Value | None,
+    constant_sides: Sequence[ir.Value | None],
     per_token: Sequence[bool],
-    states: int,
-    channels: int,
     dtype: ir.DataType,
+    sizes: tuple[int, int],
 ) -> ir.Graph:
     """``h = exp(step * A) * h + drive * B``, whose sum over the states by ``C`` is the output.
 
@@ -62,20 +60,18 @@ def scan_body(
 
     Args:
         A: (N, E), read from outside of the body.
-        B: (N, E), read from outside; or None: one a token, or the constant 1.
-        C: As ``B``.
+        constant_sides: B and C, (N, E), read from outside; None if one a token, or the constant 1.
         per_token: Whether B and whether C are one a token.
-        states: N.
-        channels: E.
         dtype: Of all values.
+        sizes: N and E.
     """
-    body = _Step(dtype)
+    body, (states, channels) = _Step(dtype), sizes
     lanes = ('images', 'lanes')
     before = body.input('state', *lanes, states, channels)
     step, drive = (body.input(name, *lanes, channels) for name in ('delta', 'drive'))
     sides = [
         body.input(name, *lanes, states) if varies else p
-        for name, p, varies in zip('BC', (B, C), per_token, strict=True)
+        for name, p, varies in zip('BC', constant_sides, per_token, strict=True)
     ]
     second, last = body.constant('second', -2), body.constant('last', -1)
 

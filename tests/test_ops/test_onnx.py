@@ -67,7 +67,9 @@ SCANS = [
 
 
 def test_scans_of_constant_projections():
-    expected, results, program = run(Calls(directional_scan, SCANS), draw(B, H, W, E), draw(B, H, W, E))
+    expected, results, program = run(
+        Calls(directional_scan, SCANS), draw(B, H, W, E), draw(B, H, W, E)
+    )
     assert_equal(expected, results)
     kinds = [node.op_type for node in program.model_proto.graph.node]
     assert kinds.count('Scan') == len(SCANS)
@@ -86,9 +88,7 @@ class TokenScans(nn.Module):
         )
 
 
-@pytest.mark.parametrize(
-    ('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float16, 2e-3)]
-)
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float16, 2e-3)])
 def test_scans_of_projected_tokens(dtype, tolerance):
     maps = [draw(B, H, W, c, dtype=dtype) for c in (E, E, N, E)]
     assert_equal(*run(TokenScans(), *maps)[:2], tolerance)

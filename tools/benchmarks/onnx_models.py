@@ -86,7 +86,9 @@ def quantised(path: Path, outputs: list, feed: dict, args: argparse.Namespace) -
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     small = path.with_name('int8.onnx')
-    quantize_dynamic(path, small, weight_type=QuantType.QInt8, op_types_to_quantize=['MatMul', 'Gemm'])
+    quantize_dynamic(
+        path, small, weight_type=QuantType.QInt8, op_types_to_quantize=['MatMul', 'Gemm']
+    )
     session = open_session(small, args.threads)
     error = max(
         np.linalg.norm(a - b) / np.linalg.norm(a)
@@ -116,7 +118,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in args.models:
         with TemporaryDirectory() as folder:
             results.append(measure(name, Path(folder), args))
-        print('  '.join(f'{key} {value:.4g}' if isinstance(value, float) else f'{value}' for key, value in results[-1].items()), flush=True)
+        print(
+            '  '.join(
+                f'{key} {value:.4g}' if isinstance(value, float) else f'{value}'
+                for key, value in results[-1].items()
+            ),
+            flush=True,
+        )
 
 
 if __name__ == '__main__':
