@@ -45,12 +45,12 @@ def plain():
 def test_any_batch(kind, plain):
     assert kind in KINDS
     model, program = plain if kind == 'plain' else export(kind)
-    session = open_session(program) if HAS_ONNX else None
+    run, session = program.module(), open_session(program) if HAS_ONNX else None
     for batch in (1, 3, 0):
         x = images(kind, batch)
         with torch.no_grad():
             expected = model(x)
-        for y, result in zip(expected, program.module()(x), strict=True):
+        for y, result in zip(expected, run(x), strict=True):
             assert torch.equal(y, result)
         if session is None:
             continue

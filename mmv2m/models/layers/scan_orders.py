@@ -37,7 +37,7 @@ def _read_rows(x: Tensor, side: int) -> Tensor:
 
 
 def _write_rows(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    return y.reshape(y.shape[0], *size, -1)
+    return y.reshape(y.shape[0], *size, y.shape[-1])
 
 
 def _read_columns(x: Tensor, side: int) -> Tensor:
@@ -45,7 +45,7 @@ def _read_columns(x: Tensor, side: int) -> Tensor:
 
 
 def _write_columns(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    return y.reshape(y.shape[0], *size[::-1], -1).transpose(1, 2)
+    return y.reshape(y.shape[0], *size[::-1], y.shape[-1]).transpose(1, 2)
 
 
 def _read_windows(x: Tensor, side: int) -> Tensor:
@@ -56,12 +56,12 @@ def _read_windows(x: Tensor, side: int) -> Tensor:
     """
     x = pad_to_windows(x, side)
     x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
-    return x.transpose(2, 3).reshape(x.shape[0], 1, -1, x.shape[-1])
+    return x.transpose(2, 3).flatten(1, 4).unsqueeze(1)
 
 
 def _write_windows(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
     rows, columns = (-(-length // side) for length in size)
-    y = y.reshape(y.shape[0], rows, columns, side, side, -1).transpose(2, 3)
+    y = y.reshape(y.shape[0], rows, columns, side, side, y.shape[-1]).transpose(2, 3)
     return y.flatten(3, 4).flatten(1, 2)[:, : size[0], : size[1]]
 
 
