@@ -87,12 +87,15 @@ def choose_backend(backend: str, x: Tensor) -> str:
         backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
         x: The operator's input map.
 
-    Passing over a faster backend is logged, once for each reason.
+    Passing over a faster backend is logged, once for each reason. In :func:`torch.onnx.export` it
+    is the reference, whatever is asked for: a graph has no backends, and this one fuses nothing.
 
     Raises:
         ValueError: If there is no such backend.
         RuntimeError: If the one asked for by name cannot run on ``x``; says why.
     """
+    if torch.compiler.is_compiling() and _exports_to_onnx():
+        return 'reference'
     if backend != 'auto':
         can_run(backend, x, raise_error=True)
         return backend
@@ -106,6 +109,11 @@ def choose_backend(backend: str, x: Tensor) -> str:
             return name
         reasons.append(f'{name}: {reason}')
     raise RuntimeError(f'no backend can run here: {"; ".join(reasons)}')
+
+
+@torch.compiler.assume_constant_result
+def _exports_to_onnx() -> bool:
+    return torch.onnx.is_in_onnx_export()
 
 
 def _tell_fallback(backend: str, reasons: tuple[str, ...]) -> None:

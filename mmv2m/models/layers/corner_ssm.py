@@ -8,6 +8,7 @@ from mmv2m.ops import CornerGroup, Group, corner_ssm
 
 from .directional_ssm import DIRECTIONAL_SSM, DirectionalSSM
 from .door import Known, may_stand_for
+from .sizes import is_known
 
 __all__ = ['CORNER_SSM', 'CornerSSM', 'WindowSSM', 'build_corner_ssm']
 
@@ -115,7 +116,9 @@ class WindowSSM(CornerSSM):
 def pad_to_windows(x: Tensor, window: int) -> Tensor:
     """Zeros at the bottom and the right of a (B, H, W, E) map, up to whole windows."""
     below, right = (-side % window for side in x.shape[1:3])
-    return F.pad(x, (0, 0, 0, right, 0, below)) if below or right else x
+    if is_known(below == 0) and is_known(right == 0):
+        return x
+    return F.pad(x, (0, 0, 0, right, 0, below))
 
 
 def split_lanes(x: Tensor, window: int, axis: int) -> Tensor:

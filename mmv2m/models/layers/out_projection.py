@@ -65,7 +65,7 @@ def project_gated(
     """
     if y.dtype is z.dtype and may_stand_for(layer, y, ((linear, GATED),)):
         weight, bias = linear.weight, linear.bias
-        out = gated_linear(y, z, weight / divisor if divisor > 1 else weight, backend)
+        out = gated_linear(y, z, weight * (1 / divisor) if divisor > 1 else weight, backend)
         return out if bias is None else out + bias
     y = y / divisor if divisor > 1 else y
     return linear(y * F.silu(z))

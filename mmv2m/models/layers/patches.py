@@ -12,6 +12,7 @@ from mmv2m.ops.precision import has_autocast
 from .door import Known, may_stand_for
 from .params import dtype_of
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
+from .sizes import is_known
 
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 
@@ -74,7 +75,7 @@ class PatchMap(BaseModule):
         size = (x.shape[2], x.shape[3])
         covered = [(n - 1) * self.stride + self.patch_size for n in self.grid_size(size)]
         below, right = covered[0] - size[0], covered[1] - size[1]
-        if below or right:
+        if not is_known(below == 0) or not is_known(right == 0):
             x = F.pad(x, (0, right, 0, below))
         if self._multiplies(x):
             return F.linear(self._cut(x), self.projection.weight.flatten(1), self.projection.bias)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from .sizes import is_known
+
 __all__ = ['PositionEmbedding', 'resize_map', 'resize_on_load']
 
 
@@ -22,7 +24,7 @@ def resize_map(x: Tensor, size: tuple[int, int], mode: str = 'bicubic') -> Tenso
     Returns:
         (1, *size, D) in the dtype of ``x``; ``x`` itself where the size is right already.
     """
-    if x.shape[1:3] == torch.Size(size):
+    if is_known(x.shape[1] == size[0]) and is_known(x.shape[2] == size[1]):
         return x
     resized = F.interpolate(
         x.float().permute(0, 3, 1, 2), size=size, mode=mode, align_corners=False

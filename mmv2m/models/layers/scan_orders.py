@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from .corner_ssm import pad_to_windows
 from .sequence_ssm import as_sequence
 
 __all__ = ['LAYOUTS', 'Layout', 'ScanOrder', 'parse_scans', 'to_map', 'to_sequence']
@@ -37,7 +37,7 @@ def _read_rows(x: Tensor, side: int) -> Tensor:
 
 
 def _write_rows(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    return y.reshape(y.shape[0], *size, -1)
+    return y.reshape(y.shape[0], *size, y.shape[-1])
 
 
 def _read_columns(x: Tensor, side: int) -> Tensor:
@@ -45,7 +45,7 @@ def _read_columns(x: Tensor, side: int) -> Tensor:
 
 
 def _write_columns(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    return y.reshape(y.shape[0], *size[::-1], -1).transpose(1, 2)
+    return y.reshape(y.shape[0], *size[::-1], y.shape[-1]).transpose(1, 2)
 
 
 def _read_windows(x: Tensor, side: int) -> Tensor:
@@ -54,16 +54,14 @@ def _read_windows(x: Tensor, side: int) -> Tensor:
     A map into which they do not fit is padded with zeros at the bottom and the right; LocalVim's
     states run through this padding too.
     """
-    below, right = (-length % side for length in x.shape[1:3])
-    if below or right:
-        x = F.pad(x, (0, 0, 0, right, 0, below))
+    x = pad_to_windows(x, side)
     x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
-    return x.transpose(2, 3).reshape(x.shape[0], 1, -1, x.shape[-1])
+    return x.transpose(2, 3).flatten(1, 4).unsqueeze(1)
 
 
 def _write_windows(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
     rows, columns = (-(-length // side) for length in size)
-    y = y.reshape(y.shape[0], rows, columns, side, side, -1).transpose(2, 3)
+    y = y.reshape(y.shape[0], rows, columns, side, side, y.shape[-1]).transpose(2, 3)
     return y.flatten(3, 4).flatten(1, 2)[:, : size[0], : size[1]]
 
 

@@ -15,7 +15,7 @@ __all__ = ['SequenceSSM', 'as_sequence']
 
 def as_sequence(x: Tensor) -> Tensor:
     """A map, (B, H, W, E), row by row: (B, 1, H * W, E), a view where ``x`` is contiguous."""
-    return x.reshape(x.shape[0], 1, -1, x.shape[-1])
+    return x.reshape(x.shape[0], 1, x.shape[1] * x.shape[2], x.shape[3])
 
 
 class SequenceSSM(BaseModule):

@@ -13,6 +13,7 @@ from mmv2m.ops.precision import without_autocast
 from .map_conv import MapConv2d
 from .out_projection import project_gated
 from .sequence_ssm import SequenceSSM, as_sequence
+from .sizes import is_known
 from .snake import MOVES, Snake, merge, snake, spread
 
 __all__ = ['SnakeScanMixer', 'SnakeSSM']
@@ -84,7 +85,7 @@ class SnakeSSM(SequenceSSM):
             return F.linear(dt, self.dt_proj.to(x.dtype)), B, C
 
     def _order(self, size: tuple[int, int], device: torch.device) -> Snake:
-        if size == self.grid_size:
+        if all(is_known(a == b) for a, b in zip(size, self.grid_size, strict=True)):
             return Snake(self.order, self.inverse, self.move)
         return snake(*size, device)
 

@@ -189,7 +189,7 @@ class SS2D(BaseModule):
             scale = self.divisor**2
             norm = ScanNorm(self.out_norm.weight, self.out_norm.bias, self.out_norm.eps * scale)
         elif self.divisor > 1:
-            weight = weight / self.divisor
+            weight = weight * (1 / self.divisor)
         groups = [ssm.group() for ssm in self.ssm._modules.values()]
         return self.in_proj.weight, weight, groups, norm
 

@@ -1,0 +1,110 @@
+"""Every kind of backbone through torch.export and, as ONNX, through onnxruntime."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_backbones import IMAGE_SIDES, KINDS, make
+from torch.export import Dim
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPORTED = ('plain', 'pyramid', 'local', 'vim', 'local_vim', 'vmamba', 'plain_mamba', 'efficient')
+HAS_ONNX = all(map(importlib.util.find_spec, ('onnx', 'onnxscript', 'onnxruntime')))
+
+IN_A_FRESH_PROCESS = """
+import sys, torch, mmv2m.ops
+images = torch.load('images.pt')
+torch.save(torch.export.load('model.pt2').module()(images), 'outputs.pt')
+assert not {'mmengine', 'mmcv', 'mmpretrain'} & set(sys.modules)
+"""
+
+
+def images(kind, batch, side=None):
+    side = side or IMAGE_SIDES.get(kind, 16)
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(batch))
+
+
+def export(kind):
+    """A small backbone, and the same as a program of any batch size."""
+    model = make(kind, torch.float32)
+    with torch.no_grad():
+        shapes = ({0: Dim('batch')},)
+        return model, torch.export.export(model, (images(kind, 2),), dynamic_shapes=shapes)
+
+
+@pytest.fixture(scope='module')
+def plain():
+    return export('plain')
+
+
+@pytest.mark.parametrize('kind', EXPORTED)
+def test_any_batch(kind, plain):
+    assert kind in KINDS
+    model, program = plain if kind == 'plain' else export(kind)
+    run, session = program.module(), open_session(program) if HAS_ONNX else None
+    for batch in (1, 3, 0):
+        x = images(kind, batch)
+        with torch.no_grad():
+            expected = model(x)
+        for y, result in zip(expected, run(x), strict=True):
+            assert torch.equal(y, result)
+        if session is None:
+            continue
+        for y, result in zip(expected, session.run(None, {'x': x.numpy()}), strict=True):
+            np.testing.assert_allclose(result, y.numpy(), rtol=1e-4, atol=1e-4)
+    if session is None:
+        pytest.skip('equal as programs; for ONNX too: pip install mmv2m[onnx]')
+
+
+def open_session(program):
+    import onnxruntime
+
+    from mmv2m.ops.onnx import translations
+
+    made = torch.onnx.export(
+        program, dynamo=True, verbose=False, custom_translation_table=translations()
+    )
+    return onnxruntime.InferenceSession(
+        made.model_proto.SerializeToString(), providers=['CPUExecutionProvider']
+    )
+
+
+def test_a_fresh_process_needs_the_operators_only(plain, tmp_path):
+    model, program = plain
+    torch.export.save(program, tmp_path / 'model.pt2')
+    x = images('plain', 4)
+    torch.save(x, tmp_path / 'images.pt')
+    path = f'import sys; sys.path.insert(0, {str(ROOT)!r})'
+    command = [sys.executable, '-c', path + IN_A_FRESH_PROCESS]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / 'outputs.pt')[0], model(x)[0])
+
+
+def test_bad_input_of_a_program(plain):
+    _, program = plain
+    run = program.module()
+    with pytest.raises((AssertionError, RuntimeError), match='16'):
+        run(images('plain', 2, side=24))
+    with pytest.raises((AssertionError, RuntimeError, TypeError), match='(?i)dtype|double'):
+        run(images('plain', 2).double())
+    x = images('plain', 2)
+    x[1, 0, 3, 3] = torch.nan
+    (y,) = run(x)
+    assert y[0].isfinite().all() and y[1].isnan().all()
+
+
+def test_any_height_and_width():
+    model, side = make('vim', torch.float32), 8
+    shapes = ({0: Dim('batch'), 2: side * Dim('rows'), 3: side * Dim('columns')},)
+    example = torch.randn(2, 3, 5 * side, 6 * side)  # not the size that the model is made for
+    with torch.no_grad():
+        program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+        for rows, columns in ((2, 2), (4, 7)):
+            x = torch.randn(3, 3, rows * side, columns * side)
+            for y, result in zip(model(x), program.module()(x), strict=True):
+                torch.testing.assert_close(result, y, rtol=0, atol=1e-6)

@@ -1,0 +1,113 @@
+"""Make an ONNX file of a trained model: `python export_onnx.py CONFIG CHECKPOINT`.
+
+A classifier becomes a function from normalised images to logits; of any model, the backbone with
+its neck can be had. The file says how to prepare images, and the names of the classes.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# The clone that this file belongs to comes first, whether or not mmv2m is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmv2m.packages import exit_without_libraries  # noqa: E402
+
+exit_without_libraries()
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.registry import MODELS, DefaultScope  # noqa: E402
+from mmengine.runner import load_checkpoint  # noqa: E402
+
+from mmv2m.deployment import (  # noqa: E402
+    INSTALL,
+    PARTS,
+    Exported,
+    describe,
+    export_onnx,
+    missing_packages,
+    part_of,
+)
+from mmv2m.engine.config import load_config  # noqa: E402
+from mmv2m.engine.errors import UserError, exit_on_user_error  # noqa: E402
+from mmv2m.engine.task_library import task_library_of  # noqa: E402
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, or ``argv``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of mmpretrain, mmdet or mmseg')
+    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument('--out', help="the file; default: the checkpoint's name with .onnx")
+    parser.add_argument(
+        '--part',
+        choices=PARTS,
+        default=PARTS[0],
+        help='the whole classifier (default), or the backbone with its neck',
+    )
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        help="side of the images in pixels, or height and width; default: the config's, or 224",
+    )
+    args = parser.parse_args(argv)
+    if args.shape and len(args.shape) > 2:
+        parser.error('--shape takes one number or two')
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export what the command line says."""
+    args = parse_args(argv)
+    with exit_on_user_error():
+        missing = missing_packages()
+        if missing:
+            raise UserError(f'{", ".join(missing)} not found: exporting to ONNX needs {INSTALL}')
+        cfg = load_config(args.config)
+        task_library_of(cfg).prepare()
+        if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+            raise UserError(f'checkpoint {args.checkpoint} does not exist')
+        try:
+            made = export(cfg, args)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(str(error)) from error
+    report(made)
+
+
+def export(cfg: Config, args: argparse.Namespace) -> Exported:
+    """Build the model, load its weights, export."""
+    size = args.shape or image_size(cfg)
+    if min(size) < 1:
+        raise UserError(f'--shape must be positive, but is {args.shape}')
+    cfg.model.backbone.pop('init_cfg', None)  # its pretrained weights are not needed
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
+        model = MODELS.build(cfg.model)
+        checkpoint = load_checkpoint(model, args.checkpoint, map_location='cpu')
+    classes = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
+    height, width = (list(size) * 2)[:2]
+    return export_onnx(part_of(model, args.part), (height, width), out, describe(model, classes))
+
+
+def image_size(cfg: Config) -> list[int]:
+    """What the backbone, or else the crop of the test images, says; or else 224."""
+    sizes = [cfg.model.backbone.get('img_size')]
+    sizes += [step.get('crop_size') for step in cfg.get('test_pipeline', [])]
+    size = next((one for one in sizes if one), 224)
+    return [size] if isinstance(size, int) else list(size)
+
+
+def report(made: Exported) -> None:
+    """Say what has been made."""
+    for kind, values in (('input', made.inputs), ('output', made.outputs)):
+        for name, shape in values.items():
+            print(f'{kind:8}{name} ({", ".join(map(str, shape))}), float32')
+    print(f'nodes   {made.nodes}')
+    print(f'checked in onnxruntime: differs by {made.difference:.1e} from PyTorch')
+    print(f'file    {made.path} ({made.path.stat().st_size / 1e6:.2f} MB)')
+
+
+if __name__ == '__main__':
+    main()
