@@ -52,7 +52,7 @@ struct Conv {
     const float* w = weights(vector);
     Vec total = bias.empty() ? Vec(0.f) : Vec::loadu(bias.data() + vector * WIDTH);
     for (int64_t tap = 0; tap < taps; ++tap)
-      total = at::vec::fmadd(Vec::loadu(w + tap * WIDTH), Vec::loadu(seen + (step + tap) * WIDTH),
+      total = fmadd(Vec::loadu(w + tap * WIDTH), Vec::loadu(seen + (step + tap) * WIDTH),
                              total);
     return total;
   }
@@ -61,24 +61,25 @@ struct Conv {
 // Writes (K, B, H, W, E).
 template <typename T>
 void conv_maps(const Conv<T>& conv, const Maps<T>& y) {
-  const int64_t tasks = conv.maps * conv.batch * conv.vectors;
-  for_chunks(tasks, [&](int64_t, int64_t begin, int64_t end) {
-    Buffer seen((conv.taps - 1 + conv.longest) * WIDTH);
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t v = task % conv.vectors, b = task / conv.vectors % conv.batch;
-      const int64_t k = task / conv.vectors / conv.batch, count = count_channels(conv.channels, v);
-      const Walk& walk = conv.walks[k];
-      for (int64_t lane = 0; lane < walk.lanes; ++lane) {
-        conv.gather(walk, k, b, lane, v, seen.data());
+  for (int64_t k = 0; k < conv.maps; ++k) {
+    const Walk& walk = conv.walks[k];
+    for_chunks(conv.batch * walk.lanes, [&](int64_t, int64_t begin, int64_t end) {
+      Buffer seen((conv.taps - 1 + conv.longest) * WIDTH);
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t b = i / walk.lanes, lane = i % walk.lanes;
         const auto to = y.lane(walk, k, b, lane);
-        for (int64_t t = 0; t < walk.steps; ++t)
-          store(to.at(t) + v * WIDTH, silu(conv.weigh(v, seen.data(), t)), count);
+        for (int64_t v = 0; v < conv.vectors; ++v) {
+          const int64_t count = count_channels(conv.channels, v);
+          conv.gather(walk, k, b, lane, v, seen.data());
+          for (int64_t t = 0; t < walk.steps; ++t)
+            store(to.at(t) + v * WIDTH, silu(conv.weigh(v, seen.data(), t)), count);
+        }
       }
-    }
-  });
+    });
+  }
 }
 
-// What a chunk of images adds up: (vectors, taps, WIDTH), (vectors, WIDTH).
+// What a chunk of lanes adds up: (vectors, taps, WIDTH), (vectors, WIDTH).
 struct ConvSums {
   Buffer weight, bias;
 
@@ -100,14 +101,8 @@ class BackwardConv {
     seen.resize((conv.taps - 1 + conv.longest) * WIDTH), linear.resize(seen.size());
   }
 
-  // One vector of one image, in all directions: they add up where they share a map.
-  void run(int64_t b, int64_t v) {
-    for (int64_t k = 0; k < conv.maps; ++k)
-      for (int64_t lane = 0; lane < conv.walks[k].lanes; ++lane) run_lane(k, b, lane, v);
-  }
-
- private:
-  void run_lane(int64_t k, int64_t b, int64_t lane, int64_t v) {
+  // One vector of one lane.
+  void run(int64_t k, int64_t b, int64_t lane, int64_t v) {
     const Walk& walk = conv.walks[k];
     const int64_t count = count_channels(conv.channels, v), taps = conv.taps;
     const auto upstream = grad_y.lane(walk, k, b, lane);
@@ -124,19 +119,20 @@ class BackwardConv {
     for (int64_t tap = 0; tap < taps; ++tap) {
       Vec total(0.f);
       for (int64_t t = 0; t < walk.steps; ++t)
-        total = at::vec::fmadd(Vec::loadu(linear.data() + t * WIDTH),
+        total = fmadd(Vec::loadu(linear.data() + t * WIDTH),
                                Vec::loadu(seen.data() + (t + tap) * WIDTH), total);
       add(sums.weight.data() + (v * taps + tap) * WIDTH, total);
     }
     for (int64_t t = 0; t < walk.steps; ++t) {
       Vec g(0.f);
       for (int64_t tap = 0; tap < taps; ++tap)
-        g = at::vec::fmadd(Vec::loadu(conv.weights(v) + tap * WIDTH),
+        g = fmadd(Vec::loadu(conv.weights(v) + tap * WIDTH),
                            Vec::loadu(linear.data() + (t + taps - 1 - tap) * WIDTH), g);
       write(k, b, lane, v, t, g, count);
     }
   }
 
+ private:
   // Gradients of the map and its gate, of that of what the taps see.
   void write(int64_t k, int64_t b, int64_t lane, int64_t v, int64_t t, Vec g, int64_t count) const {
     const Walk& walk = conv.walks[k];
@@ -166,13 +162,17 @@ template <typename T>
 std::vector<ConvSums> conv_maps_backward(const Conv<T>& conv, const Maps<const T>& grad_y,
                                          const Maps<T>& grad_x, const Maps<T>& grad_gate,
                                          bool adds_x, bool adds_gate) {
-  const int64_t tasks = conv.batch * conv.vectors;
-  std::vector<ConvSums> sums(count_chunks(tasks), ConvSums(conv.vectors, conv.taps));
-  for_chunks(tasks, [&](int64_t chunk, int64_t begin, int64_t end) {
-    BackwardConv<T> run(conv, grad_y, grad_x, grad_gate, adds_x, adds_gate, sums[chunk]);
-    for (int64_t task = begin; task < end; ++task)
-      run.run(task / conv.vectors, task % conv.vectors);
-  });
+  const int64_t most = conv.batch * conv.longest;
+  std::vector<ConvSums> sums(count_chunks(most), ConvSums(conv.vectors, conv.taps));
+  // One map after the other: they add up where they share a gradient.
+  for (int64_t k = 0; k < conv.maps; ++k) {
+    const Walk& walk = conv.walks[k];
+    for_chunks(conv.batch * walk.lanes, [&](int64_t chunk, int64_t begin, int64_t end) {
+      BackwardConv<T> run(conv, grad_y, grad_x, grad_gate, adds_x, adds_gate, sums[chunk]);
+      for (int64_t i = begin; i < end; ++i)
+        for (int64_t v = 0; v < conv.vectors; ++v) run.run(k, i / walk.lanes, i % walk.lanes, v);
+    });
+  }
   return sums;
 }
 

@@ -19,10 +19,8 @@ struct Side {
     else ones.assign(states * WIDTH, 1.f);
   }
 
-  // Writes the projection of a token to `room`, if there is one a token.
-  void expand(const Lane<const T>& lane, int64_t step, int64_t states, float* room) const {
-    if (!lane) return;
-    const T* token = lane.at(step);
+  // Writes the projection of a token as vectors.
+  static void expand(const T* token, int64_t states, float* room) {
     for (int64_t n = 0; n < states; ++n) Vec(float(token[n])).store(room + n * WIDTH);
   }
 

@@ -53,8 +53,8 @@ class BackwardLanes {
     for (int64_t s = count - 1; s >= 0; --s) {
       const int64_t begin = s * length, size = std::min(length, walk.steps - begin);
       for (int64_t t = 0; t < size; ++t) {
-        scan.B.expand(B, begin + t, scan.states, B_room.data() + t * row);
-        scan.C.expand(C, begin + t, scan.states, C_room.data() + t * row);
+        if (B) scan.B.expand(B.at(begin + t), scan.states, B_room.data() + t * row);
+        if (C) scan.C.expand(C.at(begin + t), scan.states, C_room.data() + t * row);
       }
       std::fill(grad_B.begin(), grad_B.end(), 0.f);
       std::fill(grad_C.begin(), grad_C.end(), 0.f);
@@ -85,7 +85,7 @@ class BackwardLanes {
     for (int64_t t = 0; t < steps_of_lane; ++t) {
       if (t % length == 0)
         std::copy_n(h, row, starts.data() + (t / length * scan.vectors + v) * row);
-      scan.B.expand(B, t, scan.states, B_t);
+      if (B) scan.B.expand(B.at(t), scan.states, B_t);
       const Vec step = scan.step(scan.raw_step(delta.at(t), v, count));
       advance(step, step * load(x.at(t) + v * WIDTH, count), scan.decays(v),
               scan.B.of(v, scan.states, B_t), h, h, nullptr);
@@ -98,7 +98,7 @@ class BackwardLanes {
     for (int64_t i = 0; i < row; i += WIDTH) {
       const Vec a = exp2(step * Vec::loadu(A + i));
       if (decays) a.store(decays + i);
-      at::vec::fmadd(a, Vec::loadu(before + i), drive * Vec::loadu(B_t + i)).store(after + i);
+      fmadd(a, Vec::loadu(before + i), drive * Vec::loadu(B_t + i)).store(after + i);
     }
   }
 
@@ -116,7 +116,7 @@ class BackwardLanes {
       const float* C_t = scan.C.of(v, scan.states, C_room.data() + t * row);
       Vec total = scan.D.empty() ? Vec(0.f) : Vec::loadu(scan.D.data() + v * WIDTH) * u;
       for (int64_t i = 0; i < row; i += WIDTH)
-        total = at::vec::fmadd(Vec::loadu(after + i), Vec::loadu(C_t + i), total);
+        total = fmadd(Vec::loadu(after + i), Vec::loadu(C_t + i), total);
       total.store(outputs.data() + t * WIDTH);
     }
   }
@@ -139,21 +139,21 @@ class BackwardLanes {
       float* sum_C = C ? grad_C.data() + t * row : sums.C.data() + v * row;
       Vec g_drive(0.f), g_step(0.f);
       for (int64_t i = 0; i < row; i += WIDTH) {
-        const Vec g = at::vec::fmadd(g_y, Vec::loadu(C_t + i), Vec::loadu(g_next + i));
+        const Vec g = fmadd(g_y, Vec::loadu(C_t + i), Vec::loadu(g_next + i));
         const Vec g_before = g * Vec::loadu(a + i);
         const Vec g_exponent = g_before * Vec::loadu(before + i);
         g_before.store(g_next + i);
-        g_drive = at::vec::fmadd(g, Vec::loadu(B_t + i), g_drive);
-        g_step = at::vec::fmadd(g_exponent, Vec::loadu(A + i), g_step);
+        g_drive = fmadd(g, Vec::loadu(B_t + i), g_drive);
+        g_step = fmadd(g_exponent, Vec::loadu(A + i), g_step);
         add(sum_A + i, g_exponent, step);
         if (grads.has_B) add(sum_B + i, g, drive);
         if (grads.has_C) add(sum_C + i, g_y, Vec::loadu(before + row + i));
       }
       Vec g_x = g_drive * step;
-      if (!scan.D.empty()) g_x = at::vec::fmadd(g_y, Vec::loadu(scan.D.data() + v * WIDTH), g_x);
-      Vec g_raw = at::vec::fmadd(g_drive, u, g_step * Vec(LN_2));
+      if (!scan.D.empty()) g_x = fmadd(g_y, Vec::loadu(scan.D.data() + v * WIDTH), g_x);
+      Vec g_raw = fmadd(g_drive, u, g_step * Vec(LN_2));
       if (scan.softplus) g_raw = g_raw * sigmoid(Vec::loadu(raws.data() + t * WIDTH));
-      sum_D = at::vec::fmadd(g_y, u, sum_D), sum_bias = sum_bias + g_raw;
+      sum_D = fmadd(g_y, u, sum_D), sum_bias = sum_bias + g_raw;
       store(to_x.at(begin + t) + v * WIDTH, g_x, count);
       store(to_delta.at(begin + t) + v * WIDTH, g_raw, count);
     }
@@ -169,7 +169,7 @@ class BackwardLanes {
     return g_y * silu(gate);
   }
 
-  static void add(float* to, Vec a, Vec b) { at::vec::fmadd(a, b, Vec::loadu(to)).store(to); }
+  static void add(float* to, Vec a, Vec b) { fmadd(a, b, Vec::loadu(to)).store(to); }
 
   // The gradients of a projection that is one a token: sums over the channels.
   void write_side(const Lane<T>& to, const Buffer& sums_of_lanes, int64_t begin, int64_t size) {

@@ -1,17 +1,15 @@
 // Vectors of channels, and the functions of them that scans and convolutions need.
 #pragma once
 
-#include <ATen/cpu/vec/functional.h>
-#include <ATen/cpu/vec/vec.h>
+#include <algorithm>
 
-#include <cstdint>
+#include "two.h"
 
 namespace mmv2m {
 
-using Vec = at::vec::Vectorized<float>;
-using Ints = at::vec::Vectorized<int32_t>;
+constexpr int64_t WIDTH = 32;  // channels of a vector
+using Vec = Several<WIDTH / Native::size()>::type;
 
-constexpr int64_t WIDTH = Vec::size();  // channels of a vector
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 
@@ -26,17 +24,16 @@ inline int64_t count_channels(int64_t channels, int64_t vector) {
 // The first `count` channels from memory; the others are 0.
 template <typename T>
 inline Vec load(const T* from, int64_t count) {
+  if (count < WIDTH) {
+    T padded[WIDTH] = {};
+    std::copy_n(from, count, padded);
+    return load(padded, WIDTH);
+  }
   if constexpr (std::is_same_v<T, float>) {
-    return count == WIDTH ? Vec::loadu(from) : Vec::loadu(from, count);
+    return Vec::loadu(from);
   } else {
     Vec result;
-    if (count == WIDTH) {
-      at::vec::load_to_float<T>(from, result);
-    } else {
-      T padded[WIDTH] = {};
-      std::copy(from, from + count, padded);
-      at::vec::load_to_float<T>(padded, result);
-    }
+    load_half(from, result);
     return result;
   }
 }
@@ -44,10 +41,14 @@ inline Vec load(const T* from, int64_t count) {
 // Writes the first `count` channels; half precision is rounded to the nearest.
 template <typename T>
 inline void store(T* to, Vec value, int64_t count) {
-  if constexpr (std::is_same_v<T, float>) {
-    count == WIDTH ? value.store(to) : value.store(to, count);
+  if (count < WIDTH) {
+    T padded[WIDTH];
+    store(padded, value, WIDTH);
+    std::copy_n(padded, count, to);
+  } else if constexpr (std::is_same_v<T, float>) {
+    value.store(to);
   } else {
-    at::vec::convert_from_float<T>(value, value).store(to, count);
+    store_half(to, value);
   }
 }
 
@@ -56,16 +57,15 @@ inline void store(T* to, Vec value, int64_t count) {
 // the decays of many short steps do not gather an error.
 inline Vec exp2(Vec x) {
   const Vec shift(12582912.f);  // 1.5 * 2^23, beside which there is no room for fractions
-  x = at::vec::clamp(x, Vec(-126.f), Vec(128.f));
+  x = clamp(x, Vec(-126.f), Vec(128.f));
   const Vec shifted = x + shift;
   const Vec fraction = x - (shifted - shift);
-  Vec p = at::vec::fmadd(fraction, Vec(0.0013264727f), Vec(0.0096715126f));
-  p = at::vec::fmadd(fraction, p, Vec(0.0555073374f));
-  p = at::vec::fmadd(fraction, p, Vec(0.2402224209f));
-  p = at::vec::fmadd(fraction, p, Vec(0.6931469776f));
-  p = at::vec::fmadd(fraction, p, Vec(1.f));
-  const Ints exponent = at::vec::cast<int32_t>(shifted) << Ints(23);
-  return at::vec::cast<float>(at::vec::cast<int32_t>(p) + exponent);
+  Vec p = fmadd(fraction, Vec(0.0013264727f), Vec(0.0096715126f));
+  p = fmadd(fraction, p, Vec(0.0555073374f));
+  p = fmadd(fraction, p, Vec(0.2402224209f));
+  p = fmadd(fraction, p, Vec(0.6931469776f));
+  p = fmadd(fraction, p, Vec(1.f));
+  return add_exponent(p, shifted);
 }
 
 inline Vec exp(Vec x) { return exp2(x * Vec(LOG2_E)); }
@@ -77,7 +77,7 @@ inline Vec silu(Vec x) { return x / (Vec(1.f) + exp(x.neg())); }
 // The derivative of silu.
 inline Vec silu_slope(Vec x) {
   const Vec s = sigmoid(x);
-  return s * at::vec::fmadd(x, Vec(1.f) - s, Vec(1.f));
+  return s * fmadd(x, Vec(1.f) - s, Vec(1.f));
 }
 
 // log(1 + exp(x)) = max(x, 0) + log(1 + u) with u = exp(-|x|), and log(1 + u) = 2 artanh(s) with
@@ -85,11 +85,11 @@ inline Vec silu_slope(Vec x) {
 inline Vec softplus(Vec x) {
   const Vec u = exp(x.abs().neg());
   const Vec s = u / (u + Vec(2.f)), q = s * s;
-  Vec p = at::vec::fmadd(q, Vec(0.2801198687f), Vec(0.2800180526f));
-  p = at::vec::fmadd(q, p, Vec(0.4002152724f));
-  p = at::vec::fmadd(q, p, Vec(0.6666641629f));
-  p = at::vec::fmadd(q, p, Vec(2.f));
-  return at::vec::fmadd(s, p, at::vec::maximum(x, Vec(0.f)));
+  Vec p = fmadd(q, Vec(0.2801198687f), Vec(0.2800180526f));
+  p = fmadd(q, p, Vec(0.4002152724f));
+  p = fmadd(q, p, Vec(0.6666641629f));
+  p = fmadd(q, p, Vec(2.f));
+  return fmadd(s, p, maximum(x, Vec(0.f)));
 }
 
 // The sum of a vector's channels, in a fixed order.
