@@ -156,7 +156,7 @@ def ssm_backward(
 
 def _target(value: Tensor | None, target: Tensor | None) -> Tensor | None:
     """Where the gradient of an optional map goes."""
-    return value if value is None or target is not None else value.new_empty(value.shape)
+    return target if value is None or target is not None else value.new_empty(value.shape)
 
 
 def _exact_A(A: Tensor, log_A: bool) -> Tensor:

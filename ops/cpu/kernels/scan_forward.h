@@ -19,11 +19,11 @@ class Tasks {
  public:
   Tasks(const Scan<T>& scan, int64_t k) : k(k) {
     const Walk& walk = scan.walks[k];
-    const int64_t row = scan.states * WIDTH, most = std::max<int64_t>(1, ROOM / 2 / row);
-    vectors = std::min(scan.vectors, most), all_vectors = scan.vectors;
+    const int64_t row = std::max<int64_t>(1, scan.states) * WIDTH, most = std::max<int64_t>(1, ROOM / 2 / row);
+    vectors = std::max<int64_t>(1, std::min(scan.vectors, most)), all_vectors = scan.vectors;
     const int64_t share = (walk.lanes + at::get_num_threads() - 1) / at::get_num_threads();
     const int64_t room = std::max<int64_t>(1, ROOM / (vectors * row));
-    lanes = walk.down ? std::min(share, room) : 1, all_lanes = walk.lanes;
+    lanes = walk.down ? std::max<int64_t>(1, std::min(share, room)) : 1, all_lanes = walk.lanes;
     blocks = (all_vectors + vectors - 1) / vectors;
     groups = (all_lanes + lanes - 1) / lanes;
     count = scan.batch * groups * blocks;
@@ -48,7 +48,8 @@ class ForwardLanes {
  public:
   ForwardLanes(const Scan<T>& scan, const Maps<T>& y, bool adds, int64_t numbers)
       : scan(scan), y(y), adds(adds), row(scan.states * WIDTH) {
-    state.resize(numbers), B_room.resize(row), C_room.resize(row), steps.resize(numbers / row * WIDTH);
+    state.resize(numbers), B_room.resize(row), C_room.resize(row);
+    steps.resize(scan.vectors * WIDTH);
   }
 
   void run(const Task& task) {
