@@ -9,7 +9,7 @@ demo_config := configs/v2m-mini_digits.py
 demo_dir := work_dirs/v2m-mini_digits
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +30,12 @@ test: install  ## run the tests (ARGS='-k name' narrows them, WORKERS=8 spreads 
 check: install  ## style, formatting and types: what a commit has to pass
 	$(python) -m pre_commit run --all-files
 
-clean:  ## remove what builds and checks leave behind; .venv and work_dirs stay
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+docs:  ## build the docs site into site/, in an environment of its own (.venv-docs)
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install -q --no-deps --disable-pip-version-check -r requirements/docs.txt
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo 'The docs are in site/index.html.'
+
+clean:  ## remove what builds and checks leave behind; .venv, .venv-docs and work_dirs stay
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mmv2m ops tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +

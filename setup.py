@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 OPS = ['ops', *(f'ops.{package}' for package in find_packages('ops'))]
 
-FOR_THE_REPOSITORY = ('benchmarks', 'build_model_zoo.py', 'figures', 'setup')
+FOR_THE_REPOSITORY = ('benchmarks', 'build_model_zoo.py', 'docs', 'figures', 'setup')
 """Tools that make or measure what only a clone has."""
 
 

@@ -1,4 +1,4 @@
-"""The packages that hold the OpenMMLab libraries; their names differ by family."""
+"""The distributions of the OpenMMLab libraries, whose names differ by family."""
 
 import importlib.util
 import re
@@ -13,7 +13,7 @@ DISTRIBUTIONS = dict(
     mmdet=('onedl-mmdetection', 'mmdet'),
     mmseg=('onedl-mmsegmentation', 'mmsegmentation'),
 )
-"""By import name, the distributions that bring a library: the maintained and the original one."""
+"""Distributions of a library by its import name: the maintained and the original one."""
 
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 
@@ -22,7 +22,7 @@ def how_to_install(library: str) -> str:
     """The command that installs a library, for a task library in both families.
 
     Args:
-        library: Its import name.
+        library: Import name of the library.
     """
     if library not in TASK_LIBRARIES:
         return f'pip install {library}'
@@ -34,10 +34,10 @@ def how_to_install(library: str) -> str:
 
 
 def missing_library(message: str) -> str | None:
-    """The task library that an import error is about, by its import name, if it is missing.
+    """The import name of the missing task library that an import error names, or None.
 
     Args:
-        message: Of the error, with the library's or the original package's name.
+        message: Message of the error, with the name of the library or of the original package.
     """
     words = set(re.findall(r'\w+', message))
     named = (name for name in TASK_LIBRARIES if words & {name, DISTRIBUTIONS[name][1]})
@@ -47,7 +47,7 @@ def missing_library(message: str) -> str | None:
 def exit_without_libraries() -> None:
     """End a tool in one line and with status 2 if mmengine or mmcv is missing.
 
-    For what precedes a tool's imports, which would end in a traceback.
+    A tool calls this before its other imports, which would end in a traceback.
     """
     try:
         import mmv2m.registry  # noqa: F401

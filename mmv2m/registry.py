@@ -1,13 +1,13 @@
-"""Where mmv2m's classes are registered, and how a config finds them.
+"""The registries of mmv2m's classes.
 
-Every class is registered once, in mmengine's root registries, so that a bare ``type='V2M'``
-resolves under the default scope of mmpretrain, mmdet and mmseg alike once
-``custom_imports = dict(imports=['mmv2m.models'])`` has run. The child registries below carry the
-scope ``mmv2m`` and know where the classes live: with them ``type='mmv2m.V2M'`` resolves without
-any import, because mmengine imports ``mmv2m.registry`` by itself.
+Every class is registered once, in mmengine's root registries. After
+``custom_imports = dict(imports=['mmv2m.models'])``, a bare ``type='V2M'`` resolves under the
+default scopes of mmpretrain, mmdet and mmseg. The child registries below have the scope ``mmv2m``
+and name the modules of the classes. With them ``type='mmv2m.V2M'`` resolves without any import,
+because mmengine imports ``mmv2m.registry`` by itself.
 
 Raises:
-    ImportError: If mmengine or mmcv is missing; ``mmv2m.ops`` works without them.
+    ImportError: If mmengine or mmcv is missing. ``mmv2m.ops`` works without them.
 """
 
 try:

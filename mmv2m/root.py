@@ -1,4 +1,4 @@
-"""Where configs, tools and records are: in the clone, or in what an installation brings along."""
+"""The folders of configs, tools and records, in the clone or in an installation."""
 
 from pathlib import Path
 
@@ -11,4 +11,4 @@ ROOT = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent
 """The folder of ``configs`` and ``tools``: the clone, or what setup.py puts into a wheel."""
 
 RECORDS = Path('records') if INSTALLED.is_dir() else ROOT / 'records'
-"""The folder of the result records: the clone's, or one where the command is started."""
+"""The folder of the result records: the clone's, or one in the working directory."""

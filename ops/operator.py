@@ -77,9 +77,17 @@ class Operator:
             return self.overload(*args)
         if not needs_gradient(flat):
             return self.function(*args)
+        records = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            with torch._C._AutoDispatchBelowAutograd():
+                result = self.function(*args)
+        finally:
+            torch._C._set_grad_enabled(records)
         # What is kept for the gradient is no output here, where nobody asks: autograd would make a
         # node's output of each.
-        return _apply_node(self, self.function, self.gradient[0], self.results, args, *flat)
+        how = (self, lambda *args: result, self.gradient[0], self.results)
+        return _apply_node(*how, args, *flat)
 
     def run_with_autograd(self, *args: Any) -> Any:
         """What PyTorch's dispatcher runs where autograd may be interested."""

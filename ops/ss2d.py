@@ -122,16 +122,8 @@ def _check_mixer(
         check_parameters(((*one, (inner,)) for one in expected), scanned)
 
 
-def _like_kept(
-    x: Tensor,
-    in_weight: Tensor,
-    out_weight: Tensor,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    parameters: Sequence[Tensor | None],
-    corners: str,
-    *options: Any,
-) -> list[Tensor]:
+def _like_kept(*args: Any) -> list[Tensor]:
+    x, in_weight, out_weight, norm_weight, _, parameters, corners, *_ = args
     mixed = projected_like(x, in_weight)
     inner, _ = _split(mixed, norm_weight)
     y, *kept = like_results(inner, None, parameters, corners, 'sum')
@@ -149,23 +141,14 @@ def _split(mixed: Tensor, norm_weight: Tensor | None) -> tuple[Tensor, Tensor | 
 
 
 @operator('ss2d', _like_kept)
-def _ss2d(
-    x: Tensor,
-    in_weight: Tensor,
-    out_weight: Tensor,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    parameters: Sequence[Tensor | None],
-    corners: str,
-    eps: float,
-    log_A: bool,
-    backend: str,
-) -> list[Tensor]:
+def _ss2d(*args: Any) -> list[Tensor]:
     """The result, and what is kept.
 
     Kept are what the first projection makes of ``x``, the sum of scans, its norm if there is one,
     what is kept of each group, and casts of the weights.
     """
+    x, in_weight, out_weight, norm_weight, norm_bias, parameters, corners, *rest = args
+    eps, log_A, backend = rest
     (in_cast, out_cast), casts = cast_weights((in_weight, out_weight), x)
     mixed = project(x, in_cast)
     inner, gate = _split(mixed, norm_weight)
@@ -180,19 +163,10 @@ def _ss2d(
 
 
 @operator('ss2d_inference', lambda x, in_weight, out_weight, *args: projected_like(x, out_weight))
-def _ss2d_inference(
-    x: Tensor,
-    in_weight: Tensor,
-    out_weight: Tensor,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    parameters: Sequence[Tensor | None],
-    corners: str,
-    eps: float,
-    log_A: bool,
-    backend: str,
-) -> Tensor:
+def _ss2d_inference(*args: Any) -> Tensor:
     """Without gradients: the last scan leaves its sum gated."""
+    x, in_weight, out_weight, norm_weight, norm_bias, parameters, corners, *rest = args
+    eps, log_A, backend = rest
     inner, gate = _split(project(x, in_weight), norm_weight)
     chosen = BACKENDS[backend]
     (y,) = chosen.corner_ssm_forward(inner, gate, parameters, corners, 'sum', log_A, False)
@@ -202,20 +176,9 @@ def _ss2d_inference(
 
 
 @operator('ss2d_backward', like_inputs_not_kept)
-def _ss2d_backward(
-    grad_y: Tensor,
-    kept: Sequence[Tensor],
-    x: Tensor,
-    in_weight: Tensor,
-    out_weight: Tensor,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    parameters: Sequence[Tensor | None],
-    corners: str,
-    eps: float,
-    log_A: bool,
-    backend: str,
-) -> list[Tensor]:
+def _ss2d_backward(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
+    x, in_weight, out_weight, norm_weight, norm_bias, parameters, corners, *rest = args
+    eps, log_A, backend = rest
     (in_cast, out_cast), (mixed, y, *kept) = recall_weights((in_weight, out_weight), x, kept)
     inner, gate = _split(mixed, norm_weight)
     grad: Tensor | None = input_gradient(grad_y, out_cast)

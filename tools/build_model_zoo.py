@@ -1,4 +1,4 @@
-"""Measure all configs and write model-index.yml, the metafiles and the model zoo's pages."""
+"""Measure all configs and write model-index.yml, the metafiles and the model zoo's page."""
 
 import argparse
 import sys

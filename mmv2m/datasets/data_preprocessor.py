@@ -1,4 +1,4 @@
-"""mmpretrain's preprocessing of a batch in a few calls instead of some for every image."""
+"""mmpretrain's preprocessing of a batch, in a few calls for the whole batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +21,13 @@ class BatchedClsDataPreprocessor(ClsDataPreprocessor):
     """mmpretrain's ``ClsDataPreprocessor``, faster where every image has exactly one label.
 
     It takes the same settings and gives the same results, to the bit. mmpretrain makes the one-hot
-    scores of a batch by several launches for each image; here they are made by one for all of them.
-    Batches with several labels an image, with scores of their own, or of several tasks go through
-    mmpretrain's code.
+    scores of a batch by several launches for each image, and this class by one launch for all of
+    them. Batches with several labels for an image, with scores of their own, or of several tasks go
+    through mmpretrain's code.
 
-    Images, labels and the order in which images are mixed are brought to the device without waiting
-    for it, so that the host can prepare a step while the GPU still computes the one before. For the
-    images this needs the data loader's ``pin_memory``; without it PyTorch waits.
+    Images, labels and the order in which images are mixed go to the device without waiting for it,
+    so that the host can prepare a step while the GPU still computes the one before. For the images
+    this needs the data loader's ``pin_memory``. Without it PyTorch waits.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -35,15 +35,15 @@ class BatchedClsDataPreprocessor(ClsDataPreprocessor):
         self._non_blocking = True
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Normalise, pad and, in training, mix a batch; see mmpretrain's class.
+        """Normalise, pad and, in training, mix a batch, as mmpretrain's class does.
 
         Args:
-            data: ``inputs``, (B, 3, H, W) or a list of (3, H, W), and perhaps ``data_samples``.
-            training: Whether to mix images, where ``batch_augments`` are set.
+            data: ``inputs``, (B, 3, H, W) or a list of (3, H, W), and optionally ``data_samples``.
+            training: Whether to mix images if ``batch_augments`` are set.
 
         Returns:
-            ``inputs``, (B, 3, H, W) in float32, and ``data_samples`` with labels and scores on the
-            device: views of one tensor of the batch each.
+            ``inputs``, (B, 3, H, W) in float32, and ``data_samples``, whose labels and scores are
+            views of one tensor of the batch on the device.
         """
         samples: Any = data.get('data_samples')
         labels = _single_labels(samples)
@@ -77,11 +77,11 @@ class BatchedClsDataPreprocessor(ClsDataPreprocessor):
 
 
 MIXING = (Mixup, CutMix, ResizeMix, type(None))
-"""Augmentations that do nothing with what ``torch.randperm`` gives but index images by it."""
+"""Augmentations that use the result of ``torch.randperm`` only to index images."""
 
 
 class _OrderOnDevice(TorchFunctionMode):
-    """Brings the order that ``torch.randperm`` draws to a GPU, where indexing would wait for it."""
+    """Moves the order from ``torch.randperm`` to a GPU, where indexing would wait for it."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _OrderOnDevice(TorchFunctionMode):
 
 
 def _bring(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; the host does not wait until it is there."""
+    """A tensor on a device. The host does not wait until it has arrived."""
     if device.type == 'cuda' and not x.is_cuda:
         x = x.pin_memory()
     return x.to(device, non_blocking=True)
@@ -114,7 +114,7 @@ def _set_score(sample: DataSample, score: Tensor, classes: int) -> None:
 
 
 def _single_labels(samples: Any) -> Tensor | None:
-    """The (B,) labels of samples that have one each, and no scores; else None."""
+    """The (B,) labels of samples that have one label each and no scores, or None."""
     if not samples or not all(type(s) is DataSample and 'gt_score' not in s for s in samples):
         return None
     labels = [sample.get('gt_label') for sample in samples]

@@ -9,7 +9,7 @@ __all__ = ['Digits']
 
 SPLITS = ('train', 'test')
 SPLIT_SEED = 0
-"""Fixed, so that a test accuracy means the same images everywhere."""
+"""The seed of the split. It is fixed, so that a test accuracy means the same images everywhere."""
 
 
 @DATASETS.register_module()
@@ -17,7 +17,7 @@ class Digits(BaseDataset):
     """The 1,797 scanned handwritten digits, 8 x 8 pixels, that scikit-learn brings along.
 
     A fifth of each class is held out for testing: 1,437 images to train with, 360 to test with.
-    Each sample carries ``img``, a uint8 array (8, 8, 3) of three equal channels with bright ink on
+    Each sample has ``img``, a uint8 array (8, 8, 3) of three equal channels with bright ink on
     black, and ``gt_label``, from 0 to 9.
 
     Args:
@@ -26,7 +26,7 @@ class Digits(BaseDataset):
 
     Raises:
         ValueError: If there is no such split.
-        ImportError: If scikit-learn is missing; as soon as the images are loaded.
+        ImportError: If scikit-learn is missing. This is found when the images are loaded.
     """
 
     METAINFO = dict(classes=tuple('0123456789'))

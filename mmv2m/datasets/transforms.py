@@ -1,4 +1,4 @@
-"""Transforms of images that take less of a core's time than mmpretrain's."""
+"""Transforms of images that need less CPU time than mmpretrain's."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ __all__ = ['TorchRandomResizedCrop']
 class TorchRandomResizedCrop(RandomResizedCrop):
     """mmpretrain's ``RandomResizedCrop`` with ``backend='pillow'``, resized by PyTorch.
 
-    PyTorch's filters for images in uint8 are Pillow's, antialiasing included, but written for the
-    vector units of CPUs: a crop takes about a quarter of the time. Values differ from Pillow's by
-    rounding: by one or two of 255 levels, in less than one value of a hundred. (OpenCV's filters,
-    mmpretrain's default, do not antialias and differ by two levels in the mean.) The crop is drawn
-    by mmpretrain's code, in the same order from the same generator.
+    PyTorch's filters for uint8 images are Pillow's, with antialiasing, but use the vector units of
+    CPUs. A crop takes about a quarter of the time. Values differ from Pillow's by rounding: by one
+    or two of 255 levels, in fewer than one value of a hundred. (OpenCV's filters, which are
+    mmpretrain's default, do not antialias, and differ by two levels in the mean.) mmpretrain's code
+    draws the crop, in the same order from the same generator.
 
     Args:
         interpolation: ``'bilinear'`` or ``'bicubic'``.
-        **settings: mmpretrain's, without ``backend``.
+        **settings: Settings of mmpretrain's class, without ``backend``.
 
     Raises:
         ValueError: If PyTorch does not have the interpolation for uint8, or a backend is chosen.
@@ -47,13 +47,13 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         """Crop and resize ``results['img']``, (H, W) or (H, W, C) in uint8.
 
         Raises:
-            TypeError: If the image has another dtype, which Pillow does not take either.
+            TypeError: If the image has another dtype. Pillow refuses it too.
         """
         img = results['img']
         if img.dtype != np.uint8:
             raise TypeError(f'TorchRandomResizedCrop takes images in uint8, not {img.dtype}')
         top, left, height, width = self.rand_crop_params(img)
-        # mmcv's crop ends at the image, and so does a slice, if it begins there.
+        # mmcv's crop ends at the border of the image, and a slice that begins inside does too.
         rows = slice(max(top, 0), max(top + height, 0))
         columns = slice(max(left, 0), max(left + width, 0))
         results['img'] = img = self._resize(img[rows, columns])
@@ -61,11 +61,11 @@ class TorchRandomResizedCrop(RandomResizedCrop):
         return results
 
     def _resize(self, img: np.ndarray) -> np.ndarray:
-        # In the channels-last order that this is, PyTorch's filter is fastest.
+        # The image is in channels-last order, in which PyTorch's filter is fastest.
         x = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(img))).permute(2, 0, 1)[None]
         x = F.interpolate(
             x, tuple(self.scale), mode=self.interpolation, antialias=True, align_corners=False
         )
-        # The memory is that of a (C, H, W) image, which PackInputs makes of it again, for nothing.
+        # The memory is that of a (C, H, W) image, so that PackInputs makes one without a copy.
         resized = x[0].permute(1, 2, 0).numpy()
         return resized if img.ndim == 3 else resized[..., 0]

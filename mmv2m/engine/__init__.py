@@ -1,4 +1,4 @@
-"""What runs a config: hooks, optimizers, and the code behind the command-line tools."""
+"""Hooks and optimizers, registered on import, and the code behind the command-line tools."""
 
 from .hooks import (
     CUDAGraphHook,

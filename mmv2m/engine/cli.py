@@ -13,7 +13,7 @@ __all__ = ['OptionsAction', 'parse_test_args', 'parse_train_args']
 
 
 class OptionsAction(DictAction):
-    """``key=value`` pairs as mmengine reads them, with a clear error for what it cannot read."""
+    """``key=value`` pairs as mmengine reads them, with a clear error for wrong ones."""
 
     def __call__(
         self,
@@ -25,7 +25,7 @@ class OptionsAction(DictAction):
         """Add the pairs to the namespace.
 
         Raises:
-            UserError: If one cannot be read.
+            UserError: If a pair cannot be read.
         """
         for value in values:
             if '=' not in value:

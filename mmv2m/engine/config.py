@@ -1,4 +1,4 @@
-"""From a config file and a command line to the config of a run."""
+"""The config of a run, from a config file and a command line."""
 
 import os.path as osp
 from argparse import Namespace
@@ -33,7 +33,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except ImportError as error:
         raise UserError(f'{path}: {_import_problem(_innermost(error))}') from error
     except Exception as error:
-        # A config is a program: whatever it raises is the config's mistake.
+        # A config is a program, so that any error that it raises is a mistake of the config.
         raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
     if options and 'data_root' in options:
         raise UserError(
@@ -51,8 +51,8 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
     """Merge the command line of tools/train.py into a config, in place.
 
     Args:
-        cfg: The config, its ``--cfg-options`` merged already.
-        args: From :func:`.cli.parse_train_args`.
+        cfg: The config, with ``--cfg-options`` merged.
+        args: The arguments, from :func:`.cli.parse_train_args`.
         library: The conventions of the config's task library.
 
     Raises:
@@ -80,12 +80,12 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
 def resolve_resume(cfg: Config, checkpoint: str | None) -> None:
     """Name the checkpoint that a run resumes, in place.
 
-    Without one, the run starts as the config says, also with its ``load_from``.
+    Without a checkpoint, the run starts as the config says, with its ``load_from``.
 
     Args:
         cfg: The config, with its ``work_dir``.
-        checkpoint: Of the command line: a path, ``'auto'`` for the newest of the work dir, or None
-            for what the config says.
+        checkpoint: The command line's choice: a path, ``'auto'`` for the newest checkpoint of the
+            work dir, or None for the config's own choice.
     """
     if checkpoint not in (None, 'auto'):
         cfg.update(dict(resume=True, load_from=checkpoint))
@@ -99,8 +99,8 @@ def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
     """Merge the command line of tools/test.py into a config, in place.
 
     Args:
-        cfg: The config, its ``--cfg-options`` merged already.
-        args: From :func:`.cli.parse_test_args`.
+        cfg: The config, with ``--cfg-options`` merged.
+        args: The arguments, from :func:`.cli.parse_test_args`.
         library: The conventions of the config's task library.
 
     Raises:
@@ -144,7 +144,7 @@ def switch_amp(cfg: Config, on: bool) -> None:
         raise UserError(f'{option} works with optim_wrapper.type OptimWrapper, not {wrapper.type}')
     if on:
         wrapper.type = 'AmpOptimWrapper'
-        # bfloat16 has the range of float32: nothing is lost, and there is nothing to scale.
+        # bfloat16 has the range of float32, so that losses need no scaling.
         scaled = str(wrapper.get('dtype')).removeprefix('torch.') != 'bfloat16'
         wrapper.setdefault('loss_scale', 'dynamic' if scaled else dict(enabled=False))
         return
@@ -154,13 +154,13 @@ def switch_amp(cfg: Config, on: bool) -> None:
 
 
 def _complete_dataloader(cfg: Config, name: str, args: Namespace, library: TaskLibrary) -> None:
-    """Add the library's defaults to a dataloader, less what this machine or run cannot use."""
+    """Add the library's defaults to a dataloader, except those that cannot be used here."""
     if cfg.get(name) is None:
         return
     loader = ConfigDict({**library.dataloader_defaults, **cfg[name]})
     if args.no_pin_memory or get_device() == 'cpu':
         loader.pin_memory = False
-    # Without workers there is nothing to keep, and PyTorch refuses to.
+    # PyTorch refuses persistent workers where there are no workers.
     if getattr(args, 'no_persistent_workers', False) or not loader.get('num_workers'):
         loader.persistent_workers = False
     cfg[name] = loader
@@ -174,7 +174,7 @@ def _import_problem(error: BaseException) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Where a chain of errors began."""
+    """The first error of a chain of errors."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error

@@ -1,4 +1,4 @@
-"""One clear line for what a user got wrong."""
+"""Errors of users as one clear line."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 class UserError(Exception):
-    """A mistake in a command line, a config or a data folder; the message says how to mend it."""
+    """A mistake in a command line, a config or a data folder. The message says how to mend it."""
 
 
 @contextmanager

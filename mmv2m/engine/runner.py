@@ -1,4 +1,4 @@
-"""Building the runner of a config."""
+"""The runner of a config."""
 
 import os
 
@@ -20,11 +20,14 @@ __all__ = ['build_runner']
 def build_runner(cfg: Config) -> Runner:
     """Build the config's runner: mmengine's, or the one that ``runner_type`` names.
 
-    Distributed runs on a machine without an accelerator work too, which mmengine alone does not
-    offer: it asks for a CUDA device whatever the backend. A resumed training goes on as if it had
-    not been interrupted, see :class:`.RandomStateHook` and :class:`.SafeCheckpointHook`, also from
-    checkpoints with other groups of parameters, see :class:`.ResumeGroupsHook`. No checkpoint that
-    it reads runs code, see :func:`.read_checkpoints_safely`.
+    The runner differs from mmengine's in these points:
+
+    - Distributed runs work without an accelerator. mmengine asks for a CUDA device with every
+      backend.
+    - A resumed training goes on as if it had not been interrupted (:class:`.RandomStateHook`,
+      :class:`.SafeCheckpointHook`), also from checkpoints with other groups of parameters
+      (:class:`.ResumeGroupsHook`).
+    - No checkpoint that it reads runs code (:func:`.read_checkpoints_safely`).
     """
     read_checkpoints_safely()
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
@@ -36,7 +39,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def _make_resumable(runner: Runner) -> None:
-    # The config, which is saved with the checkpoints, goes on naming mmengine's classes.
+    # The config is saved with the checkpoints, and names mmengine's classes there.
     runner._train_loop = resumable_loop(runner._train_loop)
     if not any(isinstance(hook, RandomStateHook) for hook in runner.hooks):
         runner.register_hook(RandomStateHook())
@@ -52,7 +55,7 @@ def _prepare_cpu_processes(cfg: Config) -> None:
             rank=int(os.environ['RANK']),
             world_size=int(os.environ['WORLD_SIZE']),
         )
-    # mmengine adds a device id where none is given, which PyTorch refuses for a module on the CPU.
+    # mmengine adds a device id where none is given. PyTorch refuses it for a module on the CPU.
     if cfg.get('model_wrapper_cfg') is None:
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',

@@ -1,4 +1,4 @@
-"""Where the tools of mmpretrain, mmdet and mmseg differ."""
+"""The differences between the tools of mmpretrain, mmdet and mmseg."""
 
 from argparse import Namespace
 from copy import deepcopy
@@ -12,7 +12,7 @@ __all__ = ['TaskLibrary', 'task_library_of']
 
 
 class TaskLibrary:
-    """What tools/train.py and tools/test.py do for any library built on mmengine."""
+    """The behaviour of tools/train.py and tools/test.py for any library that uses mmengine."""
 
     dataloader_defaults: ClassVar[dict[str, Any]] = {}
     dump_metric = 'DumpResults'
@@ -24,7 +24,7 @@ class TaskLibrary:
         """Turn on the painting of predictions, for ``--show`` and ``--show-dir``.
 
         Raises:
-            UserError: If the config has no visualization hook, or the library's has no interval.
+            UserError: If the config has no visualization hook, or its library's hook no interval.
         """
         if args.interval is not None:
             raise UserError('--interval works for mmpretrain only: this library paints every image')
@@ -34,7 +34,8 @@ class TaskLibrary:
         """Wrap the model and exchange the pipeline, for ``--tta``.
 
         Raises:
-            UserError: If the config does not say how, and the library has no default.
+            UserError: If the config has no ``tta_model`` or ``tta_pipeline``, and the library no
+                default.
         """
         for key in ('tta_model', 'tta_pipeline'):
             if key not in cfg:
@@ -43,7 +44,7 @@ class TaskLibrary:
         _innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
 
     def dump_predictions(self, cfg: Config, out: str) -> None:
-        """Have the predictions written, for ``--out``.
+        """Let the predictions be written, for ``--out``.
 
         Raises:
             UserError: If the library cannot write to ``out``.
@@ -113,7 +114,7 @@ class MMDet(TaskLibrary):
         setup_cache_size_limit_of_dynamo()
 
     def enable_visualization(self, cfg: Config, args: Namespace) -> None:
-        """Paint every prediction; ``--show-dir`` lies below the run's own folder."""
+        """Paint every prediction. ``--show-dir`` lies below the folder of the run."""
         super().enable_visualization(cfg, args)
         if args.show_dir:
             self._visualization_hook(cfg).test_out_dir = args.show_dir
@@ -122,7 +123,7 @@ class MMDet(TaskLibrary):
         """Merge the boxes of an image and its mirror image, unless the config says otherwise.
 
         Raises:
-            UserError: If the model predicts masks, which mmdet's merging knows nothing of.
+            UserError: If the model predicts masks, which mmdet cannot merge.
         """
         nms = dict(type='nms', iou_threshold=0.5)
         cfg.setdefault(
@@ -136,7 +137,7 @@ class MMDet(TaskLibrary):
             )
         if 'tta_pipeline' not in cfg:
             *transforms, pack = deepcopy(_innermost_dataset(cfg.test_dataloader).pipeline)
-            # Merging has to know which of its inputs were flipped.
+            # The merging needs to know which inputs were flipped.
             default = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
             keys = dict.fromkeys((*pack.get('meta_keys', default), 'flip', 'flip_direction'))
             pack.meta_keys = tuple(keys)
@@ -154,7 +155,7 @@ class MMSeg(TaskLibrary):
             cfg.visualizer.save_dir = args.show_dir
 
     def dump_predictions(self, cfg: Config, out: str) -> None:
-        """Have mmseg's metrics write the predicted maps as images to the folder ``out``."""
+        """Let mmseg's metrics write the predicted maps as images to the folder ``out``."""
         evaluator: Any = cfg.test_evaluator
         nested = isinstance(evaluator, dict) and 'metrics' in evaluator
         for metric in _as_list(evaluator.metrics if nested else evaluator):
@@ -177,7 +178,7 @@ def _innermost_dataset(loader: ConfigDict) -> ConfigDict:
 
 
 def _flip_and_pack(pack: ConfigDict) -> dict:
-    # The image as it is comes first: it is the one that stands for the others in a picture.
+    # The unchanged image comes first, because pictures show the first view.
     flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
     return dict(type='TestTimeAug', transforms=[flips, [pack]])
 

@@ -1,1 +1,1 @@
-"""The paper's tables: what each row costs, how it is run, and what has come of it here."""
+"""The paper's tables: the cost of each row, its run and its results."""

@@ -1,4 +1,4 @@
-"""The command line of tools/reproduce.py, and what it does."""
+"""The command line of tools/reproduce.py, and its actions."""
 
 import os
 import sys
@@ -97,7 +97,7 @@ def reproduce(args: Namespace) -> int:
     """Do what the command line says.
 
     Args:
-        args: From :func:`parse_reproduce_args`.
+        args: The arguments, from :func:`parse_reproduce_args`.
 
     Returns:
         The exit status: 1 if a run that was asked for has no result, else 0.
@@ -128,8 +128,8 @@ def reproduce(args: Namespace) -> int:
 
 
 def _run(tables: Tables, chosen: Sequence[Table], runs: Runs, checkpoint: str | None) -> int:
-    """Run all rows that can be run; how many have no result."""
-    # A config may stand in several tables, but is run once.
+    """Run all rows that can be run, and return how many have no result."""
+    # A config may be in several tables, but is run once.
     rows = list({row.config: row for table in chosen for row in table.rows}.values())
     if checkpoint and len(rows) > 1:
         raise UserError(f'--checkpoint is for one row: name it by --rows; there are {len(rows)}')
@@ -154,7 +154,7 @@ def _run(tables: Tables, chosen: Sequence[Table], runs: Runs, checkpoint: str | 
 def _problems(
     row: Row, tables: Tables, runs: Runs, before: Sequence[str], checkpoint: str | None
 ) -> Iterator[str]:
-    """What keeps a row from being run; ``before`` are the configs that are run before it."""
+    """The obstacles to a run of a row. ``before`` are the configs that are run before it."""
     path = tables.config_path(row)
     try:
         cfg = load_config(str(path), runs.options)

@@ -1,4 +1,4 @@
-"""What a full training costs on this GPU, on one or several of them."""
+"""The cost of a full training on one or several GPUs like this one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Estimate:
     """A training on a number of GPUs.
 
     Attributes:
-        gpus: How many.
-        batch_size: Images that go through one of them at once.
-        images_per_second: Of one of them.
-        gpu_hours: Of all of them together.
-        problem: Why there are no figures, where there are none.
+        gpus: Number of GPUs.
+        batch_size: Images that go through one GPU at once.
+        images_per_second: Images that one GPU trains with in a second.
+        gpu_hours: Hours of all GPUs together.
+        problem: Why there are no figures, if there are none.
     """
 
     gpus: int
@@ -35,7 +35,7 @@ class Estimate:
 
     @property
     def hours(self) -> float | None:
-        """From start to end."""
+        """Hours from the start of the training to its end."""
         return None if self.gpu_hours is None else self.gpu_hours / self.gpus
 
 
@@ -47,13 +47,13 @@ def estimate_training(
 ) -> list[Estimate]:
     """Estimate a training by the recipe's batch, spread over each number of GPUs.
 
-    The GPUs are taken to wait neither for data nor for each other, which is the least that a
-    training can take. More GPUs are less busy each, as far as their share of the batch is small.
+    The estimate assumes that the GPUs wait neither for data nor for each other, so that it is a
+    lower bound. More GPUs have smaller shares of the batch, and each of them is less busy.
 
     Args:
         cfg: The config.
-        train_images: Images an epoch sees.
-        throughput: Measures one GPU's images a second at a batch size.
+        train_images: Images in one epoch.
+        throughput: Function that measures one GPU's images in a second at a batch size.
         gpu_counts: Numbers of GPUs.
     """
     measured: dict[int, tuple[int, float] | None] = {}

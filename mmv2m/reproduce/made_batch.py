@@ -9,24 +9,24 @@ from mmengine.config import Config
 __all__ = ['make_batch']
 
 OBJECTS = 7
-"""Objects on an image, the mean of COCO's training images."""
+"""Number of objects on an image. It is the mean of COCO's training images."""
 
 
 def make_batch(cfg: Config, size: tuple[int, int], count: int, device: str) -> dict[str, Any]:
-    """Images of noise and labels for them, as a dataloader hands them to the model.
+    """Images of noise with made-up labels, in the form of a dataloader's batch.
 
     Args:
         cfg: Config of mmpretrain, mmdet or mmseg.
         size: H and W of the images.
-        count: How many.
-        device: Where the images lie, so that timing does not include bringing them there.
+        count: Number of images.
+        device: Device of the images. Timing then does not include their copy to it.
 
     Returns:
         ``inputs``, a list of (3, H, W) uint8 images (mmpretrain: one (count, 3, H, W) tensor), and
-        ``data_samples``, a list of the library's.
+        ``data_samples``, a list of the library's samples.
 
     Raises:
-        KeyError: If there is no made-up label for the config's library.
+        KeyError: If this function knows no labels for the config's library.
     """
     makers: dict[str, Callable[..., dict[str, Any]]] = dict(
         mmpretrain=_labelled, mmdet=_with_objects, mmseg=_with_maps

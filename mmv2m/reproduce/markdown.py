@@ -1,4 +1,4 @@
-"""Reports of rows as Markdown, which lines up in a terminal too, and how pages take it up."""
+"""Reports of rows as Markdown, and the update of pages with them."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -23,17 +23,17 @@ __all__ = [
 PLAIN, WITH_SCANS = COUNTING_RULES
 
 LEGEND = (
-    'Printed / here. Params in millions; FLOPs in G multiply-accumulates of matrix products and '
-    'convolutions, with or without 9 L E N for each scan, as the printed figure counts them; the '
-    'other way in [ ]. Metrics in percent; ours are means ± standard deviations over (so many) '
-    "runs, † where others' weights were tested. Hours are the least that a training takes: at the "
-    "speed of this GPU's training step at its share of the recipe's batch, waiting neither for "
-    'data nor for other GPUs.'
+    'Cells are printed / here. Params are in millions. FLOPs are in G multiply-accumulates of '
+    'matrix products and convolutions, with or without 9 L E N for each scan, as the printed '
+    'figure counts them; [ ] has the other count. Metrics are in percent; ours are mean ± standard '
+    "deviation (number of runs), and † marks tests of others' weights. Hours are a lower bound: "
+    "they assume the speed of this GPU's training step at its share of the recipe's batch, and no "
+    'waiting for data or for other GPUs.'
 )
 
 
 def as_markdown(reports: Sequence[RowReport]) -> str:
-    """One table below the other, with what is missing under each, and a legend."""
+    """All tables, each with its obstacles below, and a legend."""
     parts = [_table(table, list(rows)) for table, rows in groupby(reports, key=lambda r: r.table)]
     return '\n\n'.join([*parts, LEGEND]) + '\n'
 
@@ -69,19 +69,19 @@ def _cells(report: RowReport, timed: bool) -> list[str]:
 
 
 def _other_rule(flops: dict[str, int], rule: str) -> str:
-    """What is counted by the rule that the printed figure does not follow, where that differs."""
+    """FLOPs by the rule that the printed figure does not follow, in brackets, if they differ."""
     if flops[PLAIN] == flops[WITH_SCANS]:
         return ''
     return f' [{show_figure(flops[PLAIN if rule == WITH_SCANS else WITH_SCANS] / 1e9)}]'
 
 
 def show_figure(value: float) -> str:
-    """With two decimals, or two digits where these would hide it."""
+    """A figure with two decimals, or with two digits if it is below 0.1."""
     return f'{value:.2f}' if value >= 0.1 else f'{value:.2g}'
 
 
 def with_difference(printed: float | None, here: float | None) -> str:
-    """``printed / here (difference)``, with a dash for what there is not."""
+    """``printed / here (difference)``, with a dash for a missing figure."""
     shown = '–' if printed is None else f'{printed}'
     if here is None:
         return f'{shown} / –'
@@ -96,7 +96,7 @@ def _metric(report: RowReport, metric: Metric) -> str:
 
 
 def show_own(own: Own) -> str:
-    """Mean, standard deviation and number of runs."""
+    """An own figure: mean, standard deviation and number of runs."""
     spread = '' if own.std is None else f' ± {own.std:.2f}'
     return f'{own.mean:.2f}{spread} ({len(own.values)}){"" if own.trained else " †"}'
 
@@ -109,7 +109,7 @@ def _hours(estimate: Estimate) -> str:
 
 
 def _remarks(reports: Iterable[RowReport]) -> list[str]:
-    """What is missing, why records do not count, and the rows' notes: each once, with its rows."""
+    """Obstacles, records that do not count, and notes. Each comes once, with its rows."""
     rows: dict[str, list[str]] = {}
     total = 0
     for report in reports:
@@ -131,7 +131,7 @@ def _remarks(reports: Iterable[RowReport]) -> list[str]:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up in a terminal too."""
+    """A Markdown table with padded cells, so that its columns line up in a terminal too."""
     escaped = [[cell.replace('|', '\\|') for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*escaped, strict=True)]
     lines = [
@@ -143,13 +143,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def replace_marked(text: str, marks: tuple[str, str], content: str, page: str) -> str:
-    """A page's text with other content between its marks.
+    """The text of a page with new content between two marks.
 
     Args:
-        text: Of the page.
-        marks: What stands around the content.
-        content: Markdown.
-        page: What an error calls the page.
+        text: Text of the page.
+        marks: The marks in front of the content and behind it.
+        content: The new content, in Markdown.
+        page: Name of the page in an error.
 
     Raises:
         UserError: If a mark is missing.

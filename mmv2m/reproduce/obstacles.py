@@ -1,4 +1,4 @@
-"""What keeps a row from being run on this machine, found without running anything."""
+"""Obstacles to a run on this machine, found without running anything."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Obstacle:
     """Something missing.
 
     Attributes:
-        kind: In a word or two.
-        message: What, and what would be right.
+        kind: A word or two for a table.
+        message: One line that says what is missing and what would be right.
     """
 
     kind: str
@@ -34,9 +34,9 @@ def find_obstacles(cfg: Config, *, training: bool, cpu: bool, gpus: int = 1) -> 
 
     Args:
         cfg: The config.
-        training: Whether it is to be trained, or tested only.
+        training: Whether the config is trained; otherwise it is only tested.
         cpu: Whether a training makes sense without a GPU.
-        gpus: How many GPUs the run is to be spread over.
+        gpus: Number of GPUs of the run.
     """
     cfg = cfg.copy()
     cfg.launcher = cfg.get('launcher', 'none')

@@ -1,4 +1,4 @@
-"""How a recipe's batch is laid out over GPUs, and how much a whole training sees."""
+"""The layout of a recipe's batch over GPUs, and the number of images of a training."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Placement(NamedTuple):
     accumulate: int
 
     def options(self, cfg: Config) -> dict[str, int]:
-        """What this changes in the config, by dotted key."""
+        """The changes of the config, by dotted key."""
         settings = {
             'train_dataloader.batch_size': (self.batch_size, cfg.train_dataloader.batch_size),
             'optim_wrapper.accumulative_counts': (self.accumulate, _accumulated(cfg)),
@@ -33,22 +33,22 @@ class Placement(NamedTuple):
 def global_batch(cfg: Config) -> int:
     """Images in a step of the optimizer, by the recipe.
 
-    That is ``auto_scale_lr.base_batch_size``; without it, what one GPU makes of the config.
+    This is ``auto_scale_lr.base_batch_size``, or else the batch of one GPU with this config.
     """
     base = cfg.get('auto_scale_lr', {}).get('base_batch_size')
     return base or cfg.train_dataloader.batch_size * _accumulated(cfg)
 
 
 def place(cfg: Config, gpus: int) -> Placement:
-    """Lay the recipe's batch out over GPUs, such that the recipe stays what it is.
+    """Lay the recipe's batch out over GPUs without a change of the recipe.
 
-    A GPU's share that is larger than the config's own batch is gone through in batches of that
-    size, whose gradients are summed. That would stretch schedules that count iterations, so these
-    take the whole share at once.
+    A share of a GPU may be larger than the config's own batch. It is then split into batches of
+    that size, whose gradients are summed. Schedules that count iterations would become longer, so
+    that these take the whole share at once.
 
     Args:
         cfg: The config.
-        gpus: How many GPUs.
+        gpus: Number of GPUs.
 
     Raises:
         UserError: If the batch does not divide.
@@ -63,11 +63,11 @@ def place(cfg: Config, gpus: int) -> Placement:
 
 
 def total_images(cfg: Config, train_images: int) -> int:
-    """Images that a whole training sees, repetitions counted.
+    """Number of images of a whole training, with repetitions.
 
     Args:
         cfg: The config.
-        train_images: Images an epoch sees.
+        train_images: Images in one epoch.
     """
     if _by_iterations(cfg):
         return cfg.train_cfg.max_iters * global_batch(cfg)

@@ -18,7 +18,7 @@ PLAIN, WITH_SCANS = COUNTING_RULES
 
 
 def as_csv(reports: Iterable[RowReport]) -> str:
-    """One line a row; columns that a row's table does not have are empty."""
+    """One line for each row. Columns that the row's table does not have are empty."""
     lines = [_flat(as_dict(report)) for report in reports]
     columns = dict.fromkeys(column for line in lines for column in line)
     text = io.StringIO()
@@ -29,12 +29,12 @@ def as_csv(reports: Iterable[RowReport]) -> str:
 
 
 def as_json(reports: Iterable[RowReport]) -> str:
-    """A list of objects, one a row."""
+    """A list with one object for each row."""
     return json.dumps([as_dict(report) for report in reports], indent=2, ensure_ascii=False) + '\n'
 
 
 def as_dict(report: RowReport) -> dict[str, Any]:
-    """A row's report as plain data; None for what there is not."""
+    """A row's report as plain data, with None for missing values."""
     row, cost = report.row, report.cost
     rule = WITH_SCANS if row.flops_with_scans else PLAIN
     figures: dict[str, tuple[float | None, float | None]] = dict(

@@ -1,4 +1,4 @@
-"""A row's report: printed and measured figures, own results, cost, and what is missing."""
+"""A row's report: printed and measured figures, own results, cost and obstacles."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
@@ -27,15 +27,15 @@ __all__ = ['RowReport', 'measure_row', 'report_rows', 'row_config']
 
 @dataclass(frozen=True)
 class RowReport:
-    """All that there is to say about a row.
+    """The report of a row.
 
     Attributes:
-        table: Its table.
-        row: The row, with what is printed.
-        cost: Measured parameters and FLOPs; None where the model cannot be built.
+        table: The row's table.
+        row: The row, with its printed figures.
+        cost: Measured parameters and FLOPs; None if the model cannot be built.
         results: Our own figures.
-        estimates: What a full training costs here; none without a GPU.
-        obstacles: What keeps the row from being trained here.
+        estimates: The cost of a full training on this machine; empty without a GPU.
+        obstacles: The obstacles to a training on this machine.
     """
 
     table: Table
@@ -50,7 +50,7 @@ _loaded = cache(load_config)
 
 
 def row_config(path: Path) -> Config:
-    """Load a config, from its file once a process.
+    """Load a config. Each process reads a file once.
 
     Raises:
         UserError: If it cannot be loaded.
@@ -60,21 +60,21 @@ def row_config(path: Path) -> Config:
 
 @cache
 def measure_row(path: Path, size: tuple[int, int]) -> Complexity:
-    """Count a config's parameters and FLOPs, once a process.
+    """Count a config's parameters and FLOPs. Each process counts a config once.
 
     Args:
         path: The config.
         size: H and W of the image.
 
     Raises:
-        UserError: If it cannot be loaded, or its model not be built or run.
+        UserError: If the config cannot be loaded, or its model cannot be built or run.
     """
     cfg = row_config(path)
     check_model(cfg)
     try:
         return measure_config(cfg, size)
     except Exception as error:
-        # Models are of many libraries: whatever one of them raises, the others are reported.
+        # Models are of many libraries. An error of one of them must not stop the report of others.
         problem = f'{type(error).__name__}: {error}'
         raise UserError(f'{path.name}: the model cannot be measured: {problem}') from error
 
@@ -82,13 +82,13 @@ def measure_row(path: Path, size: tuple[int, int]) -> Complexity:
 def report_rows(
     tables: Tables, chosen: Sequence[Table], records: Sequence[Record], time_steps: bool = True
 ) -> Iterator[RowReport]:
-    """Report rows one by one, in order; what is missing for one does not stop the rest.
+    """Report rows one by one, in order. An obstacle to one row does not stop the others.
 
     Args:
         tables: All tables.
-        chosen: Those to report, see :meth:`Tables.select`.
+        chosen: The tables and rows to report, from :meth:`Tables.select`.
         records: Results of runs.
-        time_steps: Whether to time training steps, where there is a GPU.
+        time_steps: Whether to time training steps if there is a GPU.
     """
     for table in chosen:
         for row in table.rows:
@@ -117,7 +117,7 @@ def _report(
         try:
             estimates = _estimate(path, cfg, row)
         except Exception as error:
-            # Whatever a training step does on this GPU, the other rows are reported.
+            # An error of one training step must not stop the report of the other rows.
             problem = f'{type(error).__name__}: {error}'
             obstacles.append(Obstacle('not timed', ' '.join(problem.split())))
     return RowReport(table, row, cost, results, estimates, obstacles)
@@ -127,7 +127,7 @@ _estimates: dict[Path, list[Estimate]] = {}
 
 
 def _estimate(path: Path, cfg: Config, row: Row) -> list[Estimate]:
-    """A config's estimates, once a process."""
+    """A config's estimates. Each process makes them once."""
     if path not in _estimates:
         throughput = Throughput(cfg, row.train_size or row.size).measure
         _estimates[path] = estimate_training(cfg, row.data.train_images, throughput)

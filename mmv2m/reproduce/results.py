@@ -1,4 +1,4 @@
-"""What the records of runs say about a row."""
+"""The results of a row in the records of runs."""
 
 import statistics
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from .tables import Metric, Row
 __all__ = ['Own', 'own_results', 'why_not']
 
 FREE = ('randomness.seed', 'train_dataloader.batch_size', 'optim_wrapper.accumulative_counts')
-"""Settings that a run may change without leaving the recipe, if its global batch stays."""
+"""Settings that a run may change without a change of the recipe, at the same global batch."""
 
 WEIGHTS = 'model.backbone.init_cfg'
 
@@ -25,8 +25,8 @@ class Own:
     """Our own figure for a metric, over all runs of a row.
 
     Attributes:
-        values: In percent, one a run.
-        trained: Whether the runs are trainings, or tests of weights that came from elsewhere.
+        values: The figure of each run, in percent.
+        trained: Whether the runs are trainings; otherwise they are tests of others' weights.
     """
 
     values: tuple[float, ...]
@@ -34,22 +34,22 @@ class Own:
 
     @property
     def mean(self) -> float:
-        """Over the runs."""
+        """Mean over the runs."""
         return statistics.fmean(self.values)
 
     @property
     def std(self) -> float | None:
-        """The runs' standard deviation; None of one run."""
+        """Standard deviation over the runs; None for a single run."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the records say about a row.
+    """The results of a row.
 
     Attributes:
         own: Our own figures, by the metric's name.
-        left_out: Why records of the row's config do not count, one reason each.
+        left_out: One reason for each record of the row's config that does not count.
     """
 
     own: dict[str, Own] = field(default_factory=dict)
@@ -59,12 +59,12 @@ class Results:
 def own_results(row: Row, path: Path, cfg: Config, records: Iterable[Record]) -> Results:
     """Collect a row's results.
 
-    Trainings go before tests of others' weights: these count only where there is no training.
+    Tests of others' weights count only where there is no training.
 
     Args:
         row: The row.
-        path: Its config's file.
-        cfg: What that says.
+        path: File of the row's config.
+        cfg: The row's config.
         records: All records.
     """
     name, digest = config_id(path), config_digest(cfg)
@@ -86,13 +86,13 @@ def own_results(row: Row, path: Path, cfg: Config, records: Iterable[Record]) ->
 
 
 def why_not(record: Record, row: Row, digest: str, batch: int) -> str:
-    """Why a record of a row's config is no result of the row; empty if it is.
+    """The reason why a record of a row's config does not count, or an empty string if it counts.
 
     Args:
         record: The record.
         row: The row.
-        digest: Of the config as it is now.
-        batch: Images a step of the optimizer, by the recipe.
+        digest: Digest of the present config.
+        batch: Images in one step of the optimizer, by the recipe.
     """
     allowed = (*FREE, WEIGHTS) if row.init else FREE
     others = [key for key in record.options if not key.startswith(allowed)]
@@ -108,7 +108,7 @@ def why_not(record: Record, row: Row, digest: str, batch: int) -> str:
 
 
 def logged_name(metric: Metric) -> str:
-    """What a metric is called in records."""
+    """The name of a metric in records."""
     return f'tta/{metric.logged}' if metric.tta else metric.logged
 
 

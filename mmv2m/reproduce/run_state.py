@@ -1,4 +1,4 @@
-"""How far the run of a row has come, kept in its work dir."""
+"""The state of a row's run, which is kept in its work dir."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -14,16 +14,16 @@ FILE = 'reproduce.json'
 
 @dataclass
 class RunState:
-    """The state of a run; :meth:`save` writes it.
+    """The state of a run. :meth:`save` writes it.
 
     Attributes:
         folder: The work dir.
-        config_digest: Of the config that it was started with.
-        options: Settings that it was started with, by dotted key.
-        gpus: How many GPUs it was started on.
-        seconds: What the training has taken so far.
-        trained: The last checkpoint's file name once the training has ended.
-        recorded: The record's file name once there is one.
+        config_digest: Digest of the config at the start of the run.
+        options: Settings at the start of the run, by dotted key.
+        gpus: Number of GPUs at the start of the run.
+        seconds: Seconds that the training has taken so far.
+        trained: File name of the last checkpoint, after the end of the training.
+        recorded: File name of the record, after it has been written.
     """
 
     folder: Path
@@ -35,23 +35,23 @@ class RunState:
     recorded: str | None = None
 
     def save(self) -> None:
-        """Write the state into the work dir, which is made if need be."""
+        """Write the state into the work dir, which is made if it does not exist."""
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {key: value for key, value in asdict(self).items() if key != 'folder'}
-        # A file that is half written when the process ends would make the run impossible to resume.
+        # A half-written file would make it impossible to resume the run.
         part = self.folder / f'{FILE}.part'
         part.write_text(json.dumps(content, indent=2) + '\n')
         part.replace(self.folder / FILE)
 
 
 def load_state(folder: Path, config_digest: str, options: dict[str, Any], gpus: int) -> RunState:
-    """The state of a run that is to be resumed, or that of a new one.
+    """The state of a run that is resumed, or of a new run.
 
     Args:
         folder: The work dir.
-        config_digest: Of the config as it is now.
-        options: Settings as they are now.
-        gpus: How many GPUs there are now; a resumed training's recipe is the same on any number.
+        config_digest: Digest of the present config.
+        options: The present settings.
+        gpus: The present number of GPUs. It does not change the recipe of a resumed training.
 
     Raises:
         UserError: If the work dir belongs to a run of another config or with other settings.

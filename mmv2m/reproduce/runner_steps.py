@@ -1,4 +1,4 @@
-"""A config's training steps as mmengine's Runner makes them, on batches that are there already."""
+"""Training steps of a config by mmengine's Runner, on batches that are in memory."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import deepcopy
@@ -23,27 +23,27 @@ __all__ = ['Script', 'made_loader', 'now', 'run_steps', 'without_weights']
 
 T = TypeVar('T')
 Script = Callable[[Runner], Generator[None, None, T]]
-"""What to do around the steps of a training: each ``yield`` is one step."""
+"""A script of actions around the steps of a training. Each ``yield`` is one step."""
 
 MANY = 10_000
-"""Steps in an epoch of made-up data. It is never finished; schedulers count with it."""
+"""Steps in an epoch of made-up data. The epoch never ends, but schedulers use its length."""
 
 
 def run_steps(cfg: Config, script: Script[T], loader: DataLoader | None = None) -> T:
-    """Train as mmengine's Runner does, for as many steps as a script asks for.
+    """Train with mmengine's Runner, for the steps of a script.
 
-    The runner is the config's: its hooks, optimizer, schedulers and precision. It validates nothing
-    and writes no checkpoint; no published weights are loaded, since they make no difference to the
+    The runner has the config's hooks, optimizer, schedulers and precision. It does not validate and
+    writes no checkpoint. Published weights are not loaded, because they make no difference to the
     time of a step.
 
     Args:
-        cfg: The config; it is not changed.
-        script: Is called with the runner when training begins, and goes on after each step, all
-            hooks included. Training ends where it returns.
-        loader: What takes the place of the config's data loader; by default nothing does.
+        cfg: The config. It is not changed.
+        script: Generator function. It is called with the runner when training begins, and goes on
+            after each step with all of its hooks. Training ends when it returns.
+        loader: A data loader in the place of the config's. Defaults to None, for the config's.
 
     Returns:
-        What the script returns.
+        The return value of the script.
 
     Raises:
         RuntimeError: If the config's training ends before the script does.
@@ -52,7 +52,7 @@ def run_steps(cfg: Config, script: Script[T], loader: DataLoader | None = None) 
         runner = build_runner(_adapted(cfg, folder, loader))
         if loader is not None:
             runner._train_dataloader = loader
-        # One GPU has nobody to share statistics with.
+        # On one GPU there are no other processes to share statistics with.
         runner.model = revert_sync_batchnorm(runner.model)
         runner.register_hook(_Driver(script), priority='LOWEST')
         try:
@@ -67,14 +67,14 @@ def run_steps(cfg: Config, script: Script[T], loader: DataLoader | None = None) 
 
 
 class _Finished(Exception):
-    """Leaves a training in the middle of an epoch."""
+    """Ends a training in the middle of an epoch."""
 
     def __init__(self, result: Any) -> None:
         self.result = result
 
 
 class _Driver(Hook):
-    """Goes on with a script after each step."""
+    """Continues a script after each step."""
 
     def __init__(self, script: Script[Any]) -> None:
         self.script = script
@@ -91,7 +91,7 @@ class _Driver(Hook):
 
 
 class _MadeBatches(IterableDataset):
-    """The same batches again and again."""
+    """Repeats the same batches."""
 
     def __init__(self, batches: Sequence[dict[str, Any]]) -> None:
         self.batches = batches
@@ -105,11 +105,11 @@ class _MadeBatches(IterableDataset):
 
 
 def made_loader(batches: Sequence[dict[str, Any]]) -> DataLoader:
-    """A data loader that hands batches out in turn, which costs no time.
+    """A data loader that repeats batches, which takes no time.
 
     Args:
-        batches: As :func:`.made_batch.make_batch` makes them. They are not changed: a step gets
-            samples of its own, since preprocessing writes labels into them.
+        batches: Batches from :func:`.made_batch.make_batch`. They are not changed. Each step gets
+            copies of the samples, because preprocessing writes labels into them.
     """
     return DataLoader(_MadeBatches(batches), batch_size=None, collate_fn=_as_it_is)
 
@@ -119,7 +119,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _fresh(sample: BaseDataElement) -> BaseDataElement:
-    """A sample with the same values, in a hundredth of the time of ``clone()``."""
+    """A copy of a sample with the same values. ``clone()`` takes a hundred times as long."""
     twin = sample.__class__.__new__(sample.__class__)
     twin.__dict__.update(sample.__dict__)
     for name in ('_metainfo_fields', '_data_fields'):
@@ -158,7 +158,7 @@ def without_weights(cfg: Config) -> Config:
 
 
 def now() -> float:
-    """Seconds, when the GPU, if there is one, has done all that it was asked for."""
+    """The time in seconds, after the GPU (if there is one) has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return perf_counter()

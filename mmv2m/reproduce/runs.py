@@ -1,4 +1,4 @@
-"""Training and testing a row through tools/train.py and tools/test.py, which run as processes."""
+"""Training and testing of a row by tools/train.py and tools/test.py, as processes."""
 
 import json
 import subprocess
@@ -29,20 +29,20 @@ from .tables import Row
 __all__ = ['Runs', 'test_checkpoint', 'train_row']
 
 SAVE_EVERY = 10.0
-"""Seconds between two notes of how long a training has taken."""
+"""Seconds between two updates of a training's time in its state."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What all runs of a command have in common.
+    """The settings of all runs of a command.
 
     Attributes:
-        work_dir: Each run has a folder of its own in it.
+        work_dir: Folder with one folder for each run.
         records: Folder of the result records.
-        gpus: How many GPUs a run is spread over.
-        seed: Of the trainings.
-        options: Settings in the place of the configs', by dotted key.
-        weights: Pretrained weights of the backbone, for the rows that need some.
+        gpus: Number of GPUs of a run.
+        seed: Seed of the trainings.
+        options: Settings that replace the configs', by dotted key.
+        weights: Pretrained weights of the backbone, for the rows that need them.
     """
 
     work_dir: Path
@@ -57,14 +57,15 @@ class Runs:
         return self.work_dir / f'{config.stem}_seed{self.seed}'
 
     def pretrained(self, row: Row, path: Path) -> str | None:
-        """The weights that a row's backbone starts from; None if the config knows.
+        """The weights that a row's backbone starts from; None if the config names its own.
 
         Args:
             row: The row.
-            path: Its config's file.
+            path: File of the row's config.
 
         Raises:
-            UserError: If it needs some and there are none; says how to come by them.
+            UserError: If the row needs weights and there are none. The message says how to get
+                them.
         """
         if row.init is None or self.weights:
             return self.weights if row.init else None
@@ -81,18 +82,18 @@ class Runs:
 
 
 def train_row(row: Row, config: Path, runs: Runs) -> Path:
-    """Train a row, or go on where it stopped; test its last checkpoint; record the result.
+    """Train a row or resume its training, test its last checkpoint, and record the result.
 
     Args:
         row: The row.
-        config: Its config.
-        runs: How.
+        config: The row's config.
+        runs: Settings of the run.
 
     Returns:
-        The record's file, which may have been there already.
+        The record's file. It may be of an earlier run.
 
     Raises:
-        UserError: If it cannot be run, or a process fails.
+        UserError: If the row cannot be run, or a process fails.
     """
     cfg = load_config(str(config))
     recipe = place(cfg, runs.gpus).options(cfg)
@@ -133,9 +134,9 @@ def test_checkpoint(row: Row, config: Path, checkpoint: Path, runs: Runs) -> Pat
 
     Args:
         row: The row.
-        config: Its config.
+        config: The row's config.
         checkpoint: The weights.
-        runs: How.
+        runs: Settings of the run.
 
     Returns:
         The record's file.
@@ -172,7 +173,7 @@ def _train(config: Path, state: RunState, options: dict[str, Any], gpus: int) ->
 def _test(
     row: Row, config: Path, checkpoint: Path, folder: Path, options: dict[str, Any], gpus: int
 ) -> dict[str, float]:
-    """What the tests of a checkpoint end with, by the names that records have."""
+    """Metrics of the tests of a checkpoint, by their names in records."""
     arguments = [str(config), str(checkpoint), '--work-dir', str(folder), '--out-item', 'metrics']
     metrics: dict[str, float] = {}
     for tta in sorted({metric.tta for metric in row.data.metrics}):
@@ -194,7 +195,7 @@ def _run(
     gpus: int,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run a tool as a process of its own, or one for each GPU; its output is seen as it comes."""
+    """Run a tool as one process, or as one for each GPU. Its output is shown at once."""
     command = [sys.executable]
     launched: list[str] = []
     if gpus > 1:

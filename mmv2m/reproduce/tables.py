@@ -14,15 +14,15 @@ __all__ = ['Data', 'Metric', 'Row', 'Table', 'Tables', 'load_tables']
 
 @dataclass(frozen=True)
 class Metric:
-    """One of the figures that a test ends with.
+    """A metric of a test.
 
     Attributes:
-        name: What rows call it.
-        label: What the task library's metafiles call it.
-        task: The task that it is a figure of, as metafiles have it.
-        logged: Its name at the end of tools/test.py.
-        factor: Brings what is logged to percent.
-        tta: Whether it takes the test with ``--tta``.
+        name: Name of the metric in rows.
+        label: Name of the metric in the task library's metafiles.
+        task: Task of the metric in metafiles.
+        logged: Name of the metric in the log of tools/test.py.
+        factor: Factor from the logged value to percent.
+        tta: Whether the test needs ``--tta``.
     """
 
     name: str
@@ -35,16 +35,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set and how models on it are measured.
+    """A data set, and the metrics of models on it.
 
     Attributes:
-        name: Its name.
+        name: Name of the data set.
         task: The task of most of its metrics.
-        train_images: What an epoch sees.
+        train_images: Images in one epoch.
         size: H and W of the image for which FLOPs are counted.
-        metrics: The figures, the most important first.
+        metrics: The metrics, the most important first.
         train_size: H and W of the image for which training steps are timed; None for ``size``.
-        cpu: Whether a training is a matter of minutes without a GPU.
+        cpu: Whether a training takes only minutes without a GPU.
     """
 
     name: str
@@ -61,23 +61,23 @@ class Row:
     """A row of a table.
 
     Attributes:
-        name: Its name, unique in all tables of one number.
-        family: Whose models these are.
+        name: Name of the row, unique in all tables of one number.
+        family: Name of the model's family.
         config: Path of the config from the folder of the tables' file.
-        data: What it is trained on.
+        data: The data set.
         size: H and W of the image for which FLOPs are counted.
         train_size: H and W of the image for which training steps are timed; None for ``size``.
         params: Printed parameters in millions, or None.
         flops: Printed multiply-accumulates in G, or None.
         metrics: Printed figures, in percent, by the metric's name.
-        init: Config whose weights the backbone starts from, as ``config``; None where the config
-            names published ones, or needs none.
+        init: Path of the config whose weights the backbone starts from; None if the row's config
+            names published weights, or needs none.
         params_at: Image size for which the printed parameters count position embeddings; None for
             the config's.
         params_without_head: Whether the printed parameters leave the classifier's head out.
         flops_with_scans: Whether the printed multiply-accumulates count scans, see
             :data:`mmv2m.utils.complexity.COUNTING_RULES`.
-        note: What a reader has to know.
+        note: A remark for readers.
     """
 
     name: str
@@ -101,9 +101,9 @@ class Table:
     """A table, or a part of one with a title of its own.
 
     Attributes:
-        number: By what it is asked for: the paper's number, or ``'other'``.
-        title: Its title.
-        data: What all its rows are trained on.
+        number: The paper's number of the table, or ``'other'``.
+        title: Title of the table.
+        data: The data set of all rows.
         rows: The rows.
     """
 
@@ -119,7 +119,7 @@ class Tables:
 
     Attributes:
         path: The file.
-        families: Of each family its kind, and title and URL of its paper.
+        families: The kind of each family, and the title and URL of its paper.
         tables: The tables.
     """
 
@@ -129,7 +129,7 @@ class Tables:
 
     @property
     def numbers(self) -> list[str]:
-        """What tables can be asked for by."""
+        """The numbers of the tables."""
         return list(dict.fromkeys(table.number for table in self.tables))
 
     def config_path(self, row: Row) -> Path:
@@ -149,7 +149,8 @@ class Tables:
 
         Args:
             number: One of :attr:`numbers`, or ``'all'``.
-            names: Names of rows or of their config files, any case; none for all rows.
+            names: Names of rows or of their config files, in upper or lower case; empty for all
+                rows.
 
         Raises:
             UserError: If there is no such table or row.
@@ -172,13 +173,13 @@ class Tables:
 
 
 def load_tables(path: Path) -> Tables:
-    """Read and check a file of tables; configs/tables.yml says what stands in it.
+    """Read and check a file of tables. configs/tables.yml explains its format.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: If it cannot be read, or something in it is missing, unknown or twice.
+        UserError: If the file cannot be read, or an entry is missing, unknown or duplicate.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -197,7 +198,7 @@ def load_tables(path: Path) -> Tables:
 
 
 def _check_names(where: str, tables: Iterable[Table]) -> None:
-    """Names are unique: of rows in a table, of configs without their folder."""
+    """Check that names of rows are unique in a table, and file names of configs everywhere."""
     seen = set()
     for table in tables:
         for row in table.rows:

@@ -1,4 +1,4 @@
-"""How fast a config trains on this GPU: a few of the Runner's steps on made-up data."""
+"""The speed of a config's training on this GPU, from a few steps on made-up data."""
 
 import gc
 from collections.abc import Callable, Generator
@@ -14,21 +14,21 @@ from .runner_steps import made_loader, now, run_steps
 __all__ = ['WARM_UP_STEPS', 'Throughput', 'training_throughput']
 
 WARM_UP_STEPS = 8
-"""Kernels are compiled in the first of them; CUDA graphs are captured in the fourth."""
+"""Steps before a measurement. The first compiles kernels, and the fourth captures CUDA graphs."""
 LEAST_STEPS = 5
 
 
 class Throughput:
-    """Images a second of a config's training step, one measurement for each batch.
+    """Images in a second of a config's training step, with one measurement for each batch size.
 
-    The step is the one that tools/train.py makes, with the config's hooks. Data loading and
-    communication between GPUs are not part of it.
+    The step is that of tools/train.py, with the config's hooks. Data loading and communication
+    between GPUs are not part of it.
 
     Args:
-        cfg: The config; its weights are not loaded, since they make no difference here.
+        cfg: The config. Its weights are not loaded, because they do not change the speed.
         size: H and W of the images.
-        device: Where the images are.
-        seconds: How long a measurement lasts at least.
+        device: Device of the images.
+        seconds: Shortest duration of a measurement, in seconds.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Throughput:
         self.cfg, self.size, self.device, self.seconds = cfg, size, device, seconds
 
     def measure(self, batch_size: int) -> float:
-        """Images a second at a batch size.
+        """Images in a second at a batch size.
 
         Raises:
             torch.OutOfMemoryError: If the batch is too large.
@@ -51,7 +51,7 @@ class Throughput:
         yield from repeat(None, WARM_UP_STEPS)
         started, steps = now(), 0
         while steps == 0 or now() - started < self.seconds:
-            # Only their ends are waited for: a step begins while the GPU has work of the last one.
+            # Only the end of all steps is waited for. A step begins while the GPU still has work.
             yield from repeat(None, LEAST_STEPS)
             steps += LEAST_STEPS
         return steps / (now() - started)
@@ -60,21 +60,21 @@ class Throughput:
 def training_throughput(
     throughput: Callable[[int], float], batch_size: int
 ) -> tuple[int, float] | None:
-    """The largest batch that fits, halving from the one asked for, and its images a second.
+    """The largest batch that fits, and its images in a second. Batches are halved until one fits.
 
     Args:
-        throughput: Measures a batch size, such as :meth:`Throughput.measure`.
-        batch_size: What to start from.
+        throughput: Function that measures a batch size, such as :meth:`Throughput.measure`.
+        batch_size: The largest batch size to try.
 
     Returns:
-        None if not even one image fits.
+        The batch size and its images in a second, or None if not even one image fits.
     """
     while batch_size:
         try:
             return batch_size, throughput(batch_size)
         except torch.OutOfMemoryError:
             pass
-        # Only here is the error forgotten, and with it the activations that it kept.
+        # The error keeps activations alive, and is only released here.
         gc.collect()
         torch.cuda.empty_cache()
         batch_size //= 2

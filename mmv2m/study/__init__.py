@@ -1,1 +1,1 @@
-"""The reduced-scale study: many short trainings from several seeds, and what comes of them."""
+"""The study at reduced scale: many short trainings from several seeds, and their results."""

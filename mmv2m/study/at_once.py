@@ -1,4 +1,4 @@
-"""Several runs of a study at a time, each a process of its own, shared out over the GPUs."""
+"""Several runs of a study at a time, as processes that share the GPUs."""
 
 import os
 import signal
@@ -16,11 +16,11 @@ from .plan import Run
 __all__ = ['gpus_of_slots', 'train_at_once']
 
 POLL = 0.2
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 
 class Job(NamedTuple):
-    """A run under way: its process, and the file that has what this prints."""
+    """A run that has started: its process, and the file with the output of the process."""
 
     run: Run
     process: subprocess.Popen
@@ -33,17 +33,16 @@ def train_at_once(
     logs: Path,
     slots: Sequence[str | None],
 ) -> int:
-    """Run a process for each run, as many at a time as there are slots.
+    """Run a process for each run, and one process in each slot at a time.
 
-    The last line of what a process prints is said when it ends. If this is interrupted, the
-    processes are ended, with all that they have started.
+    When a process ends, the last line of its output is printed. If this function is interrupted, it
+    ends the processes and all that they have started.
 
     Args:
-        runs: The runs; the next one is asked for when there is a slot for it.
-        command: A run's command line.
-        logs: Folder for a file a run with what its process prints.
-        slots: For each, what the process finds in CUDA_VISIBLE_DEVICES; None for what this one
-            has.
+        runs: The runs. The next one is taken from the iterator when a slot is free.
+        command: Function that gives the command line of a run.
+        logs: Folder with one file for the output of each process.
+        slots: CUDA_VISIBLE_DEVICES of the processes in each slot; None for that of this process.
 
     Returns:
         How many processes failed.
@@ -70,7 +69,7 @@ def train_at_once(
 
 
 def gpus_of_slots(at_once: int) -> list[str | None]:
-    """The GPU of each of so many processes, in turn; None where there is none."""
+    """The GPU of each process, in turn; None without GPUs."""
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
     gpus = chosen.split(',') if chosen else [str(i) for i in range(torch.cuda.device_count())]
     return [gpus[i % len(gpus)] if gpus else None for i in range(at_once)]

@@ -1,4 +1,4 @@
-"""How long a training is going to take, and whether that fits."""
+"""The expected duration of a training, and a time limit."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ __all__ = ['Budget', 'expected_seconds']
 LONGEST = 300.0
 """Seconds of a training on one H200, for which the study's recipe is made."""
 AROUND = 60.0
-"""Seconds for what is not training: starting two processes, and the test."""
+"""Seconds for the start of two processes, and for the test."""
 
 
 @dataclass
@@ -20,8 +20,8 @@ class Budget:
     """A time limit that no training is to cross.
 
     Attributes:
-        minutes: The limit, from the moment this is made; None for none.
-        clock: Seconds that only grow.
+        minutes: The limit, counted from the creation of this object; None for no limit.
+        clock: Function that gives the time in seconds.
     """
 
     minutes: float | None
@@ -32,22 +32,22 @@ class Budget:
         self.started = self.clock()
 
     def allows(self, seconds: float) -> bool:
-        """Whether something that takes so long can begin."""
+        """Whether a training of this duration can still begin."""
         if self.minutes is None:
             return True
         return self.clock() - self.started + seconds <= 60 * self.minutes
 
 
 def expected_seconds(config: Path, configs: Iterable[Path], outcomes: Outcomes) -> float:
-    """What a training of a config is expected to take, start and test included.
+    """Seconds that a training of a config is expected to take, with its start and its test.
 
-    That is the longest so far: of this config's trainings; else of any of the study's; else the
-    longest that the study is made for.
+    This is the longest training of the config so far. If there is none, it is the longest training
+    of the study, and without any training it is the longest that the study is made for.
 
     Args:
         config: The config.
-        configs: All of the study's.
-        outcomes: Of what was trained already.
+        configs: All configs of the study.
+        outcomes: Results of the trainings so far.
     """
     so_far = outcomes.seconds(config) or [s for c in configs for s in outcomes.seconds(c)]
     return max(so_far, default=LONGEST) + AROUND

@@ -1,4 +1,4 @@
-"""The command line of tools/study.py, and what it does."""
+"""The command line of tools/study.py, and its actions."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -50,14 +50,14 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
     parser.add_argument(
         '--budget-minutes',
         type=float,
-        help='start no run that would not end within so many minutes',
+        help='start no run that would end later than this number of minutes from now',
     )
     parser.add_argument(
         '--at-once',
         type=int,
         default=1,
         metavar='N',
-        help='train so many at a time, shared out over the GPUs (default: 1)',
+        help='number of runs at a time, which share the GPUs (default: 1)',
     )
     parser.add_argument(
         '--study',
@@ -78,7 +78,7 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
         action=OptionsAction,
         default={},
         metavar='KEY=VALUE',
-        help="settings in the place of the configs'; their results are a study of their own",
+        help="settings that replace the configs'; their results are a study of their own",
     )
     args = parser.parse_args(argv)
     if args.list and args.summary:
@@ -96,11 +96,11 @@ def study(args: Namespace) -> int:
     """Do what the command line says.
 
     Args:
-        args: From :func:`parse_study_args`.
+        args: The arguments, from :func:`parse_study_args`.
 
     Returns:
-        The exit status: 1 if a run failed, 130 if the user stopped it, else 0, also if the budget
-        ended.
+        The exit status: 1 if a run failed, 130 if the user stopped it, and 0 otherwise. A budget
+        that ended gives 0.
 
     Raises:
         UserError: If the study or a record cannot be read, a run is unknown, or one cannot be
@@ -131,7 +131,7 @@ def _outcomes(args: Namespace) -> Outcomes:
 
 
 def _check(todo: Sequence[Run], args: Namespace) -> None:
-    """Say what is missing before the first run, not before the last one."""
+    """Find what is missing before the first run."""
     for config in dict.fromkeys(run.config for run in todo):
         cfg = load_config(str(config), args.cfg_options)
         for obstacle in find_obstacles(cfg, training=True, cpu=True):
@@ -149,7 +149,7 @@ def _train(todo: Sequence[Run], plan: Study, args: Namespace) -> int:
 
 
 def _allowed(todo: Sequence[Run], plan: Study, args: Namespace) -> Iterator[Run]:
-    """One after the other, announced, until the budget ends."""
+    """Announce and yield runs one after the other, until the budget ends."""
     budget = Budget(args.budget_minutes)
     configs = [arm.config for c in plan.comparisons for arm in c.arms]
     for number, run in enumerate(todo, 1):
@@ -166,7 +166,7 @@ def _allowed(todo: Sequence[Run], plan: Study, args: Namespace) -> Iterator[Run]
 
 
 def _command(run: Run, plan: Study, args: Namespace) -> list[str]:
-    """The command line that trains one run alone."""
+    """The command line of the training of one run."""
     paths = {'--study': plan.path, '--work-dir': args.work_dir, '--records': args.records}
     command = [sys.executable, str(ROOT / 'tools/study.py'), '--runs', run.config.stem]
     command += ['--seeds', str(run.seed)]

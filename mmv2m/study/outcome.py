@@ -1,4 +1,4 @@
-"""Which records are results of a study's trainings."""
+"""The records that are results of a study's trainings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,33 +20,33 @@ __all__ = ['Outcomes']
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The records of a study, and what they say.
+    """The records of a study, and its results.
 
     Attributes:
         records: All records of the study's folder.
-        options: Settings in the place of the configs', by dotted key: records with others are no
-            results.
+        options: Settings that replace the configs', by dotted key. Records with other settings are
+            no results.
     """
 
     records: Sequence[Record]
     options: Mapping[str, Any]
 
     def of_run(self, run: Run) -> Record | None:
-        """A training's record, the last one if it was done more than once; None if there is none.
+        """The record of a training, or None. Of several records, the last one counts.
 
-        It has to be of the config as it is now, of the seed, and of the same settings.
+        It needs the digest of the present config, the seed, and the same settings.
         """
         found = [r for r in self._of_config(run.config) if r.seed == run.seed]
         return found[-1] if found else None
 
     def of_arm(self, arm: Arm, seeds: Iterable[int], metric: str) -> Own | None:
-        """An arm's results in percent, one a seed that there is a record of; None without any."""
+        """An arm's results in percent, one for each seed with a record; None without records."""
         found = [self.of_run(Run(arm.config, seed)) for seed in dict.fromkeys(seeds)]
         values = tuple(record.metrics[metric] for record in found if record is not None)
         return Own(values) if values else None
 
     def seconds(self, config: Path) -> list[float]:
-        """How long the trainings of a config took."""
+        """Seconds that the trainings of a config took."""
         return [record.seconds for record in self._of_config(config) if record.seconds is not None]
 
     def _of_config(self, path: Path) -> list[Record]:
@@ -73,5 +73,5 @@ def _without_free(before: Config, after: Config) -> dict[str, Any]:
 
 
 def _not_free(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings less those that a run may change without leaving the recipe."""
+    """Settings without those that a run may change without a change of the recipe."""
     return {key: value for key, value in options.items() if key not in FREE}

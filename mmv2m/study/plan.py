@@ -1,4 +1,4 @@
-"""What a study consists of: comparisons, their arms, and the trainings that these need."""
+"""The parts of a study: comparisons, their arms, and the trainings of these."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ KEYS = ('data', 'train_images', 'size', 'metric', 'comparisons')
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the things that are compared.
+    """One arm of a comparison.
 
     Attributes:
-        name: Its name in the comparison.
-        config: Its config's file.
+        name: Name of the arm in the comparison.
+        config: File of the arm's config.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms to be held against the first of them.
+    """Arms that are compared with the first of them.
 
     Attributes:
-        name: By what it is asked for.
-        title: Its title.
+        name: Name of the comparison on the command line.
+        title: Title of the comparison.
         arms: The arms.
     """
 
@@ -49,8 +49,8 @@ class Study:
     """A study.
 
     Attributes:
-        path: Its file.
-        data: What is trained on and measured.
+        path: File of the study.
+        data: The data set and its metrics.
         comparisons: The comparisons.
     """
 
@@ -64,11 +64,11 @@ class Study:
         return self.data.metrics[0].logged
 
     def select(self, names: Sequence[str]) -> tuple[Comparison, ...]:
-        """What is asked for.
+        """The comparisons of some names.
 
         Args:
             names: Names of comparisons, which stand for all of their arms, or of single arms'
-                config files without suffix; none for everything.
+                config files without suffix; empty for everything.
 
         Raises:
             UserError: If there is no such comparison or config.
@@ -95,8 +95,8 @@ class Run:
     """One training.
 
     Attributes:
-        config: Its config's file.
-        seed: Its seed.
+        config: File of the training's config.
+        seed: Seed of the training.
     """
 
     config: Path
@@ -104,7 +104,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the run is called in lists."""
+        """The name of the run in lists."""
         return f'{self.config.stem}, seed {self.seed}'
 
     def row(self, data: Data) -> Row:
@@ -119,14 +119,14 @@ class Run:
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study's file; configs/studies/cifar10.yml says what stands in it.
+    """Read and check a study's file. configs/studies/cifar10.yml explains its format.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: If it cannot be read, something in it is missing or unknown, or there is no such
-            config.
+        UserError: If the file cannot be read, an entry is missing or unknown, or a config does not
+            exist.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -150,7 +150,7 @@ def load_study(path: Path) -> Study:
 
 
 def plan_runs(comparisons: Iterable[Comparison], seeds: Iterable[int]) -> list[Run]:
-    """All trainings, each once; seed after seed, so that a study cut short still compares."""
+    """All trainings, each once, seed by seed, so that a study that was stopped still compares."""
     configs = list(dict.fromkeys(arm.config for c in comparisons for arm in c.arms))
     return [Run(config, seed) for seed in dict.fromkeys(seeds) for config in configs]
 

@@ -21,8 +21,8 @@ def draw_summary(summary: Summary, path: Path) -> None:
     """Draw every run as a dot and every arm's mean as a line, a panel for each comparison.
 
     Args:
-        summary: The results; there has to be one.
-        path: Where the picture goes.
+        summary: The results. There has to be at least one.
+        path: File of the picture.
 
     Raises:
         ImportError: If matplotlib is missing.

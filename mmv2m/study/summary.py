@@ -1,4 +1,4 @@
-"""A study's results as Markdown: mean and spread of every arm, from the records alone."""
+"""A study's results as Markdown: mean and spread of every arm, from the records."""
 
 import statistics
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ __all__ = ['NO_RESULTS', 'Summary', 'update_page']
 NO_RESULTS = 'There are no results yet: no run of the study has a record.'
 
 MARKS = ('<!-- results -->', '<!-- end of results -->')
-"""What stands around the results in a page."""
+"""The marks around the results in a page."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the records say about some comparisons of a study.
+    """The results of some comparisons of a study.
 
     Attributes:
         study: The study.
-        comparisons: Those of its comparisons that are wanted.
+        comparisons: The chosen comparisons.
         outcomes: The records.
         seeds: The seeds that count.
     """
@@ -47,10 +47,10 @@ class Summary:
         return {seed: r.metrics[self.study.metric] for seed, r in records.items() if r is not None}
 
     def as_markdown(self, plot: str | None = None) -> str:
-        """A table for each comparison, or the word that there are no results.
+        """A table for each comparison, or a sentence if there are no results.
 
         Args:
-            plot: Where the plot is, from the page; None for none.
+            plot: Path of the plot from the page; None for no plot.
         """
         if not self.any_results:
             return NO_RESULTS
@@ -84,14 +84,14 @@ class Summary:
         records = [r for r in map(self.outcomes.of_run, runs) if r is not None]
         machines = ', '.join(sorted({record.hardware for record in records}))
         return (
-            'Means ± standard deviations over (so many) seeds of '
-            f'{", ".join(map(str, self.seeds))}; differences are taken seed by seed. '
+            'Cells are mean ± standard deviation (number of seeds). The seeds are '
+            f'{", ".join(map(str, self.seeds))}. Differences are taken seed by seed. '
             f'{len(records)} of {len(runs)} runs are done, on {machines}.'
         )
 
 
 def update_page(page: Path, results: str) -> None:
-    """Put results into a page, in the place of the earlier ones.
+    """Replace the results in a page.
 
     Args:
         page: The page, which has :data:`MARKS`.

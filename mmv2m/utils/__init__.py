@@ -1,4 +1,4 @@
-"""What the analysis and conversion tools are made of."""
+"""Code behind the analysis and conversion tools, and the reading of checkpoints."""
 
 from .complexity import Complexity, measure_complexity
 from .official_weights import CONVERTERS, convert_official_checkpoint

@@ -50,7 +50,7 @@ IN_SCAN = {
     'Ds': 'D',
 }
 GRIDS = (0, 2, 1, 3)
-"""Where the official code, which stacks its four scans, has those of mmv2m's grids."""
+"""Places of mmv2m's grids in the official code, which stacks its four scans."""
 IN_CONV_BLOCK = (
     {
         f'{old}.0.weight': f'convs.{i}.conv.weight'
@@ -73,7 +73,7 @@ def convert_efficient_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[s
     """Rename and reorder the weights of an official EfficientVMamba for an ImageClassifier.
 
     Args:
-        state_dict: What the official code saves under ``'state_dict'`` or ``'model'``.
+        state_dict: The weights that the official code saves under ``'state_dict'`` or ``'model'``.
 
     Returns:
         The state dict of mmpretrain's ImageClassifier with an EfficientVMamba and a linear head.
@@ -89,7 +89,7 @@ def convert_efficient_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[s
             new = f'backbone.stages.{i}.{j + (i > 0)}.'
             plan |= _scan_block_plan(f'layers.{i}.blocks.{j}.', new)
         plan |= _merging_plan(f'layers.{i}.downsample.', f'backbone.stages.{i + 1}.0.')
-    # These stages are plain sequences: a permutation, the blocks, another one, the downsampling.
+    # These stages are sequences of a permutation, the blocks, a permutation and the downsampling.
     depths = count_blocks(state_dict, r'layers\.(\d+)\.(\d+)\.conv_pw\.')
     for i, depth in list(enumerate(depths))[len(scanned) :]:
         for j in range(1, depth + 1):
@@ -120,6 +120,6 @@ def _merging_plan(old: str, new: str) -> Plan:
 
 
 def _reorder_patch(weight: Tensor) -> Tensor:
-    """Official patches lie pixel by pixel, column by column; mmcv's channel by channel."""
+    """Reorder patches. Official ones are in the order of pixels, and mmcv's of channels."""
     by_pixel = weight.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
     return by_pixel.transpose(-1, -2).flatten(-2)

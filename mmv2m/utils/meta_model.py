@@ -1,4 +1,4 @@
-"""Models of shapes alone: nothing is allocated, initialised, downloaded or computed."""
+"""Models on PyTorch's meta device, where only shapes are computed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ __all__ = ['build_on_meta', 'forward_without_annotations']
 def _parameters_on_meta() -> Iterator[None]:
     """Send every parameter to the meta device as it is registered, before it is initialised.
 
-    Building under ``torch.device('meta')`` would not do: some backbones read numbers off tensors.
+    ``torch.device('meta')`` is not enough, because some backbones read numbers from tensors.
     """
     register = nn.Module.register_parameter
 
@@ -37,7 +37,7 @@ def _parameters_on_meta() -> Iterator[None]:
 def build_on_meta(cfg: Config, **backbone: Any) -> nn.Module:
     """Build a config's model on PyTorch's meta device, where a forward pass computes shapes.
 
-    Weights that an ``init_cfg`` names stay where they are.
+    Weights that an ``init_cfg`` names are not loaded.
 
     Args:
         cfg: Config of mmpretrain, mmdet or mmseg.
@@ -57,17 +57,17 @@ def build_on_meta(cfg: Config, **backbone: Any) -> nn.Module:
 def forward_without_annotations(
     model: Any, images: Tensor, proposals: int = 1000, masks: int = 100
 ) -> Any:
-    """Compute what training computes, up to where it needs annotations.
+    """Compute the part of a training step that needs no annotations.
 
     Args:
         model: A classifier, detector or segmentor.
-        images: (B, 3, H, W), preprocessed.
-        proposals: Boxes that a two-stage detector classifies. Which they are depends on the images;
-            the heads get empty features of as many, as in mmdet's counting of FLOPs.
-        masks: Boxes whose masks it predicts.
+        images: Preprocessed images, (B, 3, H, W).
+        proposals: Number of boxes that a two-stage detector classifies. The heads get empty
+            features of this number, as in mmdet's counting of FLOPs.
+        masks: Number of boxes whose masks are predicted.
 
     Returns:
-        The logits; of a two-stage detector the outputs of the RPN, the box head and the mask head
+        The logits. For a two-stage detector, the outputs of the RPN, the box head and the mask head
         (None without one).
     """
     roi_head = getattr(model, 'roi_head', None)

@@ -1,6 +1,6 @@
 """Weights trained with the authors' released code, in mmv2m's names.
 
-The released code is https://github.com/wangck20/V2M; the model it trains is ``V2M`` with
+The released code is https://github.com/wangck20/V2M. Its model is ``V2M`` with
 ``geometry='released'`` and ``class_token='mean'``.
 """
 
@@ -31,14 +31,14 @@ IN_SCAN = {
     'dt_proj.weight': 'dt_proj.weight',
     'dt_proj.bias': 'dt_proj.bias',
 }
-"""Parameters of one scan; the second scan's have ``_2`` behind the first word of their name."""
+"""Parameters of one scan. Those of the second scan have ``_2`` behind the first word."""
 
 
 def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and reshape the weights of a released model for mmpretrain's ImageClassifier.
 
     Args:
-        state_dict: What the released code saves under ``'model'``.
+        state_dict: The weights that the released code saves under ``'model'``.
 
     Returns:
         The state dict of an ImageClassifier with a plain V2M and a linear head.
@@ -60,7 +60,7 @@ def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def _released_names(depth: int) -> dict[str, str]:
-    """The released code's key names to mmv2m's."""
+    """mmv2m's key names by those of the released code."""
     names = dict(OUTSIDE_BLOCKS)
     per_stage = depth // STAGES
     for i in range(depth):

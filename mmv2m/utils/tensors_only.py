@@ -24,7 +24,7 @@ TENSORS = {
     *(('torch._utils', f'_rebuild_parameter{end}') for end in ('', '_with_state')),
     ('torch._tensor', '_rebuild_from_type_v2'),
 }
-"""What tensors and state dicts are made of: module and name."""
+"""Module and name of the classes and functions in pickles of tensors and state dicts."""
 
 MMENGINE = {
     ('mmengine.logging.history_buffer', 'HistoryBuffer'),
@@ -41,11 +41,11 @@ MMENGINE = {
         for name in ('set', 'frozenset', 'slice', 'complex', 'bytearray')
     ),
 }
-"""What mmengine's checkpoints hold beside tensors: curves of the log, and what data sets say."""
+"""Those of mmengine's checkpoints: curves of the log, and descriptions of data sets."""
 
 
 class _Opaque(dict):
-    """Stands for an object of a class that is not loaded; takes all it is given, keeps nothing."""
+    """Takes the place of an object whose class is not loaded. It keeps nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> '_Opaque':
         return super().__new__(cls)
@@ -64,15 +64,15 @@ class _Opaque(dict):
 
 
 def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
-    """A class of unpicklers that finds what is allowed by name.
+    """A class of unpicklers that loads only allowed names.
 
     Args:
-        skipped: Gets the name of everything else, in whose place stands :class:`_Opaque`.
+        skipped: Set that gets all other names. :class:`_Opaque` takes their place.
     """
     trusted = _trusted_by_the_user()
 
     def statistic(owner: Any, name: str) -> Any:
-        """What a HistoryBuffer's pickle calls ``getattr`` for: its own methods, no more."""
+        """The ``getattr`` of a HistoryBuffer's pickle, which finds its own methods only."""
         method = vars(HistoryBuffer).get(name)
         if owner is HistoryBuffer and isinstance(method, FunctionType) and name[:1] != '_':
             return method
@@ -98,7 +98,7 @@ def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
 
 
 def _trusted_by_the_user() -> dict[str, Any]:
-    """What was given to :func:`torch.serialization.add_safe_globals`, by its full name."""
+    """Objects given to :func:`torch.serialization.add_safe_globals`, by their full names."""
     trusted = {}
     for entry in torch.serialization.get_safe_globals():
         item, name = entry if isinstance(entry, tuple) else (entry, None)
@@ -107,22 +107,21 @@ def _trusted_by_the_user() -> dict[str, Any]:
 
 
 def read_pickle(path: str, map_location: Any = 'cpu') -> tuple[dict[str, Any], list[str]]:
-    """Read a checkpoint; no code that the file names is run.
+    """Read a checkpoint without running any code that the file names.
 
     Args:
         path: A file that :func:`torch.save` has written.
-        map_location: As for :func:`torch.load`.
+        map_location: Device of the tensors, as for :func:`torch.load`.
 
     Returns:
-        What the file holds, with empty objects in the place of those that are not allowed, and the
-        full names of the classes and functions of the latter. Tensors and what
-        :data:`MMENGINE` names are allowed, and what
-        :func:`torch.serialization.add_safe_globals` was given.
+        The content of the file, and the full names of classes and functions that are not allowed.
+        Empty objects take their place in the content. Tensors, the names in :data:`MMENGINE`, and
+        objects given to :func:`torch.serialization.add_safe_globals` are allowed.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no checkpoint, or one that holds something else than a dict; says what
-            it is.
+        ValueError: If the file is no checkpoint, or holds anything but a dict. The message says
+            what it is.
     """
     skipped: list[str] = []
     unpickler = _unpickler(skipped)
@@ -130,9 +129,9 @@ def read_pickle(path: str, map_location: Any = 'cpu') -> tuple[dict[str, Any], l
     def load(file: Any, **options: Any) -> Any:
         return unpickler(file, **options).load()
 
-    # Files of older versions of PyTorch are several pickles, which it reads by the module's load.
+    # Files of older versions of PyTorch are several pickles. PyTorch reads them by ``load``.
     module: Any = SimpleNamespace(Unpickler=unpickler, load=load, __name__=__name__)
-    # PyTorch raises an OSError for a truncated file too, but not the one of a missing file.
+    # PyTorch raises an OSError for a truncated file too, but without the errno of a missing file.
     open(path, 'rb').close()
     if _is_torchscript(path):
         raise ValueError('not a checkpoint: it is a TorchScript program')
@@ -141,7 +140,7 @@ def read_pickle(path: str, map_location: Any = 'cpu') -> tuple[dict[str, Any], l
             path, map_location=map_location, pickle_module=module, weights_only=False
         )
     except Exception as error:
-        # Bytes that are no pickle may say anything to the unpickler, which fails as they have it.
+        # Bytes that are no pickle can make the unpickler fail with any error.
         raise ValueError(f'not a checkpoint: {what_is_wrong(path, error)}') from error
     if not isinstance(content, dict) or isinstance(content, _Opaque):
         kind = skipped[0] if isinstance(content, _Opaque) else type(content).__name__
@@ -150,17 +149,17 @@ def read_pickle(path: str, map_location: Any = 'cpu') -> tuple[dict[str, Any], l
 
 
 def load_tensors(path: str) -> dict[str, Any]:
-    """Load what tensors a checkpoint holds on the CPU, whatever else was pickled beside them.
+    """Load the tensors of a checkpoint to the CPU, and empty objects for everything else.
 
-    Training scripts pickle their command line or their config beside the weights, whose classes
-    need not be installed here: such objects come back empty.
+    Training scripts pickle their command line or their config beside the weights. The classes of
+    such objects need not be installed here.
 
     Args:
         path: A file that :func:`torch.save` has written.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no checkpoint, or one that holds something else than a dict.
+        ValueError: If the file is no checkpoint, or holds anything but a dict.
     """
     return read_pickle(path)[0]
 
@@ -173,11 +172,11 @@ def _is_torchscript(path: str) -> bool:
 
 
 def what_is_wrong(path: str, error: Exception) -> str:
-    """What a file is that cannot be read as a checkpoint.
+    """Say what a file is that cannot be read as a checkpoint.
 
     Args:
         path: The file.
-        error: What reading it ended in, for files that look like a checkpoint or like nothing.
+        error: The error of reading it, for files of which nothing else can be said.
     """
     with open(path, 'rb') as file:
         start = file.read(512)

@@ -1,4 +1,4 @@
-"""What the converters of other code's weights share: every key is accounted for."""
+"""Shared parts of the converters of other code's weights. They account for every key."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,26 +21,26 @@ __all__ = [
 ]
 
 Plan = dict[str, dict[str, Callable[[Tensor], Tensor]]]
-"""For each key of the other code the keys here that are made of it, and how."""
+"""For each key of the other code, the keys here that are made from it, and the functions."""
 
 
 ENTRIES = ('state_dict', 'model', 'model_ema', 'ema_model')
-"""Where checkpoints keep their weights; the first that is there is taken."""
+"""Entries in which checkpoints keep weights. The first that exists is taken."""
 
 WRAPPERS = ('module.', '_orig_mod.')
-"""What DataParallel and DistributedDataParallel, and torch.compile, put before each name."""
+"""Prefixes of names from DataParallel, DistributedDataParallel and torch.compile."""
 
 
 def find_weights(checkpoint: Mapping[str, Any], entry: str | None = None) -> dict[str, Tensor]:
-    """The weights that a checkpoint holds, without what wrappers put before their names.
+    """The weights of a checkpoint, without the prefixes of wrappers.
 
     Args:
-        checkpoint: What a file holds.
-        entry: Which of its entries to take; by default the first of :data:`ENTRIES` that is there
-            and not None, or the whole checkpoint.
+        checkpoint: The content of a file.
+        entry: The entry to take. Defaults to the first of :data:`ENTRIES` that exists and is not
+            None, or to the whole checkpoint.
 
     Raises:
-        ValueError: If there is no such entry, it is None, or it holds something else than tensors.
+        ValueError: If there is no such entry, it is None, or it holds anything but tensors.
     """
     if entry is not None and entry not in checkpoint:
         raise ValueError(
@@ -60,7 +60,7 @@ def find_weights(checkpoint: Mapping[str, Any], entry: str | None = None) -> dic
 
 
 def _problem(held: Any) -> str | None:
-    """Why something is not the weights of a model, or None if it is."""
+    """The reason why an object is not the weights of a model, or None if it is."""
     if held is None:
         return 'is None'
     if not isinstance(held, Mapping) or not held:
@@ -79,14 +79,14 @@ def keep_all(names: Mapping[str, str], old: str = '', new: str = '') -> Plan:
 
     Args:
         names: Old names to new ones.
-        old: What stands in front of each old name.
-        new: What stands in front of each new name.
+        old: Prefix of each old name.
+        new: Prefix of each new name.
     """
     return {f'{old}{a}': {f'{new}{b}': keep} for a, b in names.items()}
 
 
 def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without what wrappers such as DistributedDataParallel put before each key."""
+    """A state dict without the prefixes of wrappers such as DistributedDataParallel."""
     pattern = re.compile(f'^(?:{"|".join(map(re.escape, WRAPPERS))})+')
     return {pattern.sub('', key): value for key, value in state_dict.items()}
 
@@ -96,8 +96,8 @@ def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> list[int]:
 
     Args:
         state_dict: Weights.
-        pattern: Regular expression of the start of a block's keys, with the stage and the block
-            as groups, or the block alone where there are no stages.
+        pattern: Regular expression of the start of a block's keys. Its groups are the stage and
+            the block, or the block alone where there are no stages.
     """
     found = {tuple(map(int, m.groups())) for key in state_dict if (m := re.match(pattern, key))}
     stages = max((key[0] for key in found if len(key) > 1), default=0) + 1
@@ -105,15 +105,15 @@ def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> list[int]:
 
 
 def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) -> dict[str, Tensor]:
-    """Convert weights as planned; those of a head may be absent, all of them together.
+    """Convert weights by a plan. The weights of the head may be absent, all of them together.
 
     Args:
         state_dict: The other code's weights.
-        plan: What becomes of each of its keys.
+        plan: The new keys of each of its keys.
         model: The model's name, for the error.
 
     Raises:
-        ValueError: If a key is not in the plan, or one of the plan's is missing.
+        ValueError: If a key is not in the plan, or a key of the plan is missing.
     """
     head = {old for old, parts in plan.items() if all(new.startswith('head.') for new in parts)}
     if not head & state_dict.keys():
@@ -137,12 +137,12 @@ def save_converted(
 
     Args:
         state_dict: The weights.
-        family: Whose they are.
+        family: Name of the model's family.
         src: The file that they were converted from.
         dst: The file to write.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     with open(dst, 'wb') as file:  # given a path, torch.save raises RuntimeErrors
         meta = dict(converted_from=str(src), family=family)

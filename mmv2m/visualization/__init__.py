@@ -1,4 +1,4 @@
-"""Pictures of what a model looks at."""
+"""Pictures of the parts of an image that a model uses."""
 
 from .class_activation import activation_map, overlay
 

@@ -12,14 +12,14 @@ __all__ = ['activation_map', 'overlay']
 
 
 class _Scores(nn.Module):
-    """A classifier as a function of its preprocessed images alone."""
+    """A classifier as a function of preprocessed images."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, classes)."""
+        """Compute scores, (B, classes), of images, (B, 3, H, W)."""
         scores: Tensor = self.model(images, mode='tensor')
         return scores
 
@@ -27,17 +27,19 @@ class _Scores(nn.Module):
 def activation_map(
     model: nn.Module, images: Tensor, layer: str | None = None, category: int | None = None
 ) -> tuple[np.ndarray, int]:
-    """Which parts of an image speak for a class (Grad-CAM, https://arxiv.org/abs/1610.02391).
+    """A map of the parts of an image that raise the score of a class (Grad-CAM).
+
+    The method is that of https://arxiv.org/abs/1610.02391.
 
     Args:
         model: A classifier of mmpretrain with one of this project's backbones, in eval mode.
-        images: (1, 3, H, W), as the model's preprocessor makes it.
+        images: One image, (1, 3, H, W), from the model's preprocessor.
         layer: Name of a module in the backbone whose output is a (B, h, w, D) map, such as
             ``'stages.3'`` or ``'stages.3.0.norm'``. Defaults to the last stage.
-        category: The class; by default the one with the highest score.
+        category: The class. Defaults to the one with the highest score.
 
     Returns:
-        The map, (H, W), from 0 to 1; and the class.
+        The map, (H, W), with values from 0 to 1, and the class.
 
     Raises:
         ImportError: If pytorch-grad-cam is not installed.
@@ -70,14 +72,14 @@ def activation_map(
 
 
 def overlay(image: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """A class activation map on the image that it belongs to.
+    """Paint a class activation map on its image.
 
     Args:
-        image: (H, W, 3), uint8, RGB.
-        found: (h, w), from 0 to 1.
+        image: The image, (H, W, 3) in uint8, RGB.
+        found: The map, (h, w), with values from 0 to 1.
 
     Returns:
-        (H, W, 3), uint8, RGB.
+        The painted image, (H, W, 3) in uint8, RGB.
     """
     import cv2
     from pytorch_grad_cam.utils.image import show_cam_on_image

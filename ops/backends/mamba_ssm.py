@@ -49,20 +49,10 @@ def scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     return tuple(None if value is None else next(found) for value in tensors)
 
 
-def _scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-) -> Tensor:
+def _scan(*args: Any) -> Tensor:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
+    x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction = args
     walk = get_direction(direction)
     y = selective_scan_fn(
         _sequences(x, walk),

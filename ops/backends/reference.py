@@ -27,19 +27,9 @@ def refusal(x: Tensor) -> None:
     """It runs on everything."""
 
 
-def scan_forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-) -> Tensor:
-    """See :func:`mmv2m.ops.directional_scan`."""
+def scan_forward(*args: Any) -> Tensor:
+    """See :func:`mmv2m.ops.directional_scan`; takes its arguments but for the backend."""
+    x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction = args
     with without_autocast(x):
         walk, u = get_direction(direction), x.to(state_dtype(x))
         _, step = _time_step(delta.to(u.dtype), delta_bias, delta_softplus)
@@ -71,20 +61,9 @@ def _time_step(delta: Tensor, bias: Tensor | None, softplus: bool) -> tuple[Tens
     return raw, F.softplus(raw) if softplus else raw
 
 
-def scan_backward(
-    grad_y: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-) -> tuple[Tensor | None, ...]:
+def scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     """Gradients of the scan for ``x, delta, A, B, C, D, z, delta_bias``."""
+    x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction = args
     with without_autocast(x):
         walk, u = get_direction(direction), x.to(state_dtype(x))
         raw, step = _time_step(delta.to(u.dtype), delta_bias, delta_softplus)

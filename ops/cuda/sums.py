@@ -12,11 +12,14 @@ __all__ = ['PARTS', 'sum_rows']
 PARTS = 8
 """Matrices that a launch sums."""
 
-WARPS = 16
-"""Of a block, which sums 32 columns, or 32 for each warp, where there are few rows."""
+THREADS = 512
+"""Of a block."""
 
 DEPTH = 8
 """Rows that a thread has under way together."""
+
+LEAST_WIDTH = 8
+"""Columns of a block, at least: as many floats as a GPU reads at once."""
 
 
 class Part(ctypes.Structure):
@@ -24,7 +27,7 @@ class Part(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('source', 'target')),
-        *((name, ctypes.c_int) for name in ('rows', 'columns', 'first_block')),
+        *((name, ctypes.c_int) for name in ('rows', 'columns', 'width', 'first_block')),
     ]
 
 
@@ -45,16 +48,23 @@ def _sum_some(pairs: list[tuple[Tensor, Tensor]]) -> None:
     parts, blocks = (Part * PARTS)(), 0
     for i, (partial, total) in enumerate(pairs):
         rows, columns = partial.shape[0], total.numel()
-        parts[i] = Part(address(partial.contiguous()), address(total), rows, columns, blocks)
-        blocks += -(-columns // (32 if rows > DEPTH else 32 * WARPS))
+        width = _width(rows)
+        parts[i] = Part(address(partial.contiguous()), address(total), rows, columns, width, blocks)
+        blocks += -(-columns // width)
     launch(
         Launch(
             'sum_rows.cu',
-            (('PARTS', PARTS), ('WARPS', WARPS), ('DEPTH', DEPTH)),
+            (('PARTS', PARTS), ('THREADS', THREADS), ('DEPTH', DEPTH)),
             (blocks, 1),
-            32 * WARPS,
-            4 * 32 * WARPS,
+            THREADS,
+            4 * THREADS,
             (parts, ctypes.c_int(len(pairs))),
         ),
         pairs[0][0].device,
     )
+
+
+def _width(rows: int) -> int:
+    """Columns of a block, a power of two: a thread reads up to twice DEPTH rows of one column."""
+    sharing = max(1, -(-rows // (2 * DEPTH)))
+    return max(LEAST_WIDTH, THREADS >> (sharing - 1).bit_length())

@@ -56,19 +56,9 @@ def as_like(found: tuple[Tensor | None, ...], args: tuple[Any, ...]) -> tuple[Te
     )
 
 
-def _inputs(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor | None,
-    C: Tensor | None,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    direction: str,
-) -> ScanInputs:
+def _inputs(*args: Any) -> ScanInputs:
     """A scan as the only one of several: everything that has tokens gets a leading axis."""
+    x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction = args
     B, C = (p[None] if p is not None and p.dim() == 4 else p for p in (B, C))
     softplus = 'apply' if delta_softplus else 'none'
     ways = [get_direction(direction)]

@@ -9,10 +9,10 @@ from .walks import dot_options
 
 __all__ = ['expand']
 
-BLOCK = 64 * 128
+BLOCK = 64 * 64
 """Tokens times channels of a program."""
 
-BLOCK_CHANNELS = (128, 64)
+BLOCK_CHANNELS = (64, 32)
 """Of a program: the first if it divides all of them, so that the last block is not half empty."""
 
 

@@ -17,7 +17,10 @@ from .walks import dot_options
 
 __all__ = ['project_backward']
 
-BLOCK_TOKENS, BLOCK_CHANNELS = 64, 128
+BLOCK_TOKENS = 64
+
+STEP_CHANNELS, BLOCK_CHANNELS = 64, 128
+"""Channels of a program: of the time step's kernel, and of the projection's."""
 
 PROGRAMS = 264
 """Programs, at most: two for each of some 130 multiprocessors. Those along the tokens each leave a
@@ -61,14 +64,11 @@ def project_backward(
         nothing = x.new_empty((0, triton.cdiv(len(weight), COLUMNS) * COLUMNS))
         empty = torch.zeros_like(weight)[None], torch.zeros_like(dt_weight)[None]
         return *empty, ProjectedGradient(nothing, weight)
-    tiles, blocks = triton.cdiv(tokens, BLOCK_TOKENS), triton.cdiv(channels, BLOCK_CHANNELS)
-    grid = (blocks, min(tiles, max(1, PROGRAMS // blocks)))
-    common: dict[str, Any] = dict(
-        BLOCK_T=BLOCK_TOKENS,
-        BLOCK_E=BLOCK_CHANNELS,
-        **dot_options(x.dtype),
-        num_warps=4,
-    )
+    tiles = triton.cdiv(tokens, BLOCK_TOKENS)
+    most = 2 * PROGRAMS if len(weight) <= NARROW else PROGRAMS
+    common: dict[str, Any] = dict(BLOCK_T=BLOCK_TOKENS, **dot_options(x.dtype), num_warps=4)
+    blocks = triton.cdiv(channels, STEP_CHANNELS)
+    grid = (blocks, min(tiles, max(1, most // blocks)))
     # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
     grad_low = x.new_empty((blocks, tokens, rank))
     grad_dt_weight = x.new_empty((grid[1], *dt_weight.shape), dtype=torch.float32)
@@ -79,10 +79,11 @@ def project_backward(
         *(tokens, channels, tiles),
         rank=rank,
         RANK=max(16, triton.next_power_of_2(rank)),
+        BLOCK_E=STEP_CHANNELS,
         **common,
     )
     projected = _join(grad_low, grad_sides, x)
-    most = 2 * PROGRAMS if len(weight) <= NARROW else PROGRAMS
+    blocks = triton.cdiv(channels, BLOCK_CHANNELS)
     grid = (blocks, min(tiles, max(1, most // blocks)))
     grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
     launch(
@@ -94,6 +95,8 @@ def project_backward(
         COLUMNS=projected.shape[1],
         WIDTH=max(16, triton.next_power_of_2(weight.shape[0])),
         ADDS=adds,
+        BLOCK_E=BLOCK_CHANNELS,
+        num_stages=2,
         **common,
     )
     return grad_weight, grad_dt_weight, ProjectedGradient(projected, weight)

@@ -63,8 +63,7 @@ def test_languages(page):
     assert {block['language'] for block in BLOCKS[page]} <= {'python', 'bash'}
 
 
-# The commands of docs/speed.md are the benchmarks', which need a GPU.
-@pytest.mark.parametrize('page', [page for page in BLOCKS if page != 'docs/speed.md'])
+@pytest.mark.parametrize('page', BLOCKS)
 def test_commands_and_configs_are_in_fences(page):
     text = FENCE.sub('', (ROOT / page).read_text())
     indented = r'^ {4,}(?:(?:python|mim|pip|make|bash|tools/)\b.*|--.*|.* = dict\(.*)'

@@ -59,6 +59,35 @@ def test_logs_are_mmengines(tmp_path, by_epoch, interval, clip):
     assert stock[1] == ours[1]
 
 
+class ReadsTimes(Hook):
+    """Reads what is not a number of the GPU, after mmengine's own hooks."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, deferred):
+        self.deferred, self.read = deferred, []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        runner.message_hub.get_scalar('train/time')
+        self.read.append(self.deferred._pending is not None)
+
+
+def test_reading_the_time_of_a_step_does_not_wait_for_its_losses(tmp_path):
+    forget_runners()
+    cfg = Config.fromstring(TINY_DIGITS, '.py')
+    cfg.work_dir = str(tmp_path)
+    cfg.default_hooks.logger.interval = 100
+    cfg.default_hooks.runtime_info = dict(type=DeferredRuntimeInfoHook)
+    runner = Runner.from_cfg(cfg)
+    deferred = next(h for h in runner.hooks if isinstance(h, DeferredRuntimeInfoHook))
+    reader = ReadsTimes(deferred)
+    runner.register_hook(reader)
+    runner.train()
+    # Every second step ends an epoch, whose log reads everything.
+    assert reader.read == [True, False, True, False]
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 4
+
+
 class ReadsEveryStep(Hook):
     """As users' hooks do, by each of the hub's ways."""
 

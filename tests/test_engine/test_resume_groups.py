@@ -68,7 +68,7 @@ def run(
     constructor, paramwise = how
     cfg.optim_wrapper = dict(
         constructor=constructor,
-        optimizer=dict(type='AdamW', lr=0.02, weight_decay=0.1),
+        optimizer=dict(type='AdamW', lr=0.02, weight_decay=0.1, fused=False),
         paramwise_cfg=paramwise,
     )
     # build_runner registers a ResumeGroupsHook too: the later one finds nothing to do.
@@ -114,7 +114,12 @@ def test_resumed_training_equals_training_in_one_go(how, cfg):
     assert runner.iter == 8
     rest = state(runner)
     assert set(whole['moments']) == {name for name, _ in runner.model.named_parameters()}
-    torch.testing.assert_close(rest, whole, rtol=0, atol=0)
+    # On a GPU, averages of all weights at once are rounded otherwise than those of one at a time.
+    averages = [run.pop('average') for run in (rest, whole)]
+    atol = 1e-6 if torch.cuda.is_available() else 0
+    torch.testing.assert_close(*averages, rtol=0, atol=atol)
+    # mmengine brings the count of steps to the GPU with what it resumes.
+    torch.testing.assert_close(rest, whole, rtol=0, atol=0, check_device=False)
     for scheduler in runner.param_schedulers:
         groups = runner.optim_wrapper.param_groups
         assert len(scheduler.base_values) == len(scheduler.get_last_value()) == len(groups)
@@ -250,7 +255,8 @@ def test_fused_steps_go_on_from_steps_that_were_not(wrapper):
     for seed in range(3):
         step(models[0], plain, seed)
     models[1].load_state_dict(models[0].state_dict())
-    checkpoint = dict(optimizer=plain.state_dict())
+    # Loaded as they are, moments would be shared by both optimizers.
+    checkpoint = dict(optimizer=deepcopy(plain.state_dict()))
     regroup_checkpoint(checkpoint, fused, models[1])
     fused.load_state_dict(checkpoint['optimizer'])
     assert all(group['fused'] for group in fused.optimizer.param_groups)

@@ -45,12 +45,14 @@ def test_two_runs_agree():
 
 
 @pytest.mark.skipif(DEVICE == 'cpu', reason='no GPU')
-def test_training_with_graphs(monkeypatch):
-    """Gradients are those of single launches to the bit, through graphs as soon as steps repeat."""
-    graph = pytest.importorskip('mmv2m.ops.cuda_backend.graph')
+def test_training_with_replays(monkeypatch):
+    """Losses are those of operators run as they are, to the bit; steps that repeat are replayed."""
+    replay = pytest.importorskip('mmv2m.ops.runtime.replay')
     runs = []
-    run = graph.Graph.run
-    monkeypatch.setattr(graph.Graph, 'run', lambda *args: runs.append(args) or run(*args))
+    allocate = replay.Replay.allocate
+    monkeypatch.setattr(
+        replay.Replay, 'allocate', lambda self, inputs: runs.append(self) or allocate(self, inputs)
+    )
 
     def train(steps):
         torch.manual_seed(0)
@@ -72,6 +74,7 @@ def test_training_with_graphs(monkeypatch):
 
     found = train(10)
     assert len(runs) > 5 * 14  # of 14 blocks, both ways, in all but the first steps
-    monkeypatch.setattr(graph.Graphs, 'find', lambda *args: None)
-    monkeypatch.setattr(graph.Graphs, 'remember', lambda *args: None)
+    count = len(runs)
+    monkeypatch.setattr(replay, '_shared', lambda addresses: object())  # no layout comes again
     assert found == train(10)
+    assert len(runs) == count

@@ -321,7 +321,7 @@ def test_the_compilers_words_are_passed_on(tmp_path, monkeypatch):
 @needs_a_device
 def test_sums_of_rows():
     """More matrices than a launch serves, among them none, an empty one and one without rows."""
-    shapes = [(1, 1), (3, 40, 2), (70, 33), (5, 0), (0, 4), *[(2, 3)] * PARTS]
+    shapes = [(1, 1), (3, 40, 2), (70, 33), (700, 21), (5, 0), (0, 4), *[(2, 3)] * PARTS]
     partial = [None, *(torch.randn(shape, device=DEVICE) for shape in shapes)]
     first, *sums = sum_rows(partial)
     assert first is None

@@ -102,7 +102,8 @@ def marks(name: str) -> tuple[str, str]:
 def _shown(entry: Entry) -> str:
     """The command, as a block."""
     lines = textwrap.wrap(entry.shown(), 94, break_long_words=False, break_on_hyphens=False)
-    return '    ' + ' \\\n        '.join(lines)
+    command = ' \\\n    '.join(lines)
+    return f'<!-- not run: needs a GPU -->\n```bash\n{command}\n```'
 
 
 def _measured(entry: Entry, gpu: str, records: Records) -> str:

@@ -1,4 +1,4 @@
-"""A module's forward and backward pass as CUDA graphs, for inputs of one size."""
+"""CUDA graphs of a module's forward and backward pass, for inputs of one size."""
 
 from .graphed_forward import GraphedForward
 

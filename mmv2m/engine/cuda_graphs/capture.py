@@ -13,37 +13,37 @@ from torch.func import functional_call
 __all__ = ['Capture']
 
 WARM_UPS = 2
-"""Passes on a stream of their own before the capture, as PyTorch asks for."""
+"""Passes before the capture, on a stream of their own. PyTorch requires them."""
 
 
 class Capture:
-    """Two CUDA graphs of a module: of its forward pass, and of its backward pass.
+    """Two CUDA graphs of a module, one of its forward pass and one of its backward pass.
 
-    The graphs read the module's parameters and buffers where these lie, so that an optimizer's step
-    or ``load_state_dict`` takes effect. They write outputs and gradients to the same memory in
-    every pass. Here both are copied, so that nobody finds a tensor of one pass overwritten by the
-    next.
+    The graphs read the module's parameters and buffers in their own memory, so that an optimizer's
+    step or ``load_state_dict`` takes effect. They write outputs and gradients to the same memory in
+    every pass. This class copies both, so that the next pass overwrites no tensor of this one.
 
-    This is what :func:`torch.cuda.make_graphed_callables` does, which looks through all parameters
-    in Python three times a step: of a model with 600 of them that takes a slow host 6 ms.
+    :func:`torch.cuda.make_graphed_callables` does the same, but looks through all parameters in
+    Python three times in a step. With 600 parameters this takes a slow host 6 ms.
 
     Args:
         module: The module.
-        forward: Its forward pass, which takes one tensor and returns a tensor or a sequence of
-            them.
-        x: An input of the layout that all later ones have.
+        forward: The module's forward pass. It takes one tensor and returns a tensor or a sequence
+            of tensors.
+        x: An input. All later inputs need the same layout.
 
     Raises:
-        TypeError: If the module returns anything else.
-        RuntimeError: If PyTorch or the driver refuses to capture it.
+        TypeError: If the module returns anything but tensors.
+        RuntimeError: If PyTorch or the driver refuses to capture the module.
     """
 
     def __init__(self, module: nn.Module, forward: Callable[[Tensor], Any], x: Tensor) -> None:
         self.parameters = list(module.parameters())
         self._passes = 0
         self._waiting: weakref.ref | None = None
-        # Parameters of its own that share memory with the module's: those may have nodes in the
-        # graph of an earlier pass, which belong to a stream that is not captured.
+        # The capture has parameters of its own, which share memory with the module's. The module's
+        # may have nodes in the autograd graph of an earlier pass, and these belong to a stream that
+        # is not captured.
         aliases = [nn.Parameter(p.detach(), p.requires_grad) for p in self.parameters]
         names = [f'module.{name}' for name, _ in module.named_parameters()]
         inner = _Forward(module, forward)
@@ -77,23 +77,23 @@ class Capture:
         every = [next(found) if t.requires_grad else None for t in inputs]
         self._gradients = [g for g in every if g is not None]
         self._has_gradient = [g is not None for g in every]
-        # Their graph of autograd is in the CUDA graph now.
+        # The CUDA graph contains their autograd graph now.
         self._differentiable = [o.requires_grad for o in self._outputs]
         self._outputs = [o.detach() for o in self._outputs]
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the last pass may still be differentiated, with what another would overwrite."""
+        """Whether the last pass may still be differentiated. Another pass would prevent that."""
         return self._waiting is not None and self._waiting() is not None
 
     def __call__(self, x: Tensor) -> Any:
-        """Run the forward pass; autograd runs the backward pass.
+        """Run the forward pass. Autograd runs the backward pass later.
 
         Args:
             x: An input of the captured layout.
 
         Returns:
-            New tensors, as the module's forward pass returns them.
+            New tensors, in the form that the module's forward pass returns.
         """
         outputs = _Pass.apply(self, x, *self.parameters)
         return outputs[0] if self._kind is Tensor else self._kind(outputs)
@@ -114,7 +114,7 @@ class Capture:
         """Run the backward pass of a forward pass, given the gradients of its outputs.
 
         Raises:
-            RuntimeError: If another forward pass has overwritten what it needs.
+            RuntimeError: If another forward pass has overwritten tensors that this one needs.
         """
         if number != self._passes:
             raise RuntimeError(
@@ -130,13 +130,13 @@ class Capture:
             else:
                 target.copy_(grad)
         self._backward.replay()
-        # In memory of their own: autograd hands these out as ``.grad``.
+        # Autograd hands these out as ``.grad``, so that they need memory of their own.
         copies = iter(torch._foreach_mul(self._gradients, 1))
         return [next(copies) if has else None for has in self._has_gradient]
 
 
 class _Pass(torch.autograd.Function):
-    """A pass through both graphs, as a node of autograd's graph."""
+    """A pass through both CUDA graphs, as a node of the autograd graph."""
 
     @staticmethod
     def forward(ctx: Any, capture: Capture, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
@@ -151,7 +151,7 @@ class _Pass(torch.autograd.Function):
 
 
 class _Forward(nn.Module):
-    """A module's forward pass without the hooks on the module itself."""
+    """The forward pass of a module, without the hooks on the module itself."""
 
     def __init__(self, module: nn.Module, forward: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -177,10 +177,10 @@ def _gradients(
 
 @contextmanager
 def _left_as_found(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put buffers and generators back: warming up runs the module a few times.
+    """Restore buffers and generators afterwards, because warming up runs the module a few times.
 
-    A capture that fails leaves PyTorch in the middle of it: on the stream of the capture, and with
-    a generator that waits for the capture's end.
+    A capture that fails leaves PyTorch on the stream of the capture, with a generator that waits
+    for the end of the capture. Both are restored too.
     """
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     generator = torch.cuda.default_generators[device.index]
@@ -201,9 +201,9 @@ def _left_as_found(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _without_autocast_cache(device: torch.device) -> Iterator[None]:
-    """Have autocast cast every weight where it is used: a cached cast is no part of the graph.
+    """Let autocast cast every weight where it is used, because the graph has no cached casts.
 
-    A weight that is used twice then has its gradients summed in its own dtype, not in autocast's.
+    The gradients of a weight that is used twice are then summed in its own dtype, not autocast's.
     """
     if not torch.is_autocast_enabled(device.type):
         yield

@@ -1,4 +1,4 @@
-"""A module's forward pass that runs as a CUDA graph where it can, and eagerly elsewhere."""
+"""A forward pass that runs as a CUDA graph where that is possible, and eagerly otherwise."""
 
 import logging
 from collections.abc import Callable
@@ -16,25 +16,26 @@ from .state import State, obstacle
 __all__ = ['GraphedForward']
 
 MANY_PASSES = 50
-"""Passes after which a user is told why there is still no graph."""
+"""Passes after which the log says why there is still no graph."""
 
 
 class GraphedForward:
-    """What stands in for a module's ``forward`` in training.
+    """Takes the place of a module's ``forward`` in training.
 
-    It is set by ``module.forward = GraphedForward(module)``. The first training passes run as ever.
-    When the same layout of the input has come a few times in a row, forward and backward pass are
-    captured, and from then on inputs of that layout take two launches. Anything else runs eagerly:
-    evaluation, a smaller last batch, a second forward pass before the first one's backward pass.
+    ``module.forward = GraphedForward(module)`` sets it. The first training passes run eagerly. When
+    the same layout of the input has come a few times in a row, forward and backward pass are
+    captured. Later inputs of that layout take two launches. Everything else runs eagerly, such as
+    evaluation, a smaller last batch, and a second forward pass before the first one's backward
+    pass.
 
-    What the module is made of is looked at in every pass. If a submodule, a parameter, a hook or an
-    attribute has changed, the module is captured again, or runs eagerly where a graph would ignore
-    the change. Each reason to run eagerly is logged once.
+    Every pass checks the parts of the module. If a submodule, a parameter, a hook or an attribute
+    has changed, the module is captured again, or runs eagerly where a graph would ignore the
+    change. Each reason to run eagerly is logged once.
 
     Args:
-        module: Takes one tensor, and returns a tensor, or a tuple or list of tensors.
-        patience: Passes with one layout before it is captured.
-        most: Attempts to capture before the module stays eager, because too much changes.
+        module: A module that takes one tensor, and returns a tensor, or a tuple or list of tensors.
+        patience: Passes with one layout before the module is captured.
+        most: Attempts to capture. After these the module stays eager, because too much changes.
 
     Attributes:
         replays: How many passes have run as a graph.
@@ -56,10 +57,12 @@ class GraphedForward:
         """Run the module's forward pass."""
         if args or settings or not self._is_training_pass(x):
             return self.eager(x, *args, **settings)
-        if self._captured is None or not self._captured.holds(x):
-            if not self._is_time(x):
-                return self._run_and_look(x)
+        if self._captured is not None and self._captured.holds(x):
+            self._candidate = None  # what came in between does not count as in a row
+        elif self._is_time(x):
             self._try_to_capture(x)
+        else:
+            return self._run_and_look(x)
         if self._capture is None:
             return self.eager(x)
         if self._capture.is_waiting:
@@ -85,9 +88,9 @@ class GraphedForward:
         )
 
     def _is_time(self, x: Tensor) -> bool:
-        """Whether a layout has come often enough in a row to be captured in another's place."""
+        """Whether a layout has come often enough in a row to be captured."""
         if self._captured is not None and not self._captured.module_holds():
-            self._capture = self._captured = None  # frees the memory of what nobody can use
+            self._capture = self._captured = None  # frees memory that is of no use now
         if self._candidate is None or not self._candidate.holds(x):
             self._candidate = State(self.module, x)
             self._in_a_row = 0
@@ -99,12 +102,12 @@ class GraphedForward:
             self._tell(f'it has been captured {self.most} times, and something changes again')
         elif self._changes == MANY_PASSES and not self.attempts:
             self._tell('its input, or something in it, changes again and again')
-        # What is behind an unused output has no gradient, where a graph would give it zeros.
+        # Parameters behind an unused output have no gradient, but a graph would give them zeros.
         enough = self._in_a_row > self.patience and not self._unused
         return enough and self.attempts < self.most
 
     def _run_and_look(self, x: Tensor) -> Any:
-        """Run eagerly, and note which outputs get no gradient afterwards."""
+        """Run eagerly, and note which outputs get no gradient."""
         outputs = self.eager(x)
         unused = self._unused = set()
         for i, output in enumerate([outputs] if isinstance(outputs, Tensor) else outputs):

@@ -1,4 +1,4 @@
-"""What a CUDA graph of a module depends on, besides the numbers in its tensors."""
+"""The state of a module on which its CUDA graph depends, apart from numbers in tensors."""
 
 from operator import attrgetter
 from typing import Any
@@ -15,21 +15,21 @@ CONTENTS = ('_modules', '_parameters', '_buffers')
 
 
 class State:
-    """A module as it was, and the call that it was in.
+    """The state of a module, and of a call of it.
 
-    It knows the submodules with their classes, attributes and hooks, the parameters and buffers
-    with their memory, their dtypes and which of them are trained, the input's layout, and PyTorch's
-    switches. An attribute that is changed in place, such as an element of a list, is not seen.
+    It covers the submodules with their classes, attributes and hooks, the memory, dtypes and
+    ``requires_grad`` of parameters and buffers, the layout of the input, and PyTorch's global
+    settings. An attribute that is changed in place, such as an element of a list, is not seen.
 
     Args:
         root: The module. Its own hooks run outside of its forward pass and do not count.
-        x: Its input.
+        x: The module's input.
     """
 
     def __init__(self, root: nn.Module, x: Tensor) -> None:
         self.call = _call_state(x)
         self.modules = list(root.modules())
-        # Looked through in every training step, so that what costs time is done once, here.
+        # Every training step compares these lists, so that the slow part is done once, here.
         dicts = [module.__dict__ for module in self.modules]
         dicts += [values[name] for values in list(dicts) for name in CONTENTS]
         self.filled, self.empty = [d for d in dicts if d], [d for d in dicts if not d]
@@ -71,11 +71,11 @@ def _call_state(x: Tensor) -> list[Any]:
 
 
 def obstacle(root: nn.Module, x: Tensor) -> str | None:
-    """Why a module cannot be captured, in words, or None.
+    """The reason why a module cannot be captured, in words, or None.
 
     Args:
         root: The module. Its own hooks run outside of its forward pass and do not count.
-        x: Its input.
+        x: The module's input.
     """
     if not x.requires_grad and not any(p.requires_grad for p in root.parameters()):
         return 'nothing in it is trained'

@@ -19,15 +19,15 @@ class CUDAGraphHook(Hook):
     """Run the backbone's forward and backward pass as CUDA graphs while the model trains.
 
     A step of a model with hundreds of small kernels waits for Python, which launches them one by
-    one. A CUDA graph launches all of them at once. It is made for one image size and batch size, so
-    that this hook is for classifiers; detectors and segmentors whose images vary in size run as
-    ever. See :class:`mmv2m.engine.cuda_graphs.GraphedForward` for what runs eagerly, and when.
+    one. A CUDA graph launches all of them at once. A graph is for one image size and batch size, so
+    that this hook is for classifiers. Detectors and segmentors whose images vary in size run
+    eagerly. :class:`mmv2m.engine.cuda_graphs.GraphedForward` describes what else runs eagerly.
 
     Without an NVIDIA GPU, and under wrappers other than PyTorch's DistributedDataParallel, the hook
-    does nothing but say so.
+    does nothing, and a line of the log says so.
 
     Args:
-        module: Attribute of the model that is captured. Defaults to ``'backbone'``.
+        module: Name of the model's attribute that is captured. Defaults to ``'backbone'``.
 
     Example:
         >>> custom_hooks = [dict(type='CUDAGraphHook')]
@@ -38,7 +38,7 @@ class CUDAGraphHook(Hook):
         self._graphed: GraphedForward | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Have the backbone's training passes captured.
+        """Let the backbone's training passes be captured.
 
         Raises:
             AttributeError: If the model has no such module.

@@ -28,7 +28,7 @@ Points = dict[str, dict[float, float]]
 
 @HOOKS.register_module()
 class CurvePlotHook(Hook):
-    """Draw a training's losses and metrics when it ends, also what came before a resume.
+    """Draw a training's losses and metrics when it ends, with its parts before a resume.
 
     Args:
         filename: Name of the picture in the work dir. Defaults to ``'curves.png'``.
@@ -38,11 +38,11 @@ class CurvePlotHook(Hook):
     """
 
     def __init__(self, filename: str = 'curves.png') -> None:
-        require_matplotlib('CurvePlotHook')  # now, not when the training is over
+        require_matplotlib('CurvePlotHook')  # before the training, not after it
         self.filename = filename
 
     def before_train(self, runner: Runner) -> None:
-        """Note where this run starts; a checkpoint hands the list on to whoever resumes it."""
+        """Note where this run starts. Checkpoints hand the list on to a run that resumes."""
         start = runner.epoch if _by_epoch(runner) else runner.iter
         run = dict(name=Path(runner.log_dir).name, iteration=runner.iter, position=start)
         earlier = runner.message_hub.runtime_info.get(RUNS_KEY, [])
@@ -76,10 +76,11 @@ def read_scalars(
 
     Args:
         work_dir: The work dir.
-        runs: The runs, oldest first: ``name`` of the folder, and ``iteration`` and ``position``
-            (the same as metrics are logged) at the start. What a run logged behind the start of the
-            next one was thrown away by resuming.
-        epoch_length: Iterations an epoch; losses, logged by iteration, are placed by epoch.
+        runs: The runs, oldest first. Each has the ``name`` of its folder, and the ``iteration`` and
+            ``position`` at its start; positions count epochs or iterations, as logged metrics do.
+            Entries of a run behind the start of the next one do not count, because the resume
+            went back before them.
+        epoch_length: Iterations in an epoch. Losses are logged by iteration, and placed by epoch.
 
     Returns:
         Losses and metrics, each as {name: {position: value}}.
@@ -104,12 +105,12 @@ def read_scalars(
 
 
 def draw_curves(losses: Points, metrics: Points, unit: str) -> Figure:
-    """Losses on the left, metrics on the right.
+    """Draw losses on the left and metrics on the right.
 
     Args:
         losses: {name: {position: value}}.
-        metrics: The same.
-        unit: What positions count.
+        metrics: {name: {position: value}}.
+        unit: Unit of the positions, ``'epoch'`` or ``'iteration'``.
     """
     figure = require_matplotlib('CurvePlotHook')(figsize=(10, 4), layout='constrained', dpi=150)
     for axes, title, curves in zip(

@@ -1,4 +1,4 @@
-"""Losses in the log without the host waiting for the GPU in every step."""
+"""Logging of losses for which the host does not wait in every step."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """mmengine's RuntimeInfoHook, which reads a step's losses while the next step runs.
 
     mmengine reads each loss, and the norm of the gradients where they are clipped, as soon as the
-    step has been launched. So the GPU has nothing to do until the host has prepared the next one.
-    Here the numbers are copied to the host while it goes on, and written to the message hub one
-    step later, or as soon as anybody reads the hub. Values, names and order are mmengine's.
+    step has been launched. So the GPU has nothing to do until the host has prepared the next step.
+    This hook copies the numbers to the host while the host goes on. It writes them to the message
+    hub one step later, or as soon as the hub is read. Values, names and order are mmengine's.
 
     Replace mmengine's hook by ``default_hooks = dict(runtime_info=dict(type=
     'DeferredRuntimeInfoHook'))``.
@@ -33,11 +33,12 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         self._norms: _KeepNorm | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Have readers of the message hub served, and take over the norm of the gradients."""
+        """Let the message hub wait for numbers when it is read, and keep the gradients' norm."""
         super().before_train(runner)
         hub = runner.message_hub
         hub.__class__ = _LateMessageHub
         hub.complete = lambda: self._flush(hub)
+        hub.is_incomplete = self._has_pending
         wrapper = runner.optim_wrapper
         if getattr(wrapper, 'clip_grad_kwargs', None):
             self._norms = _KeepNorm(wrapper.clip_func, wrapper.grad_name)
@@ -50,20 +51,23 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Note this step's numbers, and hand on those of the step before."""
+        """Keep this step's numbers, and write those of the step before."""
         self._flush(runner.message_hub)
         norms = {} if self._norms is None else self._norms.take()
         self._pending = _Numbers({**norms, **(outputs or {})})
 
     def after_train(self, runner: Runner) -> None:
-        """Hand on what is left, and give the hub and the optimizer wrapper their own ways back."""
+        """Write the last numbers, and restore the hub and the optimizer wrapper."""
         self._flush(runner.message_hub)
         super().after_train(runner)
         runner.message_hub.__class__ = MessageHub
-        del runner.message_hub.complete
+        del runner.message_hub.complete, runner.message_hub.is_incomplete
         if self._norms is not None:
             runner.optim_wrapper.clip_func = self._norms.clip
             self._norms = None
+
+    def _has_pending(self, key: str) -> bool:
+        return self._pending is not None and key.removeprefix('train/') in self._pending.numbers
 
     def _flush(self, hub: MessageHub) -> None:
         pending, self._pending = self._pending, None
@@ -76,10 +80,12 @@ class _LateMessageHub(MessageHub):
     """A message hub that waits for the last step's numbers when it is read.
 
     Attributes:
-        complete: Writes what is missing.
+        complete: Function that writes the numbers that are missing.
+        is_incomplete: Function that tells whether the last value of a scalar is missing.
     """
 
     complete: Callable[[], None]
+    is_incomplete: Callable[[str], bool]
 
     @property
     def log_scalars(self) -> 'OrderedDict[str, HistoryBuffer]':
@@ -89,24 +95,26 @@ class _LateMessageHub(MessageHub):
 
     def get_scalar(self, key: str) -> HistoryBuffer:
         """The scalar of a name."""
-        self.complete()
+        # mmengine's timer reads the time of every step, for which nobody has to wait for the GPU.
+        if key in self._log_scalars and not self.is_incomplete(key):
+            return self._log_scalars[key]
         return super().get_scalar(key)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         self.complete()
         return super().state_dict()
 
 
 class _KeepNorm:
-    """Clips gradients, and keeps their norm where the GPU has it."""
+    """Clips gradients, and keeps their norm on its device."""
 
     def __init__(self, clip: Callable[..., Tensor | None], name: str) -> None:
         self.clip, self.name = clip, name
         self.norm: Tensor | None = None
 
     def __call__(self, *args: Any, **settings: Any) -> None:
-        """Clip. mmengine reads what a function that clips returns; this returns nothing."""
+        """Clip the gradients. Returns nothing, because mmengine would wait for a result."""
         self.norm = self.clip(*args, **settings)
 
     def take(self) -> dict[str, Tensor]:
@@ -130,7 +138,7 @@ class _Numbers:
             self.arrived.record()
 
     def read(self) -> dict[str, Any]:
-        """The numbers, in their order; waits for them if need be."""
+        """The numbers in their order. Waits for them if they have not arrived."""
         if not self.names:
             return self.numbers
         self.arrived.synchronize()

@@ -17,7 +17,7 @@ def require_matplotlib(hook: str) -> type[Figure]:
         hook: Name of the hook that draws, for the error.
 
     Raises:
-        ImportError: If matplotlib is missing; says how to go on without it.
+        ImportError: If matplotlib is missing. The message says how to go on without it.
     """
     try:
         from matplotlib.figure import Figure

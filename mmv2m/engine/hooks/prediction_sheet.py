@@ -1,4 +1,4 @@
-"""A picture of what a classifier said of its test images."""
+"""A picture of test images with a classifier's predictions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PredictionSheetHook(Hook):
     def __init__(
         self, num_images: int = 40, columns: int = 8, filename: str = 'predictions.png'
     ) -> None:
-        require_matplotlib('PredictionSheetHook')  # now, not when the test is over
+        require_matplotlib('PredictionSheetHook')  # before the test, not after it
         self.num_images = num_images
         self.columns = columns
         self.filename = filename
@@ -94,7 +94,7 @@ class PredictionSheetHook(Hook):
 def draw_sheet(
     predictions: Sequence[Prediction], classes: Sequence[str] | None, columns: int
 ) -> Figure:
-    """Images in rows, each with its predicted label and score; wrong ones in red with the truth."""
+    """Draw images in rows with predicted labels and scores. Wrong ones are red, with the truth."""
     rows = -(-len(predictions) // columns)
     figure = require_matplotlib('PredictionSheetHook')(
         figsize=(1.4 * columns, 1.75 * rows), layout='constrained', dpi=120

@@ -20,19 +20,19 @@ KEY = 'random_state'
 class RandomStateHook(Hook):
     """Let a resumed training go on as if it had not been interrupted.
 
-    Checkpoints get an entry ``random_state``: the generators of Python, NumPy, PyTorch and the GPU
-    and the samplers' seeds, of every rank, and the place in the epoch. Resuming restores them. Two
-    more things make the training independent of where it was interrupted:
+    Checkpoints get an entry ``random_state``. It has the states of the generators of Python, NumPy,
+    PyTorch and the GPU and the seeds of the samplers, of every rank, and the place in the epoch.
+    Resuming restores them. Two more rules make the training independent of the interruption:
 
     - Validation leaves the generators as it found them.
     - Workers of the data loader are seeded for each batch, see
       :class:`mmv2m.engine.resuming.WorkerSeeds`.
 
-    An epoch goes on in its middle with :class:`mmv2m.engine.resuming.ResumableEpochLoop`.
-    ``tools/train.py`` uses both in every run.
+    :class:`mmv2m.engine.resuming.ResumableEpochLoop` lets an epoch go on in its middle.
+    ``tools/train.py`` uses this hook and that loop in every run.
     """
 
-    # Before the hook that saves checkpoints, and behind those that train.
+    # This hook runs before the one that saves checkpoints, and behind those that train.
     priority = 'LOW'
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class RandomStateHook(Hook):
         self._worker_seeds: WorkerSeeds | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Keep what a checkpoint that is being resumed says."""
+        """Keep the states of a checkpoint that is being resumed."""
         if not runner._resume:
             return
         saved = checkpoint.get(KEY)
@@ -55,7 +55,7 @@ class RandomStateHook(Hook):
             self._resumed = saved
 
     def before_train(self, runner: Runner) -> None:
-        """Say if nothing is left to train, and set the place in the data."""
+        """Set the place in the data, and log it if nothing is left to train."""
         loop = runner.train_loop
         done, planned, unit = loop.epoch, loop.max_epochs, 'epochs'
         if isinstance(loop, IterBasedTrainLoop):
@@ -69,13 +69,13 @@ class RandomStateHook(Hook):
             self._restore_place(runner, self._resumed)
         if loop.dataloader.num_workers:
             self._seed_workers(runner)
-        # Otherwise each start of an iterator takes a number from PyTorch's generator, and a
-        # resumed training has one more start.
+        # Without a generator of its own, each start of the loader's iterator takes a number from
+        # PyTorch's generator, and a resumed training has one more start.
         if loop.dataloader.generator is None:
             loop.dataloader.generator = _generator(runner.seed)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Restore the generators, as late as can be."""
+        """Restore the generators, as late as possible."""
         if self._resumed is not None:
             restore_generators(self._resumed['ranks'][get_rank()]['generators'])
             self._resumed = None
@@ -107,19 +107,19 @@ class RandomStateHook(Hook):
             self._gather(runner, runner.iter)
 
     def before_val(self, runner: Runner) -> None:
-        """Keep the states, which a better checkpoint is saved with too."""
+        """Keep the states. A checkpoint that is saved as the best one gets them too."""
         self._before_val = generator_states()
         if runner._train_loop is not None:
             self._gather(runner, runner.iter)
 
     def after_val(self, runner: Runner) -> None:
-        """Go on with the random numbers that would have come without a validation."""
+        """Restore the generators, as if there had been no validation."""
         if self._before_val is not None:
             restore_generators(self._before_val)
             self._before_val = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the states to a checkpoint. Only rank 0 comes here."""
+        """Add the states to a checkpoint. Only rank 0 calls this."""
         meta = checkpoint['meta']
         iteration, ranks = self._gathered
         if iteration != meta['iter']:

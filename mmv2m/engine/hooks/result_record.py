@@ -1,4 +1,4 @@
-"""A data file with what a training has come to."""
+"""A data file with the result of a training."""
 
 import time
 from pathlib import Path
@@ -19,10 +19,10 @@ SECONDS_KEY = 'result_record_seconds'
 
 @HOOKS.register_module()
 class ResultRecordHook(Hook):
-    """Write a result record when a training ends; see :class:`mmv2m.engine.records.Record`.
+    """Write a result record (:class:`mmv2m.engine.records.Record`) when a training ends.
 
     The metrics are those of the last validation, which has to follow the last epoch or iteration.
-    The training's time includes what came before a resume, up to the checkpoint it started from.
+    The time includes the parts before a resume, up to the checkpoint that was resumed.
 
     Args:
         out_dir: Folder of the records, or None for the work dir. Defaults to None.
@@ -54,8 +54,8 @@ class ResultRecordHook(Hook):
         self._started = time.time() - runner.message_hub.runtime_info.get(SECONDS_KEY, 0.0)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Hand the time on to whoever resumes the checkpoint."""
-        # The state of the message hub is in the checkpoint already, but not this.
+        """Hand the time on to a run that resumes the checkpoint."""
+        # The checkpoint has the state of the message hub already, but without this time.
         seconds = time.time() - self._started
         runner.message_hub.update_info(SECONDS_KEY, seconds)
         checkpoint['message_hub']['runtime_info'][SECONDS_KEY] = seconds

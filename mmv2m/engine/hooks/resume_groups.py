@@ -1,4 +1,4 @@
-"""Going on from checkpoints whose optimizer had other parameter groups."""
+"""Resuming checkpoints whose optimizer had other parameter groups."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ __all__ = ['ResumeGroupsHook']
 class ResumeGroupsHook(Hook):
     """Resume checkpoints that were saved with other parameter groups.
 
-    Those of mmengine's default constructor have one group a parameter. Before they are resumed,
-    moments, settings and schedules go to the groups that
-    :class:`mmv2m.engine.GroupedOptimWrapperConstructor` has made; with any other constructor
+    Checkpoints of mmengine's default constructor have one group for each parameter. Before they are
+    resumed, their moments, settings and schedules go to the groups that
+    :class:`mmv2m.engine.GroupedOptimWrapperConstructor` has made. With any other constructor
     nothing changes. ``tools/train.py`` registers this hook in every run.
     """
 
@@ -28,7 +28,7 @@ class ResumeGroupsHook(Hook):
 
         Args:
             runner: The runner.
-            checkpoint: What it has loaded; changed in place.
+            checkpoint: The checkpoint that the runner has loaded. It is changed in place.
 
         Raises:
             UserError: If the checkpoint does not fit the run.
@@ -38,7 +38,7 @@ class ResumeGroupsHook(Hook):
         if isinstance(runner.optim_wrapper, dict):
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         wrapper = runner.optim_wrapper
-        if not isinstance(wrapper, OptimWrapper):  # one for each of several parts of a model
+        if not isinstance(wrapper, OptimWrapper):  # several wrappers, each for a part of the model
             return
         if all('param_names' in group for group in wrapper.optimizer.param_groups):
             model = getattr(runner.model, 'module', runner.model)

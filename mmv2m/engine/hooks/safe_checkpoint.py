@@ -19,8 +19,8 @@ __all__ = ['SafeCheckpointHook']
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, which never leaves a work dir without a whole checkpoint.
 
-    mmengine's removes the old checkpoint before it writes the new one, and writes the file in
-    place. Here a local file is replaced when it is complete, and old ones are removed after that.
+    mmengine's hook removes the old checkpoint before it writes the new one, and writes the file in
+    place. This hook replaces a local file when the new one is complete, and then removes old ones.
     Settings, file names and contents are mmengine's. ``tools/train.py`` uses this hook wherever a
     config has mmengine's.
     """
@@ -31,13 +31,13 @@ class SafeCheckpointHook(CheckpointHook):
     file_backend: Any
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare for saving, with whole files where they are local ones."""
+        """Prepare for saving. Local files are written whole."""
         local = '://' not in str(self.out_dir or runner.work_dir)
         if local and self.backend_args is None and self.file_client_args is None:
             self.backend_args = dict(backend=ATOMIC_FILES)
         super().before_train(runner)
-        # A resumed run has the paths that its folder had before it was moved or copied. mmengine
-        # removes what is there when a better checkpoint comes.
+        # If its folder was moved or copied, a resumed run still has the old paths. mmengine would
+        # remove the file there when a better checkpoint comes.
         if self.save_best is not None and len(self.key_indicators) == 1:
             self.best_ckpt_path = self._moved(self.best_ckpt_path)
         elif self.save_best is not None:
@@ -68,7 +68,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _LateRemoval:
-    """A file backend that only notes what is to be removed."""
+    """A file backend that notes the files to remove, and leaves them for now."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend

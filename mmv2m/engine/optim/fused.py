@@ -1,4 +1,4 @@
-"""When an optimizer's step is to be one fused kernel."""
+"""The choice of a fused kernel for an optimizer's step."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,10 +18,11 @@ def use_fused(
     """Set ``fused=True`` in an optimizer's config, where that works and the user left it open.
 
     Args:
-        optimizer: The config; one that names ``fused`` or ``foreach``, or sets ``differentiable``,
-            stays as it is.
-        optimizer_class: The class that it stands for.
-        parameters: What is trained; all of them have to be floating-point tensors on a GPU.
+        optimizer: The config. It stays as it is if it names ``fused`` or ``foreach``, or sets
+            ``differentiable``.
+        optimizer_class: The class that the config stands for.
+        parameters: The trained parameters. ``fused`` is set only if all of them are floating-point
+            tensors on a GPU.
 
     Returns:
         A copy of the config.

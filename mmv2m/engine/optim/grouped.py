@@ -1,4 +1,4 @@
-"""An optimizer with as few parameter groups as there are different settings."""
+"""An optimizer with one parameter group for each different setting."""
 
 import inspect
 import logging
@@ -19,7 +19,7 @@ from .loading import check_groups_on_load
 __all__ = ['GroupedOptimWrapperConstructor']
 
 APPLIED = ('lr_mult', 'decay_mult')
-"""Keys that mmengine leaves in a group although lr and weight_decay have them in already."""
+"""Keys that mmengine leaves in a group, and has already applied to lr and weight_decay."""
 
 UNKNOWN = object()
 """Stands for a default that neither the config nor the optimizer's signature names."""
@@ -29,21 +29,21 @@ UNKNOWN = object()
 class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's default constructor, with one parameter group for each different setting.
 
-    mmengine makes a group of every parameter as soon as there is a ``paramwise_cfg``, and an
-    optimizer walks over groups in Python. Here parameters of equal settings share a group, in the
-    model's order; each group names its parameters under ``param_names``. Every parameter gets the
-    learning rate, the weight decay and whatever else mmengine's constructor gives it. The log has a
-    line for each group instead of one for each setting of each parameter.
+    With a ``paramwise_cfg``, mmengine makes a group of every parameter, and an optimizer walks over
+    groups in Python. Here parameters of equal settings share a group, in the model's order. Each
+    group names its parameters under ``param_names``. Every parameter gets the learning rate, the
+    weight decay and all other settings that mmengine's constructor gives it. The log has one line
+    for each group, where mmengine logs one for each setting of each parameter.
 
     On a GPU, Adam, AdamW and SGD are built with ``fused=True``, unless the config names ``fused``
     or ``foreach``, or sets ``differentiable``.
 
-    Checkpoints with one group a parameter resume through
+    Checkpoints with one group for each parameter resume through
     :class:`mmv2m.engine.hooks.ResumeGroupsHook`, which ``tools/train.py`` registers.
 
     Args:
-        optim_wrapper_cfg: Config of the wrapper and its optimizer, as mmengine's constructor takes.
-        paramwise_cfg: What mmengine's constructor takes, or None. Defaults to None.
+        optim_wrapper_cfg: Config of the wrapper and its optimizer, as for mmengine's constructor.
+        paramwise_cfg: Settings by parameter, as for mmengine's constructor. Defaults to None.
 
     Raises:
         ValueError: If the model has a parameter under two names and ``paramwise_cfg`` lacks
@@ -82,7 +82,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any
     ) -> None:
-        """Add the parameters of a module to the groups; see mmengine's constructor."""
+        """Add the parameters of a module to the groups, as mmengine's constructor does."""
         if prefix:
             super().add_params(params, module, prefix, **kwargs)
             return
@@ -104,7 +104,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return kind
 
     def _defaults(self) -> dict[str, Any]:
-        """What a group has that does not say otherwise."""
+        """The settings of a group that names none."""
         signature = inspect.signature(self._optimizer_class()).parameters
         named = {name: parameter.default for name, parameter in signature.items()}
         return {**named, **self.optimizer_cfg}
@@ -115,8 +115,8 @@ def _merge(groups: list[dict], defaults: dict[str, Any]) -> list[dict]:
 
     Args:
         groups: Groups in the model's order.
-        defaults: What a group has that does not say otherwise. Keys of :data:`APPLIED` that are not
-            among them mean nothing to the optimizer and are dropped.
+        defaults: The settings of a group that names none. Keys of :data:`APPLIED` that are not
+            among them mean nothing to the optimizer, and are dropped.
     """
     keys = {key for group in groups for key in group} - {'params'}
     keys -= {key for key in APPLIED if key not in defaults}
@@ -134,7 +134,7 @@ def _merge(groups: list[dict], defaults: dict[str, Any]) -> list[dict]:
 
 
 def _refuse_duplicates(groups: list[dict], model: nn.Module) -> None:
-    # Within a group PyTorch would only warn of them, and train them twice a step.
+    # Within one group PyTorch would only warn of them, and would train them twice in a step.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     seen: set[int] = set()
     for group in groups:

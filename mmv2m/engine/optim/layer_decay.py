@@ -11,16 +11,16 @@ __all__ = ['LayerDecayOptimWrapperConstructor']
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
-    """:class:`GroupedOptimWrapperConstructor` with layer-wise decay of the learning rate on top.
+    """:class:`GroupedOptimWrapperConstructor` with layer-wise decay of the learning rate.
 
     A parameter in layer ``k`` of ``n`` learns at ``layer_decay_rate ** (n - 1 - k)`` times the rate
-    that it would have otherwise. Which layer it is in, its backbone says by the method
-    ``get_layer_depth(name, prefix)`` that mmpretrain's backbones have as well; necks and heads are
-    in the last one, ``n - 1``. mmpretrain's own constructor needs such a method of the whole model,
-    which detectors and segmentors lack; mmdet's and mmseg's know their own backbones only.
+    that it would have otherwise. The backbone's method ``get_layer_depth(name, prefix)``, which
+    mmpretrain's backbones also have, tells the layer. Necks and heads are in the last layer,
+    ``n - 1``. mmpretrain's own constructor needs such a method of the whole model, which detectors
+    and segmentors lack. Those of mmdet and mmseg know their own backbones only.
 
-    ``paramwise_cfg`` takes ``layer_decay_rate``, above 0 and up to 1, and whatever mmengine's
-    default constructor takes.
+    ``paramwise_cfg`` takes ``layer_decay_rate``, above 0 and up to 1, and the settings of
+    mmengine's default constructor.
 
     Raises:
         ValueError: If ``layer_decay_rate`` is missing or impossible.

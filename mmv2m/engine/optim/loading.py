@@ -1,4 +1,4 @@
-"""What an optimizer with named groups checks when it loads a state."""
+"""Checks of an optimizer with named groups when it loads a state."""
 
 from typing import Any
 
@@ -7,17 +7,18 @@ from torch.optim import Optimizer
 __all__ = ['check_groups_on_load']
 
 HOW = ('foreach', 'fused', 'capturable', 'differentiable')
-"""Settings of a group that say how a step is computed, and not what."""
+"""Settings of a group that change how a step is computed, but not its result."""
 
 
 def check_groups_on_load(optimizer: Optimizer) -> None:
-    """Let an optimizer load only what was saved with its own groups, and compute in its own way.
+    """Let an optimizer load only states of its own groups, and keep its own way of computing.
 
-    PyTorch matches parameters by their place alone, so moments of a state with other groups could
-    go to the wrong parameters. And it takes over whether the saved optimizer was fused.
+    PyTorch matches parameters by their place alone, so that the moments of a state with other
+    groups could go to the wrong parameters. PyTorch also takes over whether the saved optimizer was
+    fused.
 
     Args:
-        optimizer: Its groups have ``param_names``.
+        optimizer: An optimizer whose groups have ``param_names``.
     """
     optimizer.register_load_state_dict_pre_hook(_check_groups)
 

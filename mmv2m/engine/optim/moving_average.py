@@ -1,4 +1,4 @@
-"""A moving average of weights whose update is a few calls instead of one for each tensor."""
+"""A moving average of weights whose update takes a few calls, not one for each tensor."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,8 +15,9 @@ __all__ = ['ForeachExponentialMovingAverage']
 class ForeachExponentialMovingAverage(ExponentialMovingAverage):
     """mmengine's ``ExponentialMovingAverage``, updated by PyTorch's foreach operators.
 
-    Arguments, arithmetic and state dict are those of mmengine's class. A parameter that a model has
-    under two names is averaged once a step, where mmengine with ``update_buffers`` does it twice.
+    Arguments, arithmetic and state dict are those of mmengine's class, with one difference: a
+    parameter that a model has under two names is averaged once in a step. mmengine averages it
+    twice if ``update_buffers`` is set.
 
     Example:
         >>> custom_hooks = [
@@ -46,7 +47,7 @@ class ForeachExponentialMovingAverage(ExponentialMovingAverage):
         self.steps += 1
 
     def _pairs_of_state(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """The entries of both state dicts, shared tensors once."""
+        """The pairs of entries of both state dicts. Shared tensors come once."""
         state = model.state_dict()
         pairs = {
             _memory(average): (average, state[k]) for k, average in self.avg_parameters.items()
@@ -54,7 +55,7 @@ class ForeachExponentialMovingAverage(ExponentialMovingAverage):
         return [average for average, _ in pairs.values()], [source for _, source in pairs.values()]
 
     def _find(self, model: nn.Module) -> 'tuple[_Finder, _Finder]':
-        """Where the average and the model have their tensors."""
+        """Finders of the tensors of the average and of the model."""
         finders = self._finders
         if finders and finders[0].serves(self.module) and finders[1].serves(model):
             return finders
@@ -78,9 +79,9 @@ class ForeachExponentialMovingAverage(ExponentialMovingAverage):
 
 
 class _Finder:
-    """Finds a model's tensors again without the walk through its modules that their names take.
+    """Finds a model's tensors again without following their names from module to module.
 
-    It looks into the modules' own dicts every time, as tensors may be replaced.
+    It looks into the modules' own dicts every time, because tensors may be replaced.
 
     Args:
         model: The model.

@@ -1,4 +1,4 @@
-"""Checkpoints of training whose optimizer had its parameters in other groups."""
+"""Resuming checkpoints whose optimizer had its parameters in other groups."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ __all__ = ['regroup_checkpoint']
 
 NAMES = ('params', 'param_names')
 GROUP_LISTS = ('base_values', '_last_value', 'min_values')
-"""What mmengine's parameter schedulers keep for each group."""
+"""The lists of mmengine's parameter schedulers that have one entry for each group."""
 
 
 class _Place(NamedTuple):
-    """Where a saved optimizer has a parameter: which group, and the key of its moments."""
+    """The place of a parameter in a saved optimizer: its group, and the key of its moments."""
 
     group: int
     key: int
@@ -25,13 +25,13 @@ class _Place(NamedTuple):
 def regroup_checkpoint(checkpoint: dict[str, Any], wrapper: OptimWrapper, model: nn.Module) -> None:
     """Put a checkpoint's optimizer and schedulers into the groups of a run, in place.
 
-    Parameters are found by the names that the saved groups have. Without names, as mmengine's
-    default constructor saves them, they are taken in the model's order.
+    Parameters are found by the names in the saved groups. mmengine's default constructor saves no
+    names; then parameters are taken in the model's order.
 
     Args:
-        checkpoint: What mmengine's runner has saved.
-        wrapper: The run's, by :class:`.GroupedOptimWrapperConstructor`.
-        model: The run's.
+        checkpoint: A checkpoint that mmengine's runner has saved.
+        wrapper: The optimizer wrapper of the run, made by :class:`.GroupedOptimWrapperConstructor`.
+        model: The model of the run.
 
     Raises:
         UserError: If the checkpoint has other parameters, or different settings for parameters
@@ -79,7 +79,7 @@ def _saved_names(
         return [group['param_name'] for group in saved]
     if len(saved) == 1 or len(saved) == total:
         ordered = [name for name, _ in model.named_parameters()]
-        # A single group has frozen parameters as well.
+        # A single group contains frozen parameters too.
         for names in ([name for name in ordered if name in wanted], ordered):
             if len(names) == total:
                 return names
@@ -125,7 +125,7 @@ def _group(
 
 
 def _base_settings(saved: dict[str, Any], wrapper: OptimWrapper) -> dict | None:
-    """What mmengine schedules beside several groups, to log it as ``base_lr``."""
+    """The settings that mmengine schedules beside several groups, to log them as ``base_lr``."""
     if wrapper.base_param_settings is None:
         return None
     if (base := saved.get('base_param_settings')) is not None:

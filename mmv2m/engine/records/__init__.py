@@ -1,4 +1,4 @@
-"""Results of runs as data files: what they hold, and where that comes from."""
+"""Results of runs as data files."""
 
 from .provenance import changed_settings, config_digest, config_id, log_digest
 from .record import Record, load_record, load_records, save_record

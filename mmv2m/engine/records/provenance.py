@@ -1,4 +1,4 @@
-"""Where a result comes from: which config, which code, which machine, which log."""
+"""The origin of a result: its config, code, machine and log."""
 
 import hashlib
 import importlib.metadata
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PACKAGES = dict(torch=('torch',), **DISTRIBUTIONS)
-"""Import names, and the distributions that bring them."""
+"""Import names, and the distributions that install them."""
 
 BESIDES = (
     *('work_dir', 'launcher', 'resume', 'load_from', 'experiment_name', 'env_cfg'),
@@ -41,7 +41,7 @@ BESIDES_ANYWHERE = (
     *('data_root', 'num_workers', 'pin_memory', 'persistent_workers', 'prefetch_factor'),
     *('collate_fn', 'scan_backend', '_scope_', 'backend_args'),
 )
-"""The same, at any depth."""
+"""Settings that make no difference to the result, at any depth of a config."""
 
 AS_IF_LEFT_OUT = {
     'constructor': (
@@ -54,8 +54,7 @@ AS_IF_LEFT_OUT = {
     ),
     'type': ('BatchedClsDataPreprocessor', 'mmv2m.BatchedClsDataPreprocessor'),
 }
-"""Values that compute the same as the setting's default."""
-
+"""Values of settings that give the same result as the default."""
 
 HOOKS_BESIDES = ('CUDAGraphHook', 'mmv2m.CUDAGraphHook')
 """Hooks that make no difference to the result."""
@@ -68,25 +67,25 @@ def config_id(path: str | Path) -> str:
 
 
 def config_digest(cfg: Config) -> str:
-    """SHA-256 of what a config says, less what makes no difference to the result.
+    """SHA-256 of a config, without settings that make no difference to the result.
 
     Args:
-        cfg: The config as it comes from its file.
+        cfg: The config as it is in its file.
     """
     settings = dict(_settings(cfg.to_dict()))
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def changed_settings(cfg: Config, run: Config) -> dict[str, Any]:
-    """What a run changed in its config, less what makes no difference to the result.
+    """The settings that a run changed, without those that make no difference to the result.
 
     Args:
-        cfg: The config as it comes from its file.
+        cfg: The config as it is in its file.
         run: The config of the run.
 
     Returns:
-        New values by dotted key; None for what was removed. A file stands as its name and digest,
-        values that JSON does not know as Python writes them.
+        New values by dotted key, and None for settings that were removed. A file is given by its
+        name and digest. A value that JSON cannot hold is given by its ``repr``.
     """
     before, after = (dict(_settings(c.to_dict())) for c in (cfg, run))
     return {
@@ -97,7 +96,7 @@ def changed_settings(cfg: Config, run: Config) -> dict[str, Any]:
 
 
 def _settings(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and the values at the leaves; empty containers are leaves."""
+    """Dotted keys and values of the leaves of a config. Empty containers are leaves."""
     last = key.rpartition('.')[2]
     if key in BESIDES or last in BESIDES_ANYWHERE:
         return
@@ -121,14 +120,14 @@ def _is_hook_besides(value: Any) -> bool:
 
 
 def _portable(value: Any) -> Any:
-    """A value that says the same on another machine."""
+    """A value that has the same meaning on another machine."""
     if isinstance(value, str) and Path(value).is_file():
         return f'{Path(value).name} sha256:{file_digest(Path(value))[:16]}'
     return value
 
 
 def file_digest(*paths: Path) -> str:
-    """SHA-256 of files, one behind the other."""
+    """SHA-256 of the joined content of files."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open('rb') as file:
@@ -138,13 +137,13 @@ def file_digest(*paths: Path) -> str:
 
 
 def log_digest(work_dir: Path) -> str:
-    """SHA-256 of a training's scalars, all its parts in order; without any, of its text logs.
+    """SHA-256 of a training's scalars, of all its parts in order, or else of its text logs.
 
     Args:
-        work_dir: The training's.
+        work_dir: Work dir of the training.
 
     Raises:
-        FileNotFoundError: If there are neither.
+        FileNotFoundError: If the work dir has neither scalars nor text logs.
     """
     for pattern in ('*/vis_data/scalars.json', '*/*.log'):
         if logs := sorted(work_dir.glob(pattern)):
@@ -155,7 +154,7 @@ def log_digest(work_dir: Path) -> str:
 def repository_state() -> tuple[str | None, bool]:
     """The clone's commit, and whether tracked files differ from it; (None, False) without one."""
     commit = _git('rev-parse', 'HEAD')
-    # What an enclosing repository says of an installed package does not count.
+    # The commit of a repository that happens to enclose an installed package does not count.
     if commit is None or _git('rev-parse', '--show-prefix') != '':
         return None, False
     return commit, bool(_git('status', '--porcelain', '--untracked-files=no'))
@@ -172,7 +171,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def hardware_name(gpus: int) -> str:
-    """What the processes of a run compute on.
+    """The name of the device that the processes of a run compute on.
 
     Args:
         gpus: How many processes there are.
@@ -183,7 +182,7 @@ def hardware_name(gpus: int) -> str:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of this package, of Python, and of what is installed of :data:`PACKAGES`."""
+    """Versions of this package, of Python, and of those of :data:`PACKAGES` that are installed."""
     versions = dict(mmv2m=__version__, python=platform.python_version())
     for name, distributions in PACKAGES.items():
         if version := _first_version(distributions):

@@ -1,4 +1,4 @@
-"""What a result record holds, how it is checked, and how it becomes a file."""
+"""Result records: their fields, their checks and their files."""
 
 import json
 import math
@@ -22,26 +22,27 @@ class Record:
     Attributes:
         kind: ``'training'``, or ``'evaluation'`` of weights that came from elsewhere.
         config: The config's path in the repository, or its file name if it lies elsewhere.
-        config_digest: Of what the config file says, see :func:`.provenance.config_digest`.
-        options: What the run changed in it: dotted keys and values, without what only says where
-            and how fast things are computed.
-        commit: Of the repository, 40 hexadecimal digits; None outside of a clone.
+        config_digest: Digest of the config file, see :func:`.provenance.config_digest`.
+        options: Settings that the run changed, as dotted keys and values. Settings that only change
+            where and how fast things are computed are left out.
+        commit: Commit of the repository, 40 hexadecimal digits; None outside of a clone.
         dirty: Whether the clone had uncommitted changes.
-        hardware: What it ran on.
+        hardware: The device that the run used.
         gpus: How many processes trained or tested together.
         software: Versions by package.
-        metrics: What the last test ended with, by name; ``tta/`` in front of what test-time
-            augmentation gave.
+        metrics: Metrics of the last test by name. Names of metrics with test-time augmentation
+            begin with ``tta/``.
         checkpoint: SHA-256 of the checkpoint's file.
-        seed: Of a training.
-        global_batch: Images a step of a training's optimizer.
-        seconds: Wall-clock time of a training, all its resumed parts together.
-        log_digest: Of a training, see :func:`.provenance.log_digest`.
+        seed: Seed of a training; None for an evaluation.
+        global_batch: Images in one step of a training's optimizer; None for an evaluation.
+        seconds: Wall-clock time of a training with all its resumed parts; None for an evaluation.
+        log_digest: Digest of a training's log, see :func:`.provenance.log_digest`; None for an
+            evaluation.
         schema: Version of these fields.
 
     Raises:
-        ValueError: If a value is impossible; says which and why.
-        TypeError: If one has a wrong type.
+        ValueError: If a value is impossible. The message says which and why.
+        TypeError: If a value has a wrong type.
     """
 
     kind: str
@@ -97,7 +98,7 @@ class Record:
 
     @property
     def file_name(self) -> str:
-        """What the record's file is called: no two runs have the same name."""
+        """The name of the record's file. No two runs have the same name."""
         stem = Path(self.config).stem
         if self.kind == 'evaluation':
             return f'{stem}_evaluation_{self.checkpoint[:8]}.json'
@@ -106,14 +107,14 @@ class Record:
 
 
 def save_record(record: Record, folder: Path) -> Path:
-    """Write a record into a folder, which is made if need be.
+    """Write a record into a folder.
 
     Args:
         record: The record.
-        folder: The folder.
+        folder: The folder. It is made if it does not exist.
 
     Returns:
-        The path of its file, which is called :attr:`Record.file_name`.
+        The path of the file, whose name is :attr:`Record.file_name`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / record.file_name
@@ -125,11 +126,11 @@ def load_record(path: Path) -> Record:
     """Read and check a record.
 
     Args:
-        path: Its file.
+        path: The record's file.
 
     Raises:
-        UserError: If it cannot be read, a field is missing or unknown or impossible, or the file
-            has another record's name.
+        UserError: If the file cannot be read, a field is missing, unknown or impossible, or the
+            file has the name of another record.
     """
     try:
         content = json.loads(path.read_text())
@@ -154,13 +155,13 @@ def load_record(path: Path) -> Record:
 
 
 def load_records(folder: Path) -> list[Record]:
-    """All records of a folder, by file name; none if there is no such folder.
+    """All records of a folder in the order of their file names; none if there is no such folder.
 
     Args:
-        folder: The folder; those within it are not looked into.
+        folder: The folder. Folders inside it are not read.
 
     Raises:
-        UserError: With the first one that is not right.
+        UserError: If a record is wrong. The message is about the first such record.
     """
     return [load_record(path) for path in sorted(folder.glob('*.json'))]
 

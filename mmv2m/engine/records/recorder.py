@@ -1,4 +1,4 @@
-"""Making records of runs that have just ended."""
+"""Records of runs that have just ended."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,16 +34,16 @@ def training_record(
     """Record a training.
 
     Args:
-        run: The config of the run; ``run.filename`` is the file it comes from.
-        metrics: What the last test of its last checkpoint ended with.
+        run: The config of the run. ``run.filename`` is the config's file.
+        metrics: Metrics of the last test of the last checkpoint.
         checkpoint: The last checkpoint.
-        work_dir: Where its logs are.
-        seed: Its seed.
+        work_dir: Folder of the training's logs.
+        seed: Seed of the training.
         gpus: How many processes trained together.
-        seconds: How long it took.
+        seconds: How long the training took.
 
     Raises:
-        ValueError: If something in it is impossible, such as a metric that is not finite.
+        ValueError: If a value is impossible, such as a metric that is not finite.
         FileNotFoundError: If there is no log.
     """
     steps = run.optim_wrapper.get('accumulative_counts', 1)
@@ -63,13 +63,13 @@ def evaluation_record(
     """Record a test of weights that came from elsewhere.
 
     Args:
-        run: The config of the run; ``run.filename`` is the file it comes from.
-        metrics: What the test ended with.
-        checkpoint: The weights' file.
+        run: The config of the run. ``run.filename`` is the config's file.
+        metrics: Metrics of the test.
+        checkpoint: File of the weights.
         gpus: How many processes tested together.
 
     Raises:
-        ValueError: If something in it is impossible, such as a metric that is not finite.
+        ValueError: If a value is impossible, such as a metric that is not finite.
     """
     return Record(kind='evaluation', **_common(run, metrics, checkpoint, gpus))
 

@@ -1,4 +1,4 @@
-"""What a resumed training needs to go on as if it had not been interrupted."""
+"""Parts of a training that goes on after a resume as if it had not been interrupted."""
 
 from .atomic_files import ATOMIC_FILES
 from .epoch_loop import ResumableEpochLoop, resumable_loop

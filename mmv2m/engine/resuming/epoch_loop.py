@@ -1,4 +1,4 @@
-"""Training by epochs that can go on in the middle of one."""
+"""Training by epochs that can go on in the middle of an epoch."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,9 +11,9 @@ __all__ = ['ResumableEpochLoop', 'resumable_loop']
 
 
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop by epochs, which begins an epoch where a checkpoint has left it.
+    """mmengine's loop by epochs, which resumes an epoch where a checkpoint has left it.
 
-    mmengine's own begins such an epoch anew, so that its first images are seen twice.
+    mmengine's own loop begins such an epoch anew, so that its first images are seen twice.
 
     Attributes:
         batches_done: Batches of the epoch that were trained before the checkpoint was saved.
@@ -22,7 +22,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     batches_done: int = 0
 
     def run_epoch(self) -> None:
-        """Iterate one epoch, or what is left of it."""
+        """Iterate one epoch, or the rest of it."""
         if not self.batches_done:
             super().run_epoch()
             return
@@ -36,10 +36,10 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 
 def resumable_loop(train_cfg: Any) -> Any:
-    """A ``train_cfg`` whose loop, where it is mmengine's by epochs, is a resumable one.
+    """A ``train_cfg`` with a resumable loop in the place of mmengine's loop by epochs.
 
     Args:
-        train_cfg: The setting of a config or a loop; not changed.
+        train_cfg: The setting of a config, or a loop. It is not changed.
 
     Returns:
         A changed copy, or ``train_cfg`` itself if it names another loop.
@@ -55,7 +55,7 @@ def resumable_loop(train_cfg: Any) -> Any:
 
 
 def _rest_of(loader: DataLoader, done: int) -> DataLoader:
-    """A loader of the same epoch without its first batches, which are not loaded."""
+    """A loader of the rest of an epoch. The first batches are not loaded."""
     return DataLoader(
         loader.dataset,
         batch_sampler=_Rest(loader.batch_sampler, done),
@@ -71,7 +71,7 @@ def _rest_of(loader: DataLoader, done: int) -> DataLoader:
 
 
 class _Rest(Sampler):
-    """The batches of a sampler without the first ones."""
+    """The batches of a sampler, without the first ones."""
 
     def __init__(self, batches: Any, done: int) -> None:
         self.batches, self.done = batches, done

@@ -13,8 +13,9 @@ def generator_states() -> dict[str, Any]:
     """The states of Python's, NumPy's and PyTorch's generators of this process.
 
     Returns:
-        Tensors, numbers, strings and tuples alone, so that ``torch.load(..., weights_only=True)``
-        reads them. ``cuda`` is the state of the current device, and is missing without a GPU.
+        The states, as tensors, numbers, strings and tuples, so that
+        ``torch.load(..., weights_only=True)`` reads them. ``cuda`` is the state of the current
+        device, and is missing without a GPU.
     """
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -35,10 +36,10 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Set the generators of this process to states of :func:`generator_states`.
+    """Set the generators of this process to states from :func:`generator_states`.
 
     Args:
-        states: The states; their tensors may be on any device.
+        states: The states. Their tensors may be on any device.
     """
     version, words, gauss = states['python']
     random.setstate((version, tuple(words.tolist()), gauss))

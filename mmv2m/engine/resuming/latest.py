@@ -1,4 +1,4 @@
-"""The checkpoint of a work dir that a training goes on from."""
+"""The checkpoint of a work dir from which a training goes on."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ __all__ = ['latest_checkpoint']
 
 
 def latest_checkpoint(work_dir: str | Path) -> str | None:
-    """Find the newest checkpoint of a work dir, also of one that was moved or copied.
+    """Find the newest checkpoint of a work dir, which may have been moved or copied.
 
-    ``last_checkpoint`` names it with the path that the work dir had when it was saved. So a file of
-    that name in the work dir itself comes first, then the path. Where neither exists, as after a
-    training that was killed while it wrote ``last_checkpoint``, the newest ``epoch_*.pth`` or
-    ``iter_*.pth`` is taken.
+    The file ``last_checkpoint`` has the path at the time of saving. A file of that name in the work
+    dir itself is tried first, and then the path. If neither exists, for example because a training
+    was killed while it wrote ``last_checkpoint``, the newest ``epoch_*.pth`` or ``iter_*.pth`` is
+    taken.
 
     Args:
-        work_dir: The work dir, which need not exist.
+        work_dir: The work dir. It need not exist.
 
     Returns:
         Path of the checkpoint, or None if there is none.

@@ -1,4 +1,4 @@
-"""Random augmentation in the workers of a data loader that depends on the batch's number alone."""
+"""Seeds for the workers of a data loader, which depend on the number of a batch alone."""
 
 import random
 from typing import Any
@@ -13,21 +13,21 @@ __all__ = ['WorkerSeeds']
 class WorkerSeeds:
     """Seeds the generators of a data loader's workers before each batch.
 
-    Nobody can save the generators of a worker: it is a process of its own, some batches ahead of
-    the training. So each batch gets a seed made of the run's seed, the rank and the number of the
-    batch since the training began. A resumed training needs to know nothing but that number. The
-    augmentation depends neither on how many workers there are nor on whether they persist.
+    The generators of a worker cannot be saved, because a worker is a process of its own and some
+    batches ahead of the training. So each batch gets a seed that is made of the run's seed, the
+    rank, and the number of the batch since the training began. A resumed training needs only that
+    number. The augmentation depends neither on the number of workers nor on whether they persist.
 
     Args:
-        loader: The data loader, whose ``worker_init_fn``, ``collate_fn`` and ``generator`` are
-            replaced. Its workers must not have started yet.
+        loader: The data loader. Its ``worker_init_fn`` and ``collate_fn`` are replaced. Its workers
+            must not have started yet.
         seed: The run's seed.
         rank: The rank of this process.
         pass_length: Batches of a pass over the loader; None if one pass never ends.
 
     Attributes:
-        first: Number of the batch that workers which start now load first. Whoever trains keeps it
-            up to date.
+        first: Number of the first batch of workers that start now. The training keeps it up to
+            date.
     """
 
     def __init__(self, loader: DataLoader, seed: int, rank: int, pass_length: int | None) -> None:
@@ -59,7 +59,7 @@ class WorkerSeeds:
         torch.manual_seed(int(words[2]))
 
     def _number(self) -> int:
-        """The number of the batch that this worker loads next: workers take turns."""
+        """The number of the batch that this worker loads next. Workers take turns."""
         worker = get_worker_info()
         assert worker is not None
         place, passes, length = self._loaded, 0, self._pass_length

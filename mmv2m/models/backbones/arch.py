@@ -1,4 +1,4 @@
-"""The sizes in which V2M comes, and how a user's own are checked."""
+"""The sizes of V2M's models, and the check of a user's own sizes."""
 
 from dataclasses import dataclass
 
@@ -13,26 +13,27 @@ LAYOUTS = ('plain', 'pyramid')
 
 @dataclass(frozen=True)
 class Arch(StagedArch):
-    """How a V2M is built: always four stages.
+    """The sizes and parts of a V2M, which always has four stages.
 
     Attributes:
         embed_dims: Width of the first stage, D.
         depths: Blocks in each of the four stages.
-        layout: ``'plain'``: patches, positions and class tokens, one resolution and width
-            throughout; ``'pyramid'``: a convolutional stem to 1/4, no positions, no class tokens,
-            and between stages half the resolution and twice the width.
+        layout: ``'plain'`` has patches, positions and class tokens, and one resolution and width.
+            ``'pyramid'`` has a convolutional stem to 1/4, no positions and no class tokens.
+            Between its stages the resolution halves and the width doubles.
         expand: Inner width over D.
         state_dims: States a channel, N.
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
         gated: Whether the mixers have gates; see :class:`~mmv2m.models.layers.SS2D`.
-        share: Which corners share their parameters, ``'all'``, ``'opposite'`` ones only or
-            ``'none'``; scans always share them with their flip only.
-        orders: ``'one'``: from each corner along one axis, then along the other (Eq. 7);
-            ``'both'``: the other way round too, with parameters of its own (Eq. 8).
-        merge: Whether corners and orders are merged into their ``'sum'`` or ``'mean'``.
-        scans: Names of each block's scans, as many as there are blocks; None for the four corners
-            of the whole map in each; see :func:`~mmv2m.models.layers.plan_local_groups`.
+        share: The corners that share parameters: ``'all'``, ``'opposite'`` or ``'none'``. With
+            ``scans``, a scan shares them with its flip.
+        orders: ``'one'`` scans from each corner along one axis and then along the other (Eq. 7).
+            ``'both'`` also scans in the other order, with parameters of its own (Eq. 8).
+        merge: ``'sum'`` or ``'mean'`` of corners and orders.
+        scans: Names of the scans of each block; see
+            :func:`~mmv2m.models.layers.plan_local_groups`. None for the four corners of the whole
+            map in each block.
         ffn_ratio: Inner width of the blocks' MLP over D; 0 for none.
     """
 
@@ -126,8 +127,8 @@ def parse_arch(arch: str | dict) -> Arch:
     """Look up or check an ``arch`` setting.
 
     Args:
-        arch: A key of :data:`ARCH_ZOO`, any case, or a dict of :class:`Arch`'s attributes, of which
-            ``embed_dims`` and ``depths`` are needed.
+        arch: A key of :data:`ARCH_ZOO`, in upper or lower case, or a dict of :class:`Arch`'s
+            attributes, of which ``embed_dims`` and ``depths`` are needed.
 
     Raises:
         ValueError: If the name or a key is unknown, one is missing, or a value is impossible.

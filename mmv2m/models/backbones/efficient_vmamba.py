@@ -18,7 +18,7 @@ SCANNED_STAGES = 2
 
 @dataclass(frozen=True)
 class Arch(StagedArch):
-    """Sizes of an EfficientVMamba: the width doubles from stage to stage.
+    """Sizes of an EfficientVMamba. The width doubles from stage to stage.
 
     Attributes:
         embed_dims: Width of the first stage, D.
@@ -45,8 +45,8 @@ ARCH_ZOO: dict[str, Arch] = {
 class EfficientVMamba(HierarchicalBackbone):
     """EfficientVMamba (https://arxiv.org/abs/2403.09977).
 
-    The first two stages have blocks of atrous scans beside a convolution, the last two inverted
-    residuals. Sides that do not divide are padded at the bottom and the right.
+    The first two stages have blocks with atrous scans beside a convolution. The last two have
+    inverted residuals. Sides that do not divide are padded at the bottom and the right.
 
     Args:
         arch: ``'tiny' | 'small' | 'base'`` or a dict with ``embed_dims`` and ``depths`` (four
@@ -88,7 +88,7 @@ class EfficientVMamba(HierarchicalBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        # So that the tokens come out contiguous, whose residual stream no norm has to copy.
+        # The tokens become contiguous in this way, so that no norm has to copy their stream.
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         tokens, size = self.patch_embed(x)
         return self.class_token(tokens.unflatten(1, size))

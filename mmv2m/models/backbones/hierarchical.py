@@ -1,4 +1,4 @@
-"""What VMamba and EfficientVMamba have in common: their settings, and widths that double."""
+"""The base class of VMamba and EfficientVMamba."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +15,9 @@ __all__ = ['HierarchicalBackbone']
 
 
 class HierarchicalBackbone(StagedBackbone):
-    """Four stages; from one to the next the resolution halves and the width doubles.
+    """A backbone of four stages. From each to the next the resolution halves and the width doubles.
 
-    Any image size and aspect ratio goes in. A subclass names its :attr:`ARCH_ZOO` and builds the
+    Images may have any size and aspect ratio. A subclass names its :attr:`ARCH_ZOO` and builds the
     parts.
 
     Attributes:
@@ -25,7 +25,7 @@ class HierarchicalBackbone(StagedBackbone):
         arch: The sizes.
 
     Args:
-        arch: A name or a dict of sizes: see the class. Defaults to ``'tiny'``.
+        arch: A name or a dict of sizes; see the subclass. Defaults to ``'tiny'``.
         in_channels: Channels of the image. Defaults to 3.
         out_indices: Output after which stages, an int or a sequence; negative ones count from the
             last stage. Stages behind the last output are not built. Defaults to -1.
@@ -91,15 +91,15 @@ class HierarchicalBackbone(StagedBackbone):
 
     @abstractmethod
     def build_stem(self, width: int) -> nn.Module:
-        """What makes an image, (B, in_channels, H, W), the first stage's map."""
+        """Build the modules from an image, (B, in_channels, H, W), to the first stage's map."""
 
     @abstractmethod
     def build_halving(self, before: int, width: int) -> nn.Module:
-        """What leads from a stage's map to the next: both widths are given."""
+        """Build the modules from a stage's map to the next. Both widths are given."""
 
     @abstractmethod
     def build_block(self, stage: int, width: int, rate: float) -> nn.Module:
-        """The next block of a stage, counted from 0; ``rate`` is its stochastic depth."""
+        """Build the next block of a stage, counted from 0. ``rate`` is its stochastic depth."""
 
     @classmethod
     def check_values(cls, values: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ STEM_WIDTH, PATCH_SIZE = 64, 16
 
 @dataclass(frozen=True)
 class Arch(StagedArch):
-    """Sizes of a PlainMamba: four stages at one resolution.
+    """Sizes of a PlainMamba, which has four stages at one resolution.
 
     Attributes:
         embed_dims: Width, D.
@@ -55,10 +55,10 @@ ARCH_ZOO: dict[str, Arch] = {
 class PlainMamba(StagedBackbone):
     """PlainMamba (https://arxiv.org/abs/2403.17695), a Mamba without hierarchy.
 
-    A convolutional stem, 8 x 8 patches of its map, and blocks that scan their tokens in four
-    continuous orders. Any image size and aspect ratio goes in: sides that do not divide are padded
-    at the bottom and the right, and positions are interpolated, at run time and when a checkpoint
-    of another size is loaded.
+    It has a convolutional stem, 8 x 8 patches of its map, and blocks that scan their tokens in four
+    continuous orders. Images may have any size and aspect ratio. Sides that do not divide are
+    padded at the bottom and the right. Positions are interpolated, at run time and when a
+    checkpoint of another size is loaded.
 
     Args:
         arch: ``'L1' | 'L2' | 'L3'`` or a dict with ``embed_dims`` and ``depths`` (four numbers),
@@ -82,8 +82,8 @@ class PlainMamba(StagedBackbone):
             ``eps=1e-6`` in those of the outputs.
         scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
-            distribution (0.02) for linear layers; the scans start likewise, the time steps' biases
-            at zero, as in the authors' config.
+            distribution (0.02) for linear layers, those of the scans included. The time steps'
+            biases start at zero, as in the authors' config.
 
     Raises:
         ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
@@ -147,7 +147,7 @@ class PlainMamba(StagedBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """See :meth:`StagedBackbone.embed`."""
-        # So that the tokens come out contiguous, whose residual stream no norm has to copy.
+        # The tokens become contiguous in this way, so that no norm has to copy their stream.
         x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         x, grid_size = self.patch_embed(self.stem_convs(x))
         return self.class_token(self.pos_embed(x.unflatten(1, grid_size)))

@@ -1,4 +1,4 @@
-"""The sizes that Vim and LocalVim have in common."""
+"""The sizes of Vim and LocalVim."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ __all__ = ['SequenceArch']
 
 @dataclass(frozen=True)
 class SequenceArch(StagedArch):
-    """Sizes of a plain backbone with Mamba's mixers: four stages at one resolution.
+    """Sizes of a plain backbone with Mamba's mixers, which has four stages at one resolution.
 
     Attributes:
         embed_dims: Width, D.
@@ -38,6 +38,6 @@ class SequenceArch(StagedArch):
             states=self.state_dims,
             conv_size=self.conv_size,
             dt_rank=self.dt_rank,
-            # Holds the variance of the residual stream down.
+            # This scale keeps the variance of the residual stream small.
             out_proj_scale=sum(self.depths) ** -0.5,
         )

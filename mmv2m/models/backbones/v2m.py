@@ -29,11 +29,11 @@ __all__ = ['V2M']
 class V2M(StagedBackbone):
     """Visual 2-Dimensional Mamba (https://arxiv.org/abs/2410.10382).
 
-    Four stages of blocks whose state space model runs over the image in two dimensions, from four
-    corners. The plain models keep one resolution throughout, the pyramids (the paper's V2M-S* and
-    V2M-B*) halve it between stages, and the local ones scan the map and windows of it. Any image
-    size and aspect ratio goes in: sides that the patch size does not divide are padded at the
-    bottom and the right, and positions and class tokens are interpolated, at run time and when a
+    It has four stages of blocks. Their state space model runs over the image in two dimensions,
+    from four corners. The plain models keep one resolution, the pyramids (the paper's V2M-S* and
+    V2M-B*) halve it between stages, and the local ones scan the map and windows of it. Images may
+    have any size and aspect ratio. Sides that the patch size does not divide are padded at the
+    bottom and the right. Positions and class tokens are interpolated, at run time and when a
     checkpoint of another size is loaded.
 
     Args:
@@ -43,14 +43,15 @@ class V2M(StagedBackbone):
             ``depths``. Defaults to ``'tiny'``.
         img_size: The usual image size, an int or (H, W), in pixels; it makes no difference to a
             pyramid. Defaults to 224.
-        patch_size: Side of a patch in pixels. Defaults to 16; a pyramid's is 4 and no other.
+        patch_size: Side of a patch in pixels. Defaults to 16, or to 4 in a pyramid, which takes no
+            other.
         in_channels: Channels of the image. Defaults to 3.
         corners: Where the 2D SSM starts: one to four of ``'UL', 'LR', 'UR', 'LL'``, in the order of
             Table 4. Defaults to all four.
         geometry: ``'paper'`` or ``'released'``, which repeats the branches of the authors' released
             code, for checkpoints trained with it. Defaults to ``'paper'``.
-        class_token: Fig. 4's ``'middle' | 'edge' | 'mean'``; ``'mean'`` adds no tokens and is what
-            dense tasks use. Defaults to ``'middle'``; to ``'mean'``, and no other, in a pyramid.
+        class_token: Fig. 4's ``'middle' | 'edge' | 'mean'``. ``'mean'`` adds no tokens; dense tasks
+            use it. Defaults to ``'middle'``, or to ``'mean'`` in a pyramid, which takes no other.
         out_indices: Output after which stages, an int or a sequence; negative ones count from the
             last stage. Stages behind the last output are not built. Defaults to -1.
         out_type: ``'cls_token'``, the class token or the mean, (B, D); ``'featmap'``, the patches,

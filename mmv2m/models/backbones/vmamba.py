@@ -15,7 +15,7 @@ __all__ = ['VMamba']
 
 @dataclass(frozen=True)
 class Arch(StagedArch):
-    """Sizes of a VMamba: the width doubles from stage to stage.
+    """Sizes of a VMamba. The width doubles from stage to stage.
 
     Attributes:
         embed_dims: Width of the first stage, D.
@@ -41,7 +41,7 @@ ARCH_ZOO: dict[str, Arch] = {
 class VMamba(HierarchicalBackbone):
     """VMamba (https://arxiv.org/abs/2401.10166) as its authors last published it.
 
-    Each block has a cross-scan mixer, with one state a channel and without a gate, and an MLP.
+    Each block has a cross-scan mixer, with one state for each channel and no gate, and an MLP.
 
     Args:
         arch: ``'tiny' | 'small'`` (VMamba-T [s1l8] and VMamba-S [s2l15]) or a dict with

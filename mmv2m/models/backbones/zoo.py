@@ -1,4 +1,4 @@
-"""How an ``arch`` setting, a name or a dict of sizes, becomes a dataclass."""
+"""The ``arch`` setting, a name or a dict of sizes, as a dataclass."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,9 @@ def look_up_arch(arch: str | dict, zoo: Mapping[str, Arch]) -> Arch:
     """Look up or check an ``arch`` setting.
 
     Args:
-        arch: A key of ``zoo``, any case, or a dict of its dataclass's attributes, of which those
-            without a default are needed.
-        zoo: Instances of one dataclass, by name; the dataclass checks its values itself.
+        arch: A key of ``zoo``, in upper or lower case, or a dict of its dataclass's attributes, of
+            which those without a default are needed.
+        zoo: Instances of one dataclass, by name. The dataclass checks its values itself.
 
     Raises:
         ValueError: If the name or a key is unknown, one is missing, or a value is impossible.
@@ -80,12 +80,12 @@ def check_scans(
     """The names of each block's scans, as tuples.
 
     Args:
-        scans: As many sequences of names as there are blocks.
-        blocks: How many blocks there are.
-        check: Raises a ValueError if a block cannot have the scans that it is given.
+        scans: One sequence of names for each block.
+        blocks: Number of blocks.
+        check: Function that raises a ValueError if a block cannot have its scans.
 
     Raises:
-        ValueError: If there are not as many, or ``check`` refuses some.
+        ValueError: If there is not one sequence for each block, or ``check`` refuses one.
     """
     if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
         raise ValueError(

@@ -72,10 +72,7 @@ class MixerBlock(BaseModule):
         if self.ffn is None:
             return stream
         normed, total = stream.normed(self, self.ffn_norm, self.mixer, backend=self.backend)
-        return Stream(total, *self._run_ffn(self.ffn, normed))
-
-    def _run_ffn(self, ffn: FFN, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What the MLP adds, and a factor for each image that is left to whoever adds it."""
-        if may_stand_for(self, x, ((ffn, FFN_WITHOUT_SUM),)):
-            return drop_later(self, ffn.dropout_layer, ffn.gamma2(ffn.layers(x)))
-        return ffn(x), None
+        ffn = self.ffn
+        if not may_stand_for(self, normed, ((ffn, FFN_WITHOUT_SUM),)):
+            return Stream(total, ffn(normed))
+        return Stream(total, *drop_later(self, ffn.dropout_layer, ffn.gamma2(ffn.layers(normed))))

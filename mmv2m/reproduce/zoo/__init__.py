@@ -1,1 +1,1 @@
-"""The model zoo: metafiles and pages, all made from the tables, the configs and the records."""
+"""The model zoo: metafiles and a page, made from the tables, the configs and the records."""

@@ -8,7 +8,6 @@ from mmv2m.utils.complexity import Complexity
 
 from ..tables import Tables
 from .entries import zoo_entries
-from .html_page import build_html_page
 from .markdown_page import build_markdown_page
 from .metafiles import build_metafiles
 
@@ -18,27 +17,25 @@ __all__ = ['build_zoo', 'stale_files']
 def build_zoo(
     tables: Tables, costs: Mapping[str, Complexity], records: Sequence[Record]
 ) -> dict[str, str]:
-    """The texts of the metafiles and pages, by their paths from the repository's root.
+    """The texts of the metafiles and of the page, by their paths from the repository's root.
 
     Args:
         tables: The tables.
         costs: Parameters and FLOPs by config.
         records: Results of runs.
     """
-    entries = list(zoo_entries(tables, costs, records))
     return {
         **build_metafiles(tables, costs, records),
-        'docs/model_zoo.md': build_markdown_page(entries),
-        'docs/model_zoo.html': build_html_page(entries),
+        'docs/model_zoo.md': build_markdown_page(zoo_entries(tables, costs, records)),
     }
 
 
 def stale_files(root: Path, texts: Mapping[str, str]) -> list[str]:
-    """The files that are missing or do not say what they should.
+    """The files that are missing or out of date.
 
     Args:
         root: The repository's root.
-        texts: From :func:`build_zoo`.
+        texts: Texts by path, from :func:`build_zoo`.
     """
     return [
         path

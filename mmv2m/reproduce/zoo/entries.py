@@ -1,4 +1,4 @@
-"""What both pages of the model zoo show of a row."""
+"""Entries of the model zoo."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,7 @@ from ..results import own_results
 from ..tables import Row, Table, Tables
 from .stock_weights import find_stock_weights
 
-__all__ = ['INTRODUCTION', 'Entry', 'show_size', 'zoo_entries']
-
-INTRODUCTION = (
-    'Every row of the tables of [V2M](https://arxiv.org/abs/2410.10382), and the config that '
-    'trains it here: first what is printed, then what is measured. Params are in millions, FLOPs '
-    'in G multiply-accumulates of matrix products and convolutions, or with 9 L E N for each scan '
-    'besides: those of one image of the height and width that the row names, with 1,000 boxes and '
-    '100 masks in Mask R-CNN. Metrics are in percent; under "here" stand the means and '
-    'standard deviations of our own runs, whose records are in [records/](../records). Nothing '
-    'stands there where nothing has been run.'
-)
+__all__ = ['Entry', 'show_size', 'zoo_entries']
 
 
 @dataclass(frozen=True)

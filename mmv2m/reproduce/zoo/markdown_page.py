@@ -7,41 +7,48 @@ from mmv2m.utils.complexity import COUNTING_RULES
 
 from ..markdown import markdown_table, show_figure, show_own
 from ..tables import Metric, Table
-from .entries import INTRODUCTION, Entry, show_size
+from .entries import Entry, show_size
 
 __all__ = ['build_markdown_page']
 
 PLAIN, WITH_SCANS = COUNTING_RULES
 
-WEIGHTS = (
-    'Weights are those that mmpretrain and mmdet publish for the configs that are theirs; for the '
-    'others none are published, and there mim, which does not look, fails with `AttributeError: '
-    "'float' object has no attribute 'split'`."
+INTRODUCTION = (
+    'The tables list every row of the tables of [V2M](https://arxiv.org/abs/2410.10382), with the '
+    'config that trains it in this repository. Columns without "here" are the figures that the '
+    'V2M paper prints. Columns with "here" are measured in this repository; an empty cell means '
+    'that nothing has been measured.',
+    '- **Params** are in millions.',
+    '- **FLOPs** are in G multiply-accumulates, for one image of the height and width in the '
+    'column "Image". Matrix products and convolutions are counted; the column "with scans" adds '
+    '9 L E N for each scan. Mask R-CNN is counted with 1,000 boxes and 100 masks.',
+    '- **Metrics** are in percent. Ours are the mean ± the standard deviation (number of runs), '
+    'from the records of the runs in [records/](../records).',
+    '- **Weights** are those that mmpretrain and mmdet publish for their own configs. For the '
+    'other configs none are published. `mim download` does not check this, and fails with '
+    "`AttributeError: 'float' object has no attribute 'split'`.",
 )
 MIM = """\
 <!-- not run: needs a clone installed by pip install -e ., and the network -->
 ```bash
-mim search mmv2m                                         # all of this
-mim search mmv2m --model v2m --field parameters flops    # a part of it
-mim download mmv2m --config deit-t_4xb256_in1k --dest .  # weights, and their config
+mim search mmv2m                                         # every row
+mim search mmv2m --model v2m --field parameters flops    # V2M, two columns
+mim download mmv2m --config deit-t_4xb256_in1k --dest .  # weights and config
 ```"""
 COMMANDS = """\
 ```bash
-python tools/reproduce.py --table 1 --rows V2M-T  # printed and measured, and what training costs
+python tools/reproduce.py --table 1 --rows V2M-T  # printed and measured figures
 ```
 
 <!-- not run: ImageNet -->
 ```bash
-python tools/reproduce.py --table 1 --rows V2M-T --run  # train, or go on; test; record the result
+python tools/reproduce.py --table 1 --rows V2M-T --run  # train (or resume), test, record
 python tools/reproduce.py --table 1 --rows V2M-T --checkpoint PATH  # test your weights
 ```"""
 MORE = (
-    '[reproducing.md](reproducing.md) explains this command: what it prints, what counts as a '
-    'result, how a run goes on where it stopped, how hours are estimated.'
-)
-HTML = (
-    'The same with sortable columns and plots: [model_zoo.html](model_zoo.html). Both pages are '
-    'made by `python tools/build_model_zoo.py`.'
+    "[The paper's tables](reproducing.md) explains `tools/reproduce.py`. On the docs site (`make "
+    'docs`), a click on the head of a column sorts the table by it. `python '
+    'tools/build_model_zoo.py` writes this page.'
 )
 
 
@@ -49,26 +56,29 @@ def build_markdown_page(tables: Iterable[tuple[Table, Sequence[Entry]]]) -> str:
     """The page's text.
 
     Args:
-        tables: From :func:`.entries.zoo_entries`.
+        tables: Tables and their entries, from :func:`.entries.zoo_entries`.
     """
-    parts = ['# Model zoo', _paragraph(INTRODUCTION), COMMANDS]
-    parts += [_paragraph(MORE), _paragraph(WEIGHTS), MIM, _paragraph(HTML)]
+    introduction, *explained = map(_paragraph, INTRODUCTION)
+    parts = ['# Model zoo', introduction, '\n'.join(explained), COMMANDS, MIM, _paragraph(MORE)]
     for table, entries in tables:
         parts += [f'## {table.title}', _table(table, entries), *_notes(entries)]
     return '\n\n'.join(parts) + '\n'
 
 
 def _paragraph(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+    indent = '  ' if text.startswith('- ') else ''
+    return textwrap.fill(
+        text, 100, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
+    )
 
 
 def _table(table: Table, entries: Sequence[Entry]) -> str:
     printed_flops = any(entry.report.row.flops for entry in entries)
     weights = any(entry.weights for entry in entries)
-    header = ['Row', 'Kind', 'Image', 'Params', 'here']
-    header += ['FLOPs', *(['here'] if printed_flops else []), 'with scans']
+    header = ['Row', 'Kind', 'Image', 'Params', 'Params here']
+    header += [*(['FLOPs'] if printed_flops else []), 'FLOPs here', 'with scans']
     for metric in table.data.metrics:
-        header += [metric.name, 'here']
+        header += [metric.name, f'{metric.name} here']
     header += ['Weights'] * weights
     return markdown_table(header, [_cells(entry, printed_flops, weights) for entry in entries])
 

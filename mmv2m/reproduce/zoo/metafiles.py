@@ -28,8 +28,8 @@ def build_metafiles(
 ) -> dict[str, str]:
     """The metafiles' texts by their paths from the repository's root.
 
-    Each folder of configs has one. A config is one model in it, whichever rows it is for. Figures
-    that are printed have ``(paper)`` behind their name, those of records have not.
+    Each folder of configs has one metafile. A config is one model in it, even if it is in several
+    rows. Names of printed figures end with ``(paper)``, and those of our own do not.
 
     Args:
         tables: The tables.
@@ -52,7 +52,7 @@ def build_metafiles(
 
 
 def read_costs(root: Path) -> dict[str, Complexity]:
-    """Parameters and FLOPs by config, as the metafiles have them.
+    """Parameters and FLOPs by config, from the metafiles.
 
     Args:
         root: The repository's root.

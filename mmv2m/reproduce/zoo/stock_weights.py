@@ -1,4 +1,4 @@
-"""Published weights of the configs that are a task library's own."""
+"""Published weights of configs that are equal to a task library's own."""
 
 import ast
 import importlib.util
@@ -15,14 +15,14 @@ __all__ = ['find_stock_weights']
 def find_stock_weights(path: Path) -> str | None:
     """The URL of the weights that a task library publishes for a config.
 
-    A config counts as the library's if it inherits one of the library's and changes nothing that
+    A config is equal to the library's if it inherits from one of them and changes nothing that
     makes a difference to the result.
 
     Args:
         path: The config.
 
     Returns:
-        None if the config is not the library's, or it publishes none.
+        The URL, or None if the config is not the library's or the library publishes no weights.
     """
     base = _library_base(path)
     if base is None:
@@ -40,7 +40,7 @@ def find_stock_weights(path: Path) -> str | None:
 
 
 def _library_base(path: Path) -> str | None:
-    """``'library::path'`` if that is the first thing that a config says."""
+    """``'library::path'`` if a config begins with it as its base, or None."""
     first = ast.parse(path.read_text()).body[0]
     if not isinstance(first, ast.Assign) or not isinstance(first.value, ast.Constant):
         return None
@@ -50,16 +50,16 @@ def _library_base(path: Path) -> str | None:
 
 
 def _trains_as(path: Path, base: str) -> bool:
-    """Whether a config trains and tests what its base does, in the same way."""
+    """Whether a config trains and tests as its base does."""
     stock = Config.fromstring(f'_base_ = {base!r}', '.py')
     return _without_groups(Config.fromfile(path)) == _without_groups(stock)
 
 
 def _without_groups(cfg: Config) -> str:
-    """A digest of a config, but for how it puts parameters into groups.
+    """A digest of a config without its settings of parameter groups.
 
-    Tests compare the settings of each parameter in each config with the library's instead: two
-    constructors say the same layer-wise decay in different words.
+    Two constructors write the same layer-wise decay in different ways. Tests compare the settings
+    of each parameter with the library's instead.
     """
     if 'optim_wrapper' in cfg:
         for key in ('constructor', 'paramwise_cfg'):

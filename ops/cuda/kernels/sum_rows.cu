@@ -1,14 +1,15 @@
 // Sums over the rows of several matrices, in one launch: what kernels leave as partial sums.
 //
-// Given to the compiler: PARTS, the most matrices of a launch; WARPS of a block; DEPTH, rows under way
+// Given to the compiler: PARTS, the most matrices of a launch; THREADS of a block; DEPTH, rows under way
 // together.
 #include "device.cuh"
 
-// `from` is (rows, columns), `to` (columns,); the part's first block along the grid.
+// `from` is (rows, columns), `to` (columns,); the columns of a block, a power of two, at most THREADS; the
+// part's first block along the grid.
 struct Part {
   const float* from;
   float* to;
-  int rows, columns, first_block;
+  int rows, columns, width, first_block;
 };
 
 struct Parts {
@@ -31,28 +32,24 @@ DEVICE float sum_column(const Part& part, int column, int first_row, int step) {
   return total;
 }
 
-// Grid: (blocks of all parts, of 32 columns for every block; or for every warp, where there are no more
-// than DEPTH rows). The warps of a block share out the rows, if there are more; sums are in the same
-// order whatever the timing.
-extern "C" __global__ void __launch_bounds__(WARPS * 32) sum_rows(Parts parts, int count) {
+// Grid: (blocks of all parts). The threads of a block that have the same column share out its rows; sums are
+// in the same order whatever the timing.
+extern "C" __global__ void __launch_bounds__(THREADS) sum_rows(Parts parts, int count) {
   SHARED(float, sums);
   int which = 0;
   while (which + 1 < count && (int)blockIdx.x >= parts.at[which + 1].first_block) ++which;
   const Part& part = parts.at[which];
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  bool alone = part.rows <= DEPTH;
-  int block = (int)blockIdx.x - part.first_block;
-  int column = (alone ? block * WARPS + warp : block) * 32 + lane;
+  int width = part.width, sharing = THREADS / width;
+  int mine = threadIdx.x % width, share = threadIdx.x / width;
+  int column = ((int)blockIdx.x - part.first_block) * width + mine;
   bool there = column < part.columns;
-  if (alone) {
-    if (there) part.to[column] = sum_column(part, column, 0, 1);
-    return;
+  float total = there ? sum_column(part, column, share, sharing) : 0.f;
+  if (sharing > 1) {
+    sums[threadIdx.x] = total;
+    __syncthreads();
+    if (share > 0) return;
+#pragma unroll 8
+    for (int i = 1; i < sharing; ++i) total += sums[i * width + mine];
   }
-  sums[warp * 32 + lane] = there ? sum_column(part, column, warp, WARPS) : 0.f;
-  __syncthreads();
-  if (warp > 0 || !there) return;
-  float total = 0.f;
-#pragma unroll
-  for (int i = 0; i < WARPS; ++i) total += sums[i * 32 + lane];
-  part.to[column] = total;
+  if (there) part.to[column] = total;
 }

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .elementary import normal_cdf, normal_pdf
+from .elementary import normal
 
 __all__ = ['column_sums_kernel', 'gelu_backward_kernel', 'gelu_forward_kernel']
 
@@ -41,7 +41,8 @@ def gelu_forward_kernel(x, bias, y, rows, columns, BLOCK_R: tl.constexpr, BLOCK_
     column, valid = find_columns(columns, BLOCK_C)
     where, inside = find_tile(tl.program_id(0), rows, columns, column, valid, BLOCK_R)
     value = tl.load(x + where, inside, 0).to(tl.float32) + load_bias(bias, column, valid)
-    tl.store(y + where, (value * normal_cdf(value)).to(y.dtype.element_ty), inside)
+    share, _ = normal(value)
+    tl.store(y + where, (value * share).to(y.dtype.element_ty), inside)
 
 
 @triton.jit(do_not_specialize=['rows', 'tiles'])
@@ -73,9 +74,9 @@ def gelu_backward_kernel(
         value = tl.load(x + where, inside, 0)
         slope = tl.load(grad + where, inside, 0).to(tl.float32)
         value = value.to(tl.float32) + shift
-        share = normal_cdf(value)
+        share, density = normal(value)
         tl.store(y + where, (value * share).to(y.dtype.element_ty), inside)
-        slope *= share + value * normal_pdf(value)
+        slope *= share + value * density
         tl.store(grad + where, slope.to(grad.dtype.element_ty), inside)
         if grad_bias is not None:
             sums += slope
