@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cpu import build
+from ..cpu import build, ssm
 from ..cpu.corner_ssm import corner_ssm_backward, corner_ssm_forward
 from ..cpu.ssm import numbers
-from ..cpu import ssm
 from ..directions import get_direction, read_directions
 
 __all__ = [
