@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cpu import build, ssm
-from ..cpu.corner_ssm import corner_ssm_backward, corner_ssm_forward
+from ..cpu import build, corner_ssm, ssm
 from ..cpu.ssm import numbers
 from ..directions import get_direction, read_directions
 
@@ -79,9 +78,24 @@ def ssm_backward(
 ) -> list[Tensor | None]:
     """See :mod:`..cpu.ssm`."""
     x, gate, *parameters = tensors
-    grad_y, x, gate = (None if t is None else _side_by_side(t) for t in (grad_y, x, gate))
+    maps = (None if t is None else _side_by_side(t) for t in (x, gate))
     ways = read_directions(directions)
-    return ssm.ssm_backward(grad_y, (x, gate, *parameters), ways, *options)
+    return ssm.ssm_backward(_side_by_side(grad_y), (*maps, *parameters), ways, *options)
+
+
+def corner_ssm_forward(x: Tensor, gate: Tensor | None, *args: Any) -> list[Tensor]:
+    """See :mod:`..cpu.corner_ssm`."""
+    gate = None if gate is None else _side_by_side(gate)
+    return corner_ssm.corner_ssm_forward(_side_by_side(x), gate, *args)
+
+
+def corner_ssm_backward(
+    grad_y: Tensor, kept: Any, x: Tensor, gate: Tensor | None, *args: Any
+) -> list[Tensor | None]:
+    """See :mod:`..cpu.corner_ssm`."""
+    gate = None if gate is None else _side_by_side(gate)
+    maps = (_side_by_side(grad_y), kept, _side_by_side(x), gate)
+    return corner_ssm.corner_ssm_backward(*maps, *args)
 
 
 def _side_by_side(x: Tensor) -> Tensor:
@@ -107,7 +121,5 @@ def _scan_arguments(
     direction: str,
 ) -> tuple[Any, ...]:
     """As the kernels take them."""
-    x, delta, B, C, z = (
-        t if t is None or t.dim() == 2 else _one(t) for t in (x, delta, B, C, z)
-    )
-    return x, delta, A, B, C, D, z, delta_bias, delta_softplus, numbers([get_direction(direction)])
+    maps = (t if t is None or t.dim() < 4 else _one(t) for t in (x, delta, A, B, C, D, z))
+    return *maps, delta_bias, delta_softplus, numbers([get_direction(direction)])

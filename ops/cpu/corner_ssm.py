@@ -74,13 +74,27 @@ def corner_ssm_backward(
         between, count = next(remaining), 2 if group.keeps_projections() else 0
         of_rows, of_columns = (tuple(islice(remaining, count)) for _ in range(2))
         grad_between, grad_gate, *grad_columns = ssm_backward(
-            *(grad_y, (between, gate, *group.columns), group.corners.second, 'output'),
-            *(reduction, log_A, of_columns, (None, grad_gate), (False, adds)),
+            grad_y,
+            (between, gate, *group.columns),
+            group.corners.second,
+            'output',
+            reduction,
+            log_A,
+            kept=of_columns,
+            targets=(None, grad_gate),
+            adds=(False, adds),
         )
         assert grad_between is not None
         grad_x, _, *grad_rows = ssm_backward(
-            *(grad_between, (x, None, *group.rows), group.corners.first, 'input', 'none'),
-            *(log_A, of_rows, (grad_x, None), (adds, False)),
+            grad_between,
+            (x, None, *group.rows),
+            group.corners.first,
+            'input',
+            'none',
+            log_A,
+            kept=of_rows,
+            targets=(grad_x, None),
+            adds=(adds, False),
         )
         adds = True
         of_parameters += [*grad_rows, *grad_columns]

@@ -136,22 +136,28 @@ def ssm_backward(
         adds: Whether they are added to what is there, in each target.
     """
     given = SSMTensors(*tensors)
-    to_x, to_gate = map(_target, given[:2], targets)
-    A, sums = _exact_A(given.A, log_A), [None] * len(given[2:])
+    to_x, to_gate = (_target(t, to) for t, to in zip(given[:2], targets, strict=True))
+    assert to_x is not None
+    A, sums, has_own_maps = _exact_A(given.A, log_A), None, given.x.dim() == 5
     for part, ways in _parts(given, directions):
         upstream = grad_y.expand(len(ways), *grad_y.shape) if reduction == 'sum' else grad_y[part]
-        some, has_own_maps, begins = given.select(part), given.x.dim() == 5, part.start == 0
+        some, begins = given.select(part), part.start == 0
         read = _project(some, ways, projects, [t[part] for t in kept])
         grad_maps, *of_projections = _projected_backward(upstream, some, ways, A, read)
-        of_conv = _conv_backward(
-            *(grad_maps, some, ways, to_x[part] if has_own_maps else to_x, to_gate),
-            *(adds[0] or not (begins or has_own_maps), adds[1] or not begins),
-        )
-        new = [*of_conv, *of_projections]
-        sums = [a if b is None else b if a is None else a + b for a, b in zip(sums, new)]
+        of_maps = to_x[part] if has_own_maps else to_x, to_gate
+        adds_now = adds[0] or not (begins or has_own_maps), adds[1] or not begins
+        new = [*_conv_backward(grad_maps, some, ways, of_maps, adds_now), *of_projections]
+        sums = new if sums is None else [_add(a, b) for a, b in zip(sums, new, strict=True)]
+    assert sums is not None
     if log_A:
-        sums[5] = sums[5] * A
+        *others, of_A, of_D = sums
+        sums = [*others, of_A * A, of_D]
     return [to_x, to_gate, *sums]
+
+
+def _add(a: Any, b: Any) -> Any:
+    """The sum of two gradients, None of what there is not."""
+    return None if a is None else a + b
 
 
 def _target(value: Tensor | None, target: Tensor | None) -> Tensor | None:
@@ -163,9 +169,7 @@ def _exact_A(A: Tensor, log_A: bool) -> Tensor:
     return -A.exp() if log_A else A
 
 
-def _parts(
-    given: SSMTensors, directions: Sequence[Direction]
-) -> Iterator[tuple[slice, list[int]]]:
+def _parts(given: SSMTensors, directions: Sequence[Direction]) -> Iterator[tuple[slice, list[int]]]:
     """Directions that are taken together: their places, and the numbers of their ways."""
     size = given.x[0].numel() if given.x.dim() == 5 else given.x.numel()
     count = max(1, TOGETHER // max(1, size))
@@ -226,19 +230,17 @@ def _conv_backward(
     grad_maps: Tensor,
     given: SSMTensors,
     ways: list[int],
-    to_x: Tensor,
-    to_gate: Tensor | None,
-    adds_x: bool,
-    adds_gate: bool,
-) -> list[Tensor | None]:
+    targets: tuple[Tensor, Tensor | None],
+    adds: tuple[bool, bool],
+) -> list[Any]:
     """Write the gradients of ``x`` and the gate, or add to them; return weight's and bias'."""
     if given.conv_weight is None:
+        to_x, _ = targets
         total = grad_maps if to_x.dim() == 5 else grad_maps.sum(0)
-        _ = to_x.add_(total) if adds_x else to_x.copy_(total)
+        _ = to_x.add_(total) if adds[0] else to_x.copy_(total)
         return [None, None]
     weight = given.conv_weight.flatten(1)
     of_weight, of_bias = torch.ops.mmv2m_cpu.conv_backward(
-        *(grad_maps, given.x, given.gate, weight, given.conv_bias, ways),
-        *(to_x, to_gate, adds_x, adds_gate),
+        *(grad_maps, given.x, given.gate, weight, given.conv_bias, ways, *targets, *adds)
     )
     return [of_weight.view_as(given.conv_weight), of_bias if given.conv_bias is not None else None]

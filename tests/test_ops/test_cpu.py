@@ -7,8 +7,14 @@ from kernel_comparison import CORNERS, compare_backend
 from operator_calls import cases, outputs
 from scan_inputs import make_inputs, make_ssm_inputs
 
-from mmv2m.ops import Halves, choose_backend, corner_ssm, directional_conv, directional_scan
-from mmv2m.ops import directional_ssm, gated_linear
+from mmv2m.ops import (
+    Halves,
+    choose_backend,
+    corner_ssm,
+    directional_conv,
+    directional_scan,
+    directional_ssm,
+)
 from mmv2m.ops.cpu import ssm
 
 pytestmark = pytest.mark.skipif(
@@ -26,13 +32,18 @@ def tensors_of(inputs):
     return {name: v for name, v in inputs.items() if not isinstance(v, bool)}
 
 
-@pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('direction', CORNERS)
 @pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('states', [1, 3, 16])
-def test_scan(dtype, direction, shape, states):
-    inputs = tensors_of(make_inputs(shape, states, dtype))
-    compare(directional_scan, inputs, TOLERANCE[dtype], delta_softplus=True, direction=direction)
+@pytest.mark.parametrize('states', [1, 16])
+def test_scan(direction, shape, states):
+    inputs = tensors_of(make_inputs(shape, states, torch.float32))
+    compare(directional_scan, inputs, 1e-5, delta_softplus=True, direction=direction)
+
+
+@pytest.mark.parametrize('direction', CORNERS)
+def test_scan_in_bfloat16(direction):
+    inputs = tensors_of(make_inputs((2, 3, 5, 37), 3, torch.bfloat16))
+    compare(directional_scan, inputs, 1e-2, delta_softplus=True, direction=direction)
 
 
 @pytest.mark.parametrize('B', [None, 'constant', 'token'])
@@ -64,7 +75,9 @@ def test_long_lanes(direction, states):
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('direction', CORNERS)
-@pytest.mark.parametrize(('shape', 'taps'), [((2, 3, 5, 37), 4), ((1, 1, 2, 3), 5), ((1, 4, 1, 8), 1)])
+@pytest.mark.parametrize(
+    ('shape', 'taps'), [((2, 3, 5, 37), 4), ((1, 1, 2, 3), 5), ((1, 4, 1, 8), 1)]
+)
 def test_conv(dtype, direction, shape, taps):
     generator = torch.Generator().manual_seed(0)
     draw = lambda *size: torch.randn(size, generator=generator)  # noqa: E731
@@ -74,14 +87,13 @@ def test_conv(dtype, direction, shape, taps):
         compare(directional_conv, tensors, TOLERANCE[dtype], direction=direction)
 
 
-@pytest.mark.parametrize('together', [1, 2**18])
+@pytest.mark.parametrize(('together', 'conv'), [(1, True), (2**18, True), (2**18, False)])
 @pytest.mark.parametrize('projects', ['input', 'output', 'both'])
-@pytest.mark.parametrize(('maps', 'reduction'), [(0, 'none'), (0, 'sum'), (4, 'sum'), (4, 'none')])
-@pytest.mark.parametrize('conv', [True, False])
+@pytest.mark.parametrize(('maps', 'reduction'), [(0, 'sum'), (3, 'none')])
 def test_ssm(together, projects, maps, reduction, conv, monkeypatch):
     monkeypatch.setattr(ssm, 'TOGETHER', together)
     inputs = make_ssm_inputs(channels=37, projects=projects, maps=maps, conv=conv)
-    options = dict(directions=CORNERS, projects=projects, reduction=reduction)
+    options = dict(directions=CORNERS[1:], projects=projects, reduction=reduction)
     compare(directional_ssm, inputs, 1e-5, **options)
 
 

@@ -63,7 +63,9 @@ def digits_step(backend: str) -> Step:
     cfg = Config.fromfile(ROOT / DIGITS)
     settings = {k: v for k, v in cfg.model.backbone.items() if k not in ('type', 'arch')}
     model = Classifier(V2M, cfg.model.backbone.arch, **settings, scan_backend=backend)
-    images = torch.randn(cfg.train_dataloader.batch_size, 3, settings['img_size'], settings['img_size'])
+    images = torch.randn(
+        cfg.train_dataloader.batch_size, 3, settings['img_size'], settings['img_size']
+    )
     labels = torch.randint(cfg.model.head.num_classes, (len(images),))
 
     def step() -> None:
