@@ -1,5 +1,5 @@
 # Thin commands over .venv; tools/setup/install.sh makes it and knows what is done already.
-PYTHON ?= python3.11
+PYTHON ?=
 ARGS ?=
 WORKERS ?= 2
 export PYTHON
@@ -14,11 +14,12 @@ demo_dir := work_dirs/v2m-mini_digits
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-install:  ## set up .venv with the tested set of packages (Python 3.11; PYTHON=... names another path)
+install:  ## set up .venv with the tested set of packages (PYTHON=... names the Python, 3.11 to 3.13)
 	@bash tools/setup/install.sh
 
 # On maps this small a second thread gains nothing, and loses much where another process needs it.
-demo: install  ## train a small V2M on handwritten digits (CPU, minutes), test it, draw its results
+demo:  ## train a small V2M on handwritten digits (CPU, minutes), test it, draw its results; compiles nothing
+	@bash tools/setup/install.sh demo
 	OMP_NUM_THREADS=1 $(python) tools/train.py $(demo_config)
 	OMP_NUM_THREADS=1 $(python) tools/test.py $(demo_config) "$$(cat $(demo_dir)/last_checkpoint)"
 	@echo 'The loss and accuracy curve and the sheet of predictions:'

@@ -3,8 +3,15 @@
 import importlib.util
 import re
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ['DISTRIBUTIONS', 'exit_without_libraries', 'how_to_install', 'missing_library']
+__all__ = [
+    'DISTRIBUTIONS',
+    'exit_without_libraries',
+    'how_to_install',
+    'leave_out_multimodal',
+    'missing_library',
+]
 
 DISTRIBUTIONS = dict(
     mmengine=('onedl-mmengine', 'mmengine'),
@@ -42,6 +49,24 @@ def missing_library(message: str) -> str | None:
     words = set(re.findall(r'\w+', message))
     named = (name for name in TASK_LIBRARIES if words & {name, DISTRIBUTIONS[name][1]})
     return next((name for name in named if importlib.util.find_spec(name) is None), None)
+
+
+def leave_out_multimodal() -> None:
+    """Have mmpretrain import beside transformers 5, without its multimodal models.
+
+    If transformers and pycocotools are installed, mmpretrain 1.3 imports these models, which works
+    with transformers 4 only. It has placeholders for them, which say what is missing when one is
+    built. This comes too late where mmpretrain's models have been imported already.
+    """
+    try:
+        major = int(version('transformers').split('.')[0])
+    except (PackageNotFoundError, ValueError):
+        return
+    if major < 5 or importlib.util.find_spec('mmpretrain') is None:
+        return
+    import mmpretrain.utils.dependency
+
+    mmpretrain.utils.dependency.WITH_MULTIMODAL = False
 
 
 def exit_without_libraries() -> None:

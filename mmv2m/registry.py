@@ -26,7 +26,11 @@ except ModuleNotFoundError as error:
         'mmcv: pip install onedl-mmengine onedl-mmcv (or the original mmengine and mmcv)'
     ) from error
 
+from .packages import leave_out_multimodal
+
 __all__ = ['DATASETS', 'HOOKS', 'MODELS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'TRANSFORMS']
+
+leave_out_multimodal()
 
 SCOPED_MODELS = Registry(
     'model', parent=MODELS, scope='mmv2m', locations=['mmv2m.models', 'mmv2m.engine']

@@ -1,5 +1,6 @@
 """Made weights in the names and shapes of the official code of VMamba and its kin."""
 
+import argparse
 import math
 
 import torch
@@ -70,6 +71,13 @@ def vmamba_weights(width, depths, expand, states, ffn_ratio=2, classes=5):
             shapes |= norm(f'layers.{i}.downsample.3', 2 * D)
     shapes |= norm('classifier.norm', 8 * width) | layer('classifier.head', classes, 8 * width)
     return random_weights(shapes)
+
+
+def save_official_vmamba(path):
+    """A file as VMamba's authors save a VMamba-T [s1l8], but with five blocks."""
+    weights = vmamba_weights(96, (2, 1, 1, 1), expand=1, states=1, ffn_ratio=4, classes=1000)
+    weights = {name: value.float() for name, value in weights.items()}
+    torch.save(dict(model=weights, config=argparse.Namespace(lr=1e-3), epoch=264), path)
 
 
 def efficient_vmamba_weights(width, depths, states, expand=2, conv_expand=4, classes=5):

@@ -106,7 +106,12 @@ def scan(x, path, w, k):
 
 def vmamba(weights, image):
     """The last stage's map behind the norm."""
-    w = weights
+    return layer_norm(vmamba_stages(weights, image)[-1], weights, 'classifier.norm')
+
+
+def vmamba_stages(w, image):
+    """The four stages' maps."""
+    stages = []
     x = layer_norm(conv(image, w, 'patch_embed.0', 2, 1), w, 'patch_embed.2')
     x = layer_norm(conv(gelu(x), w, 'patch_embed.5', 2, 1), w, 'patch_embed.7')
     for i in range(4):
@@ -115,7 +120,8 @@ def vmamba(weights, image):
             x = layer_norm(conv(x, w, f'{down}.1', 2, 1), w, f'{down}.3')
         for j in range(len({k.split('.')[3] for k in w if k.startswith(f'layers.{i}.blocks')})):
             x = vmamba_block(x, weights_under(w, f'layers.{i}.blocks.{j}.'))
-    return layer_norm(x, w, 'classifier.norm')
+        stages.append(x)
+    return stages
 
 
 def vmamba_block(x, w):
@@ -209,6 +215,12 @@ def snakes(rows, columns):
 def plain_mamba(weights, image):
     """The last stage's map behind the norm."""
     w = weights_under(weights, 'backbone.')
+    return layer_norm(plain_mamba_blocks(w, image)[-1], w, 'ln1', 1e-6)
+
+
+def plain_mamba_blocks(w, image):
+    """The map behind each block."""
+    blocks = []
     stem = 'patch_embed.stem'
     x = batch_norm(conv(image, w, f'{stem}.0', 2, 3), w, f'{stem}.1').clamp_min(0)
     convs = 'patch_embed.convs'
@@ -222,7 +234,8 @@ def plain_mamba(weights, image):
         x = x + snake_scan(layer_norm(x, block, 'norm'), weights_under(block, 'mamba.'))
         if 'dw.0.weight' in block:
             x = gelu(batch_norm(conv(x, block, 'dw.0', 1, 1), block, 'dw.1'))
-    return layer_norm(x, w, 'ln1', 1e-6)
+        blocks.append(x)
+    return blocks
 
 
 def snake_scan(x, w):

@@ -93,14 +93,21 @@ def vim(w, image, stride, depth):
     x, _ = patches(image, w['patch_embed.proj.weight'], w['patch_embed.proj.bias'], stride)
     middle = len(x) // 2
     x = torch.cat((x[:middle], w['cls_token'][0], x[middle:])) + w['pos_embed'][0]
-    forwards = list(range(len(x)))
+    x, _ = vim_blocks(w, x, depth)
+    return rms_norm(x, w['norm_f.weight'])[middle] @ w['head.weight'].T + w['head.bias']
+
+
+def vim_blocks(w, x, depth):
+    """The tokens behind the last block, and what each block adds to them."""
+    forwards, added = list(range(len(x))), []
     for k in range(depth):
         m = inside(w, f'layers.{k}.mixer.')
         xz = rms_norm(x, w[f'layers.{k}.norm.weight']) @ m['in_proj.weight'].T
         y = mamba(xz, m, '', m['A_log'], forwards)
         y = y + mamba(xz, m, '_b', m['A_b_log'], forwards[::-1])
-        x = x + y / 2 @ m['out_proj.weight'].T
-    return rms_norm(x, w['norm_f.weight'])[middle] @ w['head.weight'].T + w['head.bias']
+        added.append(y / 2 @ m['out_proj.weight'].T)
+        x = x + added[-1]
+    return x, added
 
 
 def turn(x, rows, columns):
@@ -128,20 +135,29 @@ def attention(y, w):
 
 def local_vim(w, image, scans):
     """Logits of one image, (3, H, W)."""
+    x, _ = local_vim_blocks(w, image, scans)
+    return rms_norm(x, w['norm_f.weight']).mean(0) @ w['head.weight'].T + w['head.bias']
+
+
+def local_vim_blocks(w, image, scans):
+    """The tokens behind the last block, and what each block adds to them."""
     weight = w['patch_embed.proj.weight']
     x, grid = patches(image, weight, w['patch_embed.proj.bias'], weight.shape[-1])
-    x = x + w['pos_embed'][0]
+    x, added = x + w['pos_embed'][0], []
     for k, names in enumerate(scans):
         x = turn(x, *grid)
         m = inside(w, f'layers.{k}.mixer.')
-        xz = rms_norm(x, w[f'layers.{k}.norm.weight']) @ m['in_proj.weight'].T
+        gain, shift = (w.get(f'layers.{k}.norm.{kind}') for kind in ('weight', 'bias'))
+        normed = rms_norm(x, gain) if shift is None else layer_norm(x, gain, shift)
+        xz = normed @ m['in_proj.weight'].T
         outputs = [
             mamba(xz, m, f'_{n}', m[f'A_log_{n}'], positions(name, *grid))
             for n, name in enumerate(names)
         ]
         y = sum(attention(y, inside(m, 'attn.')) for y in outputs)
-        x = x + y @ m['out_proj.weight'].T
-    return rms_norm(x, w['norm_f.weight']).mean(0) @ w['head.weight'].T + w['head.bias']
+        added.append(y @ m['out_proj.weight'].T)
+        x = x + added[-1]
+    return x, added
 
 
 def random_weights(shapes, seed=0):

@@ -150,9 +150,8 @@ def requirements(name):
 
 def pins():
     names = {}
-    for line in [
-        line for file in ('build', 'lock', 'mmcv') for line in requirements(f'{file}.txt')
-    ]:
+    files = ('build', 'lock', 'mmcv', 'mmcv-lite')
+    for line in [line for file in files for line in requirements(f'{file}.txt')]:
         name, version = re.fullmatch(r'([\w.-]+)==([\w.]+)', line).groups()
         assert name not in names, f'{name} is pinned twice'
         names[re.sub(r'[-_.]+', '-', name).lower()] = version
@@ -176,3 +175,59 @@ def test_set_up_says_in_one_line_that_python_is_missing(clone):
     (line,) = done.stderr.splitlines()
     assert 'there is no no-such-python' in line
     assert 'apt-get install' in line
+
+
+def make_wheel(folder, name, version, files):
+    """A wheel of a package mmcv with these files."""
+    info, record = f'{name}-{version}.dist-info', ''
+    with zipfile.ZipFile(folder / f'{name}-{version}-py3-none-any.whl', 'w') as wheel:
+        contents = {f'mmcv/{file}': '' for file in files}
+        contents[f'{info}/METADATA'] = f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+        contents[f'{info}/WHEEL'] = 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n'
+        for file, text in contents.items():
+            wheel.writestr(file, text)
+            record += f'{file},,\n'
+        wheel.writestr(f'{info}/RECORD', f'{record}{info}/RECORD,,\n')
+
+
+def test_each_mmcv_replaces_the_other(clone, tmp_path):
+    """What install.sh does with two wheels that share files and have some of their own."""
+    versions = dict(
+        line.split('==') for f in ('mmcv', 'mmcv-lite') for line in requirements(f'{f}.txt')
+    )
+    make_wheel(tmp_path, 'mmcv_lite', versions['mmcv-lite'], ['__init__.py', 'lite.py'])
+    make_wheel(tmp_path, 'onedl_mmcv', versions['onedl-mmcv'], ['__init__.py', 'ops.py'])
+    place = shutil.copytree(clone, tmp_path / 'place')
+    venv.create(place / '.venv', with_pip=True, symlinks=True)
+    (site,) = (place / '.venv').glob('lib/python3.*/site-packages')
+    offline = dict(PIP_NO_INDEX='1', PIP_FIND_LINKS=str(tmp_path))
+
+    def after(commands):
+        code = f'source tools/setup/install.sh; mkdir -p $stamps; {commands}'
+        run('bash', '-c', code, cwd=place, **offline)
+        found = {path.name for path in (site / 'mmcv').iterdir()} - {'__pycache__'}
+        return found, sorted(path.name.split('-')[0] for path in site.glob('*mmcv*.dist-info'))
+
+    lite, full = (
+        ({'__init__.py', 'lite.py'}, ['mmcv_lite']),
+        ({'__init__.py', 'ops.py'}, ['onedl_mmcv']),
+    )
+    assert after('mmcv_lite') == lite
+    assert after('mmcv_wheel') == full
+    assert after('mmcv_lite') == lite
+    # Someone has installed the other over it.
+    pip = (place / '.venv/bin/python', '-m', 'pip', 'install', '--no-deps', 'onedl-mmcv')
+    run(*pip, cwd=place, **offline)
+    assert after('both_mmcv && mmcv_wheel') == full
+
+
+def test_set_up_explains_itself(clone):
+    shown = run('bash', 'tools/setup/install.sh', '--help', cwd=clone).stdout
+    assert shown.startswith('Makes .venv') and 'PYTHON' in shown and 'set -e' not in shown
+    done = run('bash', 'tools/setup/install.sh', 'dmo', cwd=clone, check=False)
+    assert (
+        done.returncode == 1
+        and done.stderr == 'set-up: there is no set dmo: there are all and demo\n'
+    )
+    shown = run('bash', 'tools/setup/try_versions.sh', '--help', cwd=clone).stdout
+    assert shown.startswith('Tests on another PyTorch') and 'KEEP=1' in shown

@@ -18,6 +18,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.engine.records import load_records  # noqa: E402
+from mmv2m.reproduce.published import extra_rows, load_published  # noqa: E402
 from mmv2m.reproduce.report import measure_row  # noqa: E402
 from mmv2m.reproduce.tables import load_tables  # noqa: E402
 from mmv2m.reproduce.zoo.build import build_zoo, stale_files  # noqa: E402
@@ -40,11 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with exit_on_user_error():
         tables = load_tables(ROOT / 'configs' / 'tables.yml')
         costs = {}
-        by_config = tables.by_config()
+        published = load_published(ROOT / 'configs' / 'pretrained.yml', tables)
+        by_config = tables.by_config() | extra_rows(published, tables)
         for number, (config, rows) in enumerate(by_config.items(), 1):
             print(f'[{number}/{len(by_config)}] {config}', file=sys.stderr, flush=True)
             costs[config] = measure_row(tables.config_path(rows[0]), rows[0].size)
-        texts = build_zoo(tables, costs, load_records(ROOT / 'records'))
+        texts = build_zoo(tables, costs, load_records(ROOT / 'records'), published)
     stale = stale_files(ROOT, texts)
     for path in stale:
         print(f'{path} {"is stale" if args.check else "written"}')

@@ -17,6 +17,7 @@ from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.engine.preflight import check_train  # noqa: E402
 from mmv2m.engine.runner import build_runner  # noqa: E402
 from mmv2m.engine.task_library import task_library_of  # noqa: E402
+from mmv2m.engine.work_dir import only_training_in  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         resume = args.resume or cfg.get('resume')
         apply_train_args(cfg, args, library)
         check_train(cfg)
-    library.prepare()
-    runner = build_runner(cfg)
-    if resume and not cfg.resume:
-        runner.logger.info(f'Nothing to resume in {cfg.work_dir}: the training starts anew')
-    runner.train()
+        library.prepare()
+        with only_training_in(cfg.work_dir):
+            runner = build_runner(cfg)
+            if resume and not cfg.resume:
+                runner.logger.info(f'Nothing to resume in {cfg.work_dir}: the training starts anew')
+            runner.train()
 
 
 if __name__ == '__main__':

@@ -7,6 +7,8 @@ custom_imports = dict(
 default_hooks = dict(
     # mmengine's hook waits for the GPU in every step to read the loss.
     runtime_info=dict(type='DeferredRuntimeInfoHook'),
+    # Stops at a loss that is NaN, and names its images; enable=False switches it off.
+    invalid_loss=dict(type='StopAtInvalidLossHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -5,6 +5,8 @@ custom_imports = dict(imports=['mmv2m.models'], allow_failed_imports=False)
 default_hooks = dict(
     # mmengine's hook waits for the GPU in every step to read the loss.
     runtime_info=dict(type='mmv2m.DeferredRuntimeInfoHook'),
+    # Stops at a loss that is NaN, and names its images; enable=False switches it off.
+    invalid_loss=dict(type='mmv2m.StopAtInvalidLossHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),

@@ -7,7 +7,9 @@ model = dict(
         type='LocalVim',
         arch='tiny',
         img_size=512,
+        norm_cfg=dict(type='LN'),
         out_type='featmap',
+        out_features='mixer',
         out_indices=(0, 1, 2, 3),
         drop_path_rate=0.1,
     )

@@ -9,6 +9,7 @@ model = dict(
         img_size=512,
         class_token='mean',
         out_type='featmap',
+        out_features='mixer',
         out_indices=(0, 1, 2, 3),
         drop_path_rate=0.1,
     )

@@ -2,16 +2,19 @@
 
 import os.path as osp
 from argparse import Namespace
+from importlib.util import find_spec
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
-from mmv2m.packages import how_to_install, missing_library
+from mmv2m.packages import DISTRIBUTIONS, how_to_install, missing_library
 
 from .errors import UserError
+from .home_folder import expand_home
 from .preflight.files import check_config_file
 from .resuming import latest_checkpoint
 from .task_library import TaskLibrary
+from .top_level import check_top_level
 
 __all__ = ['apply_test_args', 'apply_train_args', 'load_config', 'resolve_resume', 'switch_amp']
 
@@ -35,15 +38,12 @@ def load_config(path: str, options: dict | None = None) -> Config:
     except Exception as error:
         # A config is a program, so that any error that it raises is a mistake of the config.
         raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
-    if options and 'data_root' in options:
-        raise UserError(
-            "--cfg-options data_root would change nothing: set each data loader's own, such as "
-            f'train_dataloader.dataset.data_root={options["data_root"]}'
-        )
     try:
         cfg.merge_from_dict(options or {})
     except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'--cfg-options does not fit {path}: {error}') from error
+    check_top_level(cfg, options or ())
+    expand_home(cfg)
     return cfg
 
 
@@ -127,7 +127,7 @@ def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
 def _apply_common_args(cfg: Config, args: Namespace) -> None:
     cfg.launcher = args.launcher
     if args.work_dir:
-        cfg.work_dir = args.work_dir
+        cfg.work_dir = osp.expanduser(args.work_dir)
     elif not cfg.get('work_dir'):
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
 
@@ -139,9 +139,11 @@ def switch_amp(cfg: Config, on: bool) -> None:
         UserError: If the config's optimizer wrapper is neither mmengine's plain nor its mixed one.
     """
     wrapper = cfg.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+    kind = wrapper.get('type', 'OptimWrapper')
+    name = kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
+    if name not in ('OptimWrapper', 'AmpOptimWrapper'):
         option = '--amp' if on else '--no-amp'
-        raise UserError(f'{option} works with optim_wrapper.type OptimWrapper, not {wrapper.type}')
+        raise UserError(f'{option} works with optim_wrapper.type OptimWrapper, not {name}')
     if on:
         wrapper.type = 'AmpOptimWrapper'
         # bfloat16 has the range of float32, so that losses need no scaling.
@@ -169,8 +171,22 @@ def _complete_dataloader(cfg: Config, name: str, args: Namespace, library: TaskL
 def _import_problem(error: BaseException) -> str:
     library = missing_library(str(error))
     if library is None:
-        return f'custom_imports fail: {error}'
+        return _base_problem(str(error)) or f'custom_imports fail: {error}'
     return f'the config needs {library}, which is not installed: {how_to_install(library)}'
+
+
+def _base_problem(message: str) -> str | None:
+    """Why mmengine does not find a base config of a library that is installed."""
+    for library, (maintained, original) in DISTRIBUTIONS.items():
+        spec = find_spec(library)
+        if message.startswith(f'{original} is not installed, please') and spec is not None:
+            folder = osp.join((spec.submodule_search_locations or [''])[0], '.mim', 'configs')
+            return (
+                f"a _base_ with '{library}::' cannot be found: mmengine looks for a package named "
+                f'{original}, and {library} is installed as {maintained}; write the path of the '
+                f'file instead, which is below {folder}/'
+            )
+    return None
 
 
 def _innermost(error: BaseException) -> BaseException:

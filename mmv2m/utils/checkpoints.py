@@ -13,7 +13,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import nn
 
-from .official_weights import ALL_CONVERTERS, recognise
+from .official_weights import convert_official_weights, recognise
 from .tensors_only import read_pickle
 from .weight_conversion import ENTRIES, find_weights
 
@@ -63,7 +63,7 @@ def _read(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
         message = f'{path} holds official weights ({family}), which are converted{hint}'
         print_log(message, logger=logger)
         meta = dict(converted_from=path, family=family)
-        return dict(state_dict=ALL_CONVERTERS[family](weights), meta=meta)
+        return dict(state_dict=convert_official_weights(family, weights), meta=meta)
     if skipped:
         raise ValueError(
             f'refused, since it would make Python load {", ".join(skipped[:3])}, and a checkpoint '

@@ -14,7 +14,14 @@ from mmv2m.ops.groups import unpack_groups
 
 from .meta_model import build_on_meta, forward_without_annotations
 
-__all__ = ['COUNTING_RULES', 'Complexity', 'measure_complexity', 'measure_config']
+__all__ = [
+    'COUNTING_RULES',
+    'Complexity',
+    'image_channels',
+    'measure_complexity',
+    'measure_config',
+    'usual_size',
+]
 
 COUNTING_RULES = {
     'matmul+conv': 'multiply-accumulates of matrix products and convolutions; scans count nothing '
@@ -36,14 +43,18 @@ class Complexity(NamedTuple):
 
 
 def measure_complexity(
-    model: nn.Module, shape: tuple[int, int], forward: Callable[..., Any] | None = None
+    model: nn.Module,
+    shape: tuple[int, int],
+    forward: Callable[..., Any] | None = None,
+    channels: int = 3,
 ) -> Complexity:
     """Count a model's parameters and its FLOPs on one image.
 
     Args:
         model: The model.
-        shape: H and W of the image, which has three channels.
-        forward: What to run on the (1, 3, H, W) image; the model itself by default.
+        shape: H and W of the image.
+        forward: What to run on the (1, C, H, W) image; the model itself by default.
+        channels: C.
     """
     scans = 0
 
@@ -106,7 +117,7 @@ def measure_complexity(
         },
     )
     device = next(model.parameters()).device
-    image = torch.zeros(1, 3, *shape, device=device)
+    image = torch.zeros(1, channels, *shape, device=device)
     training = model.training
     model.eval()
     with torch.no_grad(), counter:
@@ -129,4 +140,35 @@ def measure_config(cfg: Config, shape: tuple[int, int]) -> Complexity:
         shape: H and W of the image.
     """
     model = build_on_meta(cfg)
-    return measure_complexity(model, shape, partial(forward_without_annotations, model))
+    forward = partial(forward_without_annotations, model)
+    return measure_complexity(model, shape, forward, image_channels(cfg))
+
+
+def image_channels(cfg: Config) -> int:
+    """The channels of the images that a config's backbone takes; 3 if it does not say."""
+    backbone = cfg.model.get('backbone')
+    backbone = backbone if isinstance(backbone, dict) else {}
+    found = backbone.get('in_channels', backbone.get('in_chans'))
+    return found if isinstance(found, int) else 3
+
+
+def usual_size(cfg: Config) -> tuple[int, int]:
+    """H and W of the images that a config is for.
+
+    For a detector they are 800 and 1280, as papers count. Otherwise they are those of the data
+    preprocessor or the backbone, if one of them says, or those of the last resizing or cropping
+    before the model, and else 224 for a classifier and 512 for a segmentor.
+    """
+    if cfg.get('default_scope') == 'mmdet':
+        return 800, 1280
+    pipeline = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline') or []
+    for size in (
+        (cfg.model.get('data_preprocessor') or {}).get('size'),
+        (cfg.model.get('backbone') or {}).get('img_size'),
+        *(step.get('crop_size') for step in reversed(pipeline)),
+    ):
+        if isinstance(size, int):
+            return size, size
+        if isinstance(size, (list, tuple)) and len(size) == 2:
+            return size[0], size[1]
+    return (512, 512) if cfg.get('default_scope') == 'mmseg' else (224, 224)

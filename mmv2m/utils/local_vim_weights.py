@@ -25,7 +25,8 @@ def convert_local_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
             with rotary positions and no class token.
 
     Returns:
-        The state dict of an ImageClassifier with a LocalVim and a linear head.
+        The state dict of an ImageClassifier with a LocalVim and a linear head; of the backbone of a
+        segmentor, which has a LayerNorm behind each output (``outnorm_<i>``), without a head.
 
     Raises:
         ValueError: If a key is not one of these models', one of them is missing, the blocks do not
@@ -36,8 +37,12 @@ def convert_local_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
     plan['pos_embed'] = {'backbone.pos_embed.weight': as_grid}
     for name in ('cos', 'sin'):
         plan[f'rope.freqs_{name}'] = {f'backbone.rotary.{name}': _one_of_pair}
+    outputs = [key for key in state_dict if key.startswith('outnorm_')]
+    if outputs:
+        del plan['norm_f.weight']
+        plan |= keep_all({key: f'backbone.norm{key.removeprefix("outnorm_")}' for key in outputs})
     for old, new in block_names(state_dict).items():
-        plan |= scan_plan(old, new, SCANS)
+        plan |= scan_plan(old, new, SCANS, f'{old}norm.bias' in state_dict)
         plan |= keep_all(IN_ATTENTION, f'{old}mixer.attn.', f'{new}mixer.attention.')
     return convert_weights(state_dict, plan, 'LocalVim')
 

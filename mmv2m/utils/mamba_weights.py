@@ -48,7 +48,7 @@ def block_names(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
-def scan_plan(old: str, new: str, scans: Mapping[str, str]) -> Plan:
+def scan_plan(old: str, new: str, scans: Mapping[str, str], biased: bool = False) -> Plan:
     """The plan of a block's norm, projections and scans.
 
     Args:
@@ -56,8 +56,11 @@ def scan_plan(old: str, new: str, scans: Mapping[str, str]) -> Plan:
         new: Its place here.
         scans: For each scan the name of its ``A_log`` there, and what stands behind the names of
             its other parameters.
+        biased: Whether the norm has a bias, as LayerNorm does.
     """
     plan = keep_all(IN_BLOCK, old, new)
+    if biased:
+        plan |= keep_all({'norm.bias': 'norm.bias'}, old, new)
     for k, (A_log, suffix) in enumerate(scans.items()):
         names = {name.format(suffix): value for name, value in IN_SCAN.items()}
         plan |= keep_all(names | {A_log: 'A_log'}, f'{old}mixer.', f'{new}mixer.scans.{k}.')

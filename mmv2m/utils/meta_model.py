@@ -34,24 +34,27 @@ def _parameters_on_meta() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def build_on_meta(cfg: Config, **backbone: Any) -> nn.Module:
+def build_on_meta(cfg: Config, part: dict | None = None, **backbone: Any) -> nn.Module:
     """Build a config's model on PyTorch's meta device, where a forward pass computes shapes.
 
     Weights that an ``init_cfg`` names are not loaded.
 
     Args:
         cfg: Config of mmpretrain, mmdet or mmseg.
+        part: A part of the config's model, such as ``cfg.model.backbone``, to build alone.
         **backbone: Settings of the backbone in the place of the config's.
 
     Returns:
-        The model, in eval mode.
+        The model or the part, in eval mode.
     """
-    settings = deepcopy(cfg.model)  # building fills in defaults
+    settings: Any = deepcopy(cfg.model if part is None else part)  # building fills in defaults
     if backbone:
         settings.backbone.update(backbone)
     scope = cfg.get('default_scope', 'mmengine')
     with DefaultScope.overwrite_default_scope(scope), _parameters_on_meta():
-        return MODELS.build(settings).to('meta').eval()
+        model = MODELS.build(settings).to('meta')
+    model.eval()  # some backbones return nothing from it
+    return model
 
 
 def forward_without_annotations(

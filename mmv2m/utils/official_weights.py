@@ -13,9 +13,15 @@ from .released_weights import convert_released_weights
 from .tensors_only import load_tensors
 from .vim_weights import convert_vim_weights
 from .vmamba_weights import convert_vmamba_weights
-from .weight_conversion import find_weights, save_converted
+from .weight_conversion import find_weights, save_converted, strip_wrappers
 
-__all__ = ['ALL_CONVERTERS', 'CONVERTERS', 'convert_official_checkpoint', 'recognise']
+__all__ = [
+    'ALL_CONVERTERS',
+    'CONVERTERS',
+    'convert_official_checkpoint',
+    'convert_official_weights',
+    'recognise',
+]
 
 Converter = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -34,21 +40,55 @@ ALL_CONVERTERS: dict[str, Converter] = CONVERTERS | {'v2m': convert_released_wei
 SIGNS = {
     'efficient-vmamba': r'layers\.\d+\.blocks\.\d+\.conv_branch\.',
     'local-vim': r'layers\.\d+\.mixer\.A_log_\d',
-    'plain-mamba': r'(backbone\.)?layers\.\d+\.mamba\.direction_Bs',
+    'plain-mamba': r'layers\.\d+\.mamba\.direction_Bs',
     'v2m': r'layers\.\d+\.mixer\.A_2_log',
     'vim': r'layers\.\d+\.mixer\.A_b_log',
     'vmamba': r'layers\.\d+\.blocks\.\d+\.op\.A_logs',
 }
-"""Names that only one family's official code gives, in the order in which they are looked for."""
+"""Names that only one family's official code gives, in the order in which they are looked for.
+
+A detector or segmentor has ``backbone.`` in front of them.
+"""
+
+BACKBONE = 'backbone.'
 
 
 def recognise(names: Iterable[str]) -> str | None:
     """Which family's official code names weights so; a key of :data:`ALL_CONVERTERS`, or None."""
-    names = list(names)
+    names = [name.removeprefix(BACKBONE) for name in names]
     return next(
         (family for family, sign in SIGNS.items() if any(re.match(sign, name) for name in names)),
         None,
     )
+
+
+def convert_official_weights(family: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the weights of a classifier, a detector, a segmentor or a backbone.
+
+    Args:
+        family: A key of :data:`ALL_CONVERTERS`.
+        state_dict: Weights with the official code's names. Where some begin with ``backbone.``,
+            only those are converted: necks and heads of mmdet and mmseg keep their names.
+
+    Returns:
+        The state dict of mmpretrain's ImageClassifier, of mmdet's detector or of mmseg's segmentor.
+
+    Raises:
+        ValueError: If a key is not the family's, one is missing or a tensor has an impossible
+            shape.
+    """
+    convert = ALL_CONVERTERS[family]
+    state_dict = strip_wrappers(state_dict)
+    inner = {
+        key.removeprefix(BACKBONE): value
+        for key, value in state_dict.items()
+        if key.startswith(BACKBONE)
+    }
+    if not inner:
+        return convert(state_dict)
+    # mmcv's hook keeps copies of all parameters beside the moving average that it saves.
+    others = {k: v for k, v in state_dict.items() if not k.startswith((BACKBONE, 'ema_'))}
+    return convert(inner) | others
 
 
 def convert_official_checkpoint(
@@ -59,7 +99,8 @@ def convert_official_checkpoint(
     Args:
         family: A key of :data:`ALL_CONVERTERS`.
         src: A checkpoint of the official code.
-        dst: Where the checkpoint for mmpretrain's ImageClassifier goes.
+        dst: Where the checkpoint goes, for mmpretrain's ImageClassifier or, if ``src`` is a
+            detector's or a segmentor's, for the model of mmdet or mmseg.
         entry: Which of the checkpoint's entries to take, such as ``'model_ema'``; by default
             where :func:`.find_weights` finds some.
 
@@ -72,6 +113,6 @@ def convert_official_checkpoint(
             keys are not the family's, or a tensor has an impossible shape.
     """
     weights = find_weights(load_tensors(str(src)), entry)
-    state_dict = ALL_CONVERTERS[family](weights)
+    state_dict = convert_official_weights(family, weights)
     save_converted(state_dict, family, src, dst)
     return len(state_dict)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .adapter_weights import adapter_plan
 from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_wrappers
 
 __all__ = ['convert_plain_mamba_weights']
@@ -54,7 +55,9 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
             backbone alone will do, with ``backbone.`` before its names or without.
 
     Returns:
-        The state dict of an ImageClassifier with a PlainMamba and a linear head.
+        The state dict of an ImageClassifier with a PlainMamba and a linear head. The backbone of a
+        segmentor has further norms behind its first three stages (``norm_layer<i>``), that of a
+        detector is a PlainMambaAdapter.
 
     Raises:
         ValueError: If a key is not one of the official model's, one of them is missing, the blocks
@@ -71,7 +74,14 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
             f'this checkpoint has {depth}'
         )
     plan = keep_all(OUTSIDE_BLOCKS) | _stem_plan(state_dict)
+    if adapter := adapter_plan(state_dict, 'backbone.'):
+        # The detectors' backbone ends in norms of the adapter.
+        plan = {old: new for old, new in plan.items() if '.ln1.' not in old} | adapter
     plan['backbone.pos_embed'] = {'backbone.pos_embed.weight': _as_map}
+    for i in range(STAGES - 1):
+        norm = f'backbone.norm_layer{(i + 1) * depth // STAGES - 1}.'
+        if f'{norm}weight' in state_dict:
+            plan |= keep_all({kind: kind for kind in AFFINE}, norm, f'backbone.norm{i}.')
     local = 'backbone.layers.0.dw.0.weight' in state_dict
     for i in range(depth):
         stage, block = divmod(i, depth // STAGES)

@@ -11,6 +11,8 @@ from .weight_conversion import Plan, convert_weights, keep_all, strip_wrappers
 __all__ = ['convert_vim_weights']
 
 SCANS = {'A_log': '', 'A_b_log': '_b'}
+PYRAMID = {'fpn1': 'neck.upsample_4x', 'fpn2': 'neck.upsample_2x'}
+"""Layers that the official segmentor's backbone has, and mmseg's Feature2Pyramid here."""
 
 
 def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -21,7 +23,8 @@ def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             with a class token in the middle (``..._with_midclstok_div2``).
 
     Returns:
-        The state dict of an ImageClassifier with a Vim and a linear head.
+        The state dict of an ImageClassifier with a Vim and a linear head; of the backbone of a
+        segmentor, which has no class token, that of a Vim and of a Feature2Pyramid as its neck.
 
     Raises:
         ValueError: If a key is not one of these models', one of them is missing, the blocks do not
@@ -29,11 +32,18 @@ def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     state_dict = strip_wrappers(state_dict)
     plan: Plan = keep_all(OUTSIDE_BLOCKS)
-    plan['cls_token'] = {'backbone.class_token.token': torch.flatten}
-    plan['pos_embed'] = {
-        'backbone.class_token.position': _token_position,
-        'backbone.pos_embed.weight': _patch_positions,
-    }
+    pyramid = {key: PYRAMID[key[: len('fpn1')]] for key in state_dict if key.startswith('fpn')}
+    if pyramid:
+        # The segmentor hands the mixers' outputs on: its last norm has seen no training.
+        plan['norm_f.weight'] = {}
+        plan |= keep_all({key: f'{place}{key[len("fpn1") :]}' for key, place in pyramid.items()})
+        plan['pos_embed'] = {'backbone.pos_embed.weight': as_grid}
+    else:
+        plan['cls_token'] = {'backbone.class_token.token': torch.flatten}
+        plan['pos_embed'] = {
+            'backbone.class_token.position': _token_position,
+            'backbone.pos_embed.weight': _patch_positions,
+        }
     for old, new in block_names(state_dict).items():
         plan |= scan_plan(old, new, SCANS)
     return convert_weights(state_dict, plan, 'Vim')

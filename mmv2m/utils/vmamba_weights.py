@@ -18,9 +18,12 @@ OUTSIDE_BLOCKS = {
         'patch_embed.2': 'backbone.patch_embed.first.norm',
         'patch_embed.5': 'backbone.patch_embed.second.conv',
         'patch_embed.7': 'backbone.patch_embed.second.norm',
-        'classifier.norm': 'backbone.norm3',
-        'classifier.head': 'head.fc',
     }.items()
+    for kind in ('weight', 'bias')
+}
+CLASSIFIER = {
+    f'{old}.{kind}': f'{new}.{kind}'
+    for old, new in {'classifier.norm': 'backbone.norm3', 'classifier.head': 'head.fc'}.items()
     for kind in ('weight', 'bias')
 }
 DOWNSAMPLE = {
@@ -65,13 +68,19 @@ def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
             ``op.dt_projs.weight``, (4 D, R).
 
     Returns:
-        The state dict of an ImageClassifier with a VMamba and a linear head.
+        The state dict of an ImageClassifier with a VMamba and a linear head; of the backbone of a
+        detector or segmentor, which has a norm behind each output (``outnorm<i>``), without a head.
 
     Raises:
         ValueError: If a key is not one of these models', or one of them is missing.
     """
     state_dict = _older_names(strip_wrappers(state_dict))
-    plan = keep_all(OUTSIDE_BLOCKS)
+    outputs = {
+        key: f'backbone.norm{key.removeprefix("outnorm")}'
+        for key in state_dict
+        if re.match(r'outnorm\d\.', key)
+    }
+    plan = keep_all(OUTSIDE_BLOCKS | (outputs or CLASSIFIER))
     depths = count_blocks(state_dict, r'layers\.(\d+)\.blocks\.(\d+)\.')
     for i, depth in enumerate(depths):
         if i:

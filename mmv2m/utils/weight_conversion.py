@@ -115,7 +115,7 @@ def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) ->
     Raises:
         ValueError: If a key is not in the plan, or a key of the plan is missing.
     """
-    head = {old for old, parts in plan.items() if all(new.startswith('head.') for new in parts)}
+    head = {old for old, parts in plan.items() if any(new.startswith('head.') for new in parts)}
     if not head & state_dict.keys():
         plan = {old: parts for old, parts in plan.items() if old not in head}
     unknown, missing = sorted(state_dict.keys() - plan), sorted(plan.keys() - state_dict)

@@ -15,7 +15,7 @@ from .reference import conv_backward, conv_forward
 
 __all__ = ['DEVICES', 'conv_backward', 'conv_forward', 'refusal', 'scan_backward', 'scan_forward']
 
-DEVICES = None
+DEVICES = ('cuda',)
 
 
 def refusal(x: Tensor) -> str | None:

@@ -18,6 +18,7 @@ import pytest
 from cifar_data import make_cifar10
 from classifier import Classifier
 from dense_data import make_bowl
+from made_weights import save_official_vmamba
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -72,6 +73,8 @@ def test_commands_and_configs_are_in_fences(page):
 
 @pytest.mark.parametrize('page', [page for page, blocks in RUN.items() if blocks])
 def test_blocks(page, place, monkeypatch):
+    if page == 'docs/fine_tuning.md':
+        save_official_vmamba('vssm1_tiny_0230s_ckpt_epoch_264.pth')
     names = dict(__name__='page')
     for i, block in enumerate(RUN[page]):
         if block['language'] == 'bash':

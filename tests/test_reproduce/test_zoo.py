@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmv2m.engine.records import load_records
+from mmv2m.reproduce.published import extra_rows, load_published
 from mmv2m.reproduce.report import row_config
 from mmv2m.reproduce.results import own_results
 from mmv2m.reproduce.tables import load_tables
@@ -17,11 +18,13 @@ from mmv2m.reproduce.zoo.stock_weights import find_stock_weights
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = load_tables(ROOT / 'configs' / 'tables.yml')
 RECORDS = load_records(ROOT / 'records')
+PUBLISHED = load_published(ROOT / 'configs' / 'pretrained.yml', TABLES)
+CONFIGS = [*TABLES.by_config(), *extra_rows(PUBLISHED, TABLES)]
 
 
 def test_nothing_is_stale():
     """Their Params and FLOPs are measured again in test_configs."""
-    stale = stale_files(ROOT, build_zoo(TABLES, read_costs(ROOT), RECORDS))
+    stale = stale_files(ROOT, build_zoo(TABLES, read_costs(ROOT), RECORDS, PUBLISHED))
     assert not stale, 'python tools/build_model_zoo.py writes them anew'
 
 
@@ -53,8 +56,8 @@ def mim(monkeypatch):
 def test_mim_finds_every_config(mim):
     info = mim('search').get_model_info
     configs = info('mmv2m')
-    assert sorted(configs['config']) == sorted(f'configs/{c}' for c in TABLES.by_config())
-    assert sorted(configs.index) == sorted(Path(c).stem for c in TABLES.by_config())
+    assert sorted(configs['config']) == sorted(f'configs/{c}' for c in CONFIGS)
+    assert sorted(configs.index) == sorted(Path(c).stem for c in CONFIGS)
     assert set(info('mmv2m', models=['Vim'], training_datasets=['ADE20K']).index) == {
         *('upernet_vim-t_8xb2-160k_ade20k-512x512', 'upernet_vim-s_8xb2-160k_ade20k-512x512'),
     }
@@ -63,7 +66,10 @@ def test_mim_finds_every_config(mim):
         training_datasets=['ImageNet-1K'],
         filter_conditions='top_1_accuracy>83,parameters<51000000',
     ).index
-    assert set(large) == {'swin-s_16xb64_in1k', 'vmamba-s_8xb128_in1k', 'v2m-b-star_8xb64_in1k'}
+    assert set(large) == {
+        *('swin-s_16xb64_in1k', 'vmamba-s_8xb128_in1k', 'vmamba-s-s1l20_8xb128_in1k'),
+        'v2m-b-star_8xb64_in1k',
+    }
     (v2m,) = info('mmv2m', configs=['v2m-t_8xb64_in1k'], to_dict=True).values()
     assert (v2m['epochs'], v2m['batch_size'], v2m['parameters']) == (300, 512, 6858280)
     assert v2m['imagenet-1k/top_1_accuracy_(paper)'] == 76.2
@@ -75,6 +81,13 @@ def test_mim_downloads_what_is_published(mim, monkeypatch, tmp_path):
     monkeypatch.setattr(download, 'download_from_file', lambda url, *a, **k: asked.append(url))
     download._download_configs('mmv2m', ['deit-t_4xb256_in1k'], str(tmp_path))
     assert asked[0].endswith('.pth') and (tmp_path / 'deit-t_4xb256_in1k.py').exists()
+    # Files of other authors: of a config in the tables, and of one that is here for the file alone.
+    for config, name in (
+        ('mask-rcnn_vmamba-s_3x_coco', 'mask_rcnn_vssm_fpn_coco_small_ms_3x_epoch_32.pth'),
+        ('mask-rcnn_plain-mamba-l2_1x_coco', 'l2_1x.pth'),
+    ):
+        download._download_configs('mmv2m', [config], str(tmp_path))
+        assert asked[-1].endswith(name) and (tmp_path / f'{config}.py').exists()
     # Where nothing is published, mim has no message of its own.
     with pytest.raises(AttributeError):
         download._download_configs('mmv2m', ['v2m-t_8xb64_in1k'], str(tmp_path))

@@ -1,43 +1,22 @@
 """The picture of what a classifier looks at, from a command."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
-from tiny_digits import TINY_DIGITS
+from visualized import load_tool, write_tiny_model
 
-ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip('pytorch_grad_cam')
 
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'grad_cam', ROOT / 'tools/visualization/grad_cam.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('grad_cam')
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A config of a tiny model, made weights for it, and an image, in the working directory."""
     monkeypatch.chdir(tmp_path)
-    Path('config.py').write_text(TINY_DIGITS)
-    cfg = Config.fromfile('config.py')
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(cfg.model)
-    torch.save(dict(state_dict=model.state_dict()), 'weights.pth')
-    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save('digit.png')
-    return pixels
+    return write_tiny_model()
 
 
 @pytest.mark.parametrize('options', [[], ['--layer', 'stages.0.0.norm', '--category', '3']])

@@ -18,7 +18,7 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 
 exit_without_libraries()
 
-from mmv2m.models.layers.routes import CORNERS  # noqa: E402
+from mmv2m.ops import CORNERS  # noqa: E402
 
 ROWS, COLUMNS = 4, 5
 TOKEN = (1, 2)
@@ -31,13 +31,13 @@ FIRST, SECOND, VIEW = '#1f5fa8', '#c2571a', '#dce8f5'
 
 def start_of(corner: str) -> tuple[int, int]:
     """Row and column of the token at a corner, from where its two walks lead away."""
-    (y1, x1), (y2, x2) = (STEPS[direction] for direction in CORNERS[corner][:2])
+    (y1, x1), (y2, x2) = (STEPS[direction.name] for direction in CORNERS[corner][:2])
     return (0 if y1 + y2 > 0 else ROWS - 1), (0 if x1 + x2 > 0 else COLUMNS - 1)
 
 
 def draw_corner(ax: Axes, corner: str) -> None:
     """One corner: what the token has seen, the first scan's walks, then the second one's."""
-    first, second = CORNERS[corner][:2]
+    first, second = (direction.name for direction in CORNERS[corner][:2])
     rows, columns = (sorted(pair) for pair in zip(start_of(corner), TOKEN, strict=True))
     for y in range(ROWS):
         for x in range(COLUMNS):

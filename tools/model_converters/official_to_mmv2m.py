@@ -1,6 +1,7 @@
 """Convert an official checkpoint of another model: `python official_to_mmv2m.py MODEL SRC DST`.
 
-The result loads into that model's ImageNet config, such as configs/baselines/vim-t_8xb128_in1k.py.
+The result loads into the config that takes the checkpoint, such as
+configs/baselines/vim-t_8xb128_in1k.py; docs/pretrained.md names it.
 """
 
 import argparse
@@ -14,7 +15,9 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 
 exit_without_libraries()
 
-from mmv2m.utils import CONVERTERS, convert_official_checkpoint  # noqa: E402
+from mmv2m.engine.conversion import convert_file  # noqa: E402
+from mmv2m.engine.errors import UserError  # noqa: E402
+from mmv2m.utils import CONVERTERS  # noqa: E402
 
 
 def main() -> None:
@@ -26,9 +29,9 @@ def main() -> None:
     parser.add_argument('--entry', help="entry of the checkpoint to take, such as 'model_ema'")
     args = parser.parse_args()
     try:
-        count = convert_official_checkpoint(args.model, args.src, args.dst, args.entry)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
+        count = convert_file(args.model, args.src, args.dst, args.entry)
+    except UserError as error:
+        sys.exit(f'error: {" ".join(str(error).split())}')
     print(f'{count} tensors written to {args.dst}')
 
 

@@ -15,7 +15,8 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 
 exit_without_libraries()
 
-from mmv2m.utils import convert_official_checkpoint  # noqa: E402
+from mmv2m.engine.conversion import convert_file  # noqa: E402
+from mmv2m.engine.errors import UserError  # noqa: E402
 
 
 def main() -> None:
@@ -26,9 +27,9 @@ def main() -> None:
     parser.add_argument('--entry', help="entry of the checkpoint to take, such as 'model_ema'")
     args = parser.parse_args()
     try:
-        count = convert_official_checkpoint('v2m', args.src, args.dst, args.entry)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {args.src}: {" ".join(str(error).split())}')
+        count = convert_file('v2m', args.src, args.dst, args.entry)
+    except UserError as error:
+        sys.exit(f'error: {" ".join(str(error).split())}')
     print(f'{count} tensors written to {args.dst}')
 
 

@@ -1,32 +1,56 @@
 #!/usr/bin/env bash
-# Makes .venv with the tested set of packages and mmv2m itself; this is `make install`.
+# Makes .venv with the tested set of packages and mmv2m itself: `tools/setup/install.sh [all|demo]`.
+#
+# `all`, the default, is `make install`. `demo` does without mmcv's compiled operators, which
+# classification does not need: it installs mmcv-lite, unless onedl-mmcv is there already. Both
+# packages own the folder mmcv/; `all` takes mmcv-lite away before it installs onedl-mmcv.
 #
 # The set-up goes in steps. A finished step leaves a stamp in .venv/.setup with the hash of what it
 # was made from: a second run skips it, a run after an interruption resumes there, and a changed
 # file in requirements/ repeats only the steps made from it.
 #
-# Environment: PYTHON (default python3.11), MAX_JOBS (compilers at once, default one a core), and
-# pip's own variables, such as PIP_FIND_LINKS for a folder with a ready wheel of onedl-mmcv.
+# Environment: PYTHON (default: the first of Python 3.11, 3.12 and 3.13 that is there), MAX_JOBS
+# (compilers at once, default one a core), and pip's own variables, such as PIP_FIND_LINKS for a
+# folder with a ready wheel of onedl-mmcv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source tools/setup/pythons.sh
 
-readonly base_python=${PYTHON:-python3.11}
+readonly base_python=${PYTHON:-$(find_python)}
 readonly python=.venv/bin/python stamps=.venv/.setup log=.venv/.setup/pip.log
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 main() {
+    case ${1:-all} in
+    all | demo) ;;
+    -h | --help)
+        sed -n '2,/^set/{s/^# \?//p}' "${BASH_SOURCE[0]}"
+        exit
+        ;;
+    *) die "there is no set $1" 'there are all and demo' ;;
+    esac
     exec 9<requirements
     flock --nonblock 9 || { say 'waiting for another set-up in this folder'; flock 9; }
     trap 'die "interrupted" "run the same command again: finished steps are kept"' INT TERM
 
     [ -x $python ] || rm -rf $stamps
+    ! both_mmcv || rm -f $stamps/mmcv*
     step environment
     step build_tools requirements/build.txt
-    step mmcv_wheel requirements/mmcv.txt <(torch_pin)
-    step packages requirements/lock.txt
-    step mmcv requirements/mmcv.txt <(torch_pin)
+    if [ "${1:-all}" = demo ]; then
+        step packages requirements/lock.txt
+        { has onedl_mmcv && ! both_mmcv; } || step mmcv_lite requirements/mmcv-lite.txt
+    else
+        step mmcv_wheel requirements/mmcv.txt <(torch_pin)
+        step packages requirements/lock.txt
+        step mmcv requirements/mmcv.txt <(torch_pin)
+    fi
     step this_package setup.py pyproject.toml mmv2m/version.py <(pwd)
-    step imports requirements/*.txt
+    if has onedl_mmcv; then
+        step imports requirements/*.txt
+    else
+        step demo_imports requirements/*.txt
+    fi
 }
 
 # --- the steps, in order -------------------------------------------------------------------------
@@ -35,7 +59,8 @@ environment() {
     check_system
     check_python
     check_space
-    say 'making .venv; with its downloads this takes some 10 minutes, and 6 GB of disk in the end'
+    say "making .venv with $base_python; with its downloads this takes some 5 minutes, on a slow"
+    say 'network 10, and 6 GB of disk in the end'
     "$base_python" -m venv .venv ||
         die "$base_python could not make .venv" 'see its words above; if a .venv is there, remove it'
     mkdir -p $stamps
@@ -48,8 +73,8 @@ build_tools() {
 # A wheel of onedl-mmcv needs no torch to be installed. So this can come before the big downloads,
 # and a missing compiler stops the set-up before them.
 mmcv_wheel() {
-    rm -f $stamps/mmcv
-    $python -m pip --quiet uninstall --yes onedl-mmcv 2>/dev/null
+    rm -f $stamps/mmcv $stamps/mmcv_lite
+    remove_mmcv
     if ! $python -m pip --quiet --log $log install --no-deps --only-binary onedl-mmcv \
         -r requirements/mmcv.txt 2>/dev/null; then
         check_compiler
@@ -58,12 +83,18 @@ mmcv_wheel() {
     fi
 }
 
+mmcv_lite() {
+    rm -f $stamps/mmcv $stamps/mmcv_wheel
+    remove_mmcv
+    pip_install -r requirements/mmcv-lite.txt
+}
+
 packages() {
     pip_install -r requirements/lock.txt
 }
 
 mmcv() {
-    if $python -m pip --quiet show onedl-mmcv >/dev/null 2>&1; then return; fi
+    if has onedl_mmcv; then return; fi
     check_compiler
     say 'building onedl-mmcv from source: about 17 minutes on 2 cores'
     # Without CUDA's compiler only the operators for the CPU can be built, even where there is a GPU.
@@ -77,7 +108,15 @@ this_package() {
 }
 
 imports() {
-    $python -c 'import torch, torchvision, cv2, mmcv.ops, mmengine, mmdet, mmseg, mmpretrain, mmv2m' ||
+    try_imports 'torch, torchvision, cv2, mmcv.ops, mmengine, mmdet, mmseg, mmpretrain, mmv2m'
+}
+
+demo_imports() {
+    try_imports 'torch, torchvision, cv2, mmcv, mmengine, mmpretrain, mmv2m'
+}
+
+try_imports() {
+    $python -c "import $1" ||
         die 'the installed packages do not import together' \
             'see the error above; remove .venv and run the same command again'
     say 'finished'
@@ -107,9 +146,23 @@ pip_install() {
 # pip writes INSTALLER and RECORD last, and takes a package without them for installed.
 forget_half_installed() {
     local info
-    for info in .venv/lib/python3.11/site-packages/*.dist-info; do
+    for info in .venv/lib/python3.*/site-packages/*.dist-info; do
         [ -f "$info/INSTALLER" ] && [ -f "$info/RECORD" ] || rm -rf "$info"
     done
+}
+
+# has NAME: whether a distribution is installed, by the name of its folder.
+has() {
+    compgen -G ".venv/lib/python3.*/site-packages/$1-*.dist-info" >/dev/null
+}
+
+both_mmcv() {
+    has onedl_mmcv && has mmcv_lite
+}
+
+# Both distributions with a folder mmcv/, whichever are there: one is never installed over the other.
+remove_mmcv() {
+    $python -m pip --quiet uninstall --yes onedl-mmcv mmcv-lite 2>/dev/null
 }
 
 torch_pin() {
@@ -136,16 +189,24 @@ check_system() {
 check_python() {
     command -v "$base_python" >/dev/null ||
         die "there is no $base_python" \
-            'install Python 3.11 (Debian: apt-get install python3.11-venv), or name it: make install PYTHON=/path/to/python3.11'
-    local interpreter
-    for interpreter in "$base_python" $python; do
-        [ "$interpreter" = $python ] && [ ! -x $python ] ||
-            "$interpreter" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null ||
-            die "$interpreter is not Python 3.11, which the tested set is pinned for" \
-                'name one with PYTHON=/path/to/python3.11; remove a .venv of another version'
-    done
+            'install Python 3.11, 3.12 or 3.13 (Debian and Ubuntu: apt-get install python3-venv), or name it: make install PYTHON=/path/to/python3'
+    case " $PYTHONS " in
+    *" $(minor_of "$base_python") "*) ;;
+    *)
+        die "$base_python is none of Python 3.11, 3.12 and 3.13, which the tested set is pinned for" \
+            'name one with PYTHON=/path/to/python3'
+        ;;
+    esac
+    [ ! -x $python ] || [ "$(minor_of $python)" = "$(minor_of "$base_python")" ] ||
+        die "there is a .venv of another Python than $base_python" 'remove .venv'
     "$base_python" -c 'import ensurepip, venv' 2>/dev/null ||
-        die "$base_python has no venv module" 'Debian: apt-get install python3.11-venv'
+        die "$base_python has no venv module" \
+            "Debian and Ubuntu: apt-get install python3.$(minor_of "$base_python")-venv"
+}
+
+# minor_of PYTHON: such as 11 for Python 3.11.
+minor_of() {
+    "$1" -c 'import sys; print(sys.version_info[1] if sys.version_info[0] == 3 else "")' 2>/dev/null || true
 }
 
 check_compiler() {
@@ -153,7 +214,7 @@ check_compiler() {
     command -v "${CXX:-c++}" >/dev/null ||
         die "$needed, but there is no C++ compiler" 'Debian: apt-get install g++'
     [ -f "$($python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
-        die "$needed, but Python's headers are missing" 'Debian: apt-get install python3.11-dev'
+        die "$needed, but Python's headers are missing" 'Debian and Ubuntu: apt-get install python3-dev'
 }
 
 check_space() {
@@ -179,4 +240,4 @@ die() {
     exit 1
 }
 
-main
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"

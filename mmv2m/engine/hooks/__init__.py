@@ -3,6 +3,7 @@
 from .cuda_graph import CUDAGraphHook
 from .curve_plot import CurvePlotHook
 from .deferred_scalars import DeferredRuntimeInfoHook
+from .invalid_loss import StopAtInvalidLossHook
 from .prediction_sheet import PredictionSheetHook
 from .random_state import RandomStateHook
 from .result_record import ResultRecordHook
@@ -18,4 +19,5 @@ __all__ = [
     'ResultRecordHook',
     'ResumeGroupsHook',
     'SafeCheckpointHook',
+    'StopAtInvalidLossHook',
 ]

@@ -26,9 +26,13 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     Replace mmengine's hook by ``default_hooks = dict(runtime_info=dict(type=
     'DeferredRuntimeInfoHook'))``.
+
+    Attributes:
+        on_read: Called with the numbers of each step, when they have arrived; None calls nothing.
     """
 
     def __init__(self) -> None:
+        self.on_read: Callable[[dict[str, Any]], None] | None = None
         self._pending: _Numbers | None = None
         self._norms: _KeepNorm | None = None
 
@@ -69,11 +73,18 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     def _has_pending(self, key: str) -> bool:
         return self._pending is not None and key.removeprefix('train/') in self._pending.numbers
 
+    def read_all(self, runner: Runner) -> None:
+        """Wait for the last step's numbers, and write them."""
+        self._flush(runner.message_hub)
+
     def _flush(self, hub: MessageHub) -> None:
         pending, self._pending = self._pending, None
         if pending is not None:
-            for name, value in pending.read().items():
+            numbers = pending.read()
+            for name, value in numbers.items():
                 hub.update_scalar(f'train/{name}', value)
+            if self.on_read is not None:
+                self.on_read(numbers)
 
 
 class _LateMessageHub(MessageHub):

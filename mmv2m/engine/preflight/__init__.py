@@ -8,8 +8,9 @@ from .backend import check_backend
 from .data import check_data
 from .environment import check_environment, check_precision
 from .files import check_checkpoint, is_remote
-from .head import check_head
+from .keys import check_keys
 from .model import check_model
+from .outputs import check_outputs
 from .weights import check_incoming, check_weights
 
 __all__ = ['check_test', 'check_train']
@@ -26,8 +27,9 @@ def check_train(cfg: Config) -> None:
     """
     check_environment(cfg)
     check_model(cfg)
-    check_head(cfg)
+    check_outputs(cfg)
     check_backend(cfg)
+    check_keys(cfg, ('train', 'val'))
     check_data(cfg, ('train', 'val'))
     # DeepSpeed's checkpoints, which are folders, are resumed only.
     if cfg.get('load_from') and not (cfg.get('resume') and Path(cfg.load_from).is_dir()):
@@ -49,7 +51,9 @@ def check_test(cfg: Config) -> None:
     check_checkpoint(cfg.load_from, 'checkpoint')
     check_environment(cfg)
     check_model(cfg)
+    check_outputs(cfg)
     check_backend(cfg)
+    check_keys(cfg, ('test',))
     check_data(cfg, ('test',))
     if not is_remote(cfg.load_from):
         check_weights(cfg, cfg.load_from)

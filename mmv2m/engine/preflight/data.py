@@ -10,12 +10,14 @@ from mmengine.config import Config
 from mmv2m.registry import DATASETS
 
 from ..errors import UserError
+from .classes import check_mixed_labels
+from .dataset_classes import check_classes
 from .files import is_remote
 from .registered import require_class
 
-__all__ = ['check_data']
+__all__ = ['check_data', 'datasets']
 
-# How a dataset's folder looks, for configs without a ``data_hint`` of their own.
+# How a published data set's folder looks, for configs without a ``data_hint`` of their own.
 HINTS = dict(
     ImageNet='{train,val}/<class folder>/<image>.JPEG below data_root',
     CocoDataset='annotations/instances_{train,val}2017.json, train2017/ and val2017/ below '
@@ -28,36 +30,62 @@ HINTS = dict(
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """Check that the datasets' types are registered and their files exist.
 
-    Remote paths, and datasets that download themselves, are left to the datasets. The config's
-    optional ``data_hint``, a string, tells a user how the missing data should look.
+    Their classes are compared with the model's, and with what the files say, see
+    :mod:`.annotations` and :mod:`.images`. Remote paths, and datasets that download themselves, are
+    left to the datasets. The config's optional ``data_hint``, a string, tells a user how the
+    missing data should look.
 
     Args:
         cfg: The whole config.
         splits: Which of ``'train'``, ``'val'``, ``'test'`` to check.
 
     Raises:
-        UserError: With the first type or file that cannot be found.
+        UserError: With the first type or file that cannot be found, or the first class that does
+            not fit.
     """
     scope = cfg.get('default_scope') or 'mmengine'
+    there = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
-        for where, dataset in _datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
+        for where, dataset in datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
             dataset_scope = dataset.get('_scope_', scope)
             found = require_class(DATASETS, dataset_scope, dataset['type'], where)
-            if not _fetches_itself(dataset, found):
-                _check_paths(where, _paths(dataset, found), _hint(cfg, found))
+            local = not _fetches_itself(dataset, found)
+            if local:
+                _check_paths(where, _paths(dataset, found), _hint(cfg, dataset, found))
+            there.append((where, dataset, found, local))
         _check_paths(f'{split}_evaluator', _metric_paths(cfg.get(f'{split}_evaluator')), '')
+    folders: dict[str, list[str]] = {}
+    for where, *rest in there:
+        of_folders = check_classes(cfg, where, *rest)
+        if of_folders is not None:
+            _compare_folders(folders, where, of_folders)
+    if cfg.get('model') is not None and 'train' in splits:
+        check_mixed_labels(cfg)
 
 
-def _datasets(node: Any, where: str) -> Iterator[tuple[str, dict]]:
+def _compare_folders(seen: dict[str, list[str]], where: str, names: list[str]) -> None:
+    """Check that a folder has the same label in each data set."""
+    for other, before in seen.items():
+        if names != before:
+            odd = sorted(set(names) ^ set(before))[0]
+            has, lacks = (where, other) if odd in names else (other, where)
+            raise UserError(
+                f'{has} has a folder {odd!r}, and {lacks} has none: labels are the numbers of the '
+                'sorted folders, so both need the same ones'
+            )
+    seen[where] = names
+
+
+def datasets(node: Any, where: str) -> Iterator[tuple[str, dict]]:
     """Every dataset in a config, wrappers before what they wrap."""
     if isinstance(node, (list, tuple)):
         for i, item in enumerate(node):
-            yield from _datasets(item, f'{where}[{i}]')
+            yield from datasets(item, f'{where}[{i}]')
     elif isinstance(node, dict) and 'type' in node:
         yield where, node
         for key in ('dataset', 'datasets'):
-            yield from _datasets(node.get(key), f'{where}.{key}')
+            yield from datasets(node.get(key), f'{where}.{key}')
 
 
 def _fetches_itself(dataset: dict, dataset_class: Any) -> bool:
@@ -87,7 +115,7 @@ def _paths(dataset: dict, dataset_class: Any) -> Iterator[tuple[str, str]]:
 
 
 def _join(root: str, path: str) -> str:
-    return path if is_remote(path) else osp.join(root, osp.expanduser(path))
+    return path if is_remote(path) else osp.join(root, path)
 
 
 def _metric_paths(evaluator: Any) -> Iterator[tuple[str, str]]:
@@ -98,12 +126,15 @@ def _metric_paths(evaluator: Any) -> Iterator[tuple[str, str]]:
 
 def _check_paths(where: str, paths: Iterator[tuple[str, str]], hint: str) -> None:
     for key, path in paths:
-        local = osp.abspath(osp.expanduser(path))
+        local = osp.abspath(path)
         if path and not is_remote(path) and not osp.exists(local):
             expected = f'; expected: {hint}' if hint else ''
             raise UserError(f'{where}.{key}: {local} does not exist{expected}')
 
 
-def _hint(cfg: Config, dataset_class: Any) -> str:
-    by_class = (HINTS[c.__name__] for c in inspect.getmro(dataset_class) if c.__name__ in HINTS)
-    return cfg.get('data_hint') or next(by_class, '')
+def _hint(cfg: Config, dataset: dict, dataset_class: Any) -> str:
+    name = dataset_class.__name__
+    published = not (dataset.get('metainfo') or {}).get('classes')
+    if name == 'CocoDataset':
+        published &= str(dataset.get('ann_file')).endswith('2017.json')
+    return cfg.get('data_hint') or (HINTS.get(name, '') if published else '')

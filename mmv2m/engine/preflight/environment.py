@@ -5,6 +5,8 @@ import os
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 
 from mmv2m.packages import how_to_install
 from mmv2m.registry import MODELS
@@ -69,7 +71,10 @@ def check_precision(cfg: Config) -> None:
     Raises:
         UserError: If mixed-precision training has no accelerator.
     """
-    amp = cfg.get('optim_wrapper', {}).get('type') == 'AmpOptimWrapper'
+    wrapper = cfg.get('optim_wrapper') or {}
+    kind = wrapper.get('type', 'OptimWrapper')
+    found = find_class(OPTIM_WRAPPERS, cfg.get('default_scope') or 'mmengine', kind)
+    amp = isinstance(found, type) and issubclass(found, AmpOptimWrapper)
     if amp and get_device() == 'cpu':
         raise UserError(
             'training with mixed precision (AmpOptimWrapper, --amp) needs a GPU; '

@@ -10,8 +10,9 @@ from mmv2m.registry import MODELS
 from ..errors import UserError
 from .files import check_checkpoint
 from .registered import find_class, require_class
+from .settings import check_setting_names, takes
 
-__all__ = ['check_model', 'model_parts']
+__all__ = ['check_model', 'inner_model', 'model_parts', 'numbered']
 
 # Settings whose ``type`` is always a model's; others may belong to other registries.
 PARTS = ('model', 'module', 'backbone', 'neck', 'head')
@@ -33,7 +34,8 @@ def check_model(cfg: Config) -> None:
     if cfg.get('model') is None:
         raise UserError('the config has no model')
     for where, part, scope in model_parts(cfg):
-        _check_part(where, part, scope)
+        _check_part(cfg, where, part, scope)
+    _check_pretrained(cfg)
 
 
 def model_parts(cfg: Config) -> Iterator[tuple[str, dict, str]]:
@@ -41,13 +43,31 @@ def model_parts(cfg: Config) -> Iterator[tuple[str, dict, str]]:
     return _parts(cfg.model, 'model', cfg.get('default_scope') or 'mmengine')
 
 
-def _check_part(where: str, part: dict, scope: str) -> None:
+def inner_model(cfg: Config) -> dict:
+    """The settings of a config's model, without those of test-time augmentation around it."""
+    model = cfg.model
+    while 'backbone' not in model and isinstance(model.get('module'), dict):
+        model = model['module']
+    return model
+
+
+def numbered(value: Any, where: str) -> Iterator[tuple[str, dict]]:
+    """A part of a model, or each of a list of them, and where it stands."""
+    if isinstance(value, dict):
+        yield where, value
+    elif isinstance(value, (list, tuple)):
+        yield from ((f'{where}[{i}]', part) for i, part in enumerate(value))
+
+
+def _check_part(cfg: Config, where: str, part: dict, scope: str) -> None:
     name = part['type']
     if name == 'Pretrained' and isinstance(part.get('checkpoint'), str):
         check_checkpoint(part['checkpoint'], f'{where}.checkpoint')
         return
     lookup = where.rstrip('[]0123456789').endswith(PARTS)
     found = require_class(MODELS, scope, name, where) if lookup else find_class(MODELS, scope, name)
+    if lookup:
+        check_setting_names(cfg, where, part, found)
     check_settings = getattr(found, 'check_settings', None)
     if check_settings is None:
         return
@@ -55,6 +75,25 @@ def _check_part(where: str, part: dict, scope: str) -> None:
         check_settings(**{key: part[key] for key in part if key not in ('type', '_scope_')})
     except (ValueError, TypeError) as error:
         raise UserError(f'{where} ({found.__name__}): {error}') from error
+
+
+def _check_pretrained(cfg: Config) -> None:
+    """Refuse mmseg's ``pretrained`` where the backbone, which it is handed to, has no such setting.
+
+    Base configs have it for the backbone of their own.
+    """
+    model, scope = cfg.model, cfg.get('default_scope') or 'mmengine'
+    found, backbone = find_class(MODELS, scope, model.get('type')), model.get('backbone')
+    if not model.get('pretrained') or not getattr(found, '__module__', '').startswith('mmseg.'):
+        return
+    taker = find_class(MODELS, scope, backbone['type']) if isinstance(backbone, dict) else None
+    if taker is not None and not takes(taker, 'pretrained'):
+        raise UserError(
+            f'model.pretrained is {model.pretrained!r}, which {found.__name__} hands to the '
+            f'backbone, and {taker.__name__} has no such setting: set model.pretrained=None; the '
+            "backbone's own weights are named by "
+            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+        )
 
 
 def _parts(node: Any, where: str, scope: str) -> Iterator[tuple[str, dict, str]]:

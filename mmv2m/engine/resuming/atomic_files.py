@@ -20,15 +20,23 @@ class AtomicFilesBackend(LocalBackend):
         Args:
             obj: The content.
             filepath: The file.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk, with the file's name; the file is
+                what it was then, and nothing else is left behind.
         """
         part = Path(f'{filepath}.part')
         part.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, 'wb') as file:
-            file.write(obj)
-            file.flush()
-            # Otherwise the name may survive a power cut and the content may not.
-            os.fsync(file.fileno())
-        part.replace(filepath)
+        try:
+            with open(part, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                # Otherwise the name may survive a power cut and the content may not.
+                os.fsync(file.fileno())
+            part.replace(filepath)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(filepath)) from error
 
 
 register_backend(ATOMIC_FILES, AtomicFilesBackend, force=True)

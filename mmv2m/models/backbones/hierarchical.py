@@ -1,15 +1,15 @@
 """The base class of VMamba and EfficientVMamba."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.model import ModuleList
 from torch import nn
 
 from ..layers import Stage
-from .staged import LINEAR_INIT, StagedBackbone, checks_settings, drop_path_rates
-from .zoo import StagedArch, look_up_arch
+from .staged import LINEAR_INIT, PYRAMID_STRIDES, StagedBackbone, checks_settings, drop_path_rates
+from .zoo import look_up_arch
 
 __all__ = ['HierarchicalBackbone']
 
@@ -21,7 +21,6 @@ class HierarchicalBackbone(StagedBackbone):
     parts.
 
     Attributes:
-        ARCH_ZOO: What ``arch`` may be called.
         arch: The sizes.
 
     Args:
@@ -48,8 +47,6 @@ class HierarchicalBackbone(StagedBackbone):
         ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
         TypeError: If there is no such setting.
     """
-
-    ARCH_ZOO: ClassVar[Mapping[str, StagedArch]]
 
     @checks_settings
     def __init__(
@@ -86,7 +83,7 @@ class HierarchicalBackbone(StagedBackbone):
             halving = [self.build_halving(widths[i - 1], width)] if i else []
             blocks = (self.build_block(i, width, next(rates)) for _ in range(self.arch.depths[i]))
             self.stages.append(Stage(*halving, *blocks, with_cp=self.with_cp))
-        self.add_output_norms(self.norm_cfg, widths)
+        self.add_output_norms(self.norm_cfg, widths, PYRAMID_STRIDES)
         self.freeze_stages()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Weights that are loaded into a backbone: under which names they come, and whether they fit it."""
+"""Weights that are loaded into a backbone: their names, their image channels, whether they fit."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,15 +7,18 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmv2m.utils.official_weights import ALL_CONVERTERS, recognise
+from mmv2m.utils.official_weights import convert_official_weights, recognise
 
-__all__ = ['rename_incoming', 'require_fit']
+__all__ = ['inflate_incoming', 'rename_incoming', 'require_fit']
 
 NEARLY = 0.9
 """The share of a backbone's tensors that weights have to fill; about as many may be left over."""
 
-MAY_BE_ABSENT = re.compile(r'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$')
-"""What a checkpoint of another image size, other outputs or other class tokens may lack."""
+ADAPTER = r'prior\.|level_embed$|interactions\.|up\.|out_norms\.'
+MAY_BE_ABSENT = re.compile(rf'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$|{ADAPTER}')
+"""What a checkpoint of another image size, other outputs, other class tokens or without an adapter
+may lack.
+"""
 
 MAY_DIFFER = re.compile(r'pos_embed\.|rotary\.|class_token\.')
 """What is resized as it is loaded."""
@@ -52,7 +55,8 @@ def rename_incoming(
     if not held or _share(held, own) >= NEARLY:
         return
     family = recognise(held)
-    inner = _under(ALL_CONVERTERS[family](held) if family else held, 'backbone.')
+    converted = convert_official_weights(family, held) if family else held
+    inner = _under(converted, 'backbone.')
     if not inner or (family is None and _share(inner, own) < NEARLY):
         return
     what = f'official weights ({family})' if family else "a classifier's weights"
@@ -60,6 +64,40 @@ def rename_incoming(
     for name in held:
         del state_dict[f'{prefix}{name}']
     state_dict.update({f'{prefix}{name}': value for name, value in inner.items()})
+
+
+def inflate_incoming(
+    backbone: nn.Module, state_dict: dict, prefix: str, logger: Any = 'current'
+) -> None:
+    """Fit weights for images of three channels to a backbone of more or fewer, in place.
+
+    The rule is that of timm's ``adapt_input_conv``: for one channel the first convolution's weights
+    are summed over the three; for any other number they are repeated, R G B R ..., and scaled by 3
+    over that number, so that the output keeps its size.
+
+    Args:
+        backbone: The backbone.
+        state_dict: Weights under the backbone's own names.
+        prefix: The backbone's place in the model, such as ``'backbone.'``.
+        logger: Where a line says so, as for :func:`mmengine.logging.print_log`.
+    """
+    name, own = _first_convolution(backbone)
+    value = state_dict.get(f'{prefix}{name}')
+    if own is None or value is None or value.dim() != 4 or value.shape[1] != 3:
+        return
+    channels = own.shape[1]
+    if channels == 3 or own.shape != (value.shape[0], channels, *value.shape[2:]):
+        return
+    rgb = value.float()
+    if channels == 1:
+        inflated = rgb.sum(1, keepdim=True)
+    else:
+        inflated = rgb[:, [i % 3 for i in range(channels)]] * (3 / channels)
+    state_dict[f'{prefix}{name}'] = inflated.to(value.dtype)
+    print_log(
+        f'{prefix}{name} is for images of 3 channels: it is fitted to in_channels={channels}',
+        logger=logger,
+    )
 
 
 def require_fit(backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: str = '') -> None:
@@ -84,12 +122,27 @@ def require_fit(backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: s
             f'these weights fill {len(filled)} of the {len(own)} tensors of the backbone ({kind}): '
             f'{_why(backbone, state_dict, prefix, own)}'
         )
+    name, weight = _first_convolution(backbone)
+    if weight is not None and name in held and held[name].shape != weight.shape:
+        raise RuntimeError(
+            f'size mismatch for {prefix}{name}: {tuple(held[name].shape)} in the checkpoint, '
+            f'{tuple(weight.shape)} in the backbone ({kind}); only weights for 3 channels are '
+            'fitted to other in_channels'
+        )
     if len(left) > (1 - NEARLY) * len(own):
         raise RuntimeError(
             f'these weights hold {len(left)} tensors that the stages of the backbone ({kind}) have '
             f'no place for, such as {left[0]}: '
             f'{_another_family(backbone, state_dict) or "they are those of another arch"}'
         )
+
+
+def _first_convolution(backbone: nn.Module) -> tuple[str, Tensor | None]:
+    """Name and value of the weights that the image meets first."""
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return f'{name}.weight', module.weight
+    return '', None
 
 
 def _left_over(held: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:

@@ -15,11 +15,10 @@ from ..layers import (
     PositionEmbedding,
     RotaryPosition,
     ScanMixer,
-    Stream,
     parse_scans,
 )
 from .sequence_arch import SequenceArch
-from .settings import check_sizes
+from .settings import OUT_FEATURES, check_choice, check_sizes
 from .staged import LINEAR_INIT, StagedBackbone, checks_settings
 from .zoo import check_scans, look_up_arch
 
@@ -84,6 +83,9 @@ class LocalVim(StagedBackbone):
         out_type: ``'avg_featmap'``, the mean over the map, (B, D); ``'featmap'``, the map,
             (B, D, H, W); ``'raw'``, its tokens row by row, (B, L, D); ``'cls_token'``, as
             ``'avg_featmap'``. Defaults to ``'avg_featmap'``.
+        out_features: ``'stream'``: the residual stream; ``'mixer'``: what the last block's mixer
+            adds to it, behind a LayerNorm, which the authors' UPerNet takes. Defaults to
+            ``'stream'``.
         drop_rate: Dropout after the position embedding. Defaults to 0.
         drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
         frozen_stages: -1: nothing frozen; 0: patches and positions; k: also the first k stages, set
@@ -108,6 +110,8 @@ class LocalVim(StagedBackbone):
         torch.Size([1, 192, 14, 20])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -117,6 +121,7 @@ class LocalVim(StagedBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = -1,
         out_type: str = 'avg_featmap',
+        out_features: str = 'stream',
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
@@ -152,7 +157,9 @@ class LocalVim(StagedBackbone):
             return MixerBlock(self.embed_dims, mixer, rate, norm_cfg, backend=scan_backend)
 
         self.stages = self.plain_stages(self.arch.depths, drop_path_rate, block)
-        self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
+        self.out_features = out_features
+        out_norm_cfg = norm_cfg if out_features == 'stream' else dict(type='LN')
+        self.add_output_norms(out_norm_cfg, [self.embed_dims] * 4, [patch_size] * 4)
         self.freeze_stages()
 
     @classmethod
@@ -160,6 +167,7 @@ class LocalVim(StagedBackbone):
         """See :meth:`StagedBackbone.check_values`."""
         look_up_arch(values['arch'], ARCH_ZOO)
         check_sizes(values['img_size'], values['patch_size'])
+        check_choice('out_features', values['out_features'], OUT_FEATURES)
 
     def stem(self) -> Iterator[nn.Module]:
         """See :meth:`StagedBackbone.stem`."""
@@ -169,6 +177,6 @@ class LocalVim(StagedBackbone):
         """See :meth:`StagedBackbone.embed`."""
         return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
 
-    def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
-        """See :meth:`StagedBackbone.run_stage`; each block's map is turned first."""
-        return super().run_stage(stage, stream, self.rotary)
+    def stage_arguments(self) -> tuple[nn.Module, ...]:
+        """See :meth:`StagedBackbone.stage_arguments`; each block's map is turned first."""
+        return (self.rotary,)

@@ -95,6 +95,8 @@ class PlainMamba(StagedBackbone):
         torch.Size([1, 192, 14, 20])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -132,7 +134,8 @@ class PlainMamba(StagedBackbone):
         )
         self.pos_embed = PositionEmbedding(self.embed_dims, self.patch_embed.init_out_size)
         self.stages = self._build_stages(drop_path_rate, norm_cfg, scan_backend)
-        self.add_output_norms(norm_cfg or dict(type='SameDtypeLN', eps=1e-6), [self.embed_dims] * 4)
+        norm_cfg = norm_cfg or dict(type='SameDtypeLN', eps=1e-6)
+        self.add_output_norms(norm_cfg, [self.embed_dims] * 4, [PATCH_SIZE] * 4)
         self.freeze_stages()
 
     @classmethod

@@ -14,9 +14,17 @@ from ..layers import CORNERS, plan_corners
 from ..layers.class_token import CLASS_TOKENS
 from .arch import Arch, parse_arch
 
-__all__ = ['check_choice', 'check_common', 'check_sizes', 'check_v2m', 'stage_indices']
+__all__ = [
+    'OUT_FEATURES',
+    'check_choice',
+    'check_common',
+    'check_sizes',
+    'check_v2m',
+    'stage_indices',
+]
 
 OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap')
+OUT_FEATURES = ('stream', 'mixer')
 
 
 def check_common(values: dict[str, Any]) -> None:
@@ -115,7 +123,8 @@ def _normalises_tokens(norm_cfg: dict) -> bool:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            norm = build_norm_layer(norm_cfg, 64)[1].eval().to(x.device)
+            norm = build_norm_layer(norm_cfg, 64)[1].eval()
+            x = x.to(next((p.device for p in norm.parameters()), x.device))
             y, of_token = norm(x), norm(x[:, 1:, 2:])
     except Exception:
         return False

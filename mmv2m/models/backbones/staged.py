@@ -2,26 +2,33 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmv2m.utils.hub import HubMixin
+from mmv2m.utils.suggestions import unknown_setting
+
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.stage import STAGE
-from .incoming import rename_incoming, require_fit
+from .incoming import inflate_incoming, rename_incoming, require_fit
 from .settings import check_common, stage_indices
+from .zoo import StagedArch
 
-__all__ = ['LINEAR_INIT', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
+__all__ = ['LINEAR_INIT', 'PYRAMID_STRIDES', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
 
 LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
 """How the baselines' authors initialise linear layers; biases are zero."""
+
+PYRAMID_STRIDES = (4, 8, 16, 32)
+"""Pixels from one token to the next where the resolution halves between stages."""
 
 
 def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
@@ -36,14 +43,18 @@ def checks_settings(init: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(init)
     def checked(self: 'StagedBackbone', *args: Any, **settings: Any) -> None:
-        _, *given = signature.bind(self, *args, **settings).arguments.items()
-        self.check_settings(**dict(given))
+        try:
+            self.check_names(settings)
+            _, *given = signature.bind(self, *args, **settings).arguments.items()
+            self.check_settings(**dict(given))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f'{type(self).__name__}: {error}') from None
         init(self, *args, **settings)
 
     return checked
 
 
-class StagedBackbone(BaseModule, ABC):
+class StagedBackbone(BaseModule, HubMixin, ABC):
     """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
 
     A subclass's constructor, which :func:`checks_settings`, calls ``super().__init__()``, sets its
@@ -53,8 +64,13 @@ class StagedBackbone(BaseModule, ABC):
     :meth:`check_values` for the settings of its own.
 
     Attributes:
+        ARCH_ZOO: What ``arch`` may be called, and the sizes behind each name.
         stages: The stages that are built.
         out_channels: Width of each output.
+        out_features: What an output is made of: ``'stream'``, the residual stream behind a stage,
+            or ``'mixer'``, only what its last block's mixer adds to it.
+        widths: Width of each of the four stages, built or not.
+        strides: Pixels from one token of each of the four stages to the next.
 
     Args:
         in_channels: Channels of the image.
@@ -66,6 +82,7 @@ class StagedBackbone(BaseModule, ABC):
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
+    ARCH_ZOO: ClassVar[Mapping[str, StagedArch]]
     stages: ModuleList
 
     def __init__(
@@ -86,6 +103,7 @@ class StagedBackbone(BaseModule, ABC):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.class_token: CrossToken | MeanToken | MiddleToken = MeanToken()
+        self.out_features = 'stream'
         self._register_load_state_dict_pre_hook(self._take_weights)
 
     @classmethod
@@ -99,13 +117,19 @@ class StagedBackbone(BaseModule, ABC):
             ValueError: If a value is impossible, alone or with the others; says what is possible.
             TypeError: If there is no such setting.
         """
+        cls.check_names(settings)
         parameters = inspect.signature(cls).parameters
-        unknown = [key for key in settings if key not in parameters]
-        if unknown:
-            raise TypeError(f'no setting {unknown[0]!r}; there are {", ".join(parameters)}')
         values = {name: settings.get(name, p.default) for name, p in parameters.items()}
         check_common(values)
         cls.check_values(values)
+
+    @classmethod
+    def check_names(cls, settings: Iterable[str]) -> None:
+        """Raise a TypeError if a name is no argument of the class; says which one may be meant."""
+        parameters = inspect.signature(cls).parameters
+        for name in settings:
+            if name not in parameters:
+                raise TypeError(unknown_setting(name, parameters))
 
     @classmethod
     @abstractmethod
@@ -158,9 +182,20 @@ class StagedBackbone(BaseModule, ABC):
             for depth in depths[: self.stages_built]
         )
 
-    def add_output_norms(self, norm_cfg: dict, widths: Sequence[int]) -> None:
-        """Put a norm behind every output; ``widths`` are those of the four stages."""
+    def add_output_norms(
+        self, norm_cfg: dict | None, widths: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        """Put a norm, if any, behind every output.
+
+        Args:
+            norm_cfg: The norm; None for none.
+            widths: Of the four stages.
+            strides: Of the four stages.
+        """
+        self.widths, self.strides = tuple(widths), tuple(strides)
         self.out_channels = tuple(widths[i] for i in self.out_indices)
+        if norm_cfg is None:
+            return
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, widths[i])[1])
 
@@ -177,34 +212,58 @@ class StagedBackbone(BaseModule, ABC):
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
         """
+        return tuple(map(self.format_output, self.normed_maps(x)))
+
+    def normed_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps behind :meth:`forward`'s outputs, class tokens included, as (B, H, W, D)."""
+        self.check_images(x)
+        stream = Stream(self.embed(x))
+        maps = []
+        for i, stage in enumerate(self.stages):
+            if i not in self.out_indices:
+                stream = self.run_stage(stage, stream)
+                continue
+            if self.out_features == 'mixer':
+                total, out = stage(stream.sum(), *self.stage_arguments(), with_branch=True)
+                stream = Stream(total)
+            else:
+                stream = self.run_stage(stage, stream)
+                out = stream.sum()
+            maps.append(self.normed_output(i, out))
+        return maps
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
                 f'{tuple(x.shape)}; see in_channels'
             )
-        stream = Stream(self.embed(x))
-        outs = []
-        for i, stage in enumerate(self.stages):
-            stream = self.run_stage(stage, stream)
-            if i in self.out_indices:
-                outs.append(self.format_output(self.normed_output(i, stream.sum())))
-        return tuple(outs)
 
-    def run_stage(self, stage: nn.Module, stream: Stream, *args: Any) -> Stream:
+    def run_stage(self, stage: nn.Module, stream: Stream) -> Stream:
         """Run a stage: it is called with the map if something watches or changes it.
 
         Args:
             stage: The stage.
             stream: The residual stream in front of it.
-            *args: Further arguments of the stage.
         """
+        args = self.stage_arguments()
         if isinstance(stage, Stage) and may_stand_for(self, stream.total, ((stage, STAGE),)):
             return stage.advance(stream, *args)
         return Stream(stage(stream.sum(), *args))
 
+    def stage_arguments(self) -> tuple[nn.Module, ...]:
+        """What a stage takes beside the map."""
+        return ()
+
     def normed_output(self, i: int, x: Tensor) -> Tensor:
-        """The norm of the output of stage ``i``, whose map is given; both are (B, H, W, D)."""
-        norm = getattr(self, f'norm{i}')
+        """The norm of the output of stage ``i``, whose map is given; both are (B, H, W, D).
+
+        Where no norm was put behind the output, the map itself.
+        """
+        norm = getattr(self, f'norm{i}', None)
+        if norm is None:
+            return x
         # The map may be wider than the parameters; what follows has their dtype.
         return norm(x.to(dtype_of(norm, self, default=x.dtype)))
 
@@ -268,7 +327,7 @@ class StagedBackbone(BaseModule, ABC):
         frozen = list(self.stem())
         for i in range(min(self.frozen_stages, len(self.stages))):
             frozen.append(self.stages[i])
-            if i in self.out_indices:
+            if i in self.out_indices and hasattr(self, f'norm{i}'):
                 frozen.append(getattr(self, f'norm{i}'))
         for module in frozen:
             module.eval()
@@ -283,8 +342,9 @@ class StagedBackbone(BaseModule, ABC):
     ) -> None:
         """Give weights this backbone's names, in place, and refuse those of something else.
 
-        Known are the names of official code, and those of a classifier. Weights are renamed
-        whenever they are loaded, and refused when mmengine loads them, which only warns by itself.
+        Known are the names of official code, and those of a classifier. Weights are renamed, and
+        those for images of three channels fitted to ``in_channels``, whenever they are loaded; they
+        are refused when mmengine loads them, which only warns by itself.
 
         Args:
             state_dict: The weights; those of other parts of a model may be among them.
@@ -297,6 +357,7 @@ class StagedBackbone(BaseModule, ABC):
             ValueError: If official weights cannot be converted.
         """
         rename_incoming(state_dict, prefix, self.state_dict(), logger)
+        inflate_incoming(self, state_dict, prefix, logger)
         if strict:
             require_fit(self, state_dict, prefix)
 

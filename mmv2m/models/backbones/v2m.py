@@ -18,9 +18,9 @@ from ..layers import (
     V2MBlock,
     build_class_token,
 )
-from .arch import parse_arch
+from .arch import ARCH_ZOO, parse_arch
 from .settings import check_v2m
-from .staged import StagedBackbone, checks_settings, drop_path_rates
+from .staged import PYRAMID_STRIDES, StagedBackbone, checks_settings, drop_path_rates
 
 __all__ = ['V2M']
 
@@ -81,6 +81,8 @@ class V2M(StagedBackbone):
         torch.Size([1, 192])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -134,7 +136,10 @@ class V2M(StagedBackbone):
                 backend=scan_backend,
             ),
         )
-        self.add_output_norms(norm_cfg, self.arch.widths)
+        strides = PYRAMID_STRIDES
+        if not self.arch.is_pyramid:
+            strides = (patch_size or self.arch.patch_size,) * 4
+        self.add_output_norms(norm_cfg, self.arch.widths, strides)
         self.freeze_stages()
 
     @classmethod

@@ -9,7 +9,7 @@ from mmv2m.registry import MODELS
 
 from ..layers import MeanToken, MiddleToken, MixerBlock, PatchMap, PositionEmbedding, ScanMixer
 from .sequence_arch import SequenceArch
-from .settings import check_choice, check_sizes
+from .settings import OUT_FEATURES, check_choice, check_sizes
 from .staged import StagedBackbone, checks_settings
 from .zoo import look_up_arch
 
@@ -55,6 +55,9 @@ class Vim(StagedBackbone):
         out_type: ``'cls_token'``, the class token or the mean, (B, D); ``'featmap'``, the patches,
             (B, D, H, W); ``'avg_featmap'``, their mean, (B, D); ``'raw'``, all tokens row by row,
             the class token included, (B, L, D). Defaults to ``'cls_token'``.
+        out_features: ``'stream'``: the residual stream behind a norm; ``'mixer'``: what the last
+            block's mixer adds to it, without a norm, which the authors' UPerNet takes. Defaults to
+            ``'stream'``.
         drop_rate: Dropout after the position embedding. Defaults to 0.
         drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
         frozen_stages: -1: nothing frozen; 0: patches, positions and the class token; k: also the
@@ -78,6 +81,8 @@ class Vim(StagedBackbone):
         torch.Size([1, 192])
     """
 
+    ARCH_ZOO = ARCH_ZOO
+
     @checks_settings
     def __init__(
         self,
@@ -89,6 +94,7 @@ class Vim(StagedBackbone):
         class_token: str = 'middle',
         out_indices: int | Sequence[int] = -1,
         out_type: str = 'cls_token',
+        out_features: str = 'stream',
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
@@ -116,7 +122,10 @@ class Vim(StagedBackbone):
             return MixerBlock(self.embed_dims, mixer, rate, norm_cfg, backend=scan_backend)
 
         self.stages = self.plain_stages(self.arch.depths, drop_path_rate, block)
-        self.add_output_norms(norm_cfg, [self.embed_dims] * 4)
+        self.out_features = out_features
+        norms = norm_cfg if out_features == 'stream' else None
+        strides = [self.patch_embed.stride] * 4
+        self.add_output_norms(norms, [self.embed_dims] * 4, strides)
         self.freeze_stages()
 
     @classmethod
@@ -125,6 +134,7 @@ class Vim(StagedBackbone):
         look_up_arch(values['arch'], ARCH_ZOO)
         check_choice('class_token', values['class_token'], ('middle', 'mean'))
         check_sizes(values['img_size'], values['patch_size'])
+        check_choice('out_features', values['out_features'], OUT_FEATURES)
         if values['stride'] is not None:
             check_choice('stride', values['stride'], range(1, values['patch_size'] + 1))
 

@@ -33,8 +33,14 @@ class Arch(StagedArch):
 ARCH_ZOO: dict[str, Arch] = {
     **dict.fromkeys(('t', 'tiny'), Arch(embed_dims=96, depths=(2, 2, 8, 2))),
     **dict.fromkeys(('s', 'small'), Arch(embed_dims=96, depths=(2, 2, 15, 2), expand=2)),
+    **dict.fromkeys(('b', 'base'), Arch(embed_dims=128, depths=(2, 2, 15, 2), expand=2)),
+    'tiny-s2l5': Arch(embed_dims=96, depths=(2, 2, 5, 2), expand=2),
+    'small-s1l20': Arch(embed_dims=96, depths=(2, 2, 20, 2)),
+    'base-s1l20': Arch(embed_dims=128, depths=(2, 2, 20, 2)),
 }
-"""VMamba-T [s1l8] and VMamba-S [s2l15], those of the V2M paper's tables."""
+"""The published models. ``'tiny'`` and ``'small'``, VMamba-T [s1l8] and VMamba-S [s2l15], are those
+of the V2M paper's tables.
+"""
 
 
 @MODELS.register_module()
@@ -44,8 +50,9 @@ class VMamba(HierarchicalBackbone):
     Each block has a cross-scan mixer, with one state for each channel and no gate, and an MLP.
 
     Args:
-        arch: ``'tiny' | 'small'`` (VMamba-T [s1l8] and VMamba-S [s2l15]) or a dict with
-            ``embed_dims`` and ``depths`` (four numbers), and optionally ``expand``,
+        arch: ``'tiny' | 'small' | 'base'`` (VMamba-T [s1l8], VMamba-S [s2l15] and VMamba-B
+            [s2l15]), ``'tiny-s2l5' | 'small-s1l20' | 'base-s1l20'``, which are published too, or a
+            dict with ``embed_dims`` and ``depths`` (four numbers), and optionally ``expand``,
             ``state_dims``, ``ffn_ratio``. Defaults to ``'tiny'``.
         **settings: ``in_channels``, ``out_indices``, ``out_type``, ``drop_path_rate``,
             ``frozen_stages``, ``norm_eval``, ``with_cp``, ``norm_cfg``, ``scan_backend`` and

@@ -58,12 +58,18 @@ class MixerBlock(BaseModule):
                 backend=backend,
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D), in at least float32."""
-        x = widen(x) + self.drop_path(self.mixer(normalise(self.norm, x, self.mixer)))
+    def forward(self, x: Tensor, with_branch: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, H, W, D) to (B, H, W, D), in at least float32.
+
+        Args:
+            x: The map.
+            with_branch: Return also what the mixer adds to it, before stochastic depth.
+        """
+        branch = self.mixer(normalise(self.norm, x, self.mixer))
+        x = widen(x) + self.drop_path(branch)
         if self.ffn is not None:
             x = x + self.ffn(normalise(self.ffn_norm, x, self.mixer))
-        return x
+        return (x, branch) if with_branch else x
 
     def advance(self, stream: Stream) -> Stream:
         """The same as :meth:`forward`, with each sum left to the norm that follows it."""

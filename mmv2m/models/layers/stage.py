@@ -1,5 +1,6 @@
 """A stage of a backbone: blocks that run one after the other."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmengine.model import Sequential
@@ -32,34 +33,46 @@ class Stage(Sequential):
         super().__init__(*blocks)
         self.with_cp = with_cp
 
-    def forward(self, x: Tensor, turn: nn.Module | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: nn.Module | None = None, with_branch: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """(B, H, W, C) to (B, H', W', D), in at least float32.
 
         Args:
             x: The map.
             turn: Called with the map in front of every block, if there is one.
+            with_branch: Return also what the last block's mixer adds to it, before stochastic
+                depth. The last block has to be a :class:`MixerBlock` then.
         """
-        return self.advance(Stream(x), turn).sum()
+        if not with_branch:
+            return self.advance(Stream(x), turn).sum()
+        *blocks, last = self
+        x = self._advance(blocks, Stream(x), turn).sum()
+        return self._checkpointed(last, x if turn is None else turn(x), True)
 
     def advance(self, stream: Stream, turn: nn.Module | None = None) -> Stream:
         """The same as :meth:`forward`, with the last sum left to the norm that follows it."""
-        for block in self:
+        return self._advance(self, stream, turn)
+
+    def _advance(
+        self, blocks: Iterable[nn.Module], stream: Stream, turn: nn.Module | None
+    ) -> Stream:
+        for block in blocks:
             if turn is not None:
                 stream = Stream(turn(stream.sum()))
             # Blocks that are no mixers take a map.
             if isinstance(block, MixerBlock) and may_stand_for(
                 self, stream.total, ((block, BLOCK),)
             ):
-                run: Any = block.advance
-                given: Any = stream
+                stream = self._checkpointed(block.advance, stream)
             else:
-                run, given = block, stream.sum()
-            if self.with_cp and given.requires_grad:
-                result = checkpoint(run, given, use_reentrant=False)
-            else:
-                result = run(given)
-            stream = result if isinstance(result, Stream) else Stream(result)
+                stream = Stream(self._checkpointed(block, stream.sum()))
         return stream
+
+    def _checkpointed(self, run: Callable[..., Any], x: Stream | Tensor, *args: Any) -> Any:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(run, x, *args, use_reentrant=False)
+        return run(x, *args)
 
 
 STAGE = Known((Stage,))

@@ -6,16 +6,21 @@ from pathlib import Path
 from mmv2m.engine.records import Record
 from mmv2m.utils.complexity import Complexity
 
+from ..published import Source
 from ..tables import Tables
 from .entries import zoo_entries
 from .markdown_page import build_markdown_page
 from .metafiles import build_metafiles
+from .pretrained_page import build_pretrained_page
 
 __all__ = ['build_zoo', 'stale_files']
 
 
 def build_zoo(
-    tables: Tables, costs: Mapping[str, Complexity], records: Sequence[Record]
+    tables: Tables,
+    costs: Mapping[str, Complexity],
+    records: Sequence[Record],
+    published: tuple[Source, ...] = (),
 ) -> dict[str, str]:
     """The texts of the metafiles and of the page, by their paths from the repository's root.
 
@@ -23,10 +28,13 @@ def build_zoo(
         tables: The tables.
         costs: Parameters and FLOPs by config.
         records: Results of runs.
+        published: Weights that others publish.
     """
+    entries = list(zoo_entries(tables, costs, records, published))
     return {
-        **build_metafiles(tables, costs, records),
-        'docs/model_zoo.md': build_markdown_page(zoo_entries(tables, costs, records)),
+        **build_metafiles(tables, costs, records, published),
+        'docs/model_zoo.md': build_markdown_page(entries),
+        'docs/pretrained.md': build_pretrained_page(published),
     }
 
 

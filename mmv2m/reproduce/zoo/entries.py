@@ -7,6 +7,7 @@ from pathlib import Path
 from mmv2m.engine.records import Record
 from mmv2m.utils.complexity import Complexity
 
+from ..published import Source, weights_of
 from ..report import RowReport, row_config
 from ..results import own_results
 from ..tables import Row, Table, Tables
@@ -22,7 +23,7 @@ class Entry:
     Attributes:
         report: The row, what it costs and what has come of it.
         kind: Of its family.
-        weights: URL of the weights that the config's task library publishes for it, or None.
+        weights: URL of weights that its task library or its authors publish for it, or None.
     """
 
     report: RowReport
@@ -36,7 +37,10 @@ def show_size(row: Row) -> str:
 
 
 def zoo_entries(
-    tables: Tables, costs: Mapping[str, Complexity], records: Sequence[Record]
+    tables: Tables,
+    costs: Mapping[str, Complexity],
+    records: Sequence[Record],
+    published: tuple[Source, ...] = (),
 ) -> Iterator[tuple[Table, list[Entry]]]:
     """The tables with their rows' entries.
 
@@ -44,6 +48,7 @@ def zoo_entries(
         tables: The tables.
         costs: Parameters and FLOPs by config.
         records: Results of runs.
+        published: Weights that others publish.
     """
     for table in tables.tables:
         entries = []
@@ -52,5 +57,6 @@ def zoo_entries(
             results = own_results(row, path, row_config(path), records)
             report = RowReport(table, row, costs[row.config], results)
             kind = 'V2M' if row.family == 'V2M' else tables.families[row.family]['kind']
-            entries.append(Entry(report, kind, find_stock_weights(Path(path))))
+            weights = find_stock_weights(Path(path)) or weights_of(published, row.config)
+            entries.append(Entry(report, kind, weights))
         yield table, entries

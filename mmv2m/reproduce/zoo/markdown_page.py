@@ -24,8 +24,10 @@ INTRODUCTION = (
     '9 L E N for each scan. Mask R-CNN is counted with 1,000 boxes and 100 masks.',
     '- **Metrics** are in percent. Ours are the mean ± the standard deviation (number of runs), '
     'from the records of the runs in [records/](../records).',
-    '- **Weights** are those that mmpretrain and mmdet publish for their own configs. For the '
-    'other configs none are published. `mim download` does not check this, and fails with '
+    '- **Weights** are those that mmpretrain and mmdet publish for their own configs, and those '
+    "that the models' authors publish. [Pretrained today](pretrained.md) lists all of them with "
+    'their figures. This project has published none of its own. An empty cell means that no '
+    'address of a file is known. `mim download` does not check this, and fails with '
     "`AttributeError: 'float' object has no attribute 'split'`.",
 )
 MIM = """\

@@ -11,6 +11,7 @@ from mmv2m.engine.records import Record
 from mmv2m.utils.complexity import COUNTING_RULES, Complexity
 
 from ..placement import global_batch
+from ..published import Source, extra_rows, weights_of
 from ..report import row_config
 from ..results import own_results
 from ..tables import Row, Tables
@@ -20,11 +21,17 @@ __all__ = ['build_metafiles', 'read_costs']
 
 PLAIN, WITH_SCANS = COUNTING_RULES
 SCANS = 'FLOPs With Scans'
-HEAD = '# Made by tools/build_model_zoo.py of configs/tables.yml and the configs.\n'
+HEAD = (
+    '# Made by tools/build_model_zoo.py of configs/tables.yml, configs/pretrained.yml and the '
+    'configs.\n'
+)
 
 
 def build_metafiles(
-    tables: Tables, costs: Mapping[str, Complexity], records: Sequence[Record]
+    tables: Tables,
+    costs: Mapping[str, Complexity],
+    records: Sequence[Record],
+    published: tuple[Source, ...] = (),
 ) -> dict[str, str]:
     """The metafiles' texts by their paths from the repository's root.
 
@@ -35,10 +42,12 @@ def build_metafiles(
         tables: The tables.
         costs: Parameters and FLOPs by config.
         records: Results of runs.
+        published: Weights that others publish; configs that only these have are models too.
     """
     folders: dict[str, dict[str, list]] = {}
     described = set()
-    for config, rows in tables.by_config().items():
+    all_rows = tables.by_config() | extra_rows(published, tables)
+    for config, rows in all_rows.items():
         folder = folders.setdefault(
             str(Path('configs', config).parent), dict(Collections=[], Models=[])
         )
@@ -46,7 +55,7 @@ def build_metafiles(
         if family not in described:
             described.add(family)
             folder['Collections'].append(_collection(family, tables.families[family]))
-        folder['Models'].append(_model(tables, config, rows, costs[config], records))
+        folder['Models'].append(_model(tables, config, rows, costs[config], records, published))
     texts = {f'{folder}/metafile.yml': _text(content) for folder, content in folders.items()}
     return {'model-index.yml': _text(dict(Import=sorted(texts))), **texts}
 
@@ -89,7 +98,12 @@ def _collection(family: str, paper: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _model(
-    tables: Tables, config: str, rows: Sequence[Row], cost: Complexity, records: Sequence[Record]
+    tables: Tables,
+    config: str,
+    rows: Sequence[Row],
+    cost: Complexity,
+    records: Sequence[Record],
+    published: tuple[Source, ...],
 ) -> dict[str, Any]:
     path = tables.path.parent / config
     model: dict[str, Any] = {
@@ -100,7 +114,7 @@ def _model(
     }
     if results := _results(rows, path, records):
         model['Results'] = results
-    if weights := find_stock_weights(path):
+    if weights := find_stock_weights(path) or weights_of(published, config):
         model['Weights'] = weights
     return model
 

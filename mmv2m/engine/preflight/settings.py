@@ -1,0 +1,107 @@
+"""Check that the parts of a model take the settings that a config gives them."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmv2m.utils.suggestions import did_you_mean, unknown_setting
+
+from ..errors import UserError
+
+__all__ = ['check_setting_names', 'takes', 'type_name']
+
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+ADDED = ('type', '_scope_', '_delete_')
+"""What a config says to mmengine, not to the class."""
+
+
+def type_name(part: dict) -> str:
+    """The name of a part's class, without its scope."""
+    kind = part.get('type')
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+def takes(found: Any, name: str) -> bool:
+    """Whether a class or function has an argument of this name, or may take any."""
+    known, all_known = _settings(found)
+    return name in known or not all_known
+
+
+def check_setting_names(
+    cfg: Config, where: str, part: dict, found: Any, read: tuple[str, ...] = ()
+) -> None:
+    """Check that a class has all the settings that a config gives it.
+
+    Where a class takes any keyword, as those do that hand them on, only a name that is nearly one
+    of the class or its bases is refused.
+
+    Args:
+        cfg: The whole config.
+        where: Where the part stands in it, such as ``'model.backbone'``.
+        part: The part.
+        found: Its class.
+        read: Further settings, which are not for the class.
+
+    Raises:
+        UserError: With a setting that there is not. If a base config gave it to another class, the
+            message says which, and how to leave it out.
+    """
+    known, all_known = _settings(found)
+    unknown = [
+        key
+        for key in part
+        if key not in (*ADDED, *read, *known)
+        and (all_known or did_you_mean(key, known, cutoff=0.85))
+    ]
+    if not unknown:
+        return
+    for source, before in _earlier(cfg, where) if all_known else ():
+        old = type_name(before)
+        inherited = [key for key in unknown if key in before]
+        if inherited and old != found.__name__:
+            raise UserError(
+                f'{where} ({found.__name__}): no setting {inherited[0]!r}; '
+                f'{", ".join(map(repr, inherited))} come from the {old} of {source}: write '
+                f'{where.rsplit(".", 1)[-1]}=dict(_delete_=True, type={found.__name__!r}, ...)'
+            )
+    raise UserError(f'{where} ({found.__name__}): {unknown_setting(unknown[0], known)}')
+
+
+def _settings(found: Any) -> tuple[list[str], bool]:
+    """The arguments of a class and the bases that it hands keywords to; whether these are all."""
+    names: dict[str, None] = {}
+    handed_on = False
+    for place in inspect.getmro(found) if inspect.isclass(found) else (found,):
+        target = vars(place).get('__init__') if inspect.isclass(place) else place
+        if target is None:
+            continue
+        try:
+            parameters = inspect.signature(target).parameters.values()
+        except (TypeError, ValueError):
+            return list(names), False
+        names |= dict.fromkeys(p.name for p in parameters if p.kind not in VARIABLE)
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return [name for name in names if name != 'self'], not handed_on
+        handed_on = True
+    return [name for name in names if name != 'self'], False
+
+
+def _earlier(cfg: Config, where: str) -> Iterator[tuple[str, dict]]:
+    """The part as the config's file has it without options, and as its base configs have it."""
+    if not cfg.filename:
+        return
+    bases = Config._get_base_files(cfg.filename)
+    for base in [cfg.filename, *bases]:
+        try:
+            path = base if base == cfg.filename else Config._get_cfg_path(base, cfg.filename)[0]
+            node: Any = Config.fromfile(path, import_custom_modules=False)
+        except Exception:
+            continue  # it is here to explain a mistake, not to find one
+        for key in where.split('.'):
+            node = node.get(key) if isinstance(node, (Config, ConfigDict)) else None
+        if isinstance(node, dict) and 'type' in node:
+            yield base if base in bases else Path(base).name, node

@@ -1,0 +1,197 @@
+"""The PlainMamba backbone with a ViT-Adapter, for detectors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+
+from mmv2m.registry import MODELS
+
+from ..layers import Stream
+from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
+from .plain_mamba import PlainMamba
+from .settings import check_choice
+from .staged import PYRAMID_STRIDES, checks_settings
+
+__all__ = ['PlainMambaAdapter']
+
+SCALES = (4, 2, 1, 0.5)
+"""Of the outputs, against the backbone's own map."""
+
+PARTS = ('prior.', 'level_embed', 'interactions.', 'up.', 'out_norms.')
+"""What the adapter adds to the backbone."""
+
+
+@MODELS.register_module()
+class PlainMambaAdapter(PlainMamba):
+    """PlainMamba with the adapter that its authors' detectors have.
+
+    A pyramid of convolutional features and the backbone's tokens look at each other by deformable
+    attention around each stage (https://arxiv.org/abs/2205.08534), which takes mmcv's operators.
+    Images whose sides 32 does not divide are padded at the bottom and the right.
+
+    Args:
+        arch: As for :class:`PlainMamba`. Defaults to ``'L1'``.
+        img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
+        in_channels: Channels of the image. Defaults to 3.
+        out_indices: Which of the maps of a 4th, an 8th, a 16th and a 32nd of the image's sides come
+            out. Defaults to all.
+        out_type: ``'featmap'``, maps, each (B, D, H, W).
+        conv_inplane: Channels of the pyramid's first convolutions. Defaults to 64.
+        deform_num_heads: Heads of the attention; the authors have 8 in L3. Defaults to 6.
+        n_points: Points to which each head attends in a map. Defaults to 4.
+        deform_ratio: Width of the attention's values over D. Defaults to 1.
+        cffn_ratio: Hidden width of the pyramid's MLPs over D. Defaults to 0.25.
+        drop_path_rate: Stochastic depth of the last block, and of the pyramid's MLPs. Defaults
+            to 0.
+        frozen_stages: As for :class:`PlainMamba`; of the adapter nothing is frozen.
+        norm_eval: Keep BatchNorm layers in eval mode. Defaults to False.
+        with_cp: Recompute each block in the backward pass. Defaults to False.
+        norm_cfg: Norms of the blocks. Defaults to ``dict(type='SameDtypeLN')``.
+        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        init_cfg: See :class:`mmengine.model.BaseModule`; as for :class:`PlainMamba` by default.
+
+    Raises:
+        ValueError: If a setting is impossible.
+        TypeError: If there is no such setting.
+    """
+
+    @checks_settings
+    def __init__(
+        self,
+        arch: str | dict = 'L1',
+        img_size: int | tuple[int, int] = 224,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        out_type: str = 'featmap',
+        conv_inplane: int = 64,
+        deform_num_heads: int = 6,
+        n_points: int = 4,
+        deform_ratio: float = 1.0,
+        cffn_ratio: float = 0.25,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        scan_backend: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(
+            arch,
+            img_size,
+            in_channels,
+            (0, 1, 2, 3),
+            out_type,
+            drop_path_rate,
+            frozen_stages,
+            norm_eval,
+            with_cp,
+            norm_cfg,
+            scan_backend,
+            init_cfg,
+        )
+        width = self.embed_dims
+        self.prior = SpatialPrior(in_channels, conv_inplane, width)
+        self.level_embed = nn.Parameter(torch.randn(3, width))
+        attention = (deform_num_heads, n_points, deform_ratio)
+        ffn = dict(ffn_ratio=cffn_ratio, drop_path=drop_path_rate)
+        self.interactions = ModuleList(
+            Interaction(width, attention, ffn, 3 if i == 3 else 1) for i in range(4)
+        )
+        self.up = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.out_norms = ModuleList(nn.BatchNorm2d(width) for _ in SCALES)
+        self.out_indices = tuple(sorted({i % 4 for i in _as_tuple(out_indices)}))
+        self.out_channels = (width,) * len(self.out_indices)
+        self.strides = PYRAMID_STRIDES
+
+    @classmethod
+    def check_values(cls, values: dict[str, Any]) -> None:
+        """See :meth:`StagedBackbone.check_values`."""
+        super().check_values(values)
+        check_choice('out_type', values['out_type'], ('featmap',))
+
+    def add_output_norms(
+        self, norm_cfg: dict | None, widths: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        """See :meth:`StagedBackbone.add_output_norms`: BatchNorms of the adapter stand for them."""
+        super().add_output_norms(None, widths, strides)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x: Images, (B, in_channels, H, W), normalised.
+
+        Returns:
+            A map, (B, D, h, w), for each of ``out_indices``.
+
+        Raises:
+            ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
+        """
+        self.check_images(x)
+        x = F.pad(x, (0, -x.shape[3] % 32, 0, -x.shape[2] % 32))
+        first, *others = self.prior(x)
+        levels = [c + e.view(-1, 1, 1) for c, e in zip(others, self.level_embed, strict=True)]
+        tokens, sizes = flatten_maps(levels)
+        x = self.embed(x)
+        for stage, interaction in zip(self.stages, self.interactions, strict=True):
+            x = interaction.inject(x, tokens, sizes)
+            x = self.run_stage(stage, Stream(x)).sum()
+            tokens = interaction.extract(tokens, sizes, x)
+        maps = split_maps(tokens, sizes)
+        maps.insert(0, self.up(maps[0]) + first)
+        x = x.permute(0, 3, 1, 2)
+        return tuple(self.out_norms[i](maps[i] + _resize(x, SCALES[i])) for i in self.out_indices)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """See :meth:`StagedBackbone.get_layer_depth`; the adapter is in the last layer."""
+        layer, layers = super().get_layer_depth(param_name, prefix)
+        own = param_name.removeprefix(prefix).startswith(PARTS)
+        return (layers - 1 if own else layer), layers
+
+
+class Interaction(BaseModule):
+    """What passes between the backbone and the pyramid around a stage.
+
+    Args:
+        embed_dims: D.
+        attention: Heads, points and ratio of the attention.
+        ffn: Ratio and stochastic depth of the pyramid's MLPs.
+        extractors: How many follow each other behind the stage.
+    """
+
+    def __init__(
+        self, embed_dims: int, attention: tuple[int, int, float], ffn: dict, extractors: int
+    ) -> None:
+        super().__init__()
+        heads, points, ratio = attention
+        self.injector = Injector(embed_dims, heads, 3, points, ratio)
+        self.extractors = ModuleList(
+            Extractor(embed_dims, heads, 1, points, ratio, **ffn) for _ in range(extractors)
+        )
+
+    def inject(self, x: Tensor, tokens: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+        """The stage's input, (B, H, W, D), with what it finds in the pyramid."""
+        size = (x.shape[1], x.shape[2])
+        return self.injector(x.flatten(1, 2), [size], tokens, sizes).unflatten(1, size)
+
+    def extract(self, tokens: Tensor, sizes: list[tuple[int, int]], x: Tensor) -> Tensor:
+        """The pyramid, (B, L, D), with what it finds in the stage's output, (B, H, W, D)."""
+        size = (x.shape[1], x.shape[2])
+        for extractor in self.extractors:
+            tokens = extractor(tokens, sizes, x.flatten(1, 2), [size])
+        return tokens
+
+
+def _resize(x: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return x
+    return F.interpolate(x, scale_factor=scale, mode='bilinear', align_corners=False)
+
+
+def _as_tuple(indices: int | Sequence[int]) -> tuple[int, ...]:
+    return (indices,) if isinstance(indices, int) else tuple(indices)

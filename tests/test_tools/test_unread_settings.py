@@ -1,0 +1,138 @@
+"""Settings that nothing reads, keys that are misspelt, and mixed precision as a class."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from tiny_digits import TINY_DIGITS
+
+from mmv2m.engine.top_level import check_top_level
+from mmv2m.models import V2M, VMamba
+
+CLASSES = """
+from mmengine.dataset import DefaultSampler
+from mmengine.optim import AmpOptimWrapper
+from mmpretrain.datasets.transforms import PackInputs
+from mmpretrain.models import ImageClassifier, LinearClsHead
+from torch.optim import SGD
+
+from mmv2m.datasets import Digits
+from mmv2m.models import V2M
+
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=10, mean=[78.0] * 3, std=[96.0] * 3)
+model = dict(
+    type=ImageClassifier,
+    backbone=dict(type=V2M, arch=dict(embed_dims=8, depths=(1, 0, 0, 0), state_dims=2),
+                  img_size=8, patch_size=4, out_indices=0),
+    head=dict(type=LinearClsHead, num_classes=10, in_channels=8))
+train_dataloader = dict(
+    batch_size=8, num_workers=0, sampler=dict(type=DefaultSampler),
+    dataset=dict(type=Digits, split='train', indices=16, pipeline=[dict(type=PackInputs)]))
+optim_wrapper = dict(type=AmpOptimWrapper, optimizer=dict(type=SGD, lr=0.01))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / 'tiny.py'
+    file.write_text(TINY_DIGITS)
+    return file
+
+
+@pytest.mark.parametrize(
+    ('option', 'says'),
+    [
+        ('max_epochs=1', 'max_epochs would change nothing: the setting is train_cfg.max_epochs'),
+        ('optimizer.lr=1', 'the setting is optim_wrapper.optimizer.lr'),
+        ('modle.head.num_classes=3', "'modle' at the top level of a config; did you mean 'model'"),
+        ('lr=1', 'the setting is optim_wrapper.optimizer.lr'),
+        ('colour=red', "nothing reads 'colour' at the top level of a config"),
+        ('custom_imports.imports=x', 'the setting is custom_imports in the config file'),
+    ],
+)
+def test_options(train, test, fails, config, option, says):
+    assert f'--cfg-options {option.split("=")[0]} would change nothing' in fails(
+        train, config, '--cfg-options', option
+    )
+    assert says in fails(test, config, 'w.pth', '--cfg-options', option)
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        ('max_epochs = 1', 'nothing reads max_epochs: the setting is train_cfg.max_epochs'),
+        ('pipeline = []', "nothing reads 'pipeline' at the top level"),
+        ('modell = dict(head=dict(topk=1))', "did you mean 'model'"),
+        ('custom_hook = [dict()]', "did you mean 'custom_hooks'"),
+    ],
+)
+def test_files(train, fails, config, tmp_path, line, says):
+    config.write_text('max_epochs = 3\n' + TINY_DIGITS)
+    mine = tmp_path / 'mine.py'
+    mine.write_text(f"_base_ = 'tiny.py'\n{line}\n")
+    assert says in fails(train, mine)
+
+
+def test_names_of_ones_own(config, tmp_path):
+    """Those that a file uses, or that are nobody's."""
+    config.write_text('max_epochs = 3\n' + TINY_DIGITS)
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        "_base_ = 'tiny.py'\nmax_epochs = 2\ntrain_cfg = dict(max_epochs=max_epochs)\n"
+        'note = dict(a=1)\ntest_pipeline = []\ntta_pipeline = []\ndata_hint = "here"\n'
+    )
+    check_top_level(Config.fromfile(mine), ['train_cfg.max_epochs', 'tta_model.type'])
+    # Written by mmengine: every name, none of them used.
+    Config.fromfile(mine).dump('dumped.py')
+    check_top_level(Config.fromfile('dumped.py'))
+
+
+@pytest.mark.parametrize(
+    ('option', 'says'),
+    [
+        (
+            'train_cfg.max_epoch=1',
+            "train_cfg (EpochBasedTrainLoop): no setting 'max_epoch'; did you",
+        ),
+        ('optim_wrapper.optimizer.lrr=1', "optimizer (SGD): no setting 'lrr'; did you mean 'lr'"),
+        ('optim_wrapper.optimizer.type=Adamw', "'Adamw' is not in the optimizer registry"),
+        ('optim_wrapper.clip_gradd=1', "optim_wrapper (OptimWrapper): no setting 'clip_gradd'"),
+        ('train_dataloader.batch_sise=1', "train_dataloader (DataLoader): no setting 'batch_sise'"),
+        (
+            'train_dataloader.dataset.splitt=1',
+            "dataset (Digits): no setting 'splitt'; did you mean",
+        ),
+        (
+            'train_dataloader.dataset.pipeline.0.type=Pack',
+            "dataset.pipeline[0]: 'Pack' is not in the",
+        ),
+        ('val_evaluator.type=Acuracy', "val_evaluator: 'Acuracy' is not in the metric registry of"),
+        ('default_hooks.checkpoint.intervall=1', "checkpoint (CheckpointHook): no setting 'interv"),
+        ('model.head.num_clases=3', "head (LinearClsHead): no setting 'num_clases'; did you mean"),
+    ],
+)
+def test_misspelt_keys(train, fails, config, option, says):
+    config.write_text(TINY_DIGITS.replace("Head', num_classes=10, in", "Head', in"))
+    assert says in fails(train, config, '--cfg-options', option)
+
+
+def test_misspelt_keys_in_python():
+    for build in (V2M, lambda **settings: MODELS.build(dict(type='V2M', **settings))):
+        with pytest.raises(TypeError, match="V2M: no setting 'achr'; did you mean 'arch'"):
+            build(achr='tiny')
+    with pytest.raises(TypeError, match="VMamba: no setting 'colour'; there are "):
+        VMamba(colour='red')
+    with pytest.raises(ValueError, match='V2M: arch must be one of'):
+        V2M('tinny')
+
+
+def test_mixed_precision_as_a_class(train, fails, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmv2m.engine.preflight.environment.get_device', lambda: 'cpu')
+    mine = tmp_path / 'mine.py'
+    mine.write_text(CLASSES)
+    assert 'needs a GPU; --no-amp trains without it' in fails(train, mine)
+    train([str(mine), '--no-amp', '--work-dir', 'run'])
+    assert Path('run/epoch_1.pth').exists()
