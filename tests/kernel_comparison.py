@@ -40,6 +40,7 @@ def compare_backend(function, tensors, tolerance, kernels, **options):
         gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf is not None}
         results.append(dict(y=y, **gradients))
     for name, truth in results[1].items():
-        assert naive.relative_error(results[0][name], truth) < tolerance, name
+        error = naive.relative_error(results[0][name], truth)
+        assert error < tolerance, (name, error)
     assert results[0]['y'].dtype == tensors['x'].dtype
     assert results[0]['y'].is_contiguous()

@@ -39,7 +39,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import cuda, mamba_ssm, reference, triton
+from . import cpu, cuda, mamba_ssm, reference, triton
 
 __all__ = ['BACKENDS', 'can_run', 'choose_backend', 'has']
 
@@ -47,6 +47,7 @@ BACKENDS: dict[str, Any] = {
     'cuda': cuda,
     'triton': triton,
     'mamba_ssm': mamba_ssm,
+    'cpu': cpu,
     'reference': reference,
 }
 """The backends by name, fastest first: the order in which ``'auto'`` tries them."""

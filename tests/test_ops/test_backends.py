@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from mmv2m.ops import BACKENDS, can_run, choose_backend, directional_scan
+from mmv2m.ops.cpu import build
 
 X = torch.zeros(1, 2, 2, 1)
+CPU = 'reference' if build.refusal() else 'cpu'
+"""What ``'auto'`` takes here: without a C++ compiler, the reference."""
 
 
 @pytest.fixture
@@ -27,14 +30,15 @@ def picky():
 
 
 def test_reference_runs_everywhere():
-    assert choose_backend('auto', X) == 'reference'
+    assert choose_backend('auto', X.double()) == 'reference'
     assert can_run('reference', X.half())
 
 
 @pytest.mark.usefixtures('picky')
 def test_auto_takes_the_first_that_can_run():
     assert choose_backend('auto', X.double()) == 'picky'
-    assert choose_backend('auto', X) == 'reference'
+    assert choose_backend('auto', X) == CPU
+    assert choose_backend('auto', X.half()) == 'reference'
 
 
 @pytest.mark.usefixtures('picky')
@@ -53,7 +57,7 @@ def test_a_backend_that_cannot_run_says_why():
 
 def test_unknown_backend():
     with pytest.raises(
-        ValueError, match="one of auto, cuda, triton, mamba_ssm, reference, but got 'opencl'"
+        ValueError, match="one of auto, cuda, triton, mamba_ssm, cpu, reference, but got 'opencl'"
     ):
         can_run('opencl', X)
 
@@ -64,11 +68,12 @@ def test_auto_leaves_the_interpreter_alone_and_says_so_once(caplog, monkeypatch)
     assert choose_backend('auto', X.to('meta')) == 'reference'
     assert not caplog.records  # shapes alone are not slow
     for _ in range(2):
-        assert choose_backend('auto', X) == 'reference'
+        assert choose_backend('auto', X.double()) == 'reference'
     assert [record.message for record in caplog.records] == [
         "the scans run on the slower backend 'reference' "
         '(cuda: it is not meant for cpu; triton: it is not meant for cpu; '
-        'mamba_ssm: it is not meant for cpu)'
+        'mamba_ssm: it is not meant for cpu; '
+        'cpu: its kernels have float32 and bfloat16, but the input is torch.float64)'
     ]
 
 

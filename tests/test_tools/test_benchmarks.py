@@ -419,7 +419,23 @@ def test_the_page_has_what_was_measured(load, made):
         assert [cell for cell in cells if cell not in section] == []
         assert section.count('not measured on this GPU') == 1
     assert _section(text, page, 'graphs').count('not measured on this GPU') == 2
+    assert 'Not measured yet.' in _section(text, page, 'cpu')
     assert page.build_page(text, page.load_records(made)) == text
+
+
+def test_the_page_has_a_section_for_cpus(load, tmp_path):
+    one = (('DeiT-T', 20.0), ('V2M-T', 90), ('Swin-T', 80))
+    results = [dict(model=name, milliseconds=time) for name, time in one]
+    results += [dict(backend=b, milliseconds=t) for b, t in (('cpu', 10.0), ('reference', 35))]
+    (tmp_path / 'cpu').mkdir()
+    content = {**HEAD, 'threads': 2, 'results': results}
+    (tmp_path / 'cpu' / 'cpu.json').write_text(json.dumps(content))
+    page = load('page')
+    text = page.build_page((ROOT / 'docs/speed.md').read_text(), page.load_records(tmp_path))
+    section = _section(text, page, 'cpu')
+    assert 'GPU of the test, 2 threads, torch 2.11, 2026-11-26:' in section
+    assert re.search(r'V2M-T +\| 90.0 +\| 4.50 x +\| 1.12 x', section)
+    assert re.search(r'35.0 +\| 10.0 +\| 3.50 x', section)
 
 
 def test_goals_for_an_h200_are_not_another_gpus(load, made):

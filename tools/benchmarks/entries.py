@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ['ENTRIES', 'Entry', 'select']
+__all__ = ['CPU', 'ENTRIES', 'Entry', 'select']
 
 PYRAMIDS = ('V2M-S*', 'Swin-T', 'V2M-B*', 'Swin-S')
 VIM_NEEDS = ('einops', 'mamba_ssm', 'selective_scan_cuda', 'causal_conv1d', 'causal_conv1d_cuda')
@@ -110,6 +110,9 @@ ENTRIES = (
     ),
     Entry('reference', 'operators.py', limit=540),
 )
+
+CPU = Entry('cpu', 'cpu.py', ('--threads', '2'))
+"""What is measured without a GPU."""
 
 
 def select(entries: Sequence[Entry], names: Sequence[str] | None) -> list[Entry]:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # The clone that this file belongs to comes first, whether or not mmv2m is installed.
 sys.path.insert(0, str(ROOT))
 
-from entries import ENTRIES, Entry  # noqa: E402
-from page_tables import TABLES, brief_table, brief_training_table  # noqa: E402
+from entries import CPU, ENTRIES, Entry  # noqa: E402
+from page_tables import TABLES, brief_table, brief_training_table, cpu_table  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
@@ -38,11 +38,11 @@ Records = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def load_records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The measurements of a folder with one folder for each GPU."""
+    """The measurements of a folder with one folder for each GPU, and one for CPUs."""
     return {
         (gpu, entry.name): json.loads(path.read_text())
-        for gpu in GPUS
-        for entry in ENTRIES
+        for gpu, entries in (*((gpu, ENTRIES) for gpu in GPUS), (CPU.name, (CPU,)))
+        for entry in entries
         if (path := folder / gpu / f'{entry.name}.json').exists()
     }
 
@@ -61,7 +61,8 @@ def build_page(text: str, records: Records) -> str:
         parts = [_shown(entry), *(_measured(entry, gpu, records) for gpu in GPUS)]
         content = '\n' + '\n\n'.join(parts) + '\n'
         text = replace_marked(text, marks(entry.name), content, PAGE)
-    return text
+    content = f'\n{_shown(CPU, "takes some minutes")}\n\n{_measured_on_cpu(records)}\n'
+    return replace_marked(text, marks(CPU.name), content, PAGE)
 
 
 def build_readme(text: str, records: Records) -> str:
@@ -99,11 +100,11 @@ def marks(name: str) -> tuple[str, str]:
     return f'<!-- results of {name} -->', f'<!-- end of {name} -->'
 
 
-def _shown(entry: Entry) -> str:
+def _shown(entry: Entry, why_not_run: str = 'needs a GPU') -> str:
     """The command, as a block."""
     lines = textwrap.wrap(entry.shown(), 94, break_long_words=False, break_on_hyphens=False)
     command = ' \\\n    '.join(lines)
-    return f'<!-- not run: needs a GPU -->\n```bash\n{command}\n```'
+    return f'<!-- not run: {why_not_run} -->\n```bash\n{command}\n```'
 
 
 def _measured(entry: Entry, gpu: str, records: Records) -> str:
@@ -116,6 +117,14 @@ def _measured(entry: Entry, gpu: str, records: Records) -> str:
     if entry.name == PLOTTED:
         parts.append(f'![Time and memory by image size]({_plot(gpu)})')
     return '\n\n'.join(parts)
+
+
+def _measured_on_cpu(records: Records) -> str:
+    measured = records.get((CPU.name, CPU.name))
+    if measured is None:
+        return 'Not measured yet.'
+    device = f'{measured["device"]}, {measured["threads"]} threads'
+    return f'{device}, torch {measured["torch"]}, {measured["date"]}:\n\n{cpu_table(measured)}'
 
 
 def _plot(gpu: str) -> str:

@@ -8,7 +8,7 @@ from goals import SCAN_SHARE, goal_of
 
 from mmv2m.reproduce.markdown import markdown_table
 
-__all__ = ['TABLES', 'brief_table', 'brief_training_table']
+__all__ = ['TABLES', 'brief_table', 'brief_training_table', 'cpu_table']
 
 Measured = Mapping[str, Any]
 """What a benchmark's file holds."""
@@ -291,6 +291,22 @@ def _number(value: float | None, form: str, nothing: str = NOTHING) -> str:
 def _distinct(values: Iterable[str]) -> list[str]:
     """In the order in which they first occur."""
     return list(dict.fromkeys(values))
+
+
+def cpu_table(measured: Measured) -> str:
+    """One image on a CPU, and a training step of the digits demo on two backends."""
+    times = {r['model']: r['milliseconds'] for r in measured['results'] if 'model' in r}
+    steps = {r['backend']: r['milliseconds'] for r in measured['results'] if 'backend' in r}
+    beside = ('DeiT-T', 'Swin-T')
+    rows = [
+        [name, f'{one:.1f}', *(f'{one / times[other]:.2f} x' for other in beside)]
+        for name, one in times.items()
+    ]
+    tables = [markdown_table(['model', 'ms', *(f'beside {other}' for other in beside)], rows)]
+    gain = f'{steps["reference"] / steps["cpu"]:.2f} x'
+    rows = [[*(f'{steps[name]:.1f}' for name in ('reference', 'cpu')), gain]]
+    heads = ['training step, ms, `reference`', '`cpu`', 'faster by']
+    return '\n\n'.join([*tables, markdown_table(heads, rows)])
 
 
 TABLES: Mapping[str, Callable[[Measured, str], str]] = {

@@ -1,0 +1,125 @@
+"""The ``'cpu'`` backend: kernels in C++, compiled at their first use; see ``ops/cpu``."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cpu import build, corner_ssm, ssm
+from ..cpu.ssm import numbers
+from ..directions import get_direction, read_directions
+
+__all__ = [
+    'DEVICES',
+    'conv_backward',
+    'conv_forward',
+    'corner_ssm_backward',
+    'corner_ssm_forward',
+    'refusal',
+    'scan_backward',
+    'scan_forward',
+    'ssm_backward',
+    'ssm_forward',
+]
+
+DEVICES = ('cpu',)
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def refusal(x: Tensor) -> str | None:
+    """Why the kernels cannot run on ``x``; they are compiled if all depends on that."""
+    if x.device.type != 'cpu':
+        return f'the input is on {x.device}, but its kernels run on CPUs'
+    if x.dtype not in DTYPES:
+        return f'its kernels have float32 and bfloat16, but the input is {x.dtype}'
+    return build.refusal()
+
+
+def scan_forward(x: Tensor, delta: Tensor, *args: Any) -> Tensor:
+    """See :func:`mmv2m.ops.directional_scan`."""
+    y = torch.empty(x.shape, dtype=x.dtype)
+    torch.ops.mmv2m_cpu.scan_forward(*_scan_arguments(x, delta, *args), y[None], False)
+    return y
+
+
+def scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
+    grads = torch.ops.mmv2m_cpu.scan_backward(_one(grad_y), *_scan_arguments(*args))
+    pairs = zip(grads, args[:8], strict=True)
+    return tuple(None if p is None else g.view(p.shape) for g, p in pairs)
+
+
+def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str) -> Tensor:
+    """See :func:`mmv2m.ops.directional_conv`."""
+    ways = numbers([get_direction(direction)])
+    return torch.ops.mmv2m_cpu.conv_forward(_side_by_side(x), None, weight, bias, ways)[0]
+
+
+def conv_backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str
+) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, weight, bias``."""
+    grad_x, ways = torch.empty(x.shape, dtype=x.dtype), numbers([get_direction(direction)])
+    of_weight, of_bias = torch.ops.mmv2m_cpu.conv_backward(
+        _one(grad_y), _side_by_side(x), None, weight, bias, ways, grad_x, None, False, False
+    )
+    return grad_x, of_weight, None if bias is None else of_bias
+
+
+def ssm_forward(tensors: Any, directions: str, *options: Any) -> tuple[Tensor, ...]:
+    """See :mod:`..cpu.ssm`."""
+    x, gate, *parameters = tensors
+    maps = (None if t is None else _side_by_side(t) for t in (x, gate))
+    return ssm.ssm_forward((*maps, *parameters), read_directions(directions), *options)
+
+
+def ssm_backward(
+    grad_y: Tensor, tensors: Any, directions: str, *options: Any
+) -> list[Tensor | None]:
+    """See :mod:`..cpu.ssm`."""
+    x, gate, *parameters = tensors
+    maps = (None if t is None else _side_by_side(t) for t in (x, gate))
+    ways = read_directions(directions)
+    return ssm.ssm_backward(_side_by_side(grad_y), (*maps, *parameters), ways, *options)
+
+
+def corner_ssm_forward(x: Tensor, gate: Tensor | None, *args: Any) -> list[Tensor]:
+    """See :mod:`..cpu.corner_ssm`."""
+    gate = None if gate is None else _side_by_side(gate)
+    return corner_ssm.corner_ssm_forward(_side_by_side(x), gate, *args)
+
+
+def corner_ssm_backward(
+    grad_y: Tensor, kept: Any, x: Tensor, gate: Tensor | None, *args: Any
+) -> list[Tensor | None]:
+    """See :mod:`..cpu.corner_ssm`."""
+    gate = None if gate is None else _side_by_side(gate)
+    maps = (_side_by_side(grad_y), kept, _side_by_side(x), gate)
+    return corner_ssm.corner_ssm_backward(*maps, *args)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """With the channels of a token side by side, as the kernels read them."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _one(x: Tensor) -> Tensor:
+    """A map as one of several: (1, B, H, W, channels)."""
+    return _side_by_side(x)[None]
+
+
+def _scan_arguments(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    direction: str,
+) -> tuple[Any, ...]:
+    """As the kernels take them."""
+    maps = (t if t is None or t.dim() < 4 else _one(t) for t in (x, delta, A, B, C, D, z))
+    return *maps, delta_bias, delta_softplus, numbers([get_direction(direction)])

@@ -1,0 +1,1 @@
+"""The CPU's kernels in C++, and the operators that are put together of them."""

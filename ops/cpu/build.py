@@ -1,0 +1,113 @@
+"""Compiling the CPU's kernels at their first use, once for all processes of a machine."""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ..runtime.ahead import cache_folder, exclusively
+
+__all__ = ['refusal']
+
+KERNELS = Path(__file__).parent / 'kernels'
+TORCH = Path(torch.__file__).parent
+
+FLAGS = ('-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-fno-trapping-math')
+VECTORS = {
+    'AVX2': ('-mavx2', '-mfma', '-mf16c'),
+    'AVX512': ('-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx2', '-mfma', '-mf16c'),
+}
+"""Instructions by what PyTorch itself uses here; elsewhere the compiler's own choice."""
+
+THREADS = ('-fopenmp',) if sys.platform == 'linux' else ()
+"""OpenMP as a language. Its library is not linked: what the compiler makes of it calls, at run
+time, the OpenMP that PyTorch has loaded. With a library of their own, the kernels would start a
+second set of threads beside PyTorch's. Elsewhere than on Linux they run on one thread."""
+
+LOOKUP = ('-undefined', 'dynamic_lookup') if sys.platform == 'darwin' else ()
+
+
+@torch.compiler.assume_constant_result  # instead of tracing it
+def refusal() -> str | None:
+    """Load the kernels; if nobody has compiled them yet, compile them first.
+
+    Returns:
+        Why there are none, or None.
+    """
+    return _load()
+
+
+@cache
+def _load() -> str | None:
+    try:
+        torch.ops.load_library(_find_or_compile())
+    except (OSError, RuntimeError) as error:
+        return str(error)
+    return None
+
+
+def _find_or_compile() -> Path:
+    """The library, ``cpu-*.so`` in the cache; compiled for this source, PyTorch and instructions.
+
+    Raises:
+        RuntimeError: If there is no compiler, or it refuses; with the first error that it printed.
+        OSError: If the folder of the cache cannot be written.
+    """
+    sources = [path.read_text() for path in sorted(KERNELS.iterdir()) if path.is_file()]
+    key = '\0'.join([torch.__version__, sys.platform, *_flags(), *sources])
+    name = f'cpu-{hashlib.sha256(key.encode()).hexdigest()[:32]}'
+    cached = cache_folder() / f'{name}.so'
+    if cached.exists():
+        return cached
+    with exclusively(name):
+        if not cached.exists():  # or another process, which had the lock before, has made it
+            _compile(cached)
+    return cached
+
+
+def _compile(library: Path) -> None:
+    compiler = os.environ.get('CXX', 'c++')
+    if shutil.which(compiler) is None:
+        raise RuntimeError(f'there is no C++ compiler {compiler!r}: install g++, or set $CXX')
+    log = logging.getLogger('mmv2m')
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        log.warning(
+            'compiling the CPU kernels with %s, which takes half a minute; they are kept in %s and '
+            'compiled only once',
+            *(compiler, library.parent),
+        )
+    library.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        kernels, made = str(Path(folder, 'kernels.o')), str(Path(folder, library.name))
+        source = str(KERNELS / 'operators.cpp')
+        _run(compiler, *_flags(), f'-isystem{TORCH}/include', '-c', source, '-o', kernels)
+        libraries = (f'-L{TORCH}/lib', '-ltorch_cpu', '-lc10', *LOOKUP)
+        _run(compiler, '-shared', kernels, '-o', made, *libraries)
+        os.replace(made, library)
+    log.info('compiled the CPU kernels in %.1f s', time.monotonic() - begun)
+
+
+def _run(compiler: str, *arguments: str) -> None:
+    done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        printed = done.stderr.splitlines() or ['it printed nothing']
+        reason = next((line for line in printed if 'error' in line), printed[0])
+        raise RuntimeError(f'its kernels do not compile with {compiler}: {reason}')
+
+
+def _flags() -> tuple[str, ...]:
+    """What the kernels are compiled with, wherever PyTorch is."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    capability = capability if capability in VECTORS else 'DEFAULT'
+    names = (f'-DCPU_CAPABILITY={capability}', f'-DCPU_CAPABILITY_{capability}')
+    abi = f'-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}'
+    return (*FLAGS, *VECTORS.get(capability, ()), *names, abi, *THREADS)

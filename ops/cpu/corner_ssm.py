@@ -1,0 +1,101 @@
+"""Both scans of the 2D SSM, of all groups of corners."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from torch import Tensor
+
+from ..groups import unpack_groups
+from .ssm import ssm_backward, ssm_forward
+
+__all__ = ['corner_ssm_backward', 'corner_ssm_forward']
+
+
+def corner_ssm_forward(
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    reduction: str,
+    log_A: bool,
+    trains: bool = True,
+) -> list[Tensor]:
+    """See :func:`mmv2m.ops.corner_ssm`; groups are as :func:`..groups.pack_groups` leaves them.
+
+    Args:
+        x: As there, like the other arguments that it has.
+        gate: As there.
+        parameters: Of all groups.
+        corners: Of all groups.
+        reduction: As there.
+        log_A: As there.
+        trains: Whether there is going to be a backward pass. If not, nothing is kept for it.
+
+    Returns:
+        The output, and what is kept of each group: the maps between its two scans and, if so, both
+        scans' low-rank time steps and sides.
+    """
+    y: Tensor | None = None
+    kept: list[Tensor] = []
+    for group in unpack_groups(parameters, corners):
+        keeps = trains and group.keeps_projections()
+        between, *of_rows = ssm_forward(
+            (x, None, *group.rows), group.corners.first, 'input', 'none', log_A, keeps=keeps
+        )
+        y, *of_columns = ssm_forward(
+            *((between, gate, *group.columns), group.corners.second, 'output', reduction, log_A),
+            *(y, keeps),
+        )
+        if trains:
+            kept += [between, *of_rows, *of_columns]
+    assert y is not None
+    return [y, *kept]
+
+
+def corner_ssm_backward(
+    grad_y: Tensor,
+    kept: Sequence[Tensor],
+    x: Tensor,
+    gate: Tensor | None,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    reduction: str,
+    log_A: bool,
+    targets: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> list[Tensor | None]:
+    """Gradients of ``x``, ``gate`` and the parameters, given the gradient of the output.
+
+    The other arguments are those of :func:`corner_ssm_forward`, and ``kept`` is what that has
+    returned behind the output. The gradients of ``x`` and ``gate`` overwrite the targets.
+    """
+    (grad_x, grad_gate), of_parameters = targets, []
+    remaining, adds = iter(kept), False
+    for group in unpack_groups(parameters, corners):
+        between, count = next(remaining), 2 if group.keeps_projections() else 0
+        of_rows, of_columns = (tuple(islice(remaining, count)) for _ in range(2))
+        grad_between, grad_gate, *grad_columns = ssm_backward(
+            grad_y,
+            (between, gate, *group.columns),
+            group.corners.second,
+            'output',
+            reduction,
+            log_A,
+            kept=of_columns,
+            targets=(None, grad_gate),
+            adds=(False, adds),
+        )
+        assert grad_between is not None
+        grad_x, _, *grad_rows = ssm_backward(
+            grad_between,
+            (x, None, *group.rows),
+            group.corners.first,
+            'input',
+            'none',
+            log_A,
+            kept=of_rows,
+            targets=(grad_x, None),
+            adds=(adds, False),
+        )
+        adds = True
+        of_parameters += [*grad_rows, *grad_columns]
+    return [grad_x, grad_gate, *of_parameters]

@@ -1,0 +1,1 @@
+"""C++ sources; see ``build.py``."""

@@ -1,0 +1,122 @@
+// Scans and convolutions of maps as operators of PyTorch: torch.ops.mmv2m_cpu.
+//
+// Maps are float32 or bfloat16, of any strides with channels side by side; parameters and sums are
+// float32. What is optional is what the operators of mmv2m.ops leave out.
+
+#include <torch/library.h>
+
+#include "conv.h"
+#include "scan_backward.h"
+#include "scan_forward.h"
+
+namespace mmv2m {
+namespace {
+
+template <typename F>
+void for_type(const Tensor& x, const F& f) {
+  if (x.scalar_type() == at::kFloat) f(float());
+  else if (x.scalar_type() == at::kBFloat16) f(at::BFloat16());
+  else TORCH_CHECK(false, "maps are float32 or bfloat16, not ", x.scalar_type());
+}
+
+template <typename F>
+std::vector<Buffer> each(const std::vector<F>& chunks, Buffer F::*member) {
+  std::vector<Buffer> result;
+  for (const F& chunk : chunks) result.push_back(chunk.*member);
+  return result;
+}
+
+// Writes to `y`, which is (K, B, H, W, E) as `x` is, or (B, H, W, E) for their sum; or adds to it.
+void scan_forward(const Tensor& x, const Tensor& delta, const Tensor& A, const OptionalTensor& B,
+                  const OptionalTensor& C, const OptionalTensor& D, const OptionalTensor& z,
+                  const OptionalTensor& bias, bool softplus, at::IntArrayRef directions,
+                  const Tensor& y, bool adds) {
+  for_type(x, [&](auto one) {
+    using T = decltype(one);
+    const Scan<T> scan(x, delta, A, B, C, D, z, bias, softplus, directions);
+    scan_maps(scan, Maps<T>(y), y.dim() < x.dim(), adds);
+  });
+}
+
+// The gradient of an optional argument is empty where that is left out.
+std::vector<Tensor> scan_backward(const Tensor& grad_y, const Tensor& x, const Tensor& delta,
+                                  const Tensor& A, const OptionalTensor& B, const OptionalTensor& C,
+                                  const OptionalTensor& D, const OptionalTensor& z,
+                                  const OptionalTensor& bias, bool softplus,
+                                  at::IntArrayRef directions) {
+  const auto like = [](const OptionalTensor& t) {
+    return t ? at::empty(t->sizes(), t->options()) : Tensor();
+  };
+  const auto maps = [](const Tensor& t) { return t.defined() && t.dim() > 2; };
+  Tensor grad_x = like(x), grad_delta = like(delta), grad_z = like(z);
+  Tensor grad_B = like(B), grad_C = like(C), grad_A, grad_D, grad_bias;
+  for_type(x, [&](auto one) {
+    using T = decltype(one);
+    const auto to = [&](const Tensor& t) { return maps(t) ? Maps<T>(t) : Maps<T>(); };
+    const Scan<T> scan(x, delta, A, B, C, D, z, bias, softplus, directions);
+    const ScanGradients<T> grads{to(grad_x),    to(grad_delta), to(grad_z),   to(grad_B),
+                                 to(grad_C),    z.has_value(),  B.has_value(), C.has_value()};
+    const auto sums = scan_maps_backward(scan, Maps<const T>(grad_y), grads);
+    grad_A = unpack_sum(each(sums, &ScanSums::A), A.sizes());
+    if (B && !maps(grad_B)) grad_B = unpack_sum(each(sums, &ScanSums::B), A.sizes());
+    if (C && !maps(grad_C)) grad_C = unpack_sum(each(sums, &ScanSums::C), A.sizes());
+    if (D) grad_D = unpack_sum(each(sums, &ScanSums::D), D->sizes());
+    if (bias) grad_bias = unpack_sum(each(sums, &ScanSums::bias), bias->sizes());
+  });
+  return {grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias};
+}
+
+Tensor conv_forward(const Tensor& x, const OptionalTensor& gate, const Tensor& weight,
+                    const OptionalTensor& bias, at::IntArrayRef directions) {
+  std::vector<int64_t> shape(1, directions.size());
+  shape.insert(shape.end(), x.sizes().end() - 4, x.sizes().end());
+  const Tensor y = at::empty(shape, x.options());
+  for_type(x, [&](auto one) {
+    using T = decltype(one);
+    conv_maps(Conv<T>(x, gate, weight, bias, directions), Maps<T>(y));
+  });
+  return y;
+}
+
+// Writes the gradients of the maps, or adds to what there is; returns those of weight and bias.
+std::vector<Tensor> conv_backward(const Tensor& grad_y, const Tensor& x, const OptionalTensor& gate,
+                                  const Tensor& weight, const OptionalTensor& bias,
+                                  at::IntArrayRef directions, const Tensor& grad_x,
+                                  const OptionalTensor& grad_gate, bool adds_x, bool adds_gate) {
+  Tensor grad_weight, grad_bias;
+  for_type(x, [&](auto one) {
+    using T = decltype(one);
+    const Conv<T> conv(x, gate, weight, bias, directions);
+    const auto sums = conv_maps_backward(conv, Maps<const T>(grad_y), Maps<T>(grad_x),
+                                         Maps<T>(grad_gate), adds_x, adds_gate);
+    grad_weight = unpack_sum(each(sums, &ConvSums::weight), weight.sizes());
+    if (bias) grad_bias = unpack_sum(each(sums, &ConvSums::bias), bias->sizes());
+  });
+  return {grad_weight, grad_bias};
+}
+
+}  // namespace
+}  // namespace mmv2m
+
+TORCH_LIBRARY(mmv2m_cpu, library) {
+  library.def(
+      "scan_forward(Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, Tensor? D, Tensor? z, "
+      "Tensor? bias, bool softplus, int[] directions, Tensor(a!) y, bool adds) -> ()");
+  library.def(
+      "scan_backward(Tensor grad_y, Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, "
+      "Tensor? D, Tensor? z, Tensor? bias, bool softplus, int[] directions) -> Tensor[]");
+  library.def(
+      "conv_forward(Tensor x, Tensor? gate, Tensor weight, Tensor? bias, int[] directions) -> "
+      "Tensor");
+  library.def(
+      "conv_backward(Tensor grad_y, Tensor x, Tensor? gate, Tensor weight, Tensor? bias, "
+      "int[] directions, Tensor(a!) grad_x, Tensor(b!)? grad_gate, bool adds_x, bool adds_gate) -> "
+      "Tensor[]");
+}
+
+TORCH_LIBRARY_IMPL(mmv2m_cpu, CPU, library) {
+  library.impl("scan_forward", &mmv2m::scan_forward);
+  library.impl("scan_backward", &mmv2m::scan_backward);
+  library.impl("conv_forward", &mmv2m::conv_forward);
+  library.impl("conv_backward", &mmv2m::conv_backward);
+}
