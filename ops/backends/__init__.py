@@ -88,7 +88,7 @@ def choose_backend(backend: str, x: Tensor) -> str:
         backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
         x: The operator's input map.
 
-    Passing over a faster backend is logged, once for each reason. In :func:`torch.onnx.export` it
+    Passing over a faster backend for this device is logged, once for each reason. In :func:`torch.onnx.export` it
     is the reference, whatever is asked for: a graph has no backends, and this one fuses nothing.
 
     Raises:
@@ -102,8 +102,9 @@ def choose_backend(backend: str, x: Tensor) -> str:
         return backend
     reasons: list[str] = []
     for name, candidate in BACKENDS.items():
-        suits = candidate.DEVICES is None or x.device.type in candidate.DEVICES
-        reason = candidate.refusal(x) if suits else f'it is not meant for {x.device.type}'
+        if candidate.DEVICES is not None and x.device.type not in candidate.DEVICES:
+            continue
+        reason = candidate.refusal(x)
         if reason is None:
             if not x.is_meta:  # shapes alone are never slow
                 _tell_fallback(name, tuple(reasons))
