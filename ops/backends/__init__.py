@@ -88,8 +88,9 @@ def choose_backend(backend: str, x: Tensor) -> str:
         backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
         x: The operator's input map.
 
-    Passing over a faster backend for this device is logged, once for each reason. In :func:`torch.onnx.export` it
-    is the reference, whatever is asked for: a graph has no backends, and this one fuses nothing.
+    Passing over a faster backend for this device is logged, once for each reason. In
+    :func:`torch.onnx.export` the choice is the reference, whatever is asked for: a graph has no
+    backends, and this one fuses nothing.
 
     Raises:
         ValueError: If there is no such backend.
