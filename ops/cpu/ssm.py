@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..directions import DIRECTIONS, Direction
 from ..precision import products_like, state_dtype
+from ..ssm_tensors import SSMTensors
 
-__all__ = ['SSMTensors', 'numbers', 'ssm_backward', 'ssm_forward']
+__all__ = ['numbers', 'ssm_backward', 'ssm_forward']
 
 TOGETHER = 2**18
 """Numbers in the maps of directions that are taken together: 1 MiB in float32."""
@@ -26,24 +27,6 @@ NUMBERS = {name: number for number, name in enumerate(DIRECTIONS)}
 def numbers(directions: Sequence[Direction]) -> list[int]:
     """Directions as the kernels take them."""
     return [NUMBERS[direction.name] for direction in directions]
-
-
-class SSMTensors(NamedTuple):
-    """The tensors among the arguments of :func:`mmv2m.ops.directional_ssm`."""
-
-    x: Tensor
-    gate: Tensor | None
-    conv_weight: Tensor | None
-    conv_bias: Tensor | None
-    x_proj: Tensor
-    dt_proj: Tensor
-    dt_bias: Tensor
-    A: Tensor
-    D: Tensor
-
-    def select(self, part: slice) -> 'SSMTensors':
-        """Those of some directions, if each has a map of its own."""
-        return self._replace(x=self.x[part]) if self.x.dim() == 5 else self
 
 
 class Projected(NamedTuple):
@@ -182,11 +165,11 @@ def _project(
     given: SSMTensors, ways: list[int], projects: str, kept: Sequence[Tensor] = ()
 ) -> Projected:
     """Run convolutions and projections, but for what has been kept."""
-    if given.conv_weight is None:
+    conv = given.conv()
+    if conv is None:
         # A copy only of what is no map a direction, or has gaps.
         maps = given.x.expand(len(ways), *given.x.shape[-4:]).contiguous()
     else:
-        conv = (given.x, given.gate, given.conv_weight.flatten(1), given.conv_bias)
         maps = torch.ops.mmv2m_cpu.conv_forward(*conv, ways)
     rank, states = given.dt_proj.shape[1], given.A.shape[1]
     with products_like(maps):

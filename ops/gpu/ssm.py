@@ -6,37 +6,18 @@ time steps and sides are kept if asked for.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from ..directions import Direction
+from ..ssm_tensors import SSMTensors
 from .conv_targets import NEW, ConvTargets, new_ones
 from .kernels import Kernels
 from .projections import Projected
 from .scan_inputs import ScanInputs
 
 __all__ = ['ssm_backward', 'ssm_forward']
-
-
-class SSMTensors(NamedTuple):
-    """The tensors among the arguments of :func:`mmv2m.ops.directional_ssm`."""
-
-    x: Tensor
-    gate: Tensor | None
-    conv_weight: Tensor | None
-    conv_bias: Tensor | None
-    x_proj: Tensor
-    dt_proj: Tensor
-    dt_bias: Tensor
-    A: Tensor
-    D: Tensor
-
-    def conv(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None] | None:
-        """What the convolution reads, or None without one."""
-        if self.conv_weight is None:
-            return None
-        return self.x, self.gate, self.conv_weight.flatten(1), self.conv_bias
 
 
 def ssm_forward(
