@@ -23,12 +23,12 @@ def corner_ssm_forward(
     """See :func:`mmv2m.ops.corner_ssm`; groups are as :func:`..groups.pack_groups` leaves them.
 
     Args:
-        x: As there, like the other arguments that it has.
-        gate: As there.
+        x: See :func:`mmv2m.ops.corner_ssm`.
+        gate: See :func:`mmv2m.ops.corner_ssm`.
         parameters: Of all groups.
         corners: Of all groups.
-        reduction: As there.
-        log_A: As there.
+        reduction: See :func:`mmv2m.ops.corner_ssm`.
+        log_A: See :func:`mmv2m.ops.corner_ssm`.
         trains: Whether there is going to be a backward pass. If not, nothing is kept for it.
 
     Returns:

@@ -64,11 +64,11 @@ def ssm_forward(
     """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`.
 
     Args:
-        tensors: As there, like the other arguments that it has.
-        directions: As there, as values.
-        projects: As there; one side if ``keeps``.
-        reduction: As there.
-        log_A: As there.
+        tensors: See :func:`mmv2m.ops.directional_ssm`.
+        directions: The directions, as values.
+        projects: See :func:`mmv2m.ops.directional_ssm`. It has to name one side if ``keeps`` is set.
+        reduction: See :func:`mmv2m.ops.directional_ssm`.
+        log_A: See :func:`mmv2m.ops.directional_ssm`.
         add_to: Sums over the directions are added to it, in place, if given.
         keeps: Whether the backward pass is going to be given low-rank time steps and the side.
 

@@ -36,7 +36,7 @@ def adds_projected_gradient(x: Tensor, x_proj: Tensor) -> bool:
 
 
 class AddedGradient:
-    """What a launch is told of the gradient that it adds.
+    """The gradient that a launch adds, as the kernel takes it.
 
     Attributes:
         arguments: For the kernel.

@@ -27,12 +27,12 @@ def corner_ssm_forward(
 
     Args:
         kernels: What it is put together from.
-        x: As there, like the other arguments that it has.
-        gate: As there.
+        x: See :func:`mmv2m.ops.corner_ssm`.
+        gate: See :func:`mmv2m.ops.corner_ssm`.
         parameters: Of all groups.
         corners: Of all groups.
-        reduction: As there.
-        log_A: As there.
+        reduction: See :func:`mmv2m.ops.corner_ssm`.
+        log_A: See :func:`mmv2m.ops.corner_ssm`.
         trains: Whether there is going to be a backward pass. If not, nothing is kept for it, and
             the sum over all groups goes through the gate too, if there is one.
 

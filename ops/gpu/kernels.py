@@ -112,11 +112,11 @@ class Kernels:
 
         Args:
             grad_y: (K, B, H, W, E).
-            x: As there, like the others.
-            gate: As there.
-            weight: As there.
-            bias: As there.
-            directions: As there.
+            x: See :meth:`convs_project`.
+            gate: See :meth:`convs_project`.
+            weight: See :meth:`convs_project`.
+            bias: See :meth:`convs_project`.
+            directions: See :meth:`convs_project`.
             targets: What the gradients of ``x`` and ``gate`` are written or added to.
             **projected: What ``grad_y`` gets from a projection of the outputs.
 
@@ -171,7 +171,7 @@ class Kernels:
         Args:
             grad_y: Like its result.
             inputs: Its arguments.
-            sums: As there.
+            sums: See :meth:`scans_forward`.
 
         Returns:
             Gradients by the names of :class:`.scan_inputs.ScanInputs`; that of ``delta`` is always

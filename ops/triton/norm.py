@@ -80,7 +80,7 @@ def norm_gradients(
         factor: (B,), or None: what each image's branch was multiplied by.
         grad_branch: Is written to.
         grad_residual: Is written to; None without a residual.
-        eps: As there.
+        eps: See :func:`norm_rows`.
 
     Returns:
         Gradients of weight, bias and offset: partial sums, still to be summed over their first

@@ -48,10 +48,10 @@ def project_backward(
         grad_delta: (..., E), of the time steps before bias and softplus, contiguous.
         grad_sides: One or two of B's and C's, each (any number, ..., N) in float32, partial sums
             over their first axis.
-        x: As there, like the others.
-        low_rank: What it returned.
-        weight: As there.
-        dt_weight: As there.
+        x: See :func:`.projection.project`.
+        low_rank: What that function has returned.
+        weight: See :func:`.projection.project`.
+        dt_weight: See :func:`.projection.project`.
         adds: Whether to add to ``grad_x``, in place, what comes from the projection.
 
     Returns:

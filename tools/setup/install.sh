@@ -24,7 +24,7 @@ main() {
     case ${1:-all} in
     all | demo) ;;
     -h | --help)
-        sed -n '2,/^set/{s/^# \?//p}' "${BASH_SOURCE[0]}"
+        sed -n '2,/^set/{s/^# \?//p}' tools/setup/install.sh
         exit
         ;;
     *) die "there is no set $1" 'there are all and demo' ;;

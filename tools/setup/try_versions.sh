@@ -17,7 +17,7 @@ source tools/setup/pythons.sh
 main() {
     case ${1:---help} in
     -h | --help)
-        sed -n '2,/^set/{s/^# \?//p}' "${BASH_SOURCE[0]}"
+        sed -n '2,/^set/{s/^# \?//p}' tools/setup/try_versions.sh
         exit $(($# == 0))
         ;;
     esac
