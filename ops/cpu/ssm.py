@@ -66,7 +66,7 @@ def ssm_forward(
     Args:
         tensors: See :func:`mmv2m.ops.directional_ssm`.
         directions: The directions, as values.
-        projects: See :func:`mmv2m.ops.directional_ssm`. It has to name one side if ``keeps`` is set.
+        projects: See :func:`mmv2m.ops.directional_ssm`; names one side if ``keeps`` is set.
         reduction: See :func:`mmv2m.ops.directional_ssm`.
         log_A: See :func:`mmv2m.ops.directional_ssm`.
         add_to: Sums over the directions are added to it, in place, if given.
