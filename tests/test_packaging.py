@@ -224,6 +224,7 @@ def test_each_mmcv_replaces_the_other(clone, tmp_path):
 def test_set_up_explains_itself(clone):
     shown = run('bash', 'tools/setup/install.sh', '--help', cwd=clone).stdout
     assert shown.startswith('Makes .venv') and 'PYTHON' in shown and 'set -e' not in shown
+    assert run('bash', 'install.sh', '--help', cwd=clone / 'tools/setup').stdout == shown
     done = run('bash', 'tools/setup/install.sh', 'dmo', cwd=clone, check=False)
     assert (
         done.returncode == 1
