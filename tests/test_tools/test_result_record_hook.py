@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny_digits import TINY_DIGITS
 
-from mmv2m.engine.errors import UserError
 from mmv2m.engine.records import load_record
 from mmv2m.engine.records.provenance import file_digest, log_digest
 
@@ -50,8 +49,11 @@ def test_nothing_is_recorded_where_no_validation_follows_the_last_step(train):
     assert 'ResultRecordHook: nothing recorded' in log and not _records()
 
 
-def test_a_training_without_validation_is_refused_before_it_starts(train):
+def test_a_training_without_validation_is_refused_before_it_starts(train, capsys):
     config = _write(TINY_DIGITS + HOOK)
-    with pytest.raises(UserError, match='there is none'):
+    with pytest.raises(SystemExit) as refused:
         train([config, '--no-validate'])
+    assert refused.value.code == 2
+    error = 'error: ResultRecordHook records what a validation gives: there is none'
+    assert capsys.readouterr().err.splitlines()[-1] == error
     assert not list(Path('work_dirs/tiny').glob('*.pth'))
