@@ -220,8 +220,8 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
     def normed_maps(self, x: Tensor) -> list[Tensor]:
         """The maps behind :meth:`forward`'s outputs, class tokens included, as (B, H, W, D)."""
         self.check_images(x)
+        self._compile_ahead(x)
         stream = Stream(self.embed(x))
-        self._compile_ahead(stream.total)
         maps = []
         for i, stage in enumerate(self.stages):
             if i not in self.out_indices:
@@ -237,13 +237,14 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         return maps
 
     def _compile_ahead(self, x: Tensor) -> None:
-        """Have the kernels of all stages compiled when the first map of a kind is on a GPU."""
+        """Have the kernels of all stages compiled when the first images of a kind are on a GPU."""
         if torch.compiler.is_compiling() or type(x) is not Tensor or not x.is_cuda:
             return
-        kind = (x.device, x.dtype, torch.is_grad_enabled(), self.training)
+        dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else x.dtype
+        kind = (x.device, dtype, torch.is_grad_enabled(), self.training)
         if kind not in self._compiled_for and not torch.cuda.is_current_stream_capturing():
             self._compiled_for.add(kind)
-            compile_ahead(self.stages, self.widths, x, self.stage_arguments())
+            compile_ahead(self.stages, self.widths, x.device, dtype, self.stage_arguments())
 
     def check_images(self, x: Tensor) -> None:
         """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""
