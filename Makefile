@@ -32,7 +32,7 @@ check: install  ## style, formatting and types: what a commit has to pass
 	$(python) -m pre_commit run --all-files
 
 docs:  ## build the docs site into site/, in an environment of its own (.venv-docs)
-	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@test -x .venv-docs/bin/python || $(or $(PYTHON),python3) -m venv .venv-docs
 	@.venv-docs/bin/python -m pip install -q --no-deps --disable-pip-version-check -r requirements/docs.txt
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo 'The docs are in site/index.html.'

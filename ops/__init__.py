@@ -15,6 +15,7 @@ from .gated_linear import gated_linear
 from .groups import Group, Halves
 from .mlp import mlp
 from .reference import directional_conv_reference, directional_scan_reference
+from .runtime.rehearsal import compiling_ahead
 from .ss2d import ScanNorm, ss2d
 
 # Names of earlier versions.
@@ -34,6 +35,7 @@ __all__ = [
     'can_run',
     'channel_norm',
     'choose_backend',
+    'compiling_ahead',
     'corner_ssm',
     'directional_conv',
     'directional_conv_reference',

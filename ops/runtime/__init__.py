@@ -26,7 +26,8 @@ until the process ends; compiled ones stay in ``$MMV2M_CACHE_DIR``, by default `
 **What is compiled when.** Before an operator runs on a GPU for the first time, :mod:`.rehearsal`
 runs it on tensors without memory, of a few sizes that stand for all, with its gradients. What it
 would launch is compiled in the background, in processes of their own, once for all processes of a
-machine (:mod:`.ahead`).
+machine (:mod:`.ahead`). A model can have all its operators do so before it runs, in a context of
+:func:`.rehearsal.compiling_ahead`, so that the kernels of its stages are compiled side by side.
 
 Training steps of a fixed size run as CUDA graphs of whole models (``mmv2m/engine/cuda_graphs``).
 Replays are for the other steps: sizes that vary, inference, and the passes before a capture.

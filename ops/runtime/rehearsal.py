@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from .hardware import rehearsed_on
 from .watch import rehearsing
 
-__all__ = ['Gradients', 'rehearse', 'rehearsed']
+__all__ = ['Gradients', 'compiling_ahead', 'rehearse', 'rehearsed']
 
 SIZES = ((1, 7, 7), (1, 48, 48), (8, 256, 256), (1, 4, 4096), (1, 4096, 4))
 """Images, and rows and columns of their tokens: short lanes, long ones, more tokens than the GPU
@@ -51,6 +51,18 @@ def rehearsed(
         return function(*args)
 
     return run
+
+
+def compiling_ahead(device: torch.device) -> Any:
+    """A context in which this thread's operators have their kernels compiled, and launch none.
+
+    Operators of the ``'cuda'`` backend return tensors of the right shapes with any numbers in them.
+    Their gradients' kernels are compiled too, without a backward pass.
+
+    Args:
+        device: The GPU that the kernels are for.
+    """
+    return rehearsing(lambda call: call.compile_ahead(device))
 
 
 def _compile_ahead(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ['listening', 'rehearse', 'rehearsing', 'tell']
+__all__ = ['is_rehearsing', 'listening', 'rehearse', 'rehearsing', 'tell']
 
 _local = threading.local()
 
@@ -39,6 +39,11 @@ def rehearse(call: Any) -> bool:
         return False
     collect(call)
     return True
+
+
+def is_rehearsing() -> bool:
+    """Whether this thread launches nothing, see :func:`rehearsing`."""
+    return getattr(_local, 'collect', None) is not None
 
 
 @contextmanager

@@ -1,12 +1,19 @@
 """Tools that other people use on models: each sees the modules that it asks for."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import sharded_training
 import torch
 from tiny_backbones import make, make_image
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
+
+TESTS = Path(__file__).parents[1]
 
 CAM_KINDS = ('plain', 'pyramid', 'vmamba', 'vim')
 
@@ -89,6 +96,31 @@ def test_fully_sharded_by_block(kind, one_process):
         grad = model.get_parameter(name).grad
         assert (grad is None) == (parameter.grad is None), name
         assert grad is None or torch.allclose(parameter.grad.full_tensor(), grad), name
+
+
+@pytest.fixture(scope='module')
+def trained_by_two(tmp_path_factory):
+    """The folder with the weights that two sharded processes have trained."""
+    folder = tmp_path_factory.mktemp('sharded')
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')])
+    command = [sys.executable, TESTS / 'sharded_training.py']
+    ranks = [
+        subprocess.Popen([*command, str(rank), '2', folder], env={**os.environ, 'PYTHONPATH': path})
+        for rank in range(2)
+    ]
+    assert [rank.wait(300) for rank in ranks] == [0, 0]
+    return folder
+
+
+@pytest.mark.parametrize('kind', sharded_training.KINDS)
+def test_two_sharded_processes_train_as_one(kind, trained_by_two):
+    model = make(kind)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    sharded_training.train(model, sharded_training.make_images(kind, 2))
+    found = torch.load(trained_by_two / f'{kind}.pth')
+    assert any(not torch.allclose(p, before[name]) for name, p in model.named_parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.detach(), msg=name)
 
 
 @pytest.mark.parametrize('kind', ['plain', 'vim', 'pyramid'])

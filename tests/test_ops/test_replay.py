@@ -34,6 +34,7 @@ from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
 from mmv2m.ops.runtime import replay  # noqa: E402
 from mmv2m.ops.runtime.launch import Prepared  # noqa: E402
 from mmv2m.ops.runtime.replay import replayed  # noqa: E402
+from mmv2m.ops.runtime.watch import rehearsing  # noqa: E402
 
 pytestmark = needs_a_device
 
@@ -126,6 +127,16 @@ def test_other_tensors_of_the_same_layout():
     kept = run(draw(0), directions)
     check(run, draw(1), directions)
     torch.testing.assert_close(kept, gradients(draw(0), directions), rtol=0, atol=0)
+
+
+def test_a_rehearsal_is_not_recorded():
+    run, directions, rehearsed = replayed(gradients), ['right', 'up'], []
+    with rehearsing(rehearsed.append):
+        for seed in range(3):
+            run(draw(seed), directions)
+    assert rehearsed
+    for seed in range(3):
+        check(run, draw(seed), directions)
 
 
 @pytest.mark.parametrize(

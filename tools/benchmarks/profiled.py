@@ -10,14 +10,19 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ['busy_milliseconds', 'kernels', 'kernels_by_grid']
+__all__ = ['busy_milliseconds', 'kernels', 'kernels_by_grid', 'longest_kernels']
 
 
 def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
     """Name, calls and milliseconds of each kernel of a step, the longest first."""
+    return longest_kernels(_profile(step))
+
+
+def longest_kernels(profiler: profile) -> list[tuple[str, int, float]]:
+    """Name, calls and milliseconds of each kernel of a profile, the longest first."""
     found = [
         (event.key, event.count, event.self_device_time_total / 1e3)
-        for event in _profile(step).key_averages()
+        for event in profiler.key_averages()
         if event.device_type == torch.autograd.DeviceType.CUDA
     ]
     return sorted(found, key=lambda kernel: -kernel[2])

@@ -11,7 +11,7 @@ import torch
 from machine import GIB
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from profiled import busy_milliseconds
+from profiled import busy_milliseconds, longest_kernels
 from torch.profiler import ProfilerActivity, profile
 from trained import TRAINED, trained_config
 
@@ -58,7 +58,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         peak = torch.cuda.max_memory_reserved() / GIB if on_gpu else None
         parts, by_size = yield from _parts(runner, sizes)
         # Last, for once it has run, the profiler makes every launch take longer.
-        busy = (yield from _busy(len(sizes))) if on_gpu else None
+        busy, kernels = (yield from _busy(len(sizes))) if on_gpu else (None, [])
         return dict(
             milliseconds=milliseconds,
             images_per_second=batch / milliseconds * 1e3,
@@ -68,6 +68,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
             peak_gib=peak,
             groups=len(runner.optim_wrapper.param_groups),
             graphs=_replays(runner) > 0,
+            **(dict(kernels=kernels[: args.kernels]) if args.kernels else {}),
         )
 
     found = run_steps(cfg, script, made_loader(batches))
@@ -173,13 +174,17 @@ class _End(Hook):
         self.clock('optimizer')
 
 
-def _busy(sizes: int) -> Generator[None, None, float]:
-    """Milliseconds a step for which the GPU is busy."""
+def _busy(sizes: int) -> Generator[None, None, tuple[float, list[dict[str, Any]]]]:
+    """Milliseconds a step for which the GPU is busy; and the kernels, the longest first."""
     steps = sizes if sizes > 1 else ROUNDS
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         yield from repeat(None, steps)
         torch.cuda.synchronize()
-    return busy_milliseconds(profiler) / steps
+    kernels = [
+        dict(kernel=name, calls=calls / steps, milliseconds=milliseconds / steps)
+        for name, calls, milliseconds in longest_kernels(profiler)
+    ]
+    return busy_milliseconds(profiler) / steps, kernels
 
 
 def _replays(runner: Runner) -> int:

@@ -93,6 +93,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--one-process', action='store_true', help='for all models, which then share memory'
     )
+    parser.add_argument(
+        '--kernels', type=int, default=0, metavar='ROWS', help='print the longest kernels of a step'
+    )
     parser.add_argument('--out', help='write the results to this JSON file')
     args = parser.parse_args(argv)
     args.models = args.models or [n for n, trained in TRAINED.items() if trained.task in args.tasks]
@@ -125,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         results.append(found)
         print(_line(found), flush=True)
+        for each in found.get('kernels', []):
+            print(f'{each["milliseconds"]:10.3f}{each["calls"]:8.1f}  {each["kernel"][:100]}')
     return failed
 
 

@@ -19,6 +19,11 @@ COPIES = 'repository'
 LINK = re.compile(r'\[([^\]]*)\]\((\.\.?/[^)#\s]*|[^):#\s]*)(#[^)\s]*)?\)')
 
 
+def on_startup(**_: Any) -> None:
+    """Make the folder; mkdocstrings ignores a path that is not there when the config is read."""
+    LAYOUT.mkdir(parents=True, exist_ok=True)
+
+
 def on_config(config: Any) -> Any:
     """Lay mmv2m out as it is installed, with ops/ inside; only the sources are needed."""
     shutil.rmtree(LAYOUT, ignore_errors=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar
 
+import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from mmv2m.utils.hub import HubMixin
 from mmv2m.utils.suggestions import unknown_setting
 
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
+from ..layers.compile_ahead import compile_ahead
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.stage import STAGE
@@ -104,6 +106,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         self.with_cp = with_cp
         self.class_token: CrossToken | MeanToken | MiddleToken = MeanToken()
         self.out_features = 'stream'
+        self._compiled_for: set[tuple] = set()
         self._register_load_state_dict_pre_hook(self._take_weights)
 
     @classmethod
@@ -217,6 +220,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
     def normed_maps(self, x: Tensor) -> list[Tensor]:
         """The maps behind :meth:`forward`'s outputs, class tokens included, as (B, H, W, D)."""
         self.check_images(x)
+        self._compile_ahead(x)
         stream = Stream(self.embed(x))
         maps = []
         for i, stage in enumerate(self.stages):
@@ -231,6 +235,16 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
                 out = stream.sum()
             maps.append(self.normed_output(i, out))
         return maps
+
+    def _compile_ahead(self, x: Tensor) -> None:
+        """Have the kernels of all stages compiled when the first images of a kind are on a GPU."""
+        if torch.compiler.is_compiling() or type(x) is not Tensor or not x.is_cuda:
+            return
+        dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else x.dtype
+        kind = (x.device, dtype, torch.is_grad_enabled(), self.training)
+        if kind not in self._compiled_for and not torch.cuda.is_current_stream_capturing():
+            self._compiled_for.add(kind)
+            compile_ahead(self.stages, self.widths, x.device, dtype, self.stage_arguments())
 
     def check_images(self, x: Tensor) -> None:
         """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""

@@ -1,7 +1,7 @@
 """A stage of a backbone: blocks that run one after the other."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from mmengine.model import Sequential
 from torch import Tensor, nn
@@ -47,27 +47,30 @@ class Stage(Sequential):
         if not with_branch:
             return self.advance(Stream(x), turn).sum()
         *blocks, last = self
-        x = self._advance(blocks, Stream(x), turn).sum()
+        x = self.run(blocks, Stream(x), turn).sum()
         return self._checkpointed(last, x if turn is None else turn(x), True)
 
     def advance(self, stream: Stream, turn: nn.Module | None = None) -> Stream:
         """The same as :meth:`forward`, with the last sum left to the norm that follows it."""
-        return self._advance(self, stream, turn)
+        return self.run(self, stream, turn)
 
-    def _advance(
-        self, blocks: Iterable[nn.Module], stream: Stream, turn: nn.Module | None
+    def run(
+        self, blocks: Iterable[nn.Module], stream: Stream, turn: nn.Module | None = None
     ) -> Stream:
+        """Run some of its blocks, as :meth:`advance` runs all of them."""
         for block in blocks:
             if turn is not None:
                 stream = Stream(turn(stream.sum()))
-            # Blocks that are no mixers take a map.
-            if isinstance(block, MixerBlock) and may_stand_for(
-                self, stream.total, ((block, BLOCK),)
-            ):
+            if self.takes_stream(block) and may_stand_for(self, stream.total, ((block, BLOCK),)):
                 stream = self._checkpointed(block.advance, stream)
             else:
                 stream = Stream(self._checkpointed(block, stream.sum()))
         return stream
+
+    @staticmethod
+    def takes_stream(block: nn.Module) -> TypeGuard[MixerBlock]:
+        """Whether a block can leave its last sum to the next one. Others take a map."""
+        return isinstance(block, MixerBlock)
 
     def _checkpointed(self, run: Callable[..., Any], x: Stream | Tensor, *args: Any) -> Any:
         if self.with_cp and x.requires_grad:
