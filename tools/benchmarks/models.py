@@ -68,6 +68,15 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+MODES: dict[str, Callable[[nn.Module], Any]] = {
+    'eager': lambda model: model,
+    'compile': torch.compile,
+    'compile+graph': partial(torch.compile, mode='reduce-overhead'),
+    'graph': lambda model: model,
+}
+"""What a model becomes before its step is timed. In the last mode the whole step is captured."""
+
+
 def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     """Inference of a batch."""
     with torch.inference_mode(), torch.autocast('cuda', torch.bfloat16):
@@ -113,7 +122,7 @@ def measure(
     torch.manual_seed(0)
     model = MODELS[name](size=size).cuda().train(training)
     images = torch.randn(batch, 3, *size, device='cuda')
-    runnable = torch.compile(model) if mode == 'compile' else model
+    runnable: Any = MODES[mode](model)
     run = make_train_step(runnable) if training else partial(forward, runnable)
     step = partial(run, images)
     peak = peak_gib(step, before)  # without what do_bench clears the cache with
@@ -138,9 +147,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--models', nargs='+', default=list(MODELS), choices=list(MODELS))
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
     parser.add_argument('--batch', type=int, default=128)
-    parser.add_argument(
-        '--modes', nargs='+', default=['eager'], choices=['eager', 'compile', 'graph']
-    )
+    parser.add_argument('--modes', nargs='+', default=['eager'], choices=list(MODES))
     parser.add_argument('--skip', choices=['inference', 'training'])
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
@@ -150,7 +157,7 @@ def main() -> None:
     """Measure what the command line says, print."""
     args = parse_args()
     print(f'{gpu_name()}, torch {torch.__version__}, bf16 autocast')
-    print(f'{"model":22}{"input":>16}{"mode":>9}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
+    print(f'{"model":22}{"input":>16}{"mode":>14}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')
     results = Results(args.out)
     for name in args.models:
         for mode in args.modes:
@@ -160,7 +167,7 @@ def main() -> None:
                 r = measure(name, tuple(args.size), args.batch, mode, training)
                 results.append(r)
                 print(
-                    f'{name:22}{r["batch"]:>6} x {r["size"]:>7}{mode:>9}'
+                    f'{name:22}{r["batch"]:>6} x {r["size"]:>7}{mode:>14}'
                     f'{"training" if training else "inference":>11}{r["milliseconds"]:>9.2f}'
                     f'{r["images_per_second"]:>9.0f}{r["peak_gib"]:>10.2f}',
                     flush=True,
