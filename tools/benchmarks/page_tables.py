@@ -101,6 +101,15 @@ def models_table(measured: Measured, gpu: str) -> str:
     return markdown_table(['model', *HEADS], [[name, *_figures(row)] for name, row in rows.items()])
 
 
+def modes_table(measured: Measured, gpu: str) -> str:
+    """Whole models in several modes, each with a row of its own."""
+    cells = []
+    for mode in _distinct(r['mode'] for r in measured['results']):
+        rows = figures([r for r in measured['results'] if r['mode'] == mode])
+        cells += [(name, mode, *_figures(row)) for name, row in rows.items()]
+    return markdown_table(['model', 'mode', *HEADS], sorted(cells))
+
+
 def brief_table(measured: Measured, models: Sequence[str]) -> str:
     """The same of a few models, those of them that have been measured."""
     rows = figures(measured['results'])
@@ -328,7 +337,7 @@ TABLES: Mapping[str, Callable[[Measured, str], str]] = {
     'scaling': scaling_table,
     'official-vim': official_table,
     'official-vmamba': official_table,
-    'compile': models_table,
+    'compile': modes_table,
     'reference': operators_table,
 }
 """By entry: the table of what its file holds, on a GPU."""
