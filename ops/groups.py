@@ -58,7 +58,7 @@ def Halves(  # noqa: N802 - the name that it had as a class
 
 def pack_groups(groups: Sequence[Group]) -> tuple[list[Tensor | None], str]:
     """The parameters of all groups, one after the other, and their corners as text."""
-    parameters = [p for group in groups for half in group[:2] for p in half]
+    parameters = [p for group in groups for half in (group.rows, group.columns) for p in half]
     return parameters, write_corners(group.corners.corners for group in groups)
 
 

@@ -19,7 +19,7 @@ from mmv2m.ops.precision import has_autocast
 
 __all__ = ['GELU', 'LINEAR', 'LINEAR_WITH_BIAS', 'Known', 'may_stand_for']
 
-PLAIN_TENSORS = frozenset((nn.Parameter, Tensor, FakeTensor, FunctionalTensor))
+PLAIN_TENSORS = (nn.Parameter, Tensor, FakeTensor, FunctionalTensor)
 """Types of parameters that are nothing but numbers.
 
 ``torch.func.functional_call`` puts tensors in the place of parameters. Exporting and tracing put

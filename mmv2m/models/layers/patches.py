@@ -89,7 +89,9 @@ class PatchMap(BaseModule):
             return False
         side = (self.patch_size, self.patch_size)
         settings = (('kernel_size', side), ('stride', side), ('padding', (0, 0)), *CONV.settings)
-        return may_stand_for(self, x, ((self.projection, CONV._replace(settings=settings)),))
+        # PyTorch 2.8 cannot compile a call of CONV._replace.
+        conv = Known(CONV.kinds, CONV.parameters, settings)
+        return may_stand_for(self, x, ((self.projection, conv),))
 
     def _cut(self, x: Tensor) -> Tensor:
         """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
