@@ -85,6 +85,7 @@ ENTRIES = (
         *('latency', '--batch', '1', '--modes', 'eager', 'graph', '--skip', 'training'),
         models=('V2M-T', 'V2M-S*', 'DeiT-T', 'Swin-T'),
     ),
+    Entry('first-use', 'first_use.py', ('--model', 'V2M-S*')),
     Entry('mixer', 'mixer.py', ('--skip', 'reference')),
     Entry('scaling', 'scaling.py'),
     Entry(

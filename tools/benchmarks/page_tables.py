@@ -84,6 +84,20 @@ def files_table(measured: Measured, gpu: str) -> str:
     return '\n\n'.join(tables)
 
 
+def first_use_table(measured: Measured, gpu: str) -> str:
+    """The first step at each image size, in turn, and how many kernels there are then."""
+    heads = [f'size, on {measured["cores"]} cores', 'first step, s', 'second step, s']
+    rows = [
+        [
+            r['size'],
+            *(f'{r[key]:.2f}' for key in ('first', 'second')),
+            *(str(r[key]) for key in ('cubins', 'triton')),
+        ]
+        for r in measured['results']
+    ]
+    return markdown_table([*heads, 'kernels in CUDA C++', 'kernels in Triton'], rows)
+
+
 def figures(results: Iterable[Measured]) -> dict[str, dict[str, float]]:
     """By model: ``inference`` and ``training`` in images a second, and training's ``peak_gib``."""
     found: dict[str, dict[str, float]] = {}
@@ -333,6 +347,7 @@ TABLES: Mapping[str, Callable[[Measured, str], str]] = {
     'size-512': models_table,
     'size-800x1280': models_table,
     'latency': latency_table,
+    'first-use': first_use_table,
     'mixer': mixer_table,
     'scaling': scaling_table,
     'official-vim': official_table,
