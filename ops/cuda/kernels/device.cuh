@@ -100,6 +100,21 @@ DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"
 template <int GROUPS>
 DEVICE void await_copies() { asm volatile("cp.async.wait_group %0;" :: "n"(GROUPS) : "memory"); }
 
+// Words in global memory by which blocks tell each other how far they are. Who has seen a word of
+// another block sees everything that it, and the threads it had met, wrote before.
+DEVICE void await_word(const unsigned* word, unsigned least) {
+  unsigned now;
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(word) : "memory");
+  } while (now < least);
+  __syncwarp();
+}
+DEVICE void publish_word(unsigned* word, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" :: "l"(word), "r"(value) : "memory");
+}
+// The number of those that have taken one before.
+DEVICE unsigned take_number(unsigned* taken) { return atomicAdd(taken, 1u); }
+
 #endif
 
 DEVICE float to_float(float x) { return x; }

@@ -1,0 +1,141 @@
+"""The gradients of the exact 2D recurrence, in CUDA C++: their launches."""
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..runtime.launch import Launch, address, launch, multiprocessors
+from .arguments import choose_warps
+from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, read_inputs
+from .coupled_forward import clear_words, forward_call
+from .sums import sum_rows
+
+__all__ = ['coupled_scans_backward']
+
+WARPS = 4
+"""Of a block, at most."""
+
+WARPS_AT_ONCE = 8
+"""Of a multiprocessor: as many as have registers and shared memory enough."""
+
+SEGMENT = 2
+"""Tokens of a row between two states p that are kept."""
+
+SUMMED = ('A', 'weight', 'B', 'C', 'D', 'bias')
+
+
+class Gradients(ctypes.Structure):
+    """``Gradients`` in coupled_backward.cu."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', *SUMMED)]
+
+
+def coupled_scans_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of the arguments of :func:`.coupled_forward.coupled_scans_forward`.
+
+    Those of ``x, delta, A, weight, B, C, D, delta_bias``, None for those that are None; all but the
+    first two in float32.
+    """
+    inputs = read_inputs(*args)
+    if inputs is None:
+        return NotImplemented
+    scan = _BackwardScan(grad_y.contiguous(), inputs)
+    for call in scan.calls():
+        launch(call, grad_y.device)
+    found = scan.gradients
+    summed = dict(zip(SUMMED, sum_rows([found[name] for name in SUMMED]), strict=True))
+    return found['x'], found['delta'], *summed.values()
+
+
+class _BackwardScan:
+    """The calls of the kernels, and the buffers that they fill."""
+
+    def __init__(self, grad_y: Tensor, inputs: CoupledInputs) -> None:
+        self.inputs, self.grad_y, self.patch = inputs, grad_y, inputs.patch
+        self.warps = choose_warps(inputs.warps_of_channels, WARPS)
+        self.blocks = -(-inputs.warps_of_channels // self.warps)
+        slots = multiprocessors(grad_y.device) * (WARPS_AT_ONCE // self.warps)
+        of_strip = inputs.images * self.blocks
+        tile = min(inputs.rows, MOST_ROWS)
+        self.maps = inputs.maps(inputs.choose_strip(of_strip, slots), tile)
+        self.grid = min(slots, of_strip * self.maps.strips)
+        self.gradients = self._gradient_buffers()
+        self._make_edges()
+
+    def _floats(self, *shape: int) -> Tensor:
+        return self.grad_y.new_empty(shape, dtype=torch.float32)
+
+    def _gradient_buffers(self) -> dict[str, Tensor | None]:
+        inputs, states = self.inputs, self.inputs.states
+        channels, rows = inputs.grid.channels, self.maps.strips * inputs.images
+        sides = (self.blocks, *inputs.x.shape[:-1], 2, states)
+        return dict(
+            x=torch.empty_like(inputs.x),
+            delta=torch.empty_like(inputs.delta),
+            A=self._floats(rows, 2, 2, channels, states),
+            weight=self._floats(rows, 2, 2, channels),
+            B=self._floats(*sides),
+            C=self._floats(*sides),
+            D=None if inputs.D is None else self._floats(rows, channels),
+            bias=None if inputs.bias is None else self._floats(rows, 2, channels),
+        )
+
+    def _make_edges(self) -> None:
+        """Memory for what crosses edges, for words, and for the states of each block."""
+        maps, lines = self.maps, self.inputs.images * self.blocks * self.warps
+        patch, segments = self.patch.warp_floats, -(-maps.strip // SEGMENT)
+        self.tiles = -(-maps.rows // maps.tile)
+        cut, line = maps.strips > 1, lines * patch
+        words = maps.strips * lines
+        self.words = self.grad_y.new_empty(2 * words + 1, dtype=torch.int32)
+        # The last strip leaves nothing to another one, and the last tile nothing to a further one.
+        self.p = self._floats((maps.strips - 1) * maps.rows * line)
+        self.q = self._floats((self.tiles - 1) * maps.strips * maps.strip * line)
+        self.back = self._floats(2 * maps.rows * line if cut else 0)
+        steps = maps.tile * (maps.strip + segments)
+        self.own = self._floats(self.grid * self.warps * steps * patch)
+
+        def word(number: int) -> int | None:
+            start = address(self.words)
+            return None if start is None else start + 4 * number
+
+        p, q, back = (address(t) if t.numel() else None for t in (self.p, self.q, self.back))
+        # What nobody reads has no slot of its own.
+        self.edges = Edges(p, q, word(0), max(1, maps.strips - 1))
+        self.edges_back = Edges(back, None, word(words), 2)
+        self.taken = word(2 * words)
+
+    def calls(self) -> Iterator[Launch]:
+        """A walk ahead that leaves all edges, if there are any; then the walk back."""
+        yield clear_words(self.words)
+        if self.maps.strips > 1 or self.tiles > 1:
+            yield forward_call(self.inputs, self.maps, self.edges, self.warps, None)
+        yield self._call()
+
+    def _call(self) -> Launch:
+        inputs, maps, patch = self.inputs, self.maps, self.patch
+        of_maps = (inputs.x, inputs.delta, self.grad_y)
+        definitions = dict(
+            inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, 4, of_maps),
+            SEGMENT=SEGMENT,
+        )
+        sides = 2 * patch.states
+        of_column = (2 + self.warps) * sides
+        of_column += self.warps * (4 * patch.warp_channels + patch.warp_floats)
+        arguments = (
+            *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
+            Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
+            *(maps, self.edges, self.edges_back),
+            *map(ctypes.c_void_p, (address(self.own), self.taken)),
+        )
+        return Launch(
+            'coupled_backward.cu',
+            tuple(definitions.items()),
+            (self.grid, 1),
+            32 * self.warps,
+            4 * (4 + maps.strip * of_column),
+            arguments,
+        )
