@@ -227,7 +227,5 @@ def read_inputs(
     if not within_reach(grid, max(grid.channels, B_token, C_token)):
         return None
     D, bias = (None if p is None else p.contiguous() for p in (D, delta_bias))
-    return CoupledInputs(
-        *(x.contiguous(), delta.contiguous(), A.contiguous(), weight.contiguous()),
-        *(B, C, B_token, C_token, D, bias, delta_softplus, ways),
-    )
+    maps = (x.contiguous(), delta.contiguous(), A.contiguous(), weight.contiguous())
+    return CoupledInputs(*maps, B, C, B_token, C_token, D, bias, delta_softplus, ways)
