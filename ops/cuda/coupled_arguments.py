@@ -12,7 +12,7 @@ from ..gpu.maps import Grid, even_parts, power_of_two, token_layout
 from ..runtime.launch import address
 from .arguments import NUMBERS, loads_at_once, within_reach
 
-__all__ = ['CoupledInputs', 'Edges', 'Maps', 'read_inputs', 'tile_of']
+__all__ = ['CoupledInputs', 'Edges', 'Maps', 'Patch', 'read_inputs']
 
 MOST_STATES, MOST_CORNERS = 32, 32
 MOST_COLUMNS, MOST_ROWS = 16, 16
@@ -73,12 +73,6 @@ class Patch:
         return 32 * self.states_held * CHANNELS_HELD
 
 
-def tile_of(states: int) -> Patch:
-    """How a warp shares out channels of so many states."""
-    whole = power_of_two(states)
-    return Patch(whole, min(whole, STATES_HELD))
-
-
 @dataclass
 class CoupledInputs:
     """The operator's arguments, laid out as the kernels read them.
@@ -111,7 +105,8 @@ class CoupledInputs:
 
     def __post_init__(self) -> None:
         self.grid, self.states = Grid.of(self.x), self.A.shape[-1]
-        self.patch = tile_of(self.states)
+        whole = power_of_two(self.states)
+        self.patch = Patch(whole, min(whole, STATES_HELD))
         self.images = len(self.corners) * self.grid.batch
 
     @property
@@ -150,13 +145,12 @@ class CoupledInputs:
         tensors = (self.x, self.delta, *parameters, self.B, self.C)
         return Coupled(*map(address, tensors), self.B_token, self.C_token)
 
-    def definitions(self, warps: int, blocks: int, staged: int, maps: Sequence[Tensor]) -> dict:
+    def definitions(self, warps: int, blocks: int, maps: Sequence[Tensor]) -> dict:
         """What coupled.cuh is compiled for: the same for all sizes of a map.
 
         Args:
             warps: Of a block.
             blocks: How many blocks of that size a multiprocessor has room for.
-            staged: Pieces of a token that a thread loads at a time.
             maps: All contiguous maps that the kernel loads or stores.
         """
         channels, sides = self.grid.channels, ((self.B, self.B_token), (self.C, self.C_token))
@@ -177,7 +171,6 @@ class CoupledInputs:
             WARPS=warps,
             BLOCKS=blocks,
             POLYNOMIAL=POLYNOMIAL_EVERY,
-            STAGED=staged,
         )
         return found
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import choose_warps
-from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, read_inputs
+from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, Patch, read_inputs
 from .coupled_forward import clear_words, forward_call
 from .sums import sum_rows
 
@@ -119,12 +119,9 @@ class _BackwardScan:
         inputs, maps, patch = self.inputs, self.maps, self.patch
         of_maps = (inputs.x, inputs.delta, self.grad_y)
         definitions = dict(
-            inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, 4, of_maps),
+            inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps),
             SEGMENT=SEGMENT,
         )
-        sides = 2 * patch.states
-        of_column = (2 + self.warps) * sides
-        of_column += self.warps * (4 * patch.warp_channels + patch.warp_floats)
         arguments = (
             *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
             Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
@@ -136,6 +133,13 @@ class _BackwardScan:
             tuple(definitions.items()),
             (self.grid, 1),
             32 * self.warps,
-            4 * (4 + maps.strip * of_column),
+            4 * _shared_floats(patch, maps.strip, self.warps),
             arguments,
         )
+
+
+def _shared_floats(patch: Patch, strip: int, warps: int) -> int:
+    """Numbers that a block has in shared memory: ``Memory`` in the kernel."""
+    of_warp = strip * (4 * patch.warp_channels + patch.warp_floats + 2 * patch.states)
+    of_warp += (1 + SEGMENT) * patch.warp_floats
+    return 4 + 4 * strip * patch.states + warps * of_warp

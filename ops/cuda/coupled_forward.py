@@ -75,9 +75,8 @@ def forward_call(
     patch = inputs.patch
     blocks = -(-inputs.warps_of_channels // warps)
     kept = [inputs.x, inputs.delta] if y is None else [inputs.x, inputs.delta, y]
-    pieces = STEPS * patch.warp_channels // (2 * 32)
     definitions = dict(
-        inputs.definitions(warps, WARPS_AT_ONCE // warps, max(1, min(4, pieces)), kept),
+        inputs.definitions(warps, WARPS_AT_ONCE // warps, kept),
         SAVES=y is None,
         STEPS=STEPS,
     )

@@ -5,8 +5,7 @@
 // A warp walks down a strip with p in registers; the strips work side by side, each some rows behind
 // the one that it takes p from.
 //
-// Given to the compiler, beside what tile.cuh needs: STAGED, how many pieces of a token a thread loads
-// at a time when it fills shared memory; NUMBER, the type of maps, of B and of C; SIDES,
+// Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps, of B and of C; SIDES,
 // numbers of B and C that are loaded at once; HAS_D; HAS_BIAS; SOFTPLUS; WARPS of a block; BLOCKS of
 // a multiprocessor; POLYNOMIAL, of how many exponentials one is by ordinary arithmetic, 0 for none.
 #pragma once
@@ -135,10 +134,10 @@ struct alignas(16) Token {
 struct Step {
   Channels dt[2], x, of_y;
 
-  DEVICE void read(const Token* of_warp, const Place& place) {
+  DEVICE void read(const Token* of_thread, const Place& place) {
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) {
-      Token token = of_warp[place.in_warp() + place.channel_at(c)];
+      Token token = of_thread[place.channel_at(c)];
       dt[0][c] = token.first;
       dt[1][c] = token.second;
       x[c] = token.x;
@@ -147,81 +146,162 @@ struct Step {
   }
 };
 
-// Both time steps behind bias and softplus.
-DEVICE float finish_time(float raw, const float* bias, int channel, bool there) {
-  if (HAS_BIAS && there) raw += bias[channel];
-  return SOFTPLUS ? softplus(raw) : raw;
-}
+// Fills shared memory with tokens of a row, (tokens, WARP_CHANNELS): a thread of a warp has the same
+// channels of every so many tokens. SWEEPS pieces of a thread are under way in registers at a time.
+template <int SWEEPS, bool GRADIENT>
+struct TokenStage {
+  static constexpr int PIECES = WARP_CHANNELS / CHANNELS_HELD, AT_ONCE = 32 / PIECES;
+  static constexpr int TOKENS = SWEEPS * AT_ONCE;
 
-// A warp puts tokens of a row into shared memory, (tokens, WARP_CHANNELS); zeros for channels that
-// do not exist. `grad_y` may be null.
-DEVICE void stage_tokens(Token* to, const Coupled& scan, const NUMBER* grad_y, const Maps& map,
-                         const Strip& strip, int row, int first, int tokens, int warp_channel) {
-  constexpr int CHUNKS = WARP_CHANNELS / CHANNELS_HELD, DEPTH = STAGED;
-  int lane = threadIdx.x % 32;
-  long long image = strip.first_token * map.channels, other = map.tokens() * map.channels;
-  for (int begin = lane; begin < tokens * CHUNKS; begin += 32 * DEPTH) {
-    Numbers<NUMBER, CHANNELS_HELD> raw[DEPTH][4];
+  ChannelPlace place;
+  int slot, column;
+  const NUMBER *x, *first, *second, *of_y;
+  Channels bias[2];
+  Numbers<NUMBER, CHANNELS_HELD> raw[SWEEPS][GRADIENT ? 4 : 3];
+
+  DEVICE TokenStage(const Coupled& scan, const NUMBER* grad_y, const Maps& map, const Strip& strip,
+                    int warp_channel) {
+    int lane = threadIdx.x % 32;
+    slot = lane / PIECES;
+    column = lane % PIECES * CHANNELS_HELD;
+    place.channel = warp_channel + column;
+    place.channels = map.channels;
+    long long at = strip.first_token * map.channels + place.channel;
+    x = scan.x + at;
+    first = scan.delta + at;
+    second = first + map.tokens() * map.channels;
+    of_y = GRADIENT ? grad_y + at : nullptr;
 #pragma unroll
-    for (int i = 0; i < DEPTH; ++i) {
-      int which = begin + 32 * i;
-      ChannelPlace place = {warp_channel + which % CHUNKS * CHANNELS_HELD, map.channels};
-      bool there = which < tokens * CHUNKS;
-      int token = strip.token(row, first + (there ? which / CHUNKS : 0));
-      long long at = image + token * map.channels + place.channel;
-      place.load(raw[i][0], scan.delta + at, there);
-      place.load(raw[i][1], scan.delta + other + at, there);
-      place.load(raw[i][2], scan.x + at, there);
-      if (grad_y != nullptr) {
-        place.load(raw[i][3], grad_y + at, there);
-      } else {
-        raw[i][3].clear();
+    for (int k = 0; k < 2; ++k) {
+#pragma unroll
+      for (int c = 0; c < CHANNELS_HELD; ++c) {
+        bool there = HAS_BIAS && place.has_channel(c);
+        bias[k][c] = there ? scan.bias[k * map.channels + place.channel + c] : 0.f;
       }
     }
+  }
+
+  // The first token, and how far the others are apart.
+  DEVICE void begin(int token, int step, int tokens) {
 #pragma unroll
-    for (int i = 0; i < DEPTH; ++i) {
-      int which = begin + 32 * i, column = which % CHUNKS * CHANNELS_HELD;
-      if (which >= tokens * CHUNKS) continue;
-      Channels dt[2], x, of_y;
+    for (int i = 0; i < SWEEPS; ++i) {
+      int which = slot + i * AT_ONCE;
+      bool there = which < tokens;
+      int at = there ? (token + which * step) * place.channels : 0;
+      place.load(raw[i][0], first + at, there);
+      place.load(raw[i][1], second + at, there);
+      place.load(raw[i][2], x + at, there);
+      if constexpr (GRADIENT) place.load(raw[i][3], of_y + at, there);
+    }
+  }
+
+  DEVICE void finish(Token* to, int tokens) const {
+#pragma unroll
+    for (int i = 0; i < SWEEPS; ++i) {
+      int which = slot + i * AT_ONCE;
+      Channels dt[2], x, of_y = {};
       raw[i][0].get(dt[0]);
       raw[i][1].get(dt[1]);
       raw[i][2].get(x);
-      raw[i][3].get(of_y);
+      if constexpr (GRADIENT) raw[i][3].get(of_y);
 #pragma unroll
       for (int c = 0; c < CHANNELS_HELD; ++c) {
-        int channel = warp_channel + column + c;
-        bool there = channel < map.channels;
-        float one = finish_time(dt[0][c], scan.bias, channel, there);
-        float two = finish_time(dt[1][c], scan.bias + map.channels, channel, there);
-        to[which / CHUNKS * WARP_CHANNELS + column + c] = {one, two, x[c], of_y[c]};
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          if (HAS_BIAS) dt[k][c] += bias[k][c];
+          if (SOFTPLUS) dt[k][c] = softplus(dt[k][c]);
+        }
+        Token token = {dt[0][c], dt[1][c], x[c], of_y[c]};
+        if (which < tokens) to[which * WARP_CHANNELS + column + c] = token;
       }
     }
   }
-}
+};
 
-// Some threads put B or C of tokens of a row into shared memory, (tokens, 2, STATES); zeros for
-// states that do not exist.
-DEVICE void stage_sides(float* to, const NUMBER* from, int side_token, const Maps& map,
-                        const Strip& strip, int row, int first, int tokens, int thread,
-                        int threads) {
-  constexpr int CHUNKS = 2 * STATES / SIDES;
-  from += strip.first_token * side_token;
-#pragma unroll 4
-  for (int which = thread; which < tokens * CHUNKS; which += threads) {
-    int column = which % CHUNKS * SIDES, state = column % STATES;
-    int token = strip.token(row, first + which / CHUNKS);
-    float numbers[SIDES] = {};
-    if (state < map.states) {
-      read_numbers(numbers, from + token * side_token + column / STATES * map.states + state);
-    }
-    Pack<float, SIDES> pack;
-#pragma unroll
-    for (int i = 0; i < SIDES; ++i) pack.at[i] = numbers[i];
-    *reinterpret_cast<Pack<float, SIDES>*>(to + which * SIDES) = pack;
+// B and C of a token in shared memory: (2, STATES) of each.
+constexpr int SIDE = 2 * STATES, BOTH_SIDES = 2 * SIDE;
+
+// Fills shared memory with B and C of tokens of a row, (tokens, 2, 2, STATES), by THREADS threads;
+// zeros for states that do not exist.
+template <int SWEEPS, int THREADS>
+struct SideStage {
+  static constexpr int PIECES = SIDE / SIDES, PER = PIECES > THREADS ? PIECES / THREADS : 1;
+  static constexpr int AT_ONCE = THREADS * PER / PIECES, TOKENS = SWEEPS * AT_ONCE;
+
+  const NUMBER *B, *C;
+  int B_token, C_token, slot, column, states;
+  Numbers<NUMBER, SIDES> raw[SWEEPS][PER][2];
+
+  DEVICE SideStage(const Coupled& scan, const Maps& map, const Strip& strip, int thread)
+      : B_token(scan.B_token),
+        C_token(scan.C_token),
+        slot(thread * PER / PIECES),
+        column(thread * PER % PIECES * SIDES),
+        states(map.states) {
+    B = scan.B + strip.first_token * B_token;
+    C = scan.C + strip.first_token * C_token;
   }
+
+  DEVICE void begin(int token, int step, int tokens) {
+#pragma unroll
+    for (int i = 0; i < SWEEPS; ++i) {
+      int which = slot + i * AT_ONCE;
+      bool there = slot < AT_ONCE && which < tokens;
+      int at = there ? token + which * step : 0;
+#pragma unroll
+      for (int j = 0; j < PER; ++j) {
+        int number = column + j * SIDES, state = number % STATES;
+        int from = number / STATES * states + state;
+        if (there && state < states) {
+          raw[i][j][0].load(B + at * B_token + from);
+          raw[i][j][1].load(C + at * C_token + from);
+        } else {
+          raw[i][j][0].clear();
+          raw[i][j][1].clear();
+        }
+      }
+    }
+  }
+
+  DEVICE void finish(float* to, int tokens) const {
+#pragma unroll
+    for (int i = 0; i < SWEEPS; ++i) {
+      int which = slot + i * AT_ONCE;
+      if (slot >= AT_ONCE || which >= tokens) continue;
+#pragma unroll
+      for (int j = 0; j < PER; ++j) {
+#pragma unroll
+        for (int side = 0; side < 2; ++side) {
+          float numbers[SIDES];
+          raw[i][j][side].get(numbers);
+          Pack<float, SIDES> pack;
+#pragma unroll
+          for (int n = 0; n < SIDES; ++n) pack.at[n] = numbers[n];
+          float* target = to + which * BOTH_SIDES + side * SIDE + column + j * SIDES;
+          *reinterpret_cast<Pack<float, SIDES>*>(target) = pack;
+        }
+      }
+    }
+  }
+};
+
+// Whether the weights of all the warp's channels are far enough above zero to be part of the
+// exponents, which saves four multiplications for each token and state.
+DEVICE bool weights_fold(const Coupled& scan, const Place& place) {
+  bool fold = true;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+      if (place.has_channel(c)) fold &= scan.weight[i * place.channels + place.channel + c] > 1e-6f;
+    }
+  }
+  return !any_in_warp(!fold);
 }
 
-// What a thread needs of the parameters: A[2 k + l], times log2(e), is what state k takes from l.
+// What a thread needs of the parameters: A[2 k + l], times log2(e), is what state k takes from l. If
+// FOLDED, `weight` is the weight's logarithm, and decays have it.
+template <bool FOLDED>
 struct Rates {
   Tile A[4];
   Channels weight[4];
@@ -235,7 +315,8 @@ struct Rates {
       for (int c = 0; c < CHANNELS_HELD; ++c) {
         int channel = place.channel_at(c);
         const float* from = scan.weight + i * place.channels + place.channel + channel;
-        weight[i][c] = place.has_channel(channel) ? *from : 0.f;
+        weight[i][c] = place.has_channel(channel) ? *from : 1.f;
+        if (FOLDED) weight[i][c] = log2_approx(weight[i][c]);
       }
     }
   }
@@ -243,34 +324,43 @@ struct Rates {
   // exp(dt A) of state n of channel c.
   DEVICE float decay(int i, const Step& now, int c, int n) const {
     float power = now.dt[i / 2][c] * A[i][c][n];
+    if (FOLDED) power += weight[i][c];
     if (POLYNOMIAL && (4 * n + i) % (POLYNOMIAL ? POLYNOMIAL : 1) == 0) {
       return exp2_polynomial(power);
     }
     return exp2_approx(power);
   }
+
+  // What a decay has been multiplied with, times the weight.
+  DEVICE float weigh(int i, int c, float value) const {
+    return FOLDED ? value : weight[i][c] * value;
+  }
+
+  // The state that takes a share of two others, beside what drives it: p for i = 0, q for i = 2.
+  DEVICE float take(int i, int c, float decay_p, float p, float decay_q, float q,
+                    float drive) const {
+    if (FOLDED) return decay_p * p + (decay_q * q + drive);
+    return weight[i][c] * (decay_p * p) + (weight[i + 1][c] * (decay_q * q) + drive);
+  }
 };
 
-// B or C of one token and state k, from shared memory.
-DEVICE void read_side(States& out, const float* token, int k, const Place& place) {
-  read_numbers(out, token + k * STATES + place.state);
-}
-
-// Both states, from those before a token to those behind it.
-DEVICE void advance(Tile& p, Tile& q, const Step& now, const Rates& rates, const float* B_token,
-                    const Place& place) {
+// Both states, from those before a token to those behind it; `sides` is the thread's part of B and C.
+template <bool FOLDED>
+DEVICE void advance(Tile& p, Tile& q, const Step& now, const Rates<FOLDED>& rates,
+                    const float* sides) {
   States B[2];
-  read_side(B[0], B_token, 0, place);
-  read_side(B[1], B_token, 1, place);
+  read_numbers(B[0], sides);
+  read_numbers(B[1], sides + STATES);
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) {
     float first = now.dt[0][c] * now.x[c], second = now.dt[1][c] * now.x[c];
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
       float of_p = p[c][n], of_q = q[c][n];
-      p[c][n] = rates.weight[0][c] * (rates.decay(0, now, c, n) * of_p) +
-                (rates.weight[1][c] * (rates.decay(1, now, c, n) * of_q) + first * B[0][n]);
-      q[c][n] = rates.weight[2][c] * (rates.decay(2, now, c, n) * of_p) +
-                (rates.weight[3][c] * (rates.decay(3, now, c, n) * of_q) + second * B[1][n]);
+      p[c][n] = rates.take(0, c, rates.decay(0, now, c, n), of_p, rates.decay(1, now, c, n), of_q,
+                           first * B[0][n]);
+      q[c][n] = rates.take(2, c, rates.decay(2, now, c, n), of_p, rates.decay(3, now, c, n), of_q,
+                           second * B[1][n]);
     }
   }
 }

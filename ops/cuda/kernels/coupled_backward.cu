@@ -18,22 +18,24 @@ struct Gradients {
   float *A, *weight, *B, *C, *D, *bias;
 };
 
-// A block's shared memory: B and C of a row, (columns, 2, STATES); sums over each warp's channels,
-// (warps, columns, 2, STATES); each warp's tokens, and the gradient of q that leaves the row below.
+// A block's shared memory: B and C of a row, (columns, 2, 2, STATES); each warp's tokens, the gradient
+// of q that leaves the row below, and the states of the next segment; sums over each warp's channels,
+// (warps, columns, 2, STATES).
 struct Memory {
   unsigned* number;
-  float *B, *C, *sums, *of_q;
+  float *sides, *sums, *of_q, *ahead;
   Token* tokens;
 
   DEVICE Memory(float* memory, const Maps& map) {
-    int sides = map.strip * 2 * STATES, warp = threadIdx.x / 32;
+    int warp = threadIdx.x / 32;
     number = reinterpret_cast<unsigned*>(memory);
-    B = memory + 4;
-    C = B + sides;
-    sums = C + sides;
-    float* tokens_of_all = sums + WARPS * sides;
-    tokens = reinterpret_cast<Token*>(tokens_of_all) + warp * map.strip * WARP_CHANNELS;
-    of_q = tokens_of_all + (4 * WARPS * WARP_CHANNELS + warp * WARP_PATCH) * map.strip;
+    sides = memory + 4;
+    float* of_warps = sides + map.strip * BOTH_SIDES;
+    int of_warp = map.strip * (4 * WARP_CHANNELS + WARP_PATCH) + (1 + SEGMENT) * WARP_PATCH;
+    sums = of_warps + WARPS * of_warp;
+    tokens = reinterpret_cast<Token*>(of_warps + warp * of_warp);
+    of_q = reinterpret_cast<float*>(tokens + map.strip * WARP_CHANNELS);
+    ahead = of_q + map.strip * WARP_PATCH;
   }
 };
 
@@ -59,7 +61,7 @@ struct Sums {
   Tile A[4];
   Channels weight[4], bias[2], D;
 
-  DEVICE void start() {
+  DEVICE Sums() {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       clear(A[i]);
@@ -70,14 +72,23 @@ struct Sums {
     for (int c = 0; c < CHANNELS_HELD; ++c) bias[0][c] = bias[1][c] = D[c] = 0.f;
   }
 
-  DEVICE void leave(const Gradients& out, int number, const Rates& rates, const Place& place) {
+  // Behind strip `number`. If FOLDED, weights are in what has been summed.
+  template <bool FOLDED>
+  DEVICE void leave(const Gradients& out, int number, const Coupled& scan, const Place& place) {
     int channels = place.channels, own = place.channel + place.owned();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
       for (int c = 0; c < CHANNELS_HELD; ++c) {
+        int channel = place.channel_at(c);
+        const float* from = scan.weight + i * channels + place.channel + channel;
+        float given = place.has_channel(channel) ? *from : 1.f;
+        if (FOLDED) {
+          weight[i][c] *= reciprocal(given);
+        } else {
 #pragma unroll
-        for (int n = 0; n < STATES_HELD; ++n) A[i][c][n] *= rates.weight[i][c];
+          for (int n = 0; n < STATES_HELD; ++n) A[i][c][n] *= given;
+        }
       }
       long long part = (long long)number * 4 + i;
       store_tile(out.A + part * channels * place.states, A[i], place);
@@ -118,26 +129,23 @@ struct Work {
   Place place;
   int group, block;
 
-  // Put a row into shared memory; the block has met when this returns.
-  DEVICE void stage(int row) const {
-    int columns = strip.columns;
-    stage_tokens(memory.tokens, scan, grad_y, map, strip, row, 0, columns, group * WARP_CHANNELS);
-    stage_sides(memory.B, scan.B, scan.B_token, map, strip, row, 0, columns, threadIdx.x, 32 * WARPS);
-    stage_sides(memory.C, scan.C, scan.C_token, map, strip, row, 0, columns, threadIdx.x, 32 * WARPS);
-    __syncthreads();
+  DEVICE const Token* tokens_at(int column) const {
+    return memory.tokens + column * WARP_CHANNELS + place.in_warp();
   }
-
+  DEVICE const float* sides_at(int column) const {
+    return memory.sides + column * BOTH_SIDES + place.state;
+  }
   DEVICE float* sums_at(int column) const {
-    return memory.sums + (threadIdx.x / 32 * map.strip + column) * 2 * STATES;
+    return memory.sums + (threadIdx.x / 32 * map.strip + column) * SIDE;
   }
 
   // Sum over the warps what they have left of a row.
   DEVICE void finish_sums(float* partial, int row) const {
     __syncthreads();
-    int size = map.strip * 2 * STATES;
+    int size = map.strip * SIDE;
     float* to = partial + (block * map.tokens() + strip.first_token) * 2 * map.states;
-    for (int i = threadIdx.x; i < strip.columns * 2 * STATES; i += 32 * WARPS) {
-      int column = i / (2 * STATES), k = i / STATES % 2, state = i % STATES;
+    for (int i = threadIdx.x; i < strip.columns * SIDE; i += 32 * WARPS) {
+      int column = i / SIDE, k = i / STATES % 2, state = i % STATES;
       float sum = 0.f;
 #pragma unroll
       for (int warp = 0; warp < WARPS; ++warp) sum += memory.sums[warp * size + i];
@@ -148,11 +156,52 @@ struct Work {
   }
 };
 
+// A block's copying of rows, of which some are under way in registers while others are finished.
+struct Stage {
+  const Work& work;
+  TokenStage<2, true> tokens;
+  SideStage<1, 32 * WARPS> sides;
+
+  DEVICE Stage(const Work& work)
+      : work(work),
+        tokens(work.scan, work.grad_y, work.map, work.strip, work.group * WARP_CHANNELS),
+        sides(work.scan, work.map, work.strip, threadIdx.x) {}
+
+  DEVICE void begin(int row) {
+    const Strip& strip = work.strip;
+    int token = strip.token(row, 0);
+    tokens.begin(token, strip.column_step, strip.columns);
+    sides.begin(token, strip.column_step, strip.columns);
+  }
+
+  // The block has met when this returns.
+  DEVICE void finish(int row) {
+    const Strip& strip = work.strip;
+    int token = strip.token(row, 0), step = strip.column_step;
+    int at_once = tokens.TOKENS;
+    for (int first = 0; first < strip.columns; first += at_once) {
+      int count = strip.columns - first;
+      if (first > 0) tokens.begin(token + first * step, step, count);
+      tokens.finish(work.memory.tokens + first * WARP_CHANNELS, count);
+    }
+    at_once = sides.TOKENS;
+    for (int first = 0; first < strip.columns; first += at_once) {
+      int count = strip.columns - first;
+      if (first > 0) sides.begin(token + first * step, step, count);
+      sides.finish(work.memory.sides + first * BOTH_SIDES, count);
+    }
+    __syncthreads();
+  }
+};
+
 // Walk down a tile: the gradient of C, and the states of the tile for the walk up.
-DEVICE void walk_down(const Work& work, const Rates& rates, const Edges& edges, int tile, int begin,
-                      int end) {
+template <bool FOLDED>
+DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges& edges, int tile,
+                      int begin, int end) {
   const Strip& strip = work.strip;
   const Place& place = work.place;
+  Stage stage(work);
+  stage.begin(begin);
   for (int column = 0; column < strip.columns; ++column) {
     Tile q;
     clear(q);
@@ -163,7 +212,7 @@ DEVICE void walk_down(const Work& work, const Rates& rates, const Edges& edges, 
     store_patch(work.history.q_at(0, column), q, place.lane);
   }
   for (int row = begin; row < end; ++row) {
-    work.stage(row);
+    stage.finish(row);
     Tile p, next;
     clear(p);
     if (strip.number > 0) {
@@ -185,20 +234,23 @@ DEVICE void walk_down(const Work& work, const Rates& rates, const Edges& edges, 
         store_patch(work.history.p_at(row - begin, column / SEGMENT), p, place.lane);
       }
       Step now;
-      now.read(work.memory.tokens + column * WARP_CHANNELS, place);
-      advance(p, q, now, rates, work.memory.B + column * 2 * STATES, place);
+      now.read(work.tokens_at(column), place);
+      advance(p, q, now, rates, work.sides_at(column));
       if (row + 1 < end) store_patch(work.history.q_at(row + 1 - begin, column), q, place.lane);
-      float sums[SIDE_SUMS] = {};
+      float sums[SIDE_SUMS];
 #pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) {
+      for (int n = 0; n < STATES_HELD; ++n) {
+        sums[n] = now.of_y[0] * p[0][n];
+        sums[STATES_HELD + n] = now.of_y[0] * q[0][n];
 #pragma unroll
-        for (int n = 0; n < STATES_HELD; ++n) {
+        for (int c = 1; c < CHANNELS_HELD; ++c) {
           sums[n] += now.of_y[c] * p[c][n];
           sums[STATES_HELD + n] += now.of_y[c] * q[c][n];
         }
       }
       leave_sums(sums, work.sums_at(column), place);
     }
+    if (row + 1 < end) stage.begin(row + 1);
     work.finish_sums(work.out.C, row);
   }
 }
@@ -207,25 +259,43 @@ DEVICE void walk_down(const Work& work, const Rates& rates, const Edges& edges, 
 struct Segment {
   Tile p[SEGMENT], q[SEGMENT], decays[SEGMENT][2];
 
-  DEVICE void load(const History& history, int row, int segment, int columns, int lane) {
-    load_patch(p[0], history.p_at(row, segment), lane);
+  // Begin to copy them.
+  DEVICE static void begin(float* to, const History& history, int row, int segment, int columns,
+                           int lane) {
+    copy(to, history.p_at(row, segment), lane);
 #pragma unroll
     for (int t = 0; t < SEGMENT; ++t) {
       int column = segment * SEGMENT + t;
-      if (column < columns) load_patch(q[t], history.q_at(row, column), lane);
+      if (column < columns) copy(to + (1 + t) * WARP_PATCH, history.q_at(row, column), lane);
+    }
+    commit_copies();
+  }
+
+  DEVICE static void copy(float* to, const float* from, int lane) {
+#pragma unroll
+    for (int i = 0; i < PATCH / PART; ++i) {
+      int at = (i * 32 + lane) * PART;
+      copy_async<PART * sizeof(float)>(to + at, from + at, true, true);
     }
   }
 
+  DEVICE void finish(const float* from, int lane) {
+    load_patch(p[0], from, lane);
+#pragma unroll
+    for (int t = 0; t < SEGMENT; ++t) load_patch(q[t], from + (1 + t) * WARP_PATCH, lane);
+  }
+
   // The states p before all tokens but the first, as in advance().
-  DEVICE void walk(const Work& work, const Rates& rates, int first) {
+  template <bool FOLDED>
+  DEVICE void walk(const Work& work, const Rates<FOLDED>& rates, int first) {
 #pragma unroll
     for (int t = 0; t < SEGMENT; ++t) {
       int column = first + t;
       if (column >= work.strip.columns) continue;
       Step now;
       States B;
-      now.read(work.memory.tokens + column * WARP_CHANNELS, work.place);
-      read_side(B, work.memory.B + column * 2 * STATES, 0, work.place);
+      now.read(work.tokens_at(column), work.place);
+      read_numbers(B, work.sides_at(column));
 #pragma unroll
       for (int c = 0; c < CHANNELS_HELD; ++c) {
         float drive = now.dt[0][c] * now.x[c];
@@ -236,8 +306,7 @@ struct Segment {
           decays[t][1][c][n] = of_q;
           if (t + 1 == SEGMENT) continue;
           p[t + 1 < SEGMENT ? t + 1 : 0][c][n] =
-              rates.weight[0][c] * (of_p * p[t][c][n]) +
-              (rates.weight[1][c] * (of_q * q[t][c][n]) + drive * B[n]);
+              rates.take(0, c, of_p, p[t][c][n], of_q, q[t][c][n], drive * B[n]);
         }
       }
     }
@@ -246,16 +315,19 @@ struct Segment {
 
 // One token of the walk up. `of_p` and `of_q` are the gradients that reach its states from the tokens
 // behind it, and then those that it hands on.
+template <bool FOLDED>
 DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment, int t, int column,
-                      int row, const Work& work, const Rates& rates, const Channels& skip) {
+                      long long at, const Work& work, const Rates<FOLDED>& rates,
+                      const Channels& skip) {
   const Place& place = work.place;
+  const float* sides = work.sides_at(column);
   Step now;
   States B[2], C[2];
-  now.read(work.memory.tokens + column * WARP_CHANNELS, place);
+  now.read(work.tokens_at(column), place);
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
-    read_side(B[k], work.memory.B + column * 2 * STATES, k, place);
-    read_side(C[k], work.memory.C + column * 2 * STATES, k, place);
+    read_numbers(B[k], sides + k * STATES);
+    read_numbers(C[k], sides + SIDE + k * STATES);
   }
   float of_B[SIDE_SUMS] = {};
   Channels of_dt[2], of_x;
@@ -276,8 +348,8 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
         sums.A[i][c][n] += now.dt[i / 2][c] * shared;
         of_power[i] += rates.A[i][c][n] * shared;
       }
-      of_p[c][n] = rates.weight[0][c] * through[0] + rates.weight[2][c] * through[2];
-      of_q[c][n] = rates.weight[1][c] * through[1] + rates.weight[3][c] * through[3];
+      of_p[c][n] = rates.weigh(0, c, through[0]) + rates.weigh(2, c, through[2]);
+      of_q[c][n] = rates.weigh(1, c, through[1]) + rates.weigh(3, c, through[3]);
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         of_drive[k] += of_state[k] * B[k][n];
@@ -287,15 +359,13 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
     of_x[c] = now.dt[0][c] * of_drive[0] + now.dt[1][c] * of_drive[1];
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      float of_powers = rates.weight[2 * k][c] * of_power[2 * k] +
-                        rates.weight[2 * k + 1][c] * of_power[2 * k + 1];
+      float of_powers = rates.weigh(2 * k, c, of_power[2 * k]) +
+                        rates.weigh(2 * k + 1, c, of_power[2 * k + 1]);
       of_dt[k][c] = LN2 * of_powers + now.x[c] * of_drive[k];
     }
   }
   leave_sums(of_B, work.sums_at(column), place);
   sum_states(of_x, place);
-  long long token = work.strip.first_token + work.strip.token(row, column);
-  long long at = token * place.channels + place.channel + place.owned();
 #pragma unroll
   for (int c = 0; c < CHANNELS_OWNED; ++c) {
     if (HAS_D) of_x[c] += skip[c] * now.of_y[c];
@@ -315,33 +385,48 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
 }
 
 // Walk up a tile.
-DEVICE void walk_up(Sums& sums, const Work& work, const Rates& rates, const Edges& back,
+template <bool FOLDED>
+DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, const Edges& back,
                     const Channels& skip, int begin, int end) {
   const Strip& strip = work.strip;
   const Place& place = work.place;
-  int image = strip.image, group = work.group;
+  int image = strip.image, group = work.group, columns = strip.columns;
+  int segments = (columns + SEGMENT - 1) / SEGMENT;
+  float* ahead = work.memory.ahead;
+  long long first = strip.first_token * place.channels + place.channel + place.owned();
+  Stage stage(work);
+  stage.begin(end - 1);
+  Segment::begin(ahead, work.history, end - 1 - begin, segments - 1, columns, place.lane);
   for (int row = end - 1; row >= begin; --row) {
-    work.stage(row);
+    stage.finish(row);
     Tile of_p;
     clear(of_p);
-    int turn = strip.rows - 1 - row, segments = (strip.columns + SEGMENT - 1) / SEGMENT;
+    int turn = strip.rows - 1 - row;
     if (!strip.is_last()) {
       await_word(back.done_at(work.map, strip.number + 1, image, group), turn + 1);
       load_patch(of_p, back.p_at(work.map, strip.number + 1, turn, image, group), place.lane);
     }
     for (int number = segments - 1; number >= 0; --number) {
       Segment segment;
-      segment.load(work.history, row - begin, number, strip.columns, place.lane);
+      await_copies<0>();
+      segment.finish(ahead, place.lane);
+      __syncwarp();
+      bool above = number == 0;
+      if (!above || row > begin) {
+        int next = above ? segments - 1 : number - 1;
+        Segment::begin(ahead, work.history, row - begin - above, next, columns, place.lane);
+      }
       segment.walk(work, rates, number * SEGMENT);
 #pragma unroll
       for (int t = SEGMENT - 1; t >= 0; --t) {
         int column = number * SEGMENT + t;
-        if (column >= strip.columns) continue;
+        if (column >= columns) continue;
         Tile of_q;
         clear(of_q);
         float* kept = work.memory.of_q + column * WARP_PATCH;
         if (turn > 0) load_patch(of_q, kept, place.lane);
-        step_back(of_p, of_q, sums, segment, t, column, row, work, rates, skip);
+        long long at = first + strip.token(row, column) * place.channels;
+        step_back(of_p, of_q, sums, segment, t, column, at, work, rates, skip);
         store_patch(kept, of_q, place.lane);
       }
     }
@@ -350,8 +435,33 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates& rates, const Edge
       __syncwarp();
       if (place.lane == 0) publish_word(back.done_at(work.map, strip.number, image, group), turn + 1);
     }
+    if (row > begin) stage.begin(row - 1);
     work.finish_sums(work.out.B, row);
   }
+}
+
+// All of a strip.
+template <bool FOLDED>
+DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int number) {
+  const Place& place = work.place;
+  const Strip& strip = work.strip;
+  int tile_rows = work.map.tile;
+  Sums sums;
+  if (strip.there()) {
+    Rates<FOLDED> rates(work.scan, place);
+    Channels skip;
+#pragma unroll
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+      int channel = place.channel_at(c);
+      skip[c] = HAS_D && place.has_channel(channel) ? work.scan.D[place.channel + channel] : 0.f;
+    }
+    for (int tile = (strip.rows - 1) / tile_rows; tile >= 0; --tile) {
+      int begin = tile * tile_rows, end = min(strip.rows, begin + tile_rows);
+      walk_down(work, rates, edges, tile, begin, end);
+      walk_up(sums, work, rates, back, skip, begin, end);
+    }
+  }
+  sums.leave<FOLDED>(work.out, number, work.scan, place);
 }
 
 // Grid: (any number of blocks). Blocks take the strips in order, the last strips of all images first:
@@ -372,23 +482,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     int number = unit / columns, block = unit % columns, group = block * WARPS + threadIdx.x / 32;
     Strip strip(map, map.strips - 1 - number / map.images(), number % map.images());
     Place place(group * WARP_CHANNELS, map.channels, map.states);
-    Rates rates(scan, place);
-    Sums sums;
-    sums.start();
-    if (strip.there()) {
-      Work work = {scan, grad_y, out, map, memory, history, strip, place, group, block};
-      Channels skip;
-#pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) {
-        int channel = place.channel_at(c);
-        skip[c] = HAS_D && place.has_channel(channel) ? scan.D[place.channel + channel] : 0.f;
-      }
-      for (int tile = (strip.rows - 1) / map.tile; tile >= 0; --tile) {
-        int begin = tile * map.tile, end = min(strip.rows, begin + map.tile);
-        walk_down(work, rates, edges, tile, begin, end);
-        walk_up(sums, work, rates, back, skip, begin, end);
-      }
+    Work work = {scan, grad_y, out, map, memory, history, strip, place, group, block};
+    if (weights_fold(scan, place)) {
+      walk<true>(work, edges, back, number);
+    } else {
+      walk<false>(work, edges, back, number);
     }
-    sums.leave(out, number, rates, place);
   }
 }
