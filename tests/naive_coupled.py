@@ -5,7 +5,7 @@ grid. Slow on purpose: loops over images, rows and columns, no broadcasting over
 """
 
 import torch
-from naive import softplus
+from naive import conv, layer_norm, silu, softplus
 
 TURNS = {
     'UL': (lambda m: m, lambda m: m),
@@ -59,3 +59,43 @@ def from_upper_left(step_1, step_2, A, w, x, B, C):
                 read = C[b, i, j, 0] * h1[i, j + 1] + C[b, i, j, 1] * h2[i + 1, j]
                 y[b, i, j] = read.sum(-1)
     return y
+
+
+def sigmoid(x):
+    return 1 / (1 + torch.exp(-x))
+
+
+def coupled_ssm(module, x, corner):
+    """A CoupledSSM from one corner, on its parameters; not gated."""
+    p = dict(module.named_parameters())
+    there, back = TURNS[corner]
+    x = there(x)
+    for k, way in enumerate(('right', 'down')):
+        x = conv(x, p[f'convs.{k}.weight'][:, 0], p[f'convs.{k}.bias'], way)
+    rank, states = p['dt_projs.0.weight'].shape[1], p['A_log'].shape[-1]
+    projected = x @ p['x_proj.weight'].T
+    sides = projected[..., 2 * rank :]
+    B, C = (
+        torch.stack([sides[..., (2 * s + k) * states :][..., :states] for k in (0, 1)], -2)
+        for s in (0, 1)
+    )
+    steps = [
+        softplus(
+            projected[..., k * rank :][..., :rank] @ p[f'dt_projs.{k}.weight'].T
+            + p[f'dt_projs.{k}.bias']
+        )
+        for k in (0, 1)
+    ]
+    first, second = sigmoid(p['mix']).chunk(2)
+    weight = torch.stack((torch.stack((first, 1 - first)), torch.stack((1 - second, second))))
+    return back(from_upper_left(*steps, -torch.exp(p['A_log']), weight, x, B, C) + p['D'] * x)
+
+
+def coupled_ss2d(mixer, x, groups):
+    """A mixer with the coupled recurrence; ``groups`` has the corners of each group."""
+    x = x @ mixer.in_proj.weight.T
+    x, z = x.chunk(2, -1) if mixer.gated else (x, None)
+    outputs = [coupled_ssm(mixer.ssm[name], x, c) for name, cs in groups.items() for c in cs]
+    total = sum(outputs) / mixer.divisor
+    total = layer_norm(mixer.out_norm, total) if z is None else total * silu(z)
+    return total @ mixer.out_proj.weight.T
