@@ -255,9 +255,9 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
   }
 }
 
-// The states before a segment's tokens, and what p of each takes from both.
+// The states before a segment's tokens.
 struct Segment {
-  Tile p[SEGMENT], q[SEGMENT], decays[SEGMENT][2];
+  Tile p[SEGMENT], q[SEGMENT];
 
   // Begin to copy them.
   DEVICE static void begin(float* to, const History& history, int row, int segment, int columns,
@@ -289,9 +289,9 @@ struct Segment {
   template <bool FOLDED>
   DEVICE void walk(const Work& work, const Rates<FOLDED>& rates, int first) {
 #pragma unroll
-    for (int t = 0; t < SEGMENT; ++t) {
+    for (int t = 0; t + 1 < SEGMENT; ++t) {
       int column = first + t;
-      if (column >= work.strip.columns) continue;
+      if (column + 1 >= work.strip.columns) continue;
       Step now;
       States B;
       now.read(work.tokens_at(column), work.place);
@@ -301,12 +301,8 @@ struct Segment {
         float drive = now.dt[0][c] * now.x[c];
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) {
-          float of_p = rates.decay(0, now, c, n), of_q = rates.decay(1, now, c, n);
-          decays[t][0][c][n] = of_p;
-          decays[t][1][c][n] = of_q;
-          if (t + 1 == SEGMENT) continue;
-          p[t + 1 < SEGMENT ? t + 1 : 0][c][n] =
-              rates.take(0, c, of_p, p[t][c][n], of_q, q[t][c][n], drive * B[n]);
+          p[t + 1][c][n] = rates.take(0, c, rates.decay(0, now, c, n), p[t][c][n],
+                                      rates.decay(1, now, c, n), q[t][c][n], drive * B[n]);
         }
       }
     }
@@ -341,8 +337,7 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
       float through[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        float decay = i < 2 ? segment.decays[t][i][c][n] : rates.decay(i, now, c, n);
-        through[i] = of_state[i / 2] * decay;
+        through[i] = of_state[i / 2] * rates.decay(i, now, c, n);
         float shared = through[i] * (i % 2 ? segment.q[t][c][n] : segment.p[t][c][n]);
         sums.weight[i][c] += shared;
         sums.A[i][c][n] += now.dt[i / 2][c] * shared;
