@@ -219,7 +219,14 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       const float* edge = edges.p_at(work.map, strip.number - 1, row, strip.image, work.group);
       load_patch(p, edge, place.lane);
     }
-    load_patch(next, work.history.q_at(row - begin, 0), place.lane);
+    const float* q_before = work.history.q_at(row - begin, 0);
+    float* q_behind = work.history.q_at(row + 1 - begin, 0);
+    float* p_kept = work.history.p_at(row - begin, 0);
+    const Token* tokens = work.tokens_at(0);
+    const float* sides = work.sides_at(0);
+    float* sums_at = work.sums_at(0);
+    bool keeps = row + 1 < end;
+    load_patch(next, q_before, place.lane);
     for (int column = 0; column < strip.columns; ++column) {
       Tile q;
 #pragma unroll
@@ -227,16 +234,16 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) q[c][n] = next[c][n];
       }
-      if (column + 1 < strip.columns) {
-        load_patch(next, work.history.q_at(row - begin, column + 1), place.lane);
-      }
+      q_before += WARP_PATCH;
+      if (column + 1 < strip.columns) load_patch(next, q_before, place.lane);
       if (column % SEGMENT == 0) {
-        store_patch(work.history.p_at(row - begin, column / SEGMENT), p, place.lane);
+        store_patch(p_kept, p, place.lane);
+        p_kept += WARP_PATCH;
       }
       Step now;
-      now.read(work.tokens_at(column), place);
-      advance(p, q, now, rates, work.sides_at(column));
-      if (row + 1 < end) store_patch(work.history.q_at(row + 1 - begin, column), q, place.lane);
+      now.read(tokens, place);
+      advance(p, q, now, rates, sides);
+      if (keeps) store_patch(q_behind, q, place.lane);
       float sums[SIDE_SUMS];
 #pragma unroll
       for (int n = 0; n < STATES_HELD; ++n) {
@@ -248,7 +255,11 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
           sums[STATES_HELD + n] += now.of_y[c] * q[c][n];
         }
       }
-      leave_sums(sums, work.sums_at(column), place);
+      leave_sums(sums, sums_at, place);
+      tokens += WARP_CHANNELS;
+      sides += BOTH_SIDES;
+      q_behind += WARP_PATCH;
+      sums_at += SIDE;
     }
     if (row + 1 < end) stage.begin(row + 1);
     work.finish_sums(work.out.C, row);
@@ -259,14 +270,12 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
 struct Segment {
   Tile p[SEGMENT], q[SEGMENT];
 
-  // Begin to copy them.
-  DEVICE static void begin(float* to, const History& history, int row, int segment, int columns,
-                           int lane) {
-    copy(to, history.p_at(row, segment), lane);
+  // Begin to copy them: from q of so many tokens, and p of the first.
+  DEVICE static void begin(float* to, const float* p, const float* q, int tokens, int lane) {
+    copy(to, p, lane);
 #pragma unroll
     for (int t = 0; t < SEGMENT; ++t) {
-      int column = segment * SEGMENT + t;
-      if (column < columns) copy(to + (1 + t) * WARP_PATCH, history.q_at(row, column), lane);
+      if (t < tokens) copy(to + (1 + t) * WARP_PATCH, q + t * WARP_PATCH, lane);
     }
     commit_copies();
   }
@@ -287,15 +296,15 @@ struct Segment {
 
   // The states p before all tokens but the first, as in advance().
   template <bool FOLDED>
-  DEVICE void walk(const Work& work, const Rates<FOLDED>& rates, int first) {
+  DEVICE void walk(const Rates<FOLDED>& rates, const Token* of_tokens, const float* sides, int tokens,
+                   const Place& place) {
 #pragma unroll
     for (int t = 0; t + 1 < SEGMENT; ++t) {
-      int column = first + t;
-      if (column + 1 >= work.strip.columns) continue;
+      if (t + 1 >= tokens) continue;
       Step now;
       States B;
-      now.read(work.tokens_at(column), work.place);
-      read_numbers(B, work.sides_at(column));
+      now.read(of_tokens + t * WARP_CHANNELS, place);
+      read_numbers(B, sides + t * BOTH_SIDES);
 #pragma unroll
       for (int c = 0; c < CHANNELS_HELD; ++c) {
         float drive = now.dt[0][c] * now.x[c];
@@ -309,17 +318,29 @@ struct Segment {
   }
 };
 
-// One token of the walk up. `of_p` and `of_q` are the gradients that reach its states from the tokens
-// behind it, and then those that it hands on.
+// Where the gradients of x and of both time steps go: those of the thread's own channels, from the
+// image's first token on.
+struct Outlets {
+  NUMBER *x, *first, *second;
+
+  DEVICE Outlets(const Work& work) {
+    const Place& place = work.place;
+    x = work.out.x + work.strip.first_token * place.channels + place.channel + place.owned();
+    first = work.out.delta + (x - work.out.x);
+    second = first + work.map.tokens() * place.channels;
+  }
+};
+
+// One token of the walk up, whose part of the outlets is at `at`. `of_p` and `of_q` are the gradients
+// that reach its states from the tokens behind it, and then those that it hands on.
 template <bool FOLDED>
-DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment, int t, int column,
-                      long long at, const Work& work, const Rates<FOLDED>& rates,
-                      const Channels& skip) {
-  const Place& place = work.place;
-  const float* sides = work.sides_at(column);
+DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Tile& p, const Tile& q,
+                      const Token* token, const float* sides, float* sums_of_B,
+                      const Outlets& outlets, int at, const Rates<FOLDED>& rates,
+                      const Channels& skip, const Place& place) {
   Step now;
   States B[2], C[2];
-  now.read(work.tokens_at(column), place);
+  now.read(token, place);
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     read_numbers(B[k], sides + k * STATES);
@@ -338,7 +359,7 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         through[i] = of_state[i / 2] * rates.decay(i, now, c, n);
-        float shared = through[i] * (i % 2 ? segment.q[t][c][n] : segment.p[t][c][n]);
+        float shared = through[i] * (i % 2 ? q[c][n] : p[c][n]);
         sums.weight[i][c] += shared;
         sums.A[i][c][n] += now.dt[i / 2][c] * shared;
         of_power[i] += rates.A[i][c][n] * shared;
@@ -359,14 +380,14 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
       of_dt[k][c] = LN2 * of_powers + now.x[c] * of_drive[k];
     }
   }
-  leave_sums(of_B, work.sums_at(column), place);
+  leave_sums(of_B, sums_of_B, place);
   sum_states(of_x, place);
 #pragma unroll
   for (int c = 0; c < CHANNELS_OWNED; ++c) {
     if (HAS_D) of_x[c] += skip[c] * now.of_y[c];
     sums.D[c] += now.of_y[c] * now.x[c];
   }
-  place.store_owned(work.out.x + at, of_x);
+  place.store_owned(outlets.x + at, of_x);
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     sum_states(of_dt[k], place);
@@ -375,7 +396,7 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Segment& segment
       if (SOFTPLUS) of_dt[k][c] *= softplus_grad(now.dt[k][c]);
       sums.bias[k][c] += of_dt[k][c];
     }
-    place.store_owned(work.out.delta + k * work.map.tokens() * place.channels + at, of_dt[k]);
+    place.store_owned((k ? outlets.second : outlets.first) + at, of_dt[k]);
   }
 }
 
@@ -387,11 +408,14 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
   const Place& place = work.place;
   int image = strip.image, group = work.group, columns = strip.columns;
   int segments = (columns + SEGMENT - 1) / SEGMENT;
+  int rest = columns - (segments - 1) * SEGMENT;  // tokens of a row's last segment
   float* ahead = work.memory.ahead;
-  long long first = strip.first_token * place.channels + place.channel + place.owned();
+  Outlets outlets(work);
   Stage stage(work);
   stage.begin(end - 1);
-  Segment::begin(ahead, work.history, end - 1 - begin, segments - 1, columns, place.lane);
+  const float* p_ahead = work.history.p_at(end - 1 - begin, segments - 1);
+  const float* q_ahead = work.history.q_at(end - 1 - begin, (segments - 1) * SEGMENT);
+  Segment::begin(ahead, p_ahead, q_ahead, rest, place.lane);
   for (int row = end - 1; row >= begin; --row) {
     stage.finish(row);
     Tile of_p;
@@ -401,29 +425,43 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
       await_word(back.done_at(work.map, strip.number + 1, image, group), turn + 1);
       load_patch(of_p, back.p_at(work.map, strip.number + 1, turn, image, group), place.lane);
     }
+    int first = (segments - 1) * SEGMENT, tokens = rest;
+    const Token* token = work.tokens_at(first);
+    const float* sides = work.sides_at(first);
+    float* sums_of_B = work.sums_at(first);
+    float* kept = work.memory.of_q + first * WARP_PATCH;
+    int step = strip.column_step * place.channels, at = strip.token(row, first) * place.channels;
     for (int number = segments - 1; number >= 0; --number) {
       Segment segment;
       await_copies<0>();
       segment.finish(ahead, place.lane);
       __syncwarp();
-      bool above = number == 0;
-      if (!above || row > begin) {
-        int next = above ? segments - 1 : number - 1;
-        Segment::begin(ahead, work.history, row - begin - above, next, columns, place.lane);
+      if (number > 0) {
+        p_ahead -= WARP_PATCH;
+        q_ahead -= SEGMENT * WARP_PATCH;
+        Segment::begin(ahead, p_ahead, q_ahead, SEGMENT, place.lane);
+      } else if (row > begin) {
+        p_ahead = work.history.p_at(row - 1 - begin, segments - 1);
+        q_ahead = work.history.q_at(row - 1 - begin, (segments - 1) * SEGMENT);
+        Segment::begin(ahead, p_ahead, q_ahead, rest, place.lane);
       }
-      segment.walk(work, rates, number * SEGMENT);
+      segment.walk(rates, token, sides, tokens, place);
 #pragma unroll
       for (int t = SEGMENT - 1; t >= 0; --t) {
-        int column = number * SEGMENT + t;
-        if (column >= columns) continue;
+        if (t >= tokens) continue;
         Tile of_q;
-        clear(of_q);
-        float* kept = work.memory.of_q + column * WARP_PATCH;
-        if (turn > 0) load_patch(of_q, kept, place.lane);
-        long long at = first + strip.token(row, column) * place.channels;
-        step_back(of_p, of_q, sums, segment, t, column, at, work, rates, skip);
-        store_patch(kept, of_q, place.lane);
+        load_patch(of_q, kept + t * WARP_PATCH, place.lane);
+        step_back(of_p, of_q, sums, segment.p[t], segment.q[t], token + t * WARP_CHANNELS,
+                  sides + t * BOTH_SIDES, sums_of_B + t * SIDE, outlets, at + t * step, rates, skip,
+                  place);
+        store_patch(kept + t * WARP_PATCH, of_q, place.lane);
       }
+      tokens = SEGMENT;
+      token -= SEGMENT * WARP_CHANNELS;
+      sides -= SEGMENT * BOTH_SIDES;
+      sums_of_B -= SEGMENT * SIDE;
+      kept -= SEGMENT * WARP_PATCH;
+      at -= SEGMENT * step;
     }
     if (strip.number > 0) {
       store_patch(back.p_at(work.map, strip.number, turn, image, group), of_p, place.lane);
@@ -449,6 +487,11 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
     for (int c = 0; c < CHANNELS_HELD; ++c) {
       int channel = place.channel_at(c);
       skip[c] = HAS_D && place.has_channel(channel) ? work.scan.D[place.channel + channel] : 0.f;
+    }
+    Tile nothing;
+    clear(nothing);
+    for (int column = 0; column < strip.columns; ++column) {
+      store_patch(work.memory.of_q + column * WARP_PATCH, nothing, place.lane);
     }
     for (int tile = (strip.rows - 1) / tile_rows; tile >= 0; --tile) {
       int begin = tile * tile_rows, end = min(strip.rows, begin + tile_rows);
