@@ -174,7 +174,7 @@ class CoupledInputs:
         )
         return found
 
-    def choose_strip(self, units: int, slots: int) -> int:
+    def choose_strip(self, units: int, slots: int, most: int = MOST_COLUMNS) -> int:
         """Columns of a strip.
 
         Few enough for the GPU to be full, and otherwise as many as there is room for, because each
@@ -183,16 +183,16 @@ class CoupledInputs:
         Args:
             units: Blocks that are needed for one strip of all images.
             slots: Blocks that the GPU has room for.
+            most: Columns that shared memory has room for.
         """
-        columns = self.columns
-        if columns <= MOST_COLUMNS:
+        columns, most = self.columns, min(most, MOST_COLUMNS)
+        if columns <= most:
             return columns
-        sizes = [even_parts(columns, most) for most in (16, 12, 8, 6, 4)]
 
         def cost(strip: int) -> int:
             return -(-units * -(-columns // strip) // slots) * (strip + 1)
 
-        return min(sizes, key=cost)
+        return min((even_parts(columns, min(most, n)) for n in (16, 12, 8, 6, 4)), key=cost)
 
 
 def read_inputs(

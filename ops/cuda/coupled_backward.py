@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import choose_warps
 from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, Patch, read_inputs
@@ -59,11 +60,17 @@ class _BackwardScan:
         self.blocks = -(-inputs.warps_of_channels // self.warps)
         slots = multiprocessors(grad_y.device) * (WARPS_AT_ONCE // self.warps)
         of_strip = inputs.images * self.blocks
-        tile = min(inputs.rows, MOST_ROWS)
-        self.maps = inputs.maps(inputs.choose_strip(of_strip, slots), tile)
+        tile, most = min(inputs.rows, MOST_ROWS), self._most_columns()
+        self.maps = inputs.maps(inputs.choose_strip(of_strip, slots, most), tile)
         self.grid = min(slots, of_strip * self.maps.strips)
         self.gradients = self._gradient_buffers()
         self._make_edges()
+
+    def _most_columns(self) -> int:
+        """Of a strip, for which a block's shared memory has room."""
+        floats = hardware_of(self.grad_y.device).shared_bytes_of_block // 4
+        none, one = (_shared_floats(self.patch, strip, self.warps) for strip in (0, 1))
+        return (floats - none) // (one - none)
 
     def _floats(self, *shape: int) -> Tensor:
         return self.grad_y.new_empty(shape, dtype=torch.float32)
