@@ -18,8 +18,8 @@ MOST_STATES, MOST_CORNERS = 32, 32
 MOST_COLUMNS, MOST_ROWS = 16, 16
 """Of a strip and of a tile: what shared memory, and a block's own memory, have room for."""
 
-STATES_HELD, CHANNELS_HELD = 4, 2
-"""Of a thread, at most."""
+CHANNELS_HELD = 2
+"""Of a thread."""
 
 POLYNOMIAL_EVERY = 0
 """Of how many exponentials one is a polynomial; 0 for none."""
@@ -88,6 +88,7 @@ class CoupledInputs:
         bias: (2, E), contiguous, float32, or None.
         softplus: Whether ``delta`` goes through a softplus.
         corners: K corners.
+        states_held: States of a channel that a thread holds, at most.
     """
 
     x: Tensor
@@ -102,11 +103,12 @@ class CoupledInputs:
     bias: Tensor | None
     softplus: bool
     corners: Sequence[Corner]
+    states_held: int
 
     def __post_init__(self) -> None:
         self.grid, self.states = Grid.of(self.x), self.A.shape[-1]
         whole = power_of_two(self.states)
-        self.patch = Patch(whole, min(whole, STATES_HELD))
+        self.patch = Patch(whole, min(whole, self.states_held))
         self.images = len(self.corners) * self.grid.batch
 
     @property
@@ -196,6 +198,7 @@ class CoupledInputs:
 
 
 def read_inputs(
+    states_held: int,
     x: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -207,7 +210,7 @@ def read_inputs(
     delta_softplus: bool,
     corners: str,
 ) -> CoupledInputs | None:
-    """The operator's arguments as the kernels take them.
+    """The operator's arguments as the kernels take them, and the states that a thread holds.
 
     None where they do not: of no token, channel or state, of more than 32 states or corners, or
     where not every number within an image has a 32-bit index.
@@ -221,4 +224,5 @@ def read_inputs(
         return None
     D, bias = (None if p is None else p.contiguous() for p in (D, delta_bias))
     maps = (x.contiguous(), delta.contiguous(), A.contiguous(), weight.contiguous())
-    return CoupledInputs(*maps, B, C, B_token, C_token, D, bias, delta_softplus, ways)
+    sides = (B, C, B_token, C_token)
+    return CoupledInputs(*maps, *sides, D, bias, delta_softplus, ways, states_held)

@@ -19,6 +19,9 @@ __all__ = ['coupled_scans_backward']
 WARPS = 4
 """Of a block, at most."""
 
+STATES_HELD = 4
+"""Of a channel, by a thread, at most."""
+
 WARPS_AT_ONCE = 8
 """Of a multiprocessor: as many as have registers and shared memory enough."""
 
@@ -40,7 +43,7 @@ def coupled_scans_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, .
     Those of ``x, delta, A, weight, B, C, D, delta_bias``, None for those that are None; all but the
     first two in float32.
     """
-    inputs = read_inputs(*args)
+    inputs = read_inputs(STATES_HELD, *args)
     if inputs is None:
         return NotImplemented
     scan = _BackwardScan(grad_y.contiguous(), inputs)

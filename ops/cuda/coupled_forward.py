@@ -16,6 +16,9 @@ __all__ = ['clear_words', 'coupled_scans_forward', 'forward_call']
 WARPS = 2
 """Of a block, at most."""
 
+STATES_HELD = 4
+"""Of a channel, by a thread, at most."""
+
 WARPS_AT_ONCE = 12
 """Of a multiprocessor: as many as have shared memory enough."""
 
@@ -28,7 +31,7 @@ THREADS = 256
 
 def coupled_scans_forward(*args: Any) -> Tensor:
     """The result of :func:`mmv2m.ops.coupled_scan`; takes its arguments but for the backend."""
-    inputs = read_inputs(*args)
+    inputs = read_inputs(STATES_HELD, *args)
     if inputs is None:
         return NotImplemented
     y = torch.empty_like(inputs.x)

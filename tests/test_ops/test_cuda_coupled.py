@@ -12,7 +12,9 @@ from mmv2m.ops.runtime.compile import compile_kernel
 pytest.importorskip('triton')
 from cuda_scans import TOLERANCE  # noqa: E402
 
-from mmv2m.ops import cuda  # noqa: E402
+from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.gpu.operators import Operators  # noqa: E402
 
 NAMES = ('x', 'delta', 'A', 'weight', 'B', 'C', 'D', 'delta_bias')
 
@@ -182,6 +184,30 @@ def test_runs_agree_to_the_bit(monkeypatch):
     grad_y = arguments['x'].cos()
     first, second = (on_kernels(arguments, grad_y, True, corners) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@needs_a_device
+def test_states_of_a_thread(monkeypatch):
+    monkeypatch.setattr('mmv2m.ops.cuda.coupled_forward.STATES_HELD', 8)
+    monkeypatch.setattr('mmv2m.ops.cuda.coupled_backward.STATES_HELD', 2)
+    compare((1, 2, 5, 34), 16, ['UL'])
+
+
+@needs_a_device
+@pytest.mark.parametrize(('states', 'dtype'), [(4, torch.bfloat16), (33, torch.float32)])
+def test_operators(states, dtype):
+    """The operators of a backend: gradients like the arguments, also where PyTorch takes over."""
+    operators = Operators(Kernels(cuda, triton))
+    arguments = make_arguments((1, 3, 4, 6), states, ['UL'], dtype)
+    given = [t.to(DEVICE) for t in arguments.values()]
+    options = (True, 'right-down')
+    y = operators.coupled_scan_forward(*given, *options)
+    grad_y = torch.ones_like(y)
+    gradients = operators.coupled_scan_backward(grad_y, *given, *options)
+    truth = on_reference(arguments, grad_y.cpu(), True, ['UL'])
+    for name, found, like in zip(('y', *NAMES), (y, *gradients), (given[0], *given), strict=True):
+        assert found.dtype == like.dtype and found.shape == like.shape
+        assert naive.relative_error(found.cpu(), truth[name]) < TOLERANCE[dtype], name
 
 
 @pytest.mark.parametrize(('states', 'channels'), [(33, 4), (4, 0)])

@@ -10,6 +10,7 @@ launch parameters; `--sweep` tries all that are listed here, one after the other
 """
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,13 +38,17 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 EXPONENTIALS = 4
 """Of a state and token: one for each of the four decays."""
 
+FORWARD, BACKWARD = 'cuda.coupled_forward', 'cuda.coupled_backward'
 SWEEP = (
     *(f'cuda.coupled_arguments.POLYNOMIAL_EVERY={n}' for n in (8, 16)),
-    *(f'cuda.coupled_forward.WARPS={n}' for n in (1, 4)),
-    *(f'cuda.coupled_forward.STEPS={n}' for n in (2, 8)),
-    *(f'cuda.coupled_backward.SEGMENT={n}' for n in (1, 4)),
-    *(f'cuda.coupled_backward.WARPS={n}' for n in (1, 2)),
-    *(f'cuda.coupled_backward.MOST_ROWS={n}' for n in (8, 32)),
+    *(f'{FORWARD}.WARPS={n}' for n in (1, 4)),
+    *(f'{FORWARD}.STEPS={n}' for n in (2, 8)),
+    *(f'{FORWARD}.WARPS_AT_ONCE={n}' for n in (8, 16)),
+    *(f'{FORWARD}.STATES_HELD=8 {FORWARD}.WARPS_AT_ONCE={n}' for n in (6, 8)),
+    *(f'{BACKWARD}.SEGMENT={n}' for n in (1, 4)),
+    *(f'{BACKWARD}.WARPS={n}' for n in (1, 2)),
+    *(f'{BACKWARD}.MOST_ROWS={n}' for n in (8, 32)),
+    *(f'{BACKWARD}.STATES_HELD=2 {BACKWARD}.WARPS_AT_ONCE={n}' for n in (12, 16)),
 )
 
 
@@ -186,23 +191,22 @@ def sweep(sizes: Sequence[tuple[int, int, int]]) -> None:
     for size in sizes:
         given = arguments(*size)
         for setting in ('', *SWEEP):
-            where = setting.partition('=')[0]
-            before = constant(where) if setting else 0
-            if setting:
-                set_constants([setting])
+            parts = setting.split()
+            before = [constant(part) for part in parts]
+            set_constants(parts)
             try:
                 forward, backward = kernel_times(given)
-                print(f'{size!s:16} {setting:50}{forward:9.3f}{backward:9.3f}', flush=True)
+                print(f'{size!s:16} {setting:72}{forward:9.3f}{backward:9.3f}', flush=True)
             except RuntimeError as problem:
-                print(f'{size!s:16} {setting:50} {str(problem)[:60]}', flush=True)
-            if setting:
-                set_constants([f'{where}={before}'])
+                print(f'{size!s:16} {setting:72} {str(problem)[:60]}', flush=True)
+            set_constants(before)
 
 
-def constant(where: str) -> int:
-    """A launch parameter by the name of its module and its own."""
+def constant(setting: str) -> str:
+    """A launch parameter as it is, written like a setting of it."""
+    where = setting.partition('=')[0]
     module, _, name = where.rpartition('.')
-    return int(getattr(sys.modules[f'mmv2m.ops.{module}'], name))
+    return f'{where}={getattr(importlib.import_module(f"mmv2m.ops.{module}"), name)}'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
