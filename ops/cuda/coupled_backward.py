@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
-from .arguments import choose_warps
+from .arguments import NUMBERS, choose_warps
 from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, Patch, read_inputs
 from .coupled_forward import clear_words, forward_call
 from .sums import sum_rows
@@ -27,6 +27,10 @@ WARPS_AT_ONCE = 8
 
 SEGMENT = 2
 """Tokens of a row between two states p that are kept."""
+
+HALF_HISTORY = 0
+"""Whether the states that a block keeps from its walk down for its walk up are in bfloat16 where
+the maps are; 0 for float32 always."""
 
 SUMMED = ('A', 'weight', 'B', 'C', 'D', 'bias')
 
@@ -106,7 +110,9 @@ class _BackwardScan:
         self.q = self._floats((self.tiles - 1) * maps.strips * maps.strip * line)
         self.back = self._floats(2 * maps.rows * line if cut else 0)
         steps = maps.tile * (maps.strip + segments)
-        self.own = self._floats(self.grid * self.warps * steps * patch)
+        half = HALF_HISTORY and self.grad_y.dtype == torch.bfloat16
+        kept = torch.bfloat16 if half else torch.float32
+        self.own = self.grad_y.new_empty(self.grid * self.warps * steps * patch, dtype=kept)
 
         def word(number: int) -> int | None:
             start = address(self.words)
@@ -131,6 +137,7 @@ class _BackwardScan:
         definitions = dict(
             inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps),
             SEGMENT=SEGMENT,
+            HISTORY=NUMBERS[self.own.dtype],
         )
         arguments = (
             *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),

@@ -177,6 +177,13 @@ def test_segments(segment, monkeypatch):
 
 
 @needs_a_device
+@pytest.mark.parametrize('states', [1, 16])
+def test_history_in_half_precision(states, monkeypatch):
+    monkeypatch.setattr('mmv2m.ops.cuda.coupled_backward.HALF_HISTORY', 1)
+    compare((1, 3, 7, 18), states, ['UL'], torch.bfloat16)
+
+
+@needs_a_device
 def test_runs_agree_to_the_bit(monkeypatch):
     cut(monkeypatch, 3, 2)
     corners = list(CORNERS)

@@ -45,6 +45,7 @@ SWEEP = (
     *(f'{FORWARD}.STEPS={n}' for n in (2, 8)),
     *(f'{FORWARD}.WARPS_AT_ONCE={n}' for n in (8, 16)),
     *(f'{FORWARD}.STATES_HELD=8 {FORWARD}.WARPS_AT_ONCE={n}' for n in (6, 8)),
+    f'{BACKWARD}.HALF_HISTORY=1',
     *(f'{BACKWARD}.SEGMENT={n}' for n in (1, 4)),
     *(f'{BACKWARD}.WARPS={n}' for n in (1, 2)),
     *(f'{BACKWARD}.MOST_ROWS={n}' for n in (8, 32)),

@@ -77,26 +77,29 @@ constexpr int PATCH = CHANNELS_HELD * STATES_HELD;
 constexpr int PART = PATCH < 4 ? PATCH : 4;
 constexpr int WARP_PATCH = 32 * PATCH;
 
-DEVICE void load_patch(Tile& out, const float* from, int lane) {
+template <typename T>
+DEVICE void load_patch(Tile& out, const T* from, int lane) {
 #pragma unroll
   for (int i = 0; i < PATCH / PART; ++i) {
-    Pack<float, PART> part = reinterpret_cast<const Pack<float, PART>*>(from)[i * 32 + lane];
+    float part[PART];
+    read_numbers(part, from + (i * 32 + lane) * PART);
 #pragma unroll
     for (int j = 0; j < PART; ++j) {
-      out[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD] = part.at[j];
+      out[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD] = part[j];
     }
   }
 }
 
-DEVICE void store_patch(float* to, const Tile& tile, int lane) {
+template <typename T>
+DEVICE void store_patch(T* to, const Tile& tile, int lane) {
 #pragma unroll
   for (int i = 0; i < PATCH / PART; ++i) {
-    Pack<float, PART> part;
+    Pack<T, PART> part;
 #pragma unroll
     for (int j = 0; j < PART; ++j) {
-      part.at[j] = tile[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD];
+      part.at[j] = from_float<T>(tile[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD]);
     }
-    reinterpret_cast<Pack<float, PART>*>(to)[i * 32 + lane] = part;
+    *reinterpret_cast<Pack<T, PART>*>(to + (i * 32 + lane) * PART) = part;
   }
 }
 

@@ -8,7 +8,8 @@
 // the first. Sums over channels leave a block as partial sums; those of parameters leave each strip as
 // such.
 //
-// Given to the compiler, beside what coupled.cuh needs: SEGMENT.
+// Given to the compiler, beside what coupled.cuh needs: SEGMENT; HISTORY, the type of the states in a
+// block's own memory.
 #include "coupled.cuh"
 
 // Partial sums: A (strips * images, 2, 2, E, N), weight (strips * images, 2, 2, E), D and bias the
@@ -23,7 +24,8 @@ struct Gradients {
 // (warps, columns, 2, STATES).
 struct Memory {
   unsigned* number;
-  float *sides, *sums, *of_q, *ahead;
+  float *sides, *sums, *of_q;
+  HISTORY* ahead;
   Token* tokens;
 
   DEVICE Memory(float* memory, const Maps& map) {
@@ -35,23 +37,23 @@ struct Memory {
     sums = of_warps + WARPS * of_warp;
     tokens = reinterpret_cast<Token*>(of_warps + warp * of_warp);
     of_q = reinterpret_cast<float*>(tokens + map.strip * WARP_CHANNELS);
-    ahead = of_q + map.strip * WARP_PATCH;
+    ahead = reinterpret_cast<HISTORY*>(of_q + map.strip * WARP_PATCH);
   }
 };
 
 // A warp's states within a tile, in global memory: q (rows, columns) and p (rows, segments).
 struct History {
-  float *q, *p;
+  HISTORY *q, *p;
   int columns, segments;
 
-  DEVICE History(float* memory, const Maps& map)
+  DEVICE History(HISTORY* memory, const Maps& map)
       : columns(map.strip), segments((map.strip + SEGMENT - 1) / SEGMENT) {
     long long warp = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
     q = memory + warp * map.tile * (columns + segments) * WARP_PATCH;
     p = q + (long long)map.tile * columns * WARP_PATCH;
   }
-  DEVICE float* q_at(int row, int column) const { return q + (row * columns + column) * WARP_PATCH; }
-  DEVICE float* p_at(int row, int segment) const {
+  DEVICE HISTORY* q_at(int row, int column) const { return q + (row * columns + column) * WARP_PATCH; }
+  DEVICE HISTORY* p_at(int row, int segment) const {
     return p + (row * segments + segment) * WARP_PATCH;
   }
 };
@@ -219,9 +221,9 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       const float* edge = edges.p_at(work.map, strip.number - 1, row, strip.image, work.group);
       load_patch(p, edge, place.lane);
     }
-    const float* q_before = work.history.q_at(row - begin, 0);
-    float* q_behind = work.history.q_at(row + 1 - begin, 0);
-    float* p_kept = work.history.p_at(row - begin, 0);
+    const HISTORY* q_before = work.history.q_at(row - begin, 0);
+    HISTORY* q_behind = work.history.q_at(row + 1 - begin, 0);
+    HISTORY* p_kept = work.history.p_at(row - begin, 0);
     const Token* tokens = work.tokens_at(0);
     const float* sides = work.sides_at(0);
     float* sums_at = work.sums_at(0);
@@ -271,7 +273,8 @@ struct Segment {
   Tile p[SEGMENT], q[SEGMENT];
 
   // Begin to copy them: from q of so many tokens, and p of the first.
-  DEVICE static void begin(float* to, const float* p, const float* q, int tokens, int lane) {
+  DEVICE static void begin(HISTORY* to, const HISTORY* p, const HISTORY* q, int tokens,
+                           int lane) {
     copy(to, p, lane);
 #pragma unroll
     for (int t = 0; t < SEGMENT; ++t) {
@@ -280,15 +283,15 @@ struct Segment {
     commit_copies();
   }
 
-  DEVICE static void copy(float* to, const float* from, int lane) {
+  DEVICE static void copy(HISTORY* to, const HISTORY* from, int lane) {
 #pragma unroll
     for (int i = 0; i < PATCH / PART; ++i) {
       int at = (i * 32 + lane) * PART;
-      copy_async<PART * sizeof(float)>(to + at, from + at, true, true);
+      copy_async<PART * sizeof(HISTORY)>(to + at, from + at, true, true);
     }
   }
 
-  DEVICE void finish(const float* from, int lane) {
+  DEVICE void finish(const HISTORY* from, int lane) {
     load_patch(p[0], from, lane);
 #pragma unroll
     for (int t = 0; t < SEGMENT; ++t) load_patch(q[t], from + (1 + t) * WARP_PATCH, lane);
@@ -409,12 +412,12 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
   int image = strip.image, group = work.group, columns = strip.columns;
   int segments = (columns + SEGMENT - 1) / SEGMENT;
   int rest = columns - (segments - 1) * SEGMENT;  // tokens of a row's last segment
-  float* ahead = work.memory.ahead;
+  HISTORY* ahead = work.memory.ahead;
   Outlets outlets(work);
   Stage stage(work);
   stage.begin(end - 1);
-  const float* p_ahead = work.history.p_at(end - 1 - begin, segments - 1);
-  const float* q_ahead = work.history.q_at(end - 1 - begin, (segments - 1) * SEGMENT);
+  const HISTORY* p_ahead = work.history.p_at(end - 1 - begin, segments - 1);
+  const HISTORY* q_ahead = work.history.q_at(end - 1 - begin, (segments - 1) * SEGMENT);
   Segment::begin(ahead, p_ahead, q_ahead, rest, place.lane);
   for (int row = end - 1; row >= begin; --row) {
     stage.finish(row);
@@ -506,7 +509,7 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
 // so what a block waits for is always under way. `taken` counts them; it has to be 0.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     coupled_backward(Coupled scan, const NUMBER* grad_y, Gradients out, Maps map, Edges edges,
-                     Edges back, float* memory_of_blocks, unsigned* taken) {
+                     Edges back, HISTORY* memory_of_blocks, unsigned* taken) {
   SHARED(float, shared);
   Memory memory(shared, map);
   History history(memory_of_blocks, map);
