@@ -63,9 +63,7 @@ def corner_views(
         raise ValueError(f'the backbone has no mixer {layer!r}; there is {list(mixers)[-1]!r}')
     mixer: Any = mixers[layer]
     kinds = (CornerSSM, CoupledSSM)
-    whole = [
-        ssm for ssm in mixer.ssm.values() if isinstance(ssm, kinds) and not ssm.corners.window
-    ]
+    whole = [ssm for ssm in mixer.ssm.values() if isinstance(ssm, kinds) and not ssm.corners.window]
     if mixer.geometry != 'paper' or not whole:
         raise ValueError(f'{layer} has the released geometry, or scans inside windows only')
     tokens = _input_of(model, mixer, images)

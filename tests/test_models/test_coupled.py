@@ -1,13 +1,18 @@
 """Mixers and models with the exact 2D recurrence, and with both sides in each simplified scan."""
 
+from functools import partial
+from pathlib import Path
+
 import naive
 import naive_coupled
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mmv2m.deployment import export_onnx
 from mmv2m.models import SS2D, V2M
 from mmv2m.models.layers import CORNERS, CoupledSSM
+from mmv2m.utils.complexity import measure_complexity
 from mmv2m.visualization import corner_views
 
 ALL = tuple(CORNERS)
@@ -177,6 +182,33 @@ def test_what_a_token_gets_from_each_corner():
     for view, (row, column) in zip(views, ((0, 0), (4, 4), (0, 4), (4, 0)), strict=True):
         assert view.weight.shape == (5, 5) and view.weight[row, column] > 0
         assert view.weight[4 - row, 4 - column] == 0
+
+
+def test_export():
+    model = V2M(TINY, recurrence='coupled', scan_backend='reference', **PLAIN).eval()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        shapes = ({0: torch.export.Dim('batch')},)
+        program = torch.export.export(model, (x,), dynamic_shapes=shapes)
+        for images in (x, x[:1], torch.cat((x, x))):
+            assert torch.equal(program.module()(images)[0], model(images)[0])
+    with pytest.raises(ValueError, match='has no translation to ONNX'):
+        export_onnx(model, (32, 32), Path('model.onnx'), {})
+
+
+def test_parameters_and_flops():
+    inner, states, rank, tokens, taps = 32, 3, 1, 20, 4
+    mixer = SS2D(16, states=states, recurrence='coupled', corners=('UL', 'LR'))
+    forward = partial(mixer, torch.empty(1, 4, 5, 16))
+    found = measure_complexity(mixer, (1, 1), lambda image: forward())
+    widths = 2 * rank + 4 * states
+    linears = 16 * 2 * inner + inner * 16
+    of_each = 2 * taps + widths + 2 * rank  # multiply-accumulates of a channel and a corner
+    assert found.flops['matmul+conv'] == tokens * (linears + 2 * inner * of_each)
+    scanned = found.flops['matmul+conv+scan'] - found.flops['matmul+conv']
+    assert scanned == 2 * 30 * tokens * inner * states
+    of_channel = 2 * (taps + 1) + widths + 2 * (rank + 1) + 4 * states + 2 + 1
+    assert found.params == linears + inner * of_channel
 
 
 # B and C of the token in both scans of the simplified recurrence.
