@@ -15,6 +15,7 @@ from cuda_scans import TOLERANCE  # noqa: E402
 from mmv2m.ops import cuda, triton  # noqa: E402
 from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
 from mmv2m.ops.gpu.operators import Operators  # noqa: E402
+from mmv2m.ops.runtime.replay import replayed  # noqa: E402
 
 NAMES = ('x', 'delta', 'A', 'weight', 'B', 'C', 'D', 'delta_bias')
 
@@ -215,6 +216,30 @@ def test_operators(states, dtype):
     for name, found, like in zip(('y', *NAMES), (y, *gradients), (given[0], *given), strict=True):
         assert found.dtype == like.dtype and found.shape == like.shape
         assert naive.relative_error(found.cpu(), truth[name]) < TOLERANCE[dtype], name
+
+
+@needs_a_device
+def test_replays(monkeypatch):
+    """Of several strips and tiles, whose words have to be cleared again; B and C are parts."""
+    cut(monkeypatch, 3, 2)
+    corners, runs = list(CORNERS), []
+
+    def backward(*args):
+        runs.append(None)
+        return cuda.coupled_scans_backward(*args)
+
+    backward_again, forward_again = replayed(backward), replayed(cuda.coupled_scans_forward)
+    for scale in (1, 2, 3, 4):
+        arguments = make_arguments((1, 4, 5, 8), 4, corners, torch.float32)
+        both = torch.stack((arguments['B'], arguments['C']), -3).to(DEVICE) * scale
+        given = {name: t.to(DEVICE) for name, t in arguments.items()}
+        given['B'], given['C'] = both.unbind(-3)
+        args = (*given.values(), True, write_corners([[CORNERS[corner] for corner in corners]]))
+        y, grads = forward_again(*args), backward_again(given['x'].cos(), *args)
+        assert torch.equal(y, cuda.coupled_scans_forward(*args))
+        expected = cuda.coupled_scans_backward(given['x'].cos(), *args)
+        assert all(torch.equal(*pair) for pair in zip(grads, expected, strict=True))
+    assert len(runs) == 2
 
 
 @pytest.mark.parametrize(('states', 'channels'), [(33, 4), (4, 0)])
