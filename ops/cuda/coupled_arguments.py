@@ -42,7 +42,7 @@ class Maps(ctypes.Structure):
         *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels')),
         *((name, ctypes.c_int) for name in ('states', 'corners')),
         *((name, ctypes.c_uint) for name in ('reverse_first', 'reverse_second', 'along_h')),
-        *((name, ctypes.c_int) for name in ('strip', 'strips', 'rows', 'tile')),
+        *((name, ctypes.c_int) for name in ('strip', 'strips', 'tile')),
     ]
 
 
@@ -112,14 +112,20 @@ class CoupledInputs:
         self.images = len(self.corners) * self.grid.batch
 
     @property
+    def sides(self) -> set[tuple[int, int]]:
+        """Rows and columns of each kind of corner: tokens along its second and first direction."""
+        length = self.grid.length
+        return {(length(c.second.axis), length(c.first.axis)) for c in self.corners}
+
+    @property
     def columns(self) -> int:
-        """The most tokens of a lane of a corner's first direction."""
-        return max(self.grid.length(corner.first.axis) for corner in self.corners)
+        """The most of a corner."""
+        return max(columns for _, columns in self.sides)
 
     @property
     def rows(self) -> int:
-        """The most tokens of a lane of a corner's second direction."""
-        return max(self.grid.length(corner.second.axis) for corner in self.corners)
+        """The most of a corner."""
+        return max(rows for rows, _ in self.sides)
 
     @property
     def warps_of_channels(self) -> int:
@@ -138,7 +144,7 @@ class CoupledInputs:
             mask([walk.reverse for walk in firsts]),
             mask([walk.reverse for walk in seconds]),
             mask([walk.axis == 1 for walk in firsts]),
-            *(strip, -(-self.columns // strip), self.rows, tile),
+            *(strip, -(-self.columns // strip), tile),
         )
 
     def pack(self) -> Coupled:

@@ -101,14 +101,16 @@ class _BackwardScan:
         """Memory for what crosses edges, for words, and for the states of each block."""
         maps, lines = self.maps, self.inputs.images * self.blocks * self.warps
         patch, segments = self.patch.warp_floats, -(-maps.strip // SEGMENT)
-        self.tiles = -(-maps.rows // maps.tile)
-        cut, line = maps.strips > 1, lines * patch
-        words = maps.strips * lines
+        line, words = lines * patch, maps.strips * lines
         self.words = self.grad_y.new_empty(2 * words + 1, dtype=torch.int32)
         # The last strip leaves nothing to another one, and the last tile nothing to a further one.
-        self.p = self._floats((maps.strips - 1) * maps.rows * line)
-        self.q = self._floats((self.tiles - 1) * maps.strips * maps.strip * line)
-        self.back = self._floats(2 * maps.rows * line if cut else 0)
+        sides = [
+            (rows, -(-rows // maps.tile) - 1, -(-columns // maps.strip))
+            for rows, columns in self.inputs.sides
+        ]
+        self.p = self._floats(max((strips - 1) * rows for rows, _, strips in sides) * line)
+        self.q = self._floats(max(t * strips for _, t, strips in sides) * maps.strip * line)
+        self.back = self._floats(2 * self.inputs.rows * line if maps.strips > 1 else 0)
         steps = maps.tile * (maps.strip + segments)
         half = HALF_HISTORY and self.grad_y.dtype == torch.bfloat16
         kept = torch.bfloat16 if half else torch.float32
@@ -127,7 +129,7 @@ class _BackwardScan:
     def calls(self) -> Iterator[Launch]:
         """A walk ahead that leaves all edges, if there are any; then the walk back."""
         yield clear_words(self.words)
-        if self.maps.strips > 1 or self.tiles > 1:
+        if self.p.numel() or self.q.numel():
             yield forward_call(self.inputs, self.maps, self.edges, self.warps, None)
         yield self._call()
 

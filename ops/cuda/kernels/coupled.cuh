@@ -22,12 +22,12 @@ struct Coupled {
 };
 
 // The maps of K corners. Bit k of each mask belongs to corner k: whether its first and its second
-// direction walk backwards, and whether the first one is along H. `strips` and `rows` are the most
-// that a corner has; a strip has `strip` columns, a tile `tile` rows.
+// direction walk backwards, and whether the first one is along H. `strips` is the most that a corner
+// has; a strip has `strip` columns, a tile `tile` rows.
 struct Maps {
   int batch, height, width, channels, states, corners;
   unsigned reverse_first, reverse_second, along_h;
-  int strip, strips, rows, tile;
+  int strip, strips, tile;
 
   DEVICE int images() const { return corners * batch; }
   DEVICE int channel_blocks() const {
@@ -106,7 +106,7 @@ DEVICE void store_patch(T* to, const Tile& tile, int lane) {
 // What crosses the edges of strips and tiles, a warp's patches side by side; and the words by which
 // strips tell how many rows they have done. Shapes, but for patches: p (slots, rows, images, groups),
 // of which strip s has slot s % slots; q (tiles - 1, strips * strip, images, groups), what enters each
-// tile but the first; done (strips, images, groups).
+// tile but the first; done (strips, images, groups). Rows, tiles and strips are the corner's own.
 //
 // Two slots are enough, because a strip leaves a row only after the strip before has: by then this
 // one has read what is overwritten.
@@ -115,16 +115,17 @@ struct Edges {
   unsigned* done;
   int slots;
 
-  DEVICE float* p_at(const Maps& map, int strip, int row, int image, int group) const {
-    long long line = (long long)(strip % slots) * map.rows + row;
-    return p + ((line * map.images() + image) * map.groups() + group) * WARP_PATCH;
+  // Of the strip itself, or of another one of its image.
+  DEVICE float* p_at(const Maps& map, const Strip& strip, int number, int row, int group) const {
+    long long line = (long long)(number % slots) * strip.rows + row;
+    return p + ((line * map.images() + strip.image) * map.groups() + group) * WARP_PATCH;
   }
-  DEVICE float* q_at(const Maps& map, int tile, int column, int image, int group) const {
-    long long line = (long long)(tile - 1) * map.strips * map.strip + column;
-    return q + ((line * map.images() + image) * map.groups() + group) * WARP_PATCH;
+  DEVICE float* q_at(const Maps& map, const Strip& strip, int tile, int column, int group) const {
+    long long line = ((long long)(tile - 1) * strip.strips + strip.number) * map.strip + column;
+    return q + ((line * map.images() + strip.image) * map.groups() + group) * WARP_PATCH;
   }
-  DEVICE unsigned* done_at(const Maps& map, int strip, int image, int group) const {
-    return done + ((long long)strip * map.images() + image) * map.groups() + group;
+  DEVICE unsigned* done_at(const Maps& map, const Strip& strip, int number, int group) const {
+    return done + ((long long)number * map.images() + strip.image) * map.groups() + group;
   }
 };
 

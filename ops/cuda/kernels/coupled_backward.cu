@@ -208,8 +208,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     Tile q;
     clear(q);
     if (tile > 0) {
-      int at = strip.number * work.map.strip + column;
-      load_patch(q, edges.q_at(work.map, tile, at, strip.image, work.group), place.lane);
+      load_patch(q, edges.q_at(work.map, strip, tile, column, work.group), place.lane);
     }
     store_patch(work.history.q_at(0, column), q, place.lane);
   }
@@ -218,7 +217,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     Tile p, next;
     clear(p);
     if (strip.number > 0) {
-      const float* edge = edges.p_at(work.map, strip.number - 1, row, strip.image, work.group);
+      const float* edge = edges.p_at(work.map, strip, strip.number - 1, row, work.group);
       load_patch(p, edge, place.lane);
     }
     const HISTORY* q_before = work.history.q_at(row - begin, 0);
@@ -409,7 +408,7 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
                     const Channels& skip, int begin, int end) {
   const Strip& strip = work.strip;
   const Place& place = work.place;
-  int image = strip.image, group = work.group, columns = strip.columns;
+  int group = work.group, columns = strip.columns;
   int segments = (columns + SEGMENT - 1) / SEGMENT;
   int rest = columns - (segments - 1) * SEGMENT;  // tokens of a row's last segment
   HISTORY* ahead = work.memory.ahead;
@@ -425,8 +424,8 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
     clear(of_p);
     int turn = strip.rows - 1 - row;
     if (!strip.is_last()) {
-      await_word(back.done_at(work.map, strip.number + 1, image, group), turn + 1);
-      load_patch(of_p, back.p_at(work.map, strip.number + 1, turn, image, group), place.lane);
+      await_word(back.done_at(work.map, strip, strip.number + 1, group), turn + 1);
+      load_patch(of_p, back.p_at(work.map, strip, strip.number + 1, turn, group), place.lane);
     }
     int first = (segments - 1) * SEGMENT, tokens = rest;
     const Token* token = work.tokens_at(first);
@@ -467,9 +466,9 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
       at -= SEGMENT * step;
     }
     if (strip.number > 0) {
-      store_patch(back.p_at(work.map, strip.number, turn, image, group), of_p, place.lane);
+      store_patch(back.p_at(work.map, strip, strip.number, turn, group), of_p, place.lane);
       __syncwarp();
-      if (place.lane == 0) publish_word(back.done_at(work.map, strip.number, image, group), turn + 1);
+      if (place.lane == 0) publish_word(back.done_at(work.map, strip, strip.number, group), turn + 1);
     }
     if (row > begin) stage.begin(row - 1);
     work.finish_sums(work.out.B, row);

@@ -88,8 +88,8 @@ DEVICE void walk(const Coupled& scan, const Maps& map, const Edges& edges, NUMBE
   for (int row = 0; row < strip.rows; ++row) {
     clear(p);
     if (strip.number > 0) {
-      await_word(edges.done_at(map, strip.number - 1, strip.image, group), row + 1);
-      load_patch(p, edges.p_at(map, strip.number - 1, row, strip.image, group), place.lane);
+      await_word(edges.done_at(map, strip, strip.number - 1, group), row + 1);
+      load_patch(p, edges.p_at(map, strip, strip.number - 1, row, group), place.lane);
     }
     bool keeps = SAVES && (row + 1) % map.tile == 0 && row + 1 < strip.rows;
     for (int first = 0; first < strip.columns; first += STEPS) {
@@ -103,10 +103,7 @@ DEVICE void walk(const Coupled& scan, const Maps& map, const Edges& edges, NUMBE
       const float* sides = memory.sides + place.state;
       float* kept = memory.q + first * WARP_PATCH;
       float* edge = nullptr;
-      if (keeps) {
-        int column = strip.number * map.strip + first;
-        edge = edges.q_at(map, (row + 1) / map.tile, column, strip.image, group);
-      }
+      if (keeps) edge = edges.q_at(map, strip, (row + 1) / map.tile, first, group);
       int y_at = strip.token(row, first) * map.channels, y_step = strip.column_step * map.channels;
 #pragma unroll 2
       for (int t = 0; t < tokens; ++t) {
@@ -129,10 +126,10 @@ DEVICE void walk(const Coupled& scan, const Maps& map, const Edges& edges, NUMBE
       }
     }
     if (!strip.is_last()) {
-      store_patch(edges.p_at(map, strip.number, row, strip.image, group), p, place.lane);
+      store_patch(edges.p_at(map, strip, strip.number, row, group), p, place.lane);
       __syncwarp();
       if (place.lane == 0) {
-        publish_word(edges.done_at(map, strip.number, strip.image, group), row + 1);
+        publish_word(edges.done_at(map, strip, strip.number, group), row + 1);
       }
     }
   }
