@@ -21,9 +21,6 @@ MOST_COLUMNS, MOST_ROWS = 16, 16
 CHANNELS_HELD = 2
 """Of a thread."""
 
-POLYNOMIAL_EVERY = 0
-"""Of how many exponentials one is a polynomial; 0 for none."""
-
 
 class Coupled(ctypes.Structure):
     """``Coupled`` in coupled.cuh."""
@@ -178,7 +175,6 @@ class CoupledInputs:
             SOFTPLUS=self.softplus,
             WARPS=warps,
             BLOCKS=blocks,
-            POLYNOMIAL=POLYNOMIAL_EVERY,
         )
         return found
 

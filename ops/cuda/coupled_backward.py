@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
-from .arguments import NUMBERS, choose_warps
+from .arguments import choose_warps
 from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, Patch, read_inputs
 from .coupled_forward import clear_words, forward_call
 from .sums import sum_rows
@@ -24,13 +24,6 @@ STATES_HELD = 4
 
 WARPS_AT_ONCE = 8
 """Of a multiprocessor: as many as have registers and shared memory enough."""
-
-SEGMENT = 2
-"""Tokens of a row between two states p that are kept."""
-
-HALF_HISTORY = 0
-"""Whether the states that a block keeps from its walk down for its walk up are in bfloat16 where
-the maps are; 0 for float32 always."""
 
 SUMMED = ('A', 'weight', 'B', 'C', 'D', 'bias')
 
@@ -100,7 +93,7 @@ class _BackwardScan:
     def _make_edges(self) -> None:
         """Memory for what crosses edges, for words, and for the states of each block."""
         maps, lines = self.maps, self.inputs.images * self.blocks * self.warps
-        patch, segments = self.patch.warp_floats, -(-maps.strip // SEGMENT)
+        patch = self.patch.warp_floats
         line, words = lines * patch, maps.strips * lines
         self.words = self.grad_y.new_empty(2 * words + 1, dtype=torch.int32)
         # The last strip leaves nothing to another one, and the last tile nothing to a further one.
@@ -111,10 +104,7 @@ class _BackwardScan:
         self.p = self._floats(max((strips - 1) * rows for rows, _, strips in sides) * line)
         self.q = self._floats(max(t * strips for _, t, strips in sides) * maps.strip * line)
         self.back = self._floats(2 * self.inputs.rows * line if maps.strips > 1 else 0)
-        steps = maps.tile * (maps.strip + segments)
-        half = HALF_HISTORY and self.grad_y.dtype == torch.bfloat16
-        kept = torch.bfloat16 if half else torch.float32
-        self.own = self.grad_y.new_empty(self.grid * self.warps * steps * patch, dtype=kept)
+        self.own = self._floats(self.grid * self.warps * maps.tile * maps.strip * 2 * patch)
 
         def word(number: int) -> int | None:
             start = address(self.words)
@@ -136,11 +126,7 @@ class _BackwardScan:
     def _call(self) -> Launch:
         inputs, maps, patch = self.inputs, self.maps, self.patch
         of_maps = (inputs.x, inputs.delta, self.grad_y)
-        definitions = dict(
-            inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps),
-            SEGMENT=SEGMENT,
-            HISTORY=NUMBERS[self.own.dtype],
-        )
+        definitions = inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps)
         arguments = (
             *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
             Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
@@ -160,5 +146,5 @@ class _BackwardScan:
 def _shared_floats(patch: Patch, strip: int, warps: int) -> int:
     """Numbers that a block has in shared memory: ``Memory`` in the kernel."""
     of_warp = strip * (4 * patch.warp_channels + patch.warp_floats + 2 * patch.states)
-    of_warp += (1 + SEGMENT) * patch.warp_floats
+    of_warp += 2 * patch.warp_floats
     return 4 + 4 * strip * patch.states + warps * of_warp

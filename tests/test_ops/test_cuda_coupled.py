@@ -164,27 +164,6 @@ def test_strides():
 
 
 @needs_a_device
-@pytest.mark.parametrize('every', [1, 8])
-def test_exponentials_by_polynomial(every, monkeypatch):
-    monkeypatch.setattr('mmv2m.ops.cuda.coupled_arguments.POLYNOMIAL_EVERY', every)
-    compare((1, 3, 4, 18), 16, ['UL'])
-
-
-@needs_a_device
-@pytest.mark.parametrize('segment', [1, 2, 4])
-def test_segments(segment, monkeypatch):
-    monkeypatch.setattr('mmv2m.ops.cuda.coupled_backward.SEGMENT', segment)
-    compare((1, 2, 7, 18), 16, ['UL'])
-
-
-@needs_a_device
-@pytest.mark.parametrize('states', [1, 16])
-def test_history_in_half_precision(states, monkeypatch):
-    monkeypatch.setattr('mmv2m.ops.cuda.coupled_backward.HALF_HISTORY', 1)
-    compare((1, 3, 7, 18), states, ['UL'], torch.bfloat16)
-
-
-@needs_a_device
 def test_runs_agree_to_the_bit(monkeypatch):
     cut(monkeypatch, 3, 2)
     corners = list(CORNERS)

@@ -40,13 +40,10 @@ EXPONENTIALS = 4
 
 FORWARD, BACKWARD = 'cuda.coupled_forward', 'cuda.coupled_backward'
 SWEEP = (
-    *(f'cuda.coupled_arguments.POLYNOMIAL_EVERY={n}' for n in (8, 16)),
     *(f'{FORWARD}.WARPS={n}' for n in (1, 4)),
     *(f'{FORWARD}.STEPS={n}' for n in (2, 8)),
     *(f'{FORWARD}.WARPS_AT_ONCE={n}' for n in (8, 16)),
     *(f'{FORWARD}.STATES_HELD=8 {FORWARD}.WARPS_AT_ONCE={n}' for n in (6, 8)),
-    f'{BACKWARD}.HALF_HISTORY=1',
-    *(f'{BACKWARD}.SEGMENT={n}' for n in (1, 4)),
     *(f'{BACKWARD}.WARPS={n}' for n in (1, 2)),
     *(f'{BACKWARD}.MOST_ROWS={n}' for n in (8, 32)),
     *(f'{BACKWARD}.STATES_HELD=2 {BACKWARD}.WARPS_AT_ONCE={n}' for n in (12, 16)),

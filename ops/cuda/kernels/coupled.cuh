@@ -7,7 +7,7 @@
 //
 // Given to the compiler, beside what tile.cuh needs: NUMBER, the type of maps, of B and of C; SIDES,
 // numbers of B and C that are loaded at once; HAS_D; HAS_BIAS; SOFTPLUS; WARPS of a block; BLOCKS of
-// a multiprocessor; POLYNOMIAL, of how many exponentials one is by ordinary arithmetic, 0 for none.
+// a multiprocessor.
 #pragma once
 
 #include "tile.cuh"
@@ -77,8 +77,7 @@ constexpr int PATCH = CHANNELS_HELD * STATES_HELD;
 constexpr int PART = PATCH < 4 ? PATCH : 4;
 constexpr int WARP_PATCH = 32 * PATCH;
 
-template <typename T>
-DEVICE void load_patch(Tile& out, const T* from, int lane) {
+DEVICE void load_patch(Tile& out, const float* from, int lane) {
 #pragma unroll
   for (int i = 0; i < PATCH / PART; ++i) {
     float part[PART];
@@ -90,16 +89,15 @@ DEVICE void load_patch(Tile& out, const T* from, int lane) {
   }
 }
 
-template <typename T>
-DEVICE void store_patch(T* to, const Tile& tile, int lane) {
+DEVICE void store_patch(float* to, const Tile& tile, int lane) {
 #pragma unroll
   for (int i = 0; i < PATCH / PART; ++i) {
-    Pack<T, PART> part;
+    Pack<float, PART> part;
 #pragma unroll
     for (int j = 0; j < PART; ++j) {
-      part.at[j] = from_float<T>(tile[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD]);
+      part.at[j] = tile[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD];
     }
-    *reinterpret_cast<Pack<T, PART>*>(to + (i * 32 + lane) * PART) = part;
+    *reinterpret_cast<Pack<float, PART>*>(to + (i * 32 + lane) * PART) = part;
   }
 }
 
@@ -329,9 +327,6 @@ struct Rates {
   DEVICE float decay(int i, const Step& now, int c, int n) const {
     float power = now.dt[i / 2][c] * A[i][c][n];
     if (FOLDED) power += weight[i][c];
-    if (POLYNOMIAL && (4 * n + i) % (POLYNOMIAL ? POLYNOMIAL : 1) == 0) {
-      return exp2_polynomial(power);
-    }
     return exp2_approx(power);
   }
 

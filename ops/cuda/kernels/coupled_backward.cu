@@ -3,13 +3,9 @@
 //
 // What enters a tile, at its upper edge and in front of each of its rows, is left by a walk ahead
 // (coupled_forward.cu with SAVES), where there is more than one tile. A block first walks down its
-// tile: this gives the gradient of C, and the states q before each token and p before each segment of
-// SEGMENT tokens go to memory of the block's own. Then it walks up, row by row from the last token to
-// the first. Sums over channels leave a block as partial sums; those of parameters leave each strip as
-// such.
-//
-// Given to the compiler, beside what coupled.cuh needs: SEGMENT; HISTORY, the type of the states in a
-// block's own memory.
+// tile: this gives the gradient of C, and both states before each token go to memory of the block's own.
+// Then it walks up, row by row from the last token to the first. Sums over channels leave a block as
+// partial sums; those of parameters leave each strip as such.
 #include "coupled.cuh"
 
 // Partial sums: A (strips * images, 2, 2, E, N), weight (strips * images, 2, 2, E), D and bias the
@@ -19,13 +15,14 @@ struct Gradients {
   float *A, *weight, *B, *C, *D, *bias;
 };
 
+constexpr int BOTH_PATCHES = 2 * WARP_PATCH;
+
 // A block's shared memory: B and C of a row, (columns, 2, 2, STATES); each warp's tokens, the gradient
-// of q that leaves the row below, and the states of the next segment; sums over each warp's channels,
+// of q that leaves the row below, and the states before the next token; sums over each warp's channels,
 // (warps, columns, 2, STATES).
 struct Memory {
   unsigned* number;
-  float *sides, *sums, *of_q;
-  HISTORY* ahead;
+  float *sides, *sums, *of_q, *ahead;
   Token* tokens;
 
   DEVICE Memory(float* memory, const Maps& map) {
@@ -33,28 +30,25 @@ struct Memory {
     number = reinterpret_cast<unsigned*>(memory);
     sides = memory + 4;
     float* of_warps = sides + map.strip * BOTH_SIDES;
-    int of_warp = map.strip * (4 * WARP_CHANNELS + WARP_PATCH) + (1 + SEGMENT) * WARP_PATCH;
+    int of_warp = map.strip * (4 * WARP_CHANNELS + WARP_PATCH) + BOTH_PATCHES;
     sums = of_warps + WARPS * of_warp;
     tokens = reinterpret_cast<Token*>(of_warps + warp * of_warp);
     of_q = reinterpret_cast<float*>(tokens + map.strip * WARP_CHANNELS);
-    ahead = reinterpret_cast<HISTORY*>(of_q + map.strip * WARP_PATCH);
+    ahead = of_q + map.strip * WARP_PATCH;
   }
 };
 
-// A warp's states within a tile, in global memory: q (rows, columns) and p (rows, segments).
+// A warp's states within a tile, in global memory, before each token: (rows, columns) of p and then q.
 struct History {
-  HISTORY *q, *p;
-  int columns, segments;
+  float* first;
+  int columns;
 
-  DEVICE History(HISTORY* memory, const Maps& map)
-      : columns(map.strip), segments((map.strip + SEGMENT - 1) / SEGMENT) {
+  DEVICE History(float* memory, const Maps& map) : columns(map.strip) {
     long long warp = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
-    q = memory + warp * map.tile * (columns + segments) * WARP_PATCH;
-    p = q + (long long)map.tile * columns * WARP_PATCH;
+    first = memory + warp * map.tile * columns * BOTH_PATCHES;
   }
-  DEVICE HISTORY* q_at(int row, int column) const { return q + (row * columns + column) * WARP_PATCH; }
-  DEVICE HISTORY* p_at(int row, int segment) const {
-    return p + (row * segments + segment) * WARP_PATCH;
+  DEVICE float* at(int row, int column) const {
+    return first + (row * columns + column) * BOTH_PATCHES;
   }
 };
 
@@ -210,7 +204,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     if (tile > 0) {
       load_patch(q, edges.q_at(work.map, strip, tile, column, work.group), place.lane);
     }
-    store_patch(work.history.q_at(0, column), q, place.lane);
+    store_patch(work.history.at(0, column) + WARP_PATCH, q, place.lane);
   }
   for (int row = begin; row < end; ++row) {
     stage.finish(row);
@@ -220,9 +214,9 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       const float* edge = edges.p_at(work.map, strip, strip.number - 1, row, work.group);
       load_patch(p, edge, place.lane);
     }
-    const HISTORY* q_before = work.history.q_at(row - begin, 0);
-    HISTORY* q_behind = work.history.q_at(row + 1 - begin, 0);
-    HISTORY* p_kept = work.history.p_at(row - begin, 0);
+    float* p_before = work.history.at(row - begin, 0);
+    const float* q_before = p_before + WARP_PATCH;
+    float* q_behind = work.history.at(row + 1 - begin, 0) + WARP_PATCH;
     const Token* tokens = work.tokens_at(0);
     const float* sides = work.sides_at(0);
     float* sums_at = work.sums_at(0);
@@ -235,12 +229,9 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) q[c][n] = next[c][n];
       }
-      q_before += WARP_PATCH;
+      q_before += BOTH_PATCHES;
       if (column + 1 < strip.columns) load_patch(next, q_before, place.lane);
-      if (column % SEGMENT == 0) {
-        store_patch(p_kept, p, place.lane);
-        p_kept += WARP_PATCH;
-      }
+      store_patch(p_before, p, place.lane);
       Step now;
       now.read(tokens, place);
       advance(p, q, now, rates, sides);
@@ -259,7 +250,8 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       leave_sums(sums, sums_at, place);
       tokens += WARP_CHANNELS;
       sides += BOTH_SIDES;
-      q_behind += WARP_PATCH;
+      p_before += BOTH_PATCHES;
+      q_behind += BOTH_PATCHES;
       sums_at += SIDE;
     }
     if (row + 1 < end) stage.begin(row + 1);
@@ -267,58 +259,15 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
   }
 }
 
-// The states before a segment's tokens.
-struct Segment {
-  Tile p[SEGMENT], q[SEGMENT];
-
-  // Begin to copy them: from q of so many tokens, and p of the first.
-  DEVICE static void begin(HISTORY* to, const HISTORY* p, const HISTORY* q, int tokens,
-                           int lane) {
-    copy(to, p, lane);
+// Begin to copy both states before a token to shared memory.
+DEVICE void begin_states(float* to, const float* from, int lane) {
 #pragma unroll
-    for (int t = 0; t < SEGMENT; ++t) {
-      if (t < tokens) copy(to + (1 + t) * WARP_PATCH, q + t * WARP_PATCH, lane);
-    }
-    commit_copies();
+  for (int i = 0; i < 2 * PATCH / PART; ++i) {
+    int at = (i * 32 + lane) * PART;
+    copy_async<PART * sizeof(float)>(to + at, from + at, true, true);
   }
-
-  DEVICE static void copy(HISTORY* to, const HISTORY* from, int lane) {
-#pragma unroll
-    for (int i = 0; i < PATCH / PART; ++i) {
-      int at = (i * 32 + lane) * PART;
-      copy_async<PART * sizeof(HISTORY)>(to + at, from + at, true, true);
-    }
-  }
-
-  DEVICE void finish(const HISTORY* from, int lane) {
-    load_patch(p[0], from, lane);
-#pragma unroll
-    for (int t = 0; t < SEGMENT; ++t) load_patch(q[t], from + (1 + t) * WARP_PATCH, lane);
-  }
-
-  // The states p before all tokens but the first, as in advance().
-  template <bool FOLDED>
-  DEVICE void walk(const Rates<FOLDED>& rates, const Token* of_tokens, const float* sides, int tokens,
-                   const Place& place) {
-#pragma unroll
-    for (int t = 0; t + 1 < SEGMENT; ++t) {
-      if (t + 1 >= tokens) continue;
-      Step now;
-      States B;
-      now.read(of_tokens + t * WARP_CHANNELS, place);
-      read_numbers(B, sides + t * BOTH_SIDES);
-#pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) {
-        float drive = now.dt[0][c] * now.x[c];
-#pragma unroll
-        for (int n = 0; n < STATES_HELD; ++n) {
-          p[t + 1][c][n] = rates.take(0, c, rates.decay(0, now, c, n), p[t][c][n],
-                                      rates.decay(1, now, c, n), q[t][c][n], drive * B[n]);
-        }
-      }
-    }
-  }
-};
+  commit_copies();
+}
 
 // Where the gradients of x and of both time steps go: those of the thread's own channels, from the
 // image's first token on.
@@ -408,16 +357,13 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
                     const Channels& skip, int begin, int end) {
   const Strip& strip = work.strip;
   const Place& place = work.place;
-  int group = work.group, columns = strip.columns;
-  int segments = (columns + SEGMENT - 1) / SEGMENT;
-  int rest = columns - (segments - 1) * SEGMENT;  // tokens of a row's last segment
-  HISTORY* ahead = work.memory.ahead;
+  int group = work.group, last = strip.columns - 1;
+  float* ahead = work.memory.ahead;
   Outlets outlets(work);
   Stage stage(work);
   stage.begin(end - 1);
-  const HISTORY* p_ahead = work.history.p_at(end - 1 - begin, segments - 1);
-  const HISTORY* q_ahead = work.history.q_at(end - 1 - begin, (segments - 1) * SEGMENT);
-  Segment::begin(ahead, p_ahead, q_ahead, rest, place.lane);
+  const float* before = work.history.at(end - 1 - begin, last);
+  begin_states(ahead, before, place.lane);
   for (int row = end - 1; row >= begin; --row) {
     stage.finish(row);
     Tile of_p;
@@ -427,43 +373,32 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
       await_word(back.done_at(work.map, strip, strip.number + 1, group), turn + 1);
       load_patch(of_p, back.p_at(work.map, strip, strip.number + 1, turn, group), place.lane);
     }
-    int first = (segments - 1) * SEGMENT, tokens = rest;
-    const Token* token = work.tokens_at(first);
-    const float* sides = work.sides_at(first);
-    float* sums_of_B = work.sums_at(first);
-    float* kept = work.memory.of_q + first * WARP_PATCH;
-    int step = strip.column_step * place.channels, at = strip.token(row, first) * place.channels;
-    for (int number = segments - 1; number >= 0; --number) {
-      Segment segment;
+    const Token* token = work.tokens_at(last);
+    const float* sides = work.sides_at(last);
+    float* sums_of_B = work.sums_at(last);
+    float* kept = work.memory.of_q + last * WARP_PATCH;
+    int step = strip.column_step * place.channels, at = strip.token(row, last) * place.channels;
+    for (int column = last; column >= 0; --column) {
+      Tile p, q, of_q;
       await_copies<0>();
-      segment.finish(ahead, place.lane);
+      load_patch(p, ahead, place.lane);
+      load_patch(q, ahead + WARP_PATCH, place.lane);
       __syncwarp();
-      if (number > 0) {
-        p_ahead -= WARP_PATCH;
-        q_ahead -= SEGMENT * WARP_PATCH;
-        Segment::begin(ahead, p_ahead, q_ahead, SEGMENT, place.lane);
+      if (column > 0) {
+        before -= BOTH_PATCHES;
+        begin_states(ahead, before, place.lane);
       } else if (row > begin) {
-        p_ahead = work.history.p_at(row - 1 - begin, segments - 1);
-        q_ahead = work.history.q_at(row - 1 - begin, (segments - 1) * SEGMENT);
-        Segment::begin(ahead, p_ahead, q_ahead, rest, place.lane);
+        before = work.history.at(row - 1 - begin, last);
+        begin_states(ahead, before, place.lane);
       }
-      segment.walk(rates, token, sides, tokens, place);
-#pragma unroll
-      for (int t = SEGMENT - 1; t >= 0; --t) {
-        if (t >= tokens) continue;
-        Tile of_q;
-        load_patch(of_q, kept + t * WARP_PATCH, place.lane);
-        step_back(of_p, of_q, sums, segment.p[t], segment.q[t], token + t * WARP_CHANNELS,
-                  sides + t * BOTH_SIDES, sums_of_B + t * SIDE, outlets, at + t * step, rates, skip,
-                  place);
-        store_patch(kept + t * WARP_PATCH, of_q, place.lane);
-      }
-      tokens = SEGMENT;
-      token -= SEGMENT * WARP_CHANNELS;
-      sides -= SEGMENT * BOTH_SIDES;
-      sums_of_B -= SEGMENT * SIDE;
-      kept -= SEGMENT * WARP_PATCH;
-      at -= SEGMENT * step;
+      load_patch(of_q, kept, place.lane);
+      step_back(of_p, of_q, sums, p, q, token, sides, sums_of_B, outlets, at, rates, skip, place);
+      store_patch(kept, of_q, place.lane);
+      token -= WARP_CHANNELS;
+      sides -= BOTH_SIDES;
+      sums_of_B -= SIDE;
+      kept -= WARP_PATCH;
+      at -= step;
     }
     if (strip.number > 0) {
       store_patch(back.p_at(work.map, strip, strip.number, turn, group), of_p, place.lane);
@@ -508,7 +443,7 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
 // so what a block waits for is always under way. `taken` counts them; it has to be 0.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     coupled_backward(Coupled scan, const NUMBER* grad_y, Gradients out, Maps map, Edges edges,
-                     Edges back, HISTORY* memory_of_blocks, unsigned* taken) {
+                     Edges back, float* memory_of_blocks, unsigned* taken) {
   SHARED(float, shared);
   Memory memory(shared, map);
   History history(memory_of_blocks, map);
