@@ -1,5 +1,6 @@
 """The exact 2D state space model from corners that share its parameters."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mmv2m.ops import Corner, CornerGroup, Direction, coupled_scan, directional_conv
 
 from .directional_ssm import CAUSAL_CONV, draw_time_steps
-from .door import may_stand_for
+from .door import LINEAR_WITH_BIAS, may_stand_for
 from .lanes import convolve_lanes
 
 __all__ = ['CoupledSSM']
@@ -100,9 +101,7 @@ class CoupledSSM(BaseModule):
         states = self.A_log.shape[-1]
         widths = [self.dt_rank, self.dt_rank, 2 * states, 2 * states]
         *steps, B, C = self.x_proj(maps).split(widths, dim=-1)
-        delta = torch.stack(
-            [linear(step) for linear, step in zip(self.dt_projs, steps, strict=True)]
-        )
+        delta, bias = self._time_steps(steps)
         delta, B, C = (part.to(maps.dtype) for part in (delta, B, C))
         y = coupled_scan(
             maps,
@@ -112,11 +111,26 @@ class CoupledSSM(BaseModule):
             B.unflatten(-1, (2, states)),
             C.unflatten(-1, (2, states)),
             D=self.D,
+            delta_bias=bias,
             delta_softplus=True,
             corners=corners,
             backend=self.backend,
         )
         return y.sum(0) if reduction == 'sum' else y
+
+    def _time_steps(self, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Both time steps, (2, K, B, H, W, E), and what is still to be added to each, (2, E)."""
+        if not may_stand_for(
+            self, steps[0], [(linear, LINEAR_WITH_BIAS) for linear in self.dt_projs]
+        ):
+            return torch.stack(
+                [linear(t) for linear, t in zip(self.dt_projs, steps, strict=True)]
+            ), None
+        weights = torch.stack([linear.weight.t() for linear in self.dt_projs])
+        ranks = torch.stack(tuple(steps)).flatten(1, -2)
+        delta = torch.bmm(ranks, weights.to(ranks.dtype))
+        bias = torch.stack([linear.bias for linear in self.dt_projs])
+        return delta.unflatten(1, steps[0].shape[:-1]), bias
 
     def shares(self) -> Tensor:
         """Share of each of the four terms, (2, 2, E); each state's two add up to 1."""
