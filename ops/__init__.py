@@ -7,6 +7,7 @@ from .add_norm import add_norm
 from .backends import BACKENDS, can_run, choose_backend
 from .channel_norm import channel_norm
 from .corner_ssm import corner_ssm
+from .coupled_scan import coupled_scan
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
@@ -14,7 +15,11 @@ from .directions import CORNERS, DIRECTIONS, Corner, CornerGroup, Direction
 from .gated_linear import gated_linear
 from .groups import Group, Halves
 from .mlp import mlp
-from .reference import directional_conv_reference, directional_scan_reference
+from .reference import (
+    coupled_scan_reference,
+    directional_conv_reference,
+    directional_scan_reference,
+)
 from .runtime.rehearsal import compiling_ahead
 from .ss2d import ScanNorm, ss2d
 
@@ -37,6 +42,8 @@ __all__ = [
     'choose_backend',
     'compiling_ahead',
     'corner_ssm',
+    'coupled_scan',
+    'coupled_scan_reference',
     'directional_conv',
     'directional_conv_reference',
     'directional_scan',

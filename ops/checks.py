@@ -10,6 +10,7 @@ __all__ = [
     'MapLike',
     'check_channels',
     'check_floating',
+    'check_like',
     'check_map',
     'check_parameter',
     'check_parameters',
@@ -69,6 +70,18 @@ def check_map(name: str, x: Tensor) -> None:
     check_floating(name, x)
     if x.dim() != 4:
         raise ValueError(f'{name} must be a (B, H, W, E) map, but has shape {tuple(x.shape)}')
+
+
+def check_like(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    """Check that a tensor has the given shape, and the dtype and device of ``x``.
+
+    Raises:
+        TypeError: If it is no tensor, or its dtype is not that of ``x``.
+        ValueError: If its shape or device is wrong.
+    """
+    check_floating(name, value)
+    _check_shape(name, value, shape, f'of x with shape {tuple(x.shape)}')
+    _check_alike(name, value, x)
 
 
 def check_same_map(name: str, value: Tensor | None, x: Tensor) -> None:

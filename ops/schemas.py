@@ -13,6 +13,10 @@ _SCAN = (
     'Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, Tensor? D, Tensor? z, '
     'Tensor? delta_bias, bool delta_softplus, str direction, str backend'
 )
+_COUPLED = (
+    'Tensor x, Tensor delta, Tensor A, Tensor weight, Tensor B, Tensor C, Tensor? D, '
+    'Tensor? delta_bias, bool delta_softplus, str corners, str backend'
+)
 _CONV = 'Tensor x, Tensor weight, Tensor? bias, str direction, str backend'
 _SSM = (
     'Tensor x, Tensor? gate, Tensor? conv_weight, Tensor? conv_bias, Tensor x_proj, '
@@ -34,6 +38,8 @@ _NORM = 'Tensor x, Tensor weight, Tensor? bias, Tensor? offset, float eps, str b
 SCHEMAS: dict[str, str] = dict(
     directional_scan=f'({_SCAN}) -> Tensor',
     directional_scan_backward=f'(Tensor grad_y, {_SCAN}) -> Tensor[]',
+    coupled_scan=f'({_COUPLED}) -> Tensor',
+    coupled_scan_backward=f'(Tensor grad_y, {_COUPLED}) -> Tensor[]',
     directional_conv=f'({_CONV}) -> Tensor',
     directional_conv_backward=f'(Tensor grad_y, {_CONV}) -> Tensor[]',
     directional_ssm=f'({_SSM}) -> Tensor',

@@ -73,6 +73,20 @@ def ssm_of(channels, rank):
     return Operator(*CUDA.ssm_forward, arguments)
 
 
+def coupled_scan_of(channels, states=16):
+    """The exact 2D recurrence from four corners; its B and C are parts of one product."""
+
+    def arguments(sizes):
+        maps = (4, *sizes)
+        sides = half(*maps, 24 + 4 * states)[..., 24:].unflatten(-1, (2, 2, states)).unbind(-3)
+        parameters = (new(2, 2, channels, states), new(2, 2, channels))
+        shifts = (new(channels), new(2, channels))
+        tensors = (half(*maps, channels), half(2, *maps, channels), *parameters, *sides, *shifts)
+        return [*tensors, True, CORNERS.replace(';', ',')]
+
+    return Operator(*CUDA.coupled_scan_forward, arguments)
+
+
 def norm_of(channels, bias=True, offset=False):
     def arguments(sizes):
         shifts = (new(channels) if there else None for there in (bias, offset))
@@ -117,6 +131,7 @@ def vmamba(embed_dims):
 
 MODELS = {
     'V2M-T': plain(192),
+    'V2M-T, coupled': [coupled_scan_of(384)],
     'V2M-S': plain(384),
     'V2M-S*': pyramid(96),
     'V2M-B*': pyramid(192),

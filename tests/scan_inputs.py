@@ -71,3 +71,29 @@ def make_ssm_inputs(
 def directions_of(*names):
     """Directions by their names, as functions that launch kernels take them."""
     return [get_direction(name) for name in names]
+
+
+def make_coupled_inputs(
+    corners=('UL',), grid=(2, 3, 5), channels=4, states=3, dtype=torch.float64, seed=0
+):
+    """Arguments of ``coupled_scan`` but for the corners; weights that keep the states small."""
+    generator = torch.Generator().manual_seed(seed)
+    exact = torch.promote_types(dtype, torch.float32)
+
+    def normal(*size, dtype=dtype):
+        return torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
+
+    maps = (len(corners), *grid)
+    B, C = (normal(*maps, 2, states) for _ in range(2))
+    weight = torch.rand(2, channels, generator=generator, dtype=torch.float64).to(exact)
+    return dict(
+        x=normal(*maps, channels),
+        delta=normal(2, *maps, channels),
+        A=-normal(2, 2, channels, states, dtype=exact).exp(),
+        weight=torch.stack((weight, 1 - weight), 1),
+        B=B,
+        C=C,
+        D=normal(channels, dtype=exact),
+        delta_bias=normal(2, channels, dtype=exact),
+        delta_softplus=True,
+    )

@@ -26,7 +26,8 @@ __all__ = [
 COUNTING_RULES = {
     'matmul+conv': 'multiply-accumulates of matrix products and convolutions; scans count nothing '
     "(the paper's rule for the plain models)",
-    'matmul+conv+scan': "the same, and 9 * L * E * N for each scan over L tokens (VMamba's rule)",
+    'matmul+conv+scan': "the same, and 9 * L * E * N for each scan over L tokens (VMamba's rule); "
+    '30 * L * E * N for each scan of two coupled states',
 }
 
 
@@ -61,6 +62,16 @@ def measure_complexity(
     def count_scan(x: torch.Size, delta: Any, A: torch.Size, *args: Any, **kwargs: Any) -> int:
         nonlocal scans
         scans += 9 * x.numel() * A[-1]
+        return 0
+
+    def count_coupled(x: torch.Size, delta: Any, A: torch.Size, *args: Any, **kwargs: Any) -> int:
+        """Two states: each counts as a scan, and 6 more for what it takes of the other one.
+
+        These are the second decay's argument and exponential, both terms' shares, and the second
+        term's product and sum.
+        """
+        nonlocal scans
+        scans += 2 * 15 * x.numel() * A[-1]
         return 0
 
     def count_conv(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
@@ -107,6 +118,7 @@ def measure_complexity(
         display=False,
         custom_mapping={
             torch.ops.mmv2m.directional_scan: count_scan,
+            torch.ops.mmv2m.coupled_scan: count_coupled,
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_ssm: count_ssm,
             torch.ops.mmv2m.corner_ssm: count_corner_ssm,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmv2m.models import SS2D, V2M
 from mmv2m.models.layers.corner_ssm import CornerSSM
+from mmv2m.models.layers.coupled_ssm import CoupledSSM
 from mmv2m.ops import CORNERS
 
 __all__ = ['CornerView', 'corner_views']
@@ -61,9 +62,8 @@ def corner_views(
     if layer not in mixers:
         raise ValueError(f'the backbone has no mixer {layer!r}; there is {list(mixers)[-1]!r}')
     mixer: Any = mixers[layer]
-    whole = [
-        ssm for ssm in mixer.ssm.values() if isinstance(ssm, CornerSSM) and not ssm.corners.window
-    ]
+    kinds = (CornerSSM, CoupledSSM)
+    whole = [ssm for ssm in mixer.ssm.values() if isinstance(ssm, kinds) and not ssm.corners.window]
     if mixer.geometry != 'paper' or not whole:
         raise ValueError(f'{layer} has the released geometry, or scans inside windows only')
     tokens = _input_of(model, mixer, images)

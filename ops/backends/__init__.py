@@ -20,6 +20,9 @@ others. The backward functions return gradients in the order of the tensors.
 ``corner_ssm_forward(x, gate, parameters, corners, reduction, log_A, trains)``,
 ``corner_ssm_backward(grad_y, kept, x, gate, parameters, corners, reduction, log_A, targets)``
     See :mod:`.gpu.corner_ssm`.
+``coupled_scan_forward(x, delta, A, weight, B, C, D, delta_bias, delta_softplus, corners)``,
+``coupled_scan_backward(grad_y, *the same)``
+    See :mod:`..coupled_scan`; corners as text. Without them, a backend has no such operator.
 ``gate_forward(x, z)``, ``gate_backward(grad_y, x, z, target, again)``
     ``x * silu(z)``; the gradient of ``z`` goes to ``target`` if there is one, and the gated map is
     returned ``again`` if wanted.
@@ -81,12 +84,13 @@ def can_run(backend: str, x: Tensor, raise_error: bool = False) -> bool:
     return reason is None
 
 
-def choose_backend(backend: str, x: Tensor) -> str:
+def choose_backend(backend: str, x: Tensor, *functions: str) -> str:
     """The name of the backend that will run on ``x``.
 
     Args:
         backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
         x: The operator's input map.
+        functions: Functions that the backend must have, where not every backend has them.
 
     Passing over a faster backend for this device is logged, once for each reason. In
     :func:`torch.onnx.export` the choice is the reference, whatever is asked for: a graph has no
@@ -94,18 +98,26 @@ def choose_backend(backend: str, x: Tensor) -> str:
 
     Raises:
         ValueError: If there is no such backend.
-        RuntimeError: If the one asked for by name cannot run on ``x``; says why.
+        RuntimeError: If the one asked for by name cannot run on ``x``, or has not these functions;
+            says why.
     """
     if torch.compiler.is_compiling() and _exports_to_onnx():
         return 'reference'
     if backend != 'auto':
         can_run(backend, x, raise_error=True)
+        if not has(backend, *functions):
+            able = [name for name in BACKENDS if has(name, *functions)]
+            raise RuntimeError(
+                f'backend {backend!r} has no {functions[0]}; these have it: {", ".join(able)}'
+            )
         return backend
     reasons: list[str] = []
     for name, candidate in BACKENDS.items():
         if candidate.DEVICES is not None and x.device.type not in candidate.DEVICES:
             continue
         reason = candidate.refusal(x)
+        if reason is None and not has(name, *functions):
+            reason = f'it has no {functions[0]}'
         if reason is None:
             if not x.is_meta:  # shapes alone are never slow
                 _tell_fallback(name, tuple(reasons))

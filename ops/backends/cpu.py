@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..cpu import build, corner_ssm, ssm
 from ..cpu.ssm import numbers
-from ..directions import get_direction, read_directions
+from ..directions import get_direction, read_corners, read_directions
 
 __all__ = [
     'DEVICES',
@@ -15,6 +15,8 @@ __all__ = [
     'conv_forward',
     'corner_ssm_backward',
     'corner_ssm_forward',
+    'coupled_scan_backward',
+    'coupled_scan_forward',
     'refusal',
     'scan_backward',
     'scan_forward',
@@ -45,6 +47,20 @@ def scan_forward(x: Tensor, delta: Tensor, *args: Any) -> Tensor:
 def scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
     grads = torch.ops.mmv2m_cpu.scan_backward(_one(grad_y), *_scan_arguments(*args))
+    pairs = zip(grads, args[:8], strict=True)
+    return tuple(None if p is None else g.view(p.shape) for g, p in pairs)
+
+
+def coupled_scan_forward(x: Tensor, *args: Any) -> Tensor:
+    """See :func:`mmv2m.ops.coupled_scan`."""
+    y = torch.empty(x.shape, dtype=x.dtype)
+    torch.ops.mmv2m_cpu.coupled_forward(*_coupled_arguments(x, *args), y)
+    return y
+
+
+def coupled_scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, delta, A, weight, B, C, D, delta_bias``."""
+    grads = torch.ops.mmv2m_cpu.coupled_backward(_side_by_side(grad_y), *_coupled_arguments(*args))
     pairs = zip(grads, args[:8], strict=True)
     return tuple(None if p is None else g.view(p.shape) for g, p in pairs)
 
@@ -123,3 +139,21 @@ def _scan_arguments(
     """As the kernels take them."""
     maps = (t if t is None or t.dim() < 4 else _one(t) for t in (x, delta, A, B, C, D, z))
     return *maps, delta_bias, delta_softplus, numbers([get_direction(direction)])
+
+
+def _coupled_arguments(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    weight: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    corners: str,
+) -> tuple[Any, ...]:
+    """As the kernels take them: both states' projections side by side, two directions a corner."""
+    x, delta, B, C = (_side_by_side(t) for t in (x, delta, B.flatten(-2), C.flatten(-2)))
+    ways = [way for corner in read_corners(corners)[0].corners for way in corner[:2]]
+    return x, delta, A, weight, B, C, D, delta_bias, delta_softplus, numbers(ways)

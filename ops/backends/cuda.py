@@ -49,9 +49,9 @@ def _operators() -> Any:
 
 def __getattr__(name: str) -> Any:
     """An operator; the kernels are imported when the first one is asked for."""
-    from ..gpu.operators import OPERATORS
+    from ..gpu.operators import COUPLED, OPERATORS
 
-    if name not in OPERATORS:
+    if name not in (*OPERATORS, *COUPLED):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     globals()[name] = operator = getattr(_operators(), name)
     return operator

@@ -16,9 +16,19 @@ from torch import Tensor
 from ..directions import get_direction
 from ..precision import state_dtype, without_autocast
 from ..reference import directional_conv_reference, seen_by_taps, weight_taps
+from ..reference.coupled import walk_coupled_back, walk_coupled_forth
 from ..reference.walk import on_map, projection_in_order, tokens_in_order, walk_back, walk_forth
 
-__all__ = ['DEVICES', 'conv_backward', 'conv_forward', 'refusal', 'scan_backward', 'scan_forward']
+__all__ = [
+    'DEVICES',
+    'conv_backward',
+    'conv_forward',
+    'coupled_scan_backward',
+    'coupled_scan_forward',
+    'refusal',
+    'scan_backward',
+    'scan_forward',
+]
 
 DEVICES = None
 
@@ -109,3 +119,15 @@ def conv_backward(
         grad_x = weight_taps(grad, weight, walk.opposite).to(x.dtype)
         per_tap = [(grad * seen).sum((0, 1, 2)) for seen in seen_by_taps(u, weight.shape[1], walk)]
         return grad_x, torch.stack(per_tap, -1), None if bias is None else grad.sum((0, 1, 2))
+
+
+def coupled_scan_forward(x: Tensor, *args: Any) -> Tensor:
+    """See :func:`mmv2m.ops.coupled_scan`; takes its arguments but for the backend."""
+    with without_autocast(x):
+        return walk_coupled_forth(x, *args)
+
+
+def coupled_scan_backward(grad_y: Tensor, x: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, delta, A, weight, B, C, D, delta_bias``."""
+    with without_autocast(x):
+        return walk_coupled_back(grad_y, x, *args)

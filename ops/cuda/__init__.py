@@ -8,6 +8,8 @@ what the functions do.
 
 from .conv import convs_backward, convs_forward
 from .conv_projection import convs_project
+from .coupled_backward import coupled_scans_backward
+from .coupled_forward import coupled_scans_forward
 from .norm import norm_gradients
 from .projected_gradient import adds_projected_gradient
 from .projection import project
@@ -20,6 +22,8 @@ __all__ = [
     'convs_backward',
     'convs_forward',
     'convs_project',
+    'coupled_scans_backward',
+    'coupled_scans_forward',
     'norm_gradients',
     'project',
     'scans_backward',

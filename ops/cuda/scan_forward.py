@@ -26,10 +26,6 @@ from .scan_edges import STEPS, UNROLL, WARPS_AT_ONCE, SegmentEdges, plan_segment
 
 __all__ = ['scans_forward']
 
-POLYNOMIAL_EVERY = 0
-"""Of how many exponentials one is a polynomial, for which the special function unit need not be
-waited for; 0 for none."""
-
 SUMMED_STEPS = 32
 """Longest lanes whose sums over directions are kept in shared memory."""
 
@@ -164,7 +160,6 @@ class _ForwardScan:
             SUMS=self.sums,
             STEPS=STEPS,
             UNROLL=UNROLL,
-            POLYNOMIAL=POLYNOMIAL_EVERY,
             MAP_BYTES=maps_at_once(inputs),
             SUM_BYTES=copied_at_once(channels, [(self.y, channels)]),
         )

@@ -32,6 +32,8 @@ class Kernels:
       ``convs_project``, see :meth:`convs_project`, does both at once; no set needs it.
     - ``scans_forward(inputs, sums, dtype, add_to)`` and ``scans_backward(grad_y, inputs, sums)``,
       see the methods; a set may refuse scans with a gate.
+    - ``coupled_scans_forward`` and ``coupled_scans_backward``, see :mod:`.coupled`; no set needs
+      them.
     - ``gate_forward(x, z)`` returns ``x * silu(z)``, ``gate_backward(grad_y, x, z, target, again)``
       its gradients, and the gated map if ``again``.
     - ``norm_rows`` and ``norm_gradients``, see :mod:`.norms`; ``gelu_forward``, ``gelu_gradients``

@@ -9,14 +9,17 @@ from torch import Tensor
 
 from ..directions import read_directions
 from ..runtime.rehearsal import Gradients
-from . import corner_ssm, gelu, norms, single, ssm
+from . import corner_ssm, coupled, gelu, norms, single, ssm
 from .kernels import Kernels
 
-__all__ = ['OPERATORS', 'Operators']
+__all__ = ['COUPLED', 'OPERATORS', 'Operators']
 
 NAMES = ('scan', 'conv', 'ssm', 'corner_ssm', 'gate', 'gelu', 'norm', 'add_norm')
 OPERATORS = tuple(f'{name}_{way}' for name in NAMES for way in ('forward', 'backward'))
 """What the modules in ``ops/backends`` call them; see there for what they take and return."""
+
+COUPLED = ('coupled_scan_forward', 'coupled_scan_backward')
+"""The same, of kernels that have the exact 2D recurrence."""
 
 Run = Callable[..., Any]
 
@@ -26,7 +29,7 @@ def _as_they_are(function: Run, gradients: Gradients | None = None) -> Run:
 
 
 class Operators:
-    """The operators, each an attribute by a name of :data:`OPERATORS`.
+    """The operators, each an attribute by a name of :data:`OPERATORS` or, if so, :data:`COUPLED`.
 
     Args:
         kernels: What they launch.
@@ -70,6 +73,12 @@ class Operators:
             bind(norms.add_norm_forward), partial(_add_norm_gradients, add_norm_backward)
         )
         self.add_norm_backward = prepare(add_norm_backward)
+        if hasattr(kernels, 'coupled_scans_forward'):
+            gradients = bind(coupled.coupled_gradients)
+            self.coupled_scan_forward = prepare(
+                bind(coupled.coupled_scan_forward), _gradients(gradients)
+            )
+            self.coupled_scan_backward = partial(_scan_backward, prepare(gradients))
 
 
 def _with_directions(function: Run, kernels: Kernels, place: int, *args: Any) -> Any:

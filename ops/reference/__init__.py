@@ -1,5 +1,6 @@
 """What the operators compute, in plain PyTorch: the judge of every kernel."""
 
+from .coupled import coupled_scan_reference
 from .definition import (
     directional_conv_reference,
     directional_scan_reference,
@@ -9,6 +10,7 @@ from .definition import (
 )
 
 __all__ = [
+    'coupled_scan_reference',
     'directional_conv_reference',
     'directional_scan_reference',
     'seen_by_taps',

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "emulation.h"
@@ -55,6 +57,15 @@ template <int GROUPS>
 void await_copies() {
   emulation::await_copies(GROUPS);
 }
+
+// Blocks run one after the other here, so a word that is not there yet never will be.
+inline void await_word(const unsigned* word, unsigned least) {
+  if (*word >= least) return;
+  std::fprintf(stderr, "a block waits for one behind it\n");
+  std::abort();
+}
+inline void publish_word(unsigned* word, unsigned value) { *word = value; }
+inline unsigned take_number(unsigned* taken) { return (*taken)++; }
 
 inline float select(bool condition, float a, float b) { return condition ? a : b; }
 

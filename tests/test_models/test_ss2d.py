@@ -131,6 +131,7 @@ def test_class_tokens_stay_out_of_the_windows(class_token, gated):
     [
         dict(scans=('h', 'w2_flip')),
         dict(corners=('UL', 'LL'), share='opposite', gated=False, states=1),
+        dict(corners=('UL', 'LL'), projects='both', states=2),
     ],
 )
 def test_fused_operators_serve_every_kind_of_mixer(settings):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from cuda_emulation import DEVICE, needs_a_device
 from scan_inputs import directions_of
 
-from mmv2m.ops.reference import directional_conv_reference, directional_scan_reference
+from mmv2m.ops.reference import directional_conv_reference
 from mmv2m.ops.runtime.compile import compile_kernel
 
 pytest.importorskip('triton')
@@ -137,27 +137,6 @@ def test_projections_between_others():
     scan.inputs = dataclasses.replace(scan.inputs, B=wide[..., 2:6])
     assert dict(scan.call().definitions)['SIDE_BYTES'] == 8
     compare(scan, truth)
-
-
-@needs_a_device
-@pytest.mark.parametrize('every', [1, 8])
-def test_exponentials_by_polynomial(every, monkeypatch):
-    """From those of zero, which leave the state as it is, to those that are zero."""
-    monkeypatch.setattr('mmv2m.ops.cuda.scan_forward.POLYNOMIAL_EVERY', every)
-    scan, _ = make_scan((1, 2, 9, 40), 16, ['left'], B='token', C=None)
-    scales = torch.logspace(-3, 4, 40, device=DEVICE)[:, None]
-    scan.inputs.A = (scan.inputs.A * scales).index_fill(0, torch.tensor([1], device=DEVICE), 0)
-    expected = directional_scan_reference(
-        *(scan.inputs.x[0].double(), scan.inputs.delta[0].double(), scan.inputs.A.double()),
-        B=scan.inputs.B[0].double(),
-        C=None,
-        D=scan.inputs.D.double(),
-        delta_bias=scan.inputs.delta_bias.double(),
-        delta_softplus=True,
-        direction='left',
-    )
-    y = scans_forward(scan.inputs)
-    assert naive.relative_error(y[0], expected) < 1e-6
 
 
 @needs_a_device

@@ -41,7 +41,7 @@ def _record(config, seed, accuracy, seconds=100.0, **changes):
 
 def test_the_study_is_matched_and_runs_each_config_once():
     runs = plan_runs(CIFAR.select([]), (0, 1, 2))
-    assert len(runs) == len(set(runs)) == 36
+    assert len(runs) == len(set(runs)) == 78
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert {run.config for run in runs} == set(CIFAR.path.parent.glob('*.py'))
     for comparison in CIFAR.comparisons:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..layers import LOCAL_SCANS, plan_local_groups
-from ..layers.corners import MERGES, ORDERS, SHARES
+from ..layers.corners import MERGES, ORDERS, PROJECTS, SHARES
 from .zoo import StagedArch, check_count, check_scans, look_up_arch
 
 __all__ = ['ARCH_ZOO', 'Arch', 'parse_arch']
@@ -31,6 +31,8 @@ class Arch(StagedArch):
         orders: ``'one'`` scans from each corner along one axis and then along the other (Eq. 7).
             ``'both'`` also scans in the other order, with parameters of its own (Eq. 8).
         merge: ``'sum'`` or ``'mean'`` of corners and orders.
+        projects: ``'one'``: B of the first scan and C of the second depend on the token (Eq. 9 to
+            12). ``'both'``: B and C of both scans do.
         scans: Names of the scans of each block; see
             :func:`~mmv2m.models.layers.plan_local_groups`. None for the four corners of the whole
             map in each block.
@@ -46,6 +48,7 @@ class Arch(StagedArch):
     share: str = 'all'
     orders: str = 'one'
     merge: str = 'sum'
+    projects: str = 'one'
     scans: tuple[tuple[str, ...], ...] | None = None
     ffn_ratio: float = 0.0
 
@@ -54,7 +57,12 @@ class Arch(StagedArch):
         if self.dt_rank != 'auto':
             check_count('dt_rank', self.dt_rank)
         choices_of = dict(
-            layout=LAYOUTS, share=SHARES, orders=ORDERS, merge=MERGES, gated=(True, False)
+            layout=LAYOUTS,
+            share=SHARES,
+            orders=ORDERS,
+            merge=MERGES,
+            projects=PROJECTS,
+            gated=(True, False),
         )
         for name, choices in choices_of.items():
             value = getattr(self, name)

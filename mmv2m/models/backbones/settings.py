@@ -12,6 +12,7 @@ from mmv2m.ops import BACKENDS
 
 from ..layers import CORNERS, plan_corners
 from ..layers.class_token import CLASS_TOKENS
+from ..layers.corners import check_coupled
 from .arch import Arch, parse_arch
 
 __all__ = [
@@ -65,9 +66,11 @@ def check_v2m(values: dict[str, Any]) -> None:
         check_choice('class_token', values['class_token'], CLASS_TOKENS)
     patch_size = arch.patch_size if values['patch_size'] is None else values['patch_size']
     check_sizes(values['img_size'], patch_size)
+    scans = arch.scans is not None
+    check_coupled(values['recurrence'], values['geometry'], arch.orders, arch.projects, scans)
     if arch.is_pyramid:
         _check_pyramid(values)
-    if arch.scans is not None and tuple(values['corners']) != tuple(CORNERS):
+    if scans and tuple(values['corners']) != tuple(CORNERS):
         raise ValueError('corners do not go with an arch that has scans: they name the corners')
     if values['geometry'] == 'released':
         _check_released(arch, values, patch_size)

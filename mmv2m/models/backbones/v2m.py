@@ -50,6 +50,9 @@ class V2M(StagedBackbone):
             Table 4. Defaults to all four.
         geometry: ``'paper'`` or ``'released'``, which repeats the branches of the authors' released
             code, for checkpoints trained with it. Defaults to ``'paper'``.
+        recurrence: ``'simplified'``, the paper's Eq. 9 to 12, or ``'coupled'``, the exact Eq. 6 to
+            8, whose two states are coupled. Defaults to ``'simplified'``. A coupled model has other
+            parameters; it takes neither an arch with scans nor the released geometry.
         class_token: Fig. 4's ``'middle' | 'edge' | 'mean'``. ``'mean'`` adds no tokens; dense tasks
             use it. Defaults to ``'middle'``, or to ``'mean'`` in a pyramid, which takes no other.
         out_indices: Output after which stages, an int or a sequence; negative ones count from the
@@ -92,6 +95,7 @@ class V2M(StagedBackbone):
         in_channels: int = 3,
         corners: Sequence[str] = tuple(CORNERS),
         geometry: str = 'paper',
+        recurrence: str = 'simplified',
         class_token: str | None = None,
         out_indices: int | Sequence[int] = -1,
         out_type: str = 'cls_token',
@@ -130,6 +134,8 @@ class V2M(StagedBackbone):
                 share=self.arch.share,
                 orders=self.arch.orders,
                 merge=self.arch.merge,
+                recurrence=recurrence,
+                projects=self.arch.projects,
                 class_token=class_token,
                 gated=self.arch.gated,
                 out_proj_scale=sum(self.arch.depths) ** -0.5,

@@ -4,6 +4,7 @@ from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token
 from .corner_ssm import CornerSSM, WindowSSM
 from .corners import CORNERS, plan_corners, plan_groups, plan_local_groups
+from .coupled_ssm import CoupledSSM
 from .cross_scan import CrossScanMixer
 from .directional_ssm import DirectionalSSM
 from .ffn import FFN
@@ -35,6 +36,7 @@ __all__ = [
     'CORNERS',
     'ConvStem',
     'CornerSSM',
+    'CoupledSSM',
     'CrossScanMixer',
     'CrossToken',
     'DirectionalSSM',

@@ -23,6 +23,8 @@ class CornerSSM(BaseModule):
         conv_size: Taps of the convolutions.
         group: The corners.
         backend: Backend of the operators.
+        projects: ``'one'``: B of ``rows`` and C of ``columns`` depend on the token, the others are
+            the constant 1; ``'both'``: all of them do.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -34,13 +36,17 @@ class CornerSSM(BaseModule):
         conv_size: int,
         group: CornerGroup,
         backend: str = 'auto',
+        projects: str = 'one',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.corners = group
         self.backend = backend
-        self.rows = DirectionalSSM(channels, states, dt_rank, conv_size, 'input', backend)
-        self.columns = DirectionalSSM(channels, states, dt_rank, conv_size, 'output', backend)
+        self.projects = projects
+        sides = ('input', 'output') if projects == 'one' else ('both', 'both')
+        self.rows, self.columns = (
+            DirectionalSSM(channels, states, dt_rank, conv_size, side, backend) for side in sides
+        )
 
     def forward(self, x: Tensor, gate: Tensor | None, reduction: str = 'sum') -> Tensor:
         """Scan a map.
@@ -53,7 +59,8 @@ class CornerSSM(BaseModule):
         Returns:
             (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
         """
-        if may_stand_for(self, x, ((self, CORNER_SSM),)):
+        # The operator of both scans projects one side in each. With both, each is one of its own.
+        if self.projects == 'one' and may_stand_for(self, x, ((self, CORNER_SSM),)):
             return corner_ssm(x, gate, [self.group()], reduction, self.backend, log_A=True)
         y = self.rows(x, None, self.corners.first)
         return self.columns(y, gate, self.corners.second, reduction)
@@ -88,9 +95,10 @@ class WindowSSM(CornerSSM):
         conv_size: int,
         group: CornerGroup,
         backend: str = 'auto',
+        projects: str = 'one',
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(channels, states, dt_rank, conv_size, group, backend, init_cfg)
+        super().__init__(channels, states, dt_rank, conv_size, group, backend, projects, init_cfg)
         axes = {direction.axis for direction in group.first}
         if len(axes) > 1:
             raise ValueError(
@@ -139,8 +147,14 @@ def split_lanes(x: Tensor, window: int, axis: int) -> Tensor:
 
 
 def build_corner_ssm(
-    channels: int, states: int, dt_rank: int, conv_size: int, group: CornerGroup, backend: str
+    channels: int,
+    states: int,
+    dt_rank: int,
+    conv_size: int,
+    group: CornerGroup,
+    backend: str,
+    projects: str = 'one',
 ) -> CornerSSM:
     """The module for a group of corners: over the whole map, or inside its windows."""
     kind = WindowSSM if group.window else CornerSSM
-    return kind(channels, states, dt_rank, conv_size, group, backend)
+    return kind(channels, states, dt_rank, conv_size, group, backend, projects)

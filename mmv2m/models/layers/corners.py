@@ -11,7 +11,10 @@ __all__ = [
     'GEOMETRIES',
     'MERGES',
     'ORDERS',
+    'PROJECTS',
+    'RECURRENCES',
     'SHARES',
+    'check_coupled',
     'plan_groups',
     'plan_local_groups',
     'plan_corners',
@@ -39,6 +42,10 @@ SHARES = ('all', 'opposite', 'none')
 ORDERS = ('one', 'both')
 
 MERGES = ('sum', 'mean')
+
+RECURRENCES = ('simplified', 'coupled')
+
+PROJECTS = ('one', 'both')
 
 OPPOSITES: dict[str, tuple[str, str]] = dict(h=('UL', 'LR'), v=('UR', 'LL'))
 """Opposite corners, by the axis of their first scan: horizontal or vertical."""
@@ -143,3 +150,43 @@ def plan_local_groups(scans: Sequence[str]) -> dict[str, CornerGroup]:
         before = groups[name].corners if name in groups else ()
         groups[name] = CornerGroup((*before, CORNERS[corner]), order.side)
     return groups
+
+
+def check_coupled(recurrence: str, geometry: str, orders: str, projects: str, local: bool) -> None:
+    """Check a 2D SSM's recurrence, and what it does not go with.
+
+    Args:
+        recurrence: ``'simplified'`` or ``'coupled'``.
+        geometry: See :func:`plan_corners`.
+        orders: See :func:`plan_groups`.
+        projects: Whether ``'one'`` side of each scan depends on the token, or ``'both'``.
+        local: Whether there are LocalVim's scans.
+
+    Raises:
+        ValueError: If the recurrence or ``projects`` is unknown, or they do not go with the others.
+    """
+    for name, value, choices in (
+        ('recurrence', recurrence, RECURRENCES),
+        ('projects', projects, PROJECTS),
+    ):
+        if value not in choices:
+            raise ValueError(f'{name} must be one of {", ".join(choices)}, but got {value!r}')
+    if geometry == 'released' and projects != 'one':
+        raise ValueError("geometry='released' projects one side in each scan: use projects='one'")
+    if recurrence == 'simplified':
+        return
+    if geometry == 'released':
+        raise ValueError(
+            "recurrence='coupled' does not go with geometry='released': the released code has the "
+            "simplified recurrence; use geometry='paper'"
+        )
+    if local:
+        raise ValueError(
+            "recurrence='coupled' has no windows: use an arch without scans, or "
+            "recurrence='simplified'"
+        )
+    if orders != 'one' or projects != 'one':
+        raise ValueError(
+            "recurrence='coupled' has both orders in one walk and projects both sides: leave "
+            "orders and projects at 'one'"
+        )

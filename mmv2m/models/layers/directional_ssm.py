@@ -13,7 +13,7 @@ from mmv2m.ops import Direction, directional_scan, directional_ssm
 from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
 from .lanes import convolve_lanes
 
-__all__ = ['DIRECTIONAL_SSM', 'DirectionalSSM', 'draw_time_steps']
+__all__ = ['CAUSAL_CONV', 'DIRECTIONAL_SSM', 'DirectionalSSM', 'draw_time_steps']
 
 SIDES = dict(input=1, output=1, both=2)
 """How many of B and C depend on the token."""

@@ -12,7 +12,8 @@ from mmv2m.ops import Group, ScanNorm, ss2d
 
 from .class_token import insert_zeros, strip_cross
 from .corner_ssm import CORNER_SSM, build_corner_ssm
-from .corners import CORNERS, MERGES, plan_groups, plan_local_groups
+from .corners import CORNERS, MERGES, check_coupled, plan_groups, plan_local_groups
+from .coupled_ssm import CoupledSSM
 from .door import LINEAR, Known, may_stand_for
 from .out_projection import OUT_PROJECTION, OutProjection, project_gated
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
@@ -49,6 +50,12 @@ class SS2D(BaseModule):
         scans: Instead of ``corners``, names of LocalVim's scans, see :func:`plan_local_groups`:
             2D SSMs over the whole map and inside windows. A scan and its flip share parameters, and
             a :class:`ScanAttention` weighs each such pair.
+        recurrence: ``'simplified'``, the paper's two scans one behind the other (Eq. 9-12), or
+            ``'coupled'``, the recurrence of Eq. 6-8 that it comes from, see :class:`CoupledSSM`.
+            The coupled one goes with whole maps and the paper's geometry. It has both orders in one
+            walk, and both its projections depend on the token.
+        projects: ``'one'`` side of each of the simplified recurrence's scans depends on the token,
+            B of the first and C of the second (Eq. 9 to 12), or ``'both'`` B and C of both scans.
         class_token: Where the map has class tokens, ``'middle' | 'edge' | 'mean'`` (none). Windows
             are those of the patches; class tokens take part in the scans over the whole map only.
         gated: Whether there are ``z`` and gates. If not, a LayerNorm on the sum takes the place of
@@ -59,8 +66,8 @@ class SS2D(BaseModule):
             own initialisation whatever is configured here or above.
 
     Raises:
-        ValueError: If ``corners``, ``geometry``, ``share``, ``orders``, ``merge`` or ``scans`` is
-            impossible, alone or with the others.
+        ValueError: If ``corners``, ``geometry``, ``share``, ``orders``, ``merge``, ``scans``,
+            ``recurrence`` or ``projects`` is impossible, alone or with the others.
     """
 
     def __init__(
@@ -76,6 +83,8 @@ class SS2D(BaseModule):
         orders: str = 'one',
         merge: str = 'sum',
         scans: Sequence[str] | None = None,
+        recurrence: str = 'simplified',
+        projects: str = 'one',
         class_token: str = 'mean',
         gated: bool = True,
         out_proj_scale: float = 1.0,
@@ -86,6 +95,8 @@ class SS2D(BaseModule):
         self.geometry = geometry
         self.class_token = class_token
         self.gated = gated
+        self.recurrence = recurrence
+        self.is_variant = recurrence != 'simplified' or projects != 'one'
         self.backend = backend
         inner = expand * embed_dims
         rank = math.ceil(embed_dims / 16) if dt_rank == 'auto' else int(dt_rank)
@@ -94,6 +105,7 @@ class SS2D(BaseModule):
                 f'merge must be one of {", ".join(MERGES)}, and sum in the released geometry, but '
                 f'got {merge!r}'
             )
+        check_coupled(recurrence, geometry, orders, projects, bool(scans))
         if scans:
             groups = plan_local_groups(scans)
         else:
@@ -105,7 +117,9 @@ class SS2D(BaseModule):
         self.in_proj = nn.Linear(embed_dims, 2 * inner if gated else inner, bias=False)
         self.ssm = ModuleDict(
             {
-                name: build_corner_ssm(inner, states, rank, conv_size, group, backend)
+                name: CoupledSSM(inner, states, rank, conv_size, group, backend)
+                if recurrence == 'coupled'
+                else build_corner_ssm(inner, states, rank, conv_size, group, backend, projects)
                 for name, group in groups.items()
             }
         )
@@ -170,7 +184,7 @@ class SS2D(BaseModule):
 
     def _is_one_operator(self, x: Tensor) -> bool:
         """Whether :func:`mmv2m.ops.ss2d` may stand for all modules."""
-        if self.geometry != 'paper' or self.weighs_scans:
+        if self.geometry != 'paper' or self.weighs_scans or self.is_variant:
             return False  # the operator has no such thing
         layers = self._modules
         parts = [

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "conv.h"
+#include "coupled_backward.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
 
@@ -66,6 +67,51 @@ std::vector<Tensor> scan_backward(const Tensor& grad_y, const Tensor& x, const T
   return {grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias};
 }
 
+// Writes to `y`, like `x`. B and C are (K, B, H, W, 2 N); directions are two for each map.
+void coupled_forward(const Tensor& x, const Tensor& delta, const Tensor& A, const Tensor& weight,
+                     const Tensor& B, const Tensor& C, const OptionalTensor& D,
+                     const OptionalTensor& bias, bool softplus, at::IntArrayRef directions,
+                     const Tensor& y) {
+  for_type(x, [&](auto one) {
+    using T = decltype(one);
+    const Coupled<T> scan(x, delta, A, weight, B, C, D, bias, softplus, directions);
+    coupled_maps(scan, Maps<T>(y));
+  });
+}
+
+// Gradients of the eight tensors; empty where an optional one is left out.
+std::vector<Tensor> coupled_backward(const Tensor& grad_y, const Tensor& x, const Tensor& delta,
+                                     const Tensor& A, const Tensor& weight, const Tensor& B,
+                                     const Tensor& C, const OptionalTensor& D,
+                                     const OptionalTensor& bias, bool softplus,
+                                     at::IntArrayRef directions) {
+  const auto like = [](const Tensor& t) { return at::empty(t.sizes(), t.options()); };
+  Tensor grad_x = like(x), grad_delta = like(delta), grad_B = like(B), grad_C = like(C);
+  Tensor grad_A = like(A), grad_weight = like(weight), grad_D, grad_bias;
+  if (bias) grad_bias = like(*bias);
+  for_type(x, [&](auto one) {
+    using T = decltype(one);
+    const Coupled<T> scan(x, delta, A, weight, B, C, D, bias, softplus, directions);
+    const CoupledGradients<T> grads{Maps<T>(grad_x), Maps<T>(grad_B), Maps<T>(grad_C),
+                                    {Maps<T>(grad_delta[0]), Maps<T>(grad_delta[1])}};
+    const auto sums = coupled_maps_backward(scan, Maps<const T>(grad_y), grads);
+    const auto total = [&](const auto& part, const Tensor& to) {
+      std::vector<Buffer> chunks;
+      for (const CoupledSums& chunk : sums) chunks.push_back(part(chunk));
+      to.copy_(unpack_sum(chunks, to.sizes()));
+    };
+    for (int64_t k = 0; k < 2; ++k) {
+      if (bias) total([k](const CoupledSums& s) { return s.bias[k]; }, grad_bias[k]);
+      for (int64_t l = 0; l < 2; ++l) {
+        total([k, l](const CoupledSums& s) { return s.A[k][l]; }, grad_A[k][l]);
+        total([k, l](const CoupledSums& s) { return s.weight[k][l]; }, grad_weight[k][l]);
+      }
+    }
+    if (D) grad_D = unpack_sum(each(sums, &CoupledSums::D), D->sizes());
+  });
+  return {grad_x, grad_delta, grad_A, grad_weight, grad_B, grad_C, grad_D, grad_bias};
+}
+
 Tensor conv_forward(const Tensor& x, const OptionalTensor& gate, const Tensor& weight,
                     const OptionalTensor& bias, at::IntArrayRef directions) {
   std::vector<int64_t> shape(1, directions.size());
@@ -106,6 +152,12 @@ TORCH_LIBRARY(mmv2m_cpu, library) {
       "scan_backward(Tensor grad_y, Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, "
       "Tensor? D, Tensor? z, Tensor? bias, bool softplus, int[] directions) -> Tensor[]");
   library.def(
+      "coupled_forward(Tensor x, Tensor delta, Tensor A, Tensor weight, Tensor B, Tensor C, "
+      "Tensor? D, Tensor? bias, bool softplus, int[] directions, Tensor(a!) y) -> ()");
+  library.def(
+      "coupled_backward(Tensor grad_y, Tensor x, Tensor delta, Tensor A, Tensor weight, Tensor B, "
+      "Tensor C, Tensor? D, Tensor? bias, bool softplus, int[] directions) -> Tensor[]");
+  library.def(
       "conv_forward(Tensor x, Tensor? gate, Tensor weight, Tensor? bias, int[] directions) -> "
       "Tensor");
   library.def(
@@ -117,6 +169,8 @@ TORCH_LIBRARY(mmv2m_cpu, library) {
 TORCH_LIBRARY_IMPL(mmv2m_cpu, CPU, library) {
   library.impl("scan_forward", &mmv2m::scan_forward);
   library.impl("scan_backward", &mmv2m::scan_backward);
+  library.impl("coupled_forward", &mmv2m::coupled_forward);
+  library.impl("coupled_backward", &mmv2m::coupled_backward);
   library.impl("conv_forward", &mmv2m::conv_forward);
   library.impl("conv_backward", &mmv2m::conv_backward);
 }

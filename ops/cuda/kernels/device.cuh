@@ -100,6 +100,21 @@ DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"
 template <int GROUPS>
 DEVICE void await_copies() { asm volatile("cp.async.wait_group %0;" :: "n"(GROUPS) : "memory"); }
 
+// Words in global memory by which blocks tell each other how far they are. Who has seen a word of
+// another block sees everything that it, and the threads it had met, wrote before.
+DEVICE void await_word(const unsigned* word, unsigned least) {
+  unsigned now;
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(word) : "memory");
+  } while (now < least);
+  __syncwarp();
+}
+DEVICE void publish_word(unsigned* word, unsigned value) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" :: "l"(word), "r"(value) : "memory");
+}
+// The number of those that have taken one before.
+DEVICE unsigned take_number(unsigned* taken) { return atomicAdd(taken, 1u); }
+
 #endif
 
 DEVICE float to_float(float x) { return x; }
@@ -115,23 +130,6 @@ DEVICE float16 from_float<float16>(float x) { return to_float16(x); }
 
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LN2 = 0.6931471805599453f;
-
-// 2^x by ordinary arithmetic, to 2e-7: slower than the special function unit, but beside it. Exactly
-// 1 at zero; zero below 2^-127 and infinite from 2^128 on.
-DEVICE float exp2_polynomial(float x) {
-  constexpr float ROUND = 12582912.f;  // 1.5 * 2^23: what is added to it loses its fraction
-  x = fminf(fmaxf(x, -127.f), 128.f);
-  float rounded = x + ROUND;
-  float rest = x - (rounded - ROUND);
-  // Of the least relative error on [-1/2, 1/2], with 1 at zero.
-  float power = 0.001326472731f;
-  power = power * rest + 0.009671512991f;
-  power = power * rest + 0.05550733581f;
-  power = power * rest + 0.2402224243f;
-  power = power * rest + 0.6931470037f;
-  power = power * rest + 1.f;
-  return from_bits(to_bits(power) + (to_bits(rounded) << 23));
-}
 
 // 1 / (1 + exp(-x)), times x SiLU.
 DEVICE float sigmoid(float x) { return reciprocal(1 + exp2_approx(-x * LOG2E)); }

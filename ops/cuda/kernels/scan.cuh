@@ -100,18 +100,13 @@ DEVICE void finish_step(Step& now, const Channels& bias) {
   }
 }
 
-// h = exp(dt A) h + dt x B. Of every POLYNOMIAL_EVERY exponentials, if not 0, one is by ordinary
-// arithmetic, where the special function unit is what limits.
-template <int POLYNOMIAL_EVERY = 0>
+// h = exp(dt A) h + dt x B.
 DEVICE void advance(Tile& state, const Tile& A_log2, const Step& now) {
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) {
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
-      constexpr int EVERY = POLYNOMIAL_EVERY > 0 ? POLYNOMIAL_EVERY : 1;
-      bool polynomial = POLYNOMIAL_EVERY > 0 && (c * STATES_HELD + n) % EVERY == EVERY - 1;
-      float exponent = now.dt[c] * A_log2[c][n];
-      float decay = polynomial ? exp2_polynomial(exponent) : exp2_approx(exponent);
+      float decay = exp2_approx(now.dt[c] * A_log2[c][n]);
       state[c][n] = decay * state[c][n] + times_side<B_TOKEN>(now.u[c], now.B[n]);
     }
   }

@@ -5,8 +5,7 @@
 // is on its way into shared memory, also across the ends of lanes: they may be short.
 //
 // Given to the compiler, beside what scan_ahead.cuh needs: OUTPUT, the type of outputs; UNROLL, how
-// many steps are unrolled; POLYNOMIAL, of how many exponentials one is by ordinary arithmetic, or 0;
-// SUM_BYTES, which are copied at once of earlier sums.
+// many steps are unrolled; SUM_BYTES, which are copied at once of earlier sums.
 #include "scan_ahead.cuh"
 
 // What a warp reads of a stretch; of what it never reads, a single token.
@@ -69,7 +68,7 @@ DEVICE void walk_step(Channels& out, Tile& state, const Stage& stage, const Plac
   read_side<B_TOKEN>(now.B, &stage.B.at[B_TOKEN ? j : 0][place.state], place);
   read_side<C_TOKEN>(C, &stage.C.at[C_TOKEN ? j : 0][place.state], place);
   finish_step(now, given.bias);
-  advance<POLYNOMIAL>(state, given.A_log2, now);
+  advance(state, given.A_log2, now);
   read_out(out, state, C);
   sum_states(out, place);
 #pragma unroll

@@ -1,0 +1,151 @@
+"""The exact 2D recurrence: two states that are coupled, one along rows and one along columns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .backends import BACKENDS, choose_backend
+from .checks import check_floating, check_like, check_parameters
+from .directions import CORNERS, Corner, write_corners
+from .operator import (
+    differentiate_again,
+    differentiate_from_inputs,
+    like_inputs,
+    like_x,
+    operator,
+    present,
+)
+from .precision import state_dtype
+from .reference import coupled_scan_reference
+
+__all__ = ['coupled_scan']
+
+
+def coupled_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    weight: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    corners: Sequence[str | Corner] = ('UL',),
+    backend: str = 'auto',
+) -> Tensor:
+    r"""Selective scan of a map with both states of Roesser's model (V2M, Eq. 6 to 8, not dropped).
+
+    Each of K maps is walked from a corner of its own, whose first direction has the index ``j`` and
+    whose second one has the index ``i``. The state ``p`` moves along the first direction, the state
+    ``q`` along the second one. For channel ``e`` and state ``n``
+
+    .. math::
+        \Delta_k &= \mathrm{softplus}(delta_k + delta\_bias_k), \quad
+        a_{kl} = w_{kl}[e] \exp(\Delta_k[e] A_{kl}[e, n]) \\
+        p_{i,j} &= a_{00}\, p_{i,j-1} + a_{01}\, q_{i-1,j} + \Delta_0[e]\, B_0[n]\, x[e] \\
+        q_{i,j} &= a_{10}\, p_{i,j-1} + a_{11}\, q_{i-1,j} + \Delta_1[e]\, B_1[n]\, x[e] \\
+        y_{i,j} &= \sum_n (C_0[n]\, p_{i,j} + C_1[n]\, q_{i,j}) + D[e]\, x[e]
+
+    with the softplus, the bias and the skip ``D`` left out where they are not given. States outside
+    the map are 0. All of ``delta``, ``B``, ``C`` and ``x`` are those of the token ``i, j``. States
+    and sums are float32 whatever the dtype of ``x`` (float64 for float64), also under autocast;
+    gradients are summed in a fixed order.
+
+    The states do not grow, whatever the time steps are, if ``A`` is not positive, time steps are
+    not negative, and each state takes at most the whole of what comes in:
+    :math:`|w_{00}| + |w_{01}| \le 1` and :math:`|w_{10}| + |w_{11}| \le 1`. Without an input then
+    :math:`\max(|p_{i,j}|, |q_{i,j}|) \le \max(|p_{i,j-1}|, |q_{i-1,j}|)`. With a weight of 1
+    everywhere, which is Eq. 7 and 8 as printed, states grow with the number of paths to a token.
+
+    Args:
+        x: Input maps, (K, B, H, W, E), one a corner; float16, bfloat16, float32 or float64; any
+            strides, any sizes, zero included.
+        delta: Time steps of both states before bias and softplus, (2, K, B, H, W, E) in the dtype
+            of ``x``; any strides.
+        A: Evolution parameters, (2, 2, E, N), real: ``A[k, l]`` is what state k takes from state l;
+            in the paper's terms A1 and A2 in the first row, A3 and A4 in the second.
+        weight: Share of each of these four terms, (2, 2, E).
+        B: Input projections of each token, (K, B, H, W, 2, N) in the dtype of ``x``; any strides.
+        C: Output projections of each token, as ``B``.
+        D: Skip, (E,).
+        delta_bias: Added to ``delta``, (2, E).
+        delta_softplus: Whether ``delta`` goes through a softplus.
+        corners: K names of :data:`mmv2m.ops.CORNERS`, or values like its.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS` that has this operator.
+
+    Returns:
+        (K, B, H, W, E) in the dtype of ``x``, contiguous.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, a corner or the backend's name is wrong.
+        RuntimeError: If the backend asked for cannot run, or has no such operator; says why.
+    """
+    check_floating('x', x)
+    if x.dim() != 5:
+        raise ValueError(f'x must be (K, B, H, W, E) maps, but has shape {tuple(x.shape)}')
+    ways = _check_corners(corners, x)
+    if not isinstance(A, Tensor) or A.dim() != 4:
+        raise ValueError(f'A must be a (2, 2, E, N) tensor, but is {getattr(A, "shape", A)}')
+    channels, states = x.shape[-1], A.shape[-1]
+    check_like('delta', delta, (2, *x.shape), x)
+    check_like('B', B, (*x.shape[:-1], 2, states), x)
+    check_like('C', C, (*x.shape[:-1], 2, states), x)
+    check_floating('weight', weight)
+    check_parameters(
+        (
+            ('A', A, (2, 2, channels, states)),
+            ('weight', weight, (2, 2, channels)),
+            ('D', D, (channels,)),
+            ('delta_bias', delta_bias, (2, channels)),
+        ),
+        x,
+    )
+    backend = choose_backend(backend, x, 'coupled_scan_forward', 'coupled_scan_backward')
+
+    dtype = state_dtype(x)
+    A, weight = A.to(dtype), weight.to(dtype)
+    D, delta_bias = (None if p is None else p.to(dtype) for p in (D, delta_bias))
+    return _scan(x, delta, A, weight, B, C, D, delta_bias, delta_softplus, ways, backend)
+
+
+def _check_corners(corners: Sequence[str | Corner], x: Tensor) -> str:
+    """The corners as text.
+
+    Raises:
+        ValueError: If they are not one a map, one is unknown, or one does not walk over a map.
+    """
+    if not isinstance(corners, Sequence) or isinstance(corners, str | Corner):
+        raise ValueError(f'corners must be a sequence of {", ".join(CORNERS)}, but got {corners!r}')
+    for corner in corners:
+        if not isinstance(corner, Corner) and corner not in CORNERS:
+            raise ValueError(f'corners must be some of {", ".join(CORNERS)}, but got {corner!r}')
+    found = [corner if isinstance(corner, Corner) else CORNERS[corner] for corner in corners]
+    if any(corner.first.axis == corner.second.axis or corner.flip for corner in found):
+        raise ValueError(
+            f'a corner must walk along both axes and flip nothing, but corners are {found}'
+        )
+    if not found or len(found) != x.shape[0]:
+        raise ValueError(
+            f'x must have one map a corner, and there must be one, but there are {x.shape[0]} maps '
+            f'and {len(found)} corners'
+        )
+    return write_corners([found])
+
+
+@operator('coupled_scan', like_x)
+def _scan(*args: Any) -> Tensor:
+    *inputs, backend = args
+    return BACKENDS[backend].coupled_scan_forward(*inputs).contiguous()
+
+
+@operator('coupled_scan_backward', like_inputs)
+def _scan_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].coupled_scan_backward(grad_y, *inputs))
+
+
+differentiate_from_inputs(_scan, _scan_backward)
+differentiate_again(_scan_backward, coupled_scan_reference)

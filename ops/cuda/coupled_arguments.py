@@ -1,0 +1,230 @@
+"""What both passes of the exact 2D recurrence hand to their kernels."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..directions import Corner, read_corners
+from ..gpu.maps import Grid, even_parts, power_of_two, token_layout
+from ..runtime.launch import address
+from .arguments import NUMBERS, loads_at_once, within_reach
+
+__all__ = ['CoupledInputs', 'Edges', 'Maps', 'Patch', 'read_inputs']
+
+MOST_STATES, MOST_CORNERS = 32, 32
+MOST_COLUMNS, MOST_ROWS = 16, 16
+"""Of a strip and of a tile: what shared memory, and a block's own memory, have room for."""
+
+CHANNELS_HELD = 2
+"""Of a thread."""
+
+
+class Coupled(ctypes.Structure):
+    """``Coupled`` in coupled.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('x', 'delta', 'bias', 'A', 'weight', 'D')),
+        *((name, ctypes.c_void_p) for name in ('B', 'C')),
+        *((name, ctypes.c_int) for name in ('B_token', 'C_token')),
+    ]
+
+
+class Maps(ctypes.Structure):
+    """``Maps`` in coupled.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels')),
+        *((name, ctypes.c_int) for name in ('states', 'corners')),
+        *((name, ctypes.c_uint) for name in ('reverse_first', 'reverse_second', 'along_h')),
+        *((name, ctypes.c_int) for name in ('strip', 'strips', 'tile')),
+    ]
+
+
+class Edges(ctypes.Structure):
+    """``Edges`` in coupled.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('p', 'q', 'done')),
+        ('slots', ctypes.c_int),
+    ]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What a thread holds of a channel's states, rounded up to a power of two; see tile.cuh."""
+
+    states: int
+    states_held: int
+
+    @property
+    def warp_channels(self) -> int:
+        """Channels of a warp."""
+        return 32 // (self.states // self.states_held) * CHANNELS_HELD
+
+    @property
+    def warp_floats(self) -> int:
+        """Numbers of one state that a warp holds."""
+        return 32 * self.states_held * CHANNELS_HELD
+
+
+@dataclass
+class CoupledInputs:
+    """The operator's arguments, laid out as the kernels read them.
+
+    Attributes:
+        x: (K, B, H, W, E), contiguous.
+        delta: (2, K, B, H, W, E), contiguous.
+        A: (2, 2, E, N), contiguous, float32.
+        weight: (2, 2, E), contiguous, float32.
+        B: (K, B, H, W, 2 N), tokens ``B_token`` elements apart.
+        C: As ``B``.
+        D: (E,), contiguous, float32, or None.
+        bias: (2, E), contiguous, float32, or None.
+        softplus: Whether ``delta`` goes through a softplus.
+        corners: K corners.
+        states_held: States of a channel that a thread holds, at most.
+    """
+
+    x: Tensor
+    delta: Tensor
+    A: Tensor
+    weight: Tensor
+    B: Tensor
+    C: Tensor
+    B_token: int
+    C_token: int
+    D: Tensor | None
+    bias: Tensor | None
+    softplus: bool
+    corners: Sequence[Corner]
+    states_held: int
+
+    def __post_init__(self) -> None:
+        self.grid, self.states = Grid.of(self.x), self.A.shape[-1]
+        whole = power_of_two(self.states)
+        self.patch = Patch(whole, min(whole, self.states_held))
+        self.images = len(self.corners) * self.grid.batch
+
+    @property
+    def sides(self) -> set[tuple[int, int]]:
+        """Rows and columns of each kind of corner: tokens along its second and first direction."""
+        length = self.grid.length
+        return {(length(c.second.axis), length(c.first.axis)) for c in self.corners}
+
+    @property
+    def columns(self) -> int:
+        """The most of a corner."""
+        return max(columns for _, columns in self.sides)
+
+    @property
+    def rows(self) -> int:
+        """The most of a corner."""
+        return max(rows for rows, _ in self.sides)
+
+    @property
+    def warps_of_channels(self) -> int:
+        """Warps that have all channels of a token together."""
+        return -(-self.grid.channels // self.patch.warp_channels)
+
+    def maps(self, strip: int, tile: int) -> Maps:
+        """The launch's, in strips of so many columns and tiles of so many rows."""
+
+        def mask(bits: Sequence[bool]) -> int:
+            return sum(bit << k for k, bit in enumerate(bits))
+
+        firsts, seconds = zip(*((c.first, c.second) for c in self.corners), strict=True)
+        return Maps(
+            *(*self.grid, self.states, len(self.corners)),
+            mask([walk.reverse for walk in firsts]),
+            mask([walk.reverse for walk in seconds]),
+            mask([walk.axis == 1 for walk in firsts]),
+            *(strip, -(-self.columns // strip), tile),
+        )
+
+    def pack(self) -> Coupled:
+        """The structure."""
+        parameters = (self.bias, self.A, self.weight, self.D)
+        tensors = (self.x, self.delta, *parameters, self.B, self.C)
+        return Coupled(*map(address, tensors), self.B_token, self.C_token)
+
+    def definitions(self, warps: int, blocks: int, maps: Sequence[Tensor]) -> dict:
+        """What coupled.cuh is compiled for: the same for all sizes of a map.
+
+        Args:
+            warps: Of a block.
+            blocks: How many blocks of that size a multiprocessor has room for.
+            maps: All contiguous maps that the kernel loads or stores.
+        """
+        channels, sides = self.grid.channels, ((self.B, self.B_token), (self.C, self.C_token))
+        at_once = (n for n in (4, 2, 1) if self.states % n == 0 and loads_at_once(n, sides))
+        found: dict[str, Any] = dict(
+            NUMBER=NUMBERS[self.x.dtype],
+            STATES=self.patch.states,
+            STATES_HELD=self.patch.states_held,
+            CHANNELS_HELD=CHANNELS_HELD,
+            WHOLE_STATES=self.states == self.patch.states,
+            WHOLE_CHANNELS=False,
+            VECTORS=channels % CHANNELS_HELD == 0
+            and loads_at_once(CHANNELS_HELD, ((t, channels) for t in maps)),
+            SIDES=next(at_once),
+            HAS_D=self.D is not None,
+            HAS_BIAS=self.bias is not None,
+            SOFTPLUS=self.softplus,
+            WARPS=warps,
+            BLOCKS=blocks,
+        )
+        return found
+
+    def choose_strip(self, units: int, slots: int, most: int = MOST_COLUMNS) -> int:
+        """Columns of a strip.
+
+        Few enough for the GPU to be full, and otherwise as many as there is room for, because each
+        row of a strip has costs of its own.
+
+        Args:
+            units: Blocks that are needed for one strip of all images.
+            slots: Blocks that the GPU has room for.
+            most: Columns that shared memory has room for.
+        """
+        columns, most = self.columns, min(most, MOST_COLUMNS)
+        if columns <= most:
+            return columns
+
+        def cost(strip: int) -> int:
+            return -(-units * -(-columns // strip) // slots) * (strip + 1)
+
+        return min((even_parts(columns, min(most, n)) for n in (16, 12, 8, 6, 4)), key=cost)
+
+
+def read_inputs(
+    states_held: int,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    weight: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    corners: str,
+) -> CoupledInputs | None:
+    """The operator's arguments as the kernels take them, and the states that a thread holds.
+
+    None where they do not: of no token, channel or state, of more than 32 states or corners, or
+    where not every number within an image has a 32-bit index.
+    """
+    ways = read_corners(corners)[0].corners
+    if not x.numel() or not 0 < A.shape[-1] <= MOST_STATES or len(ways) > MOST_CORNERS:
+        return None
+    (B, B_token), (C, C_token) = (token_layout(side.flatten(-2)) for side in (B, C))
+    grid = Grid.of(x)
+    if not within_reach(grid, max(grid.channels, B_token, C_token)):
+        return None
+    D, bias = (None if p is None else p.contiguous() for p in (D, delta_bias))
+    maps = (x.contiguous(), delta.contiguous(), A.contiguous(), weight.contiguous())
+    sides = (B, C, B_token, C_token)
+    return CoupledInputs(*maps, *sides, D, bias, delta_softplus, ways, states_held)

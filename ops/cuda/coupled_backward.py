@@ -1,0 +1,150 @@
+"""The gradients of the exact 2D recurrence, in CUDA C++: their launches."""
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..runtime.hardware import hardware_of
+from ..runtime.launch import Launch, address, launch, multiprocessors
+from .arguments import choose_warps
+from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, Patch, read_inputs
+from .coupled_forward import clear_words, forward_call
+from .sums import sum_rows
+
+__all__ = ['coupled_scans_backward']
+
+WARPS = 4
+"""Of a block, at most."""
+
+STATES_HELD = 4
+"""Of a channel, by a thread, at most."""
+
+WARPS_AT_ONCE = 8
+"""Of a multiprocessor: as many as have registers and shared memory enough."""
+
+SUMMED = ('A', 'weight', 'B', 'C', 'D', 'bias')
+
+
+class Gradients(ctypes.Structure):
+    """``Gradients`` in coupled_backward.cu."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', *SUMMED)]
+
+
+def coupled_scans_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of the arguments of :func:`.coupled_forward.coupled_scans_forward`.
+
+    Those of ``x, delta, A, weight, B, C, D, delta_bias``, None for those that are None; all but the
+    first two in float32.
+    """
+    inputs = read_inputs(STATES_HELD, *args)
+    if inputs is None:
+        return NotImplemented
+    scan = _BackwardScan(grad_y.contiguous(), inputs)
+    for call in scan.calls():
+        launch(call, grad_y.device)
+    found = scan.gradients
+    summed = dict(zip(SUMMED, sum_rows([found[name] for name in SUMMED]), strict=True))
+    return found['x'], found['delta'], *summed.values()
+
+
+class _BackwardScan:
+    """The calls of the kernels, and the buffers that they fill."""
+
+    def __init__(self, grad_y: Tensor, inputs: CoupledInputs) -> None:
+        self.inputs, self.grad_y, self.patch = inputs, grad_y, inputs.patch
+        self.warps = choose_warps(inputs.warps_of_channels, WARPS)
+        self.blocks = -(-inputs.warps_of_channels // self.warps)
+        slots = multiprocessors(grad_y.device) * (WARPS_AT_ONCE // self.warps)
+        of_strip = inputs.images * self.blocks
+        tile, most = min(inputs.rows, MOST_ROWS), self._most_columns()
+        self.maps = inputs.maps(inputs.choose_strip(of_strip, slots, most), tile)
+        self.grid = min(slots, of_strip * self.maps.strips)
+        self.gradients = self._gradient_buffers()
+        self._make_edges()
+
+    def _most_columns(self) -> int:
+        """Of a strip, for which a block's shared memory has room."""
+        floats = hardware_of(self.grad_y.device).shared_bytes_of_block // 4
+        none, one = (_shared_floats(self.patch, strip, self.warps) for strip in (0, 1))
+        return (floats - none) // (one - none)
+
+    def _floats(self, *shape: int) -> Tensor:
+        return self.grad_y.new_empty(shape, dtype=torch.float32)
+
+    def _gradient_buffers(self) -> dict[str, Tensor | None]:
+        inputs, states = self.inputs, self.inputs.states
+        channels, rows = inputs.grid.channels, self.maps.strips * inputs.images
+        sides = (self.blocks, *inputs.x.shape[:-1], 2, states)
+        return dict(
+            x=torch.empty_like(inputs.x),
+            delta=torch.empty_like(inputs.delta),
+            A=self._floats(rows, 2, 2, channels, states),
+            weight=self._floats(rows, 2, 2, channels),
+            B=self._floats(*sides),
+            C=self._floats(*sides),
+            D=None if inputs.D is None else self._floats(rows, channels),
+            bias=None if inputs.bias is None else self._floats(rows, 2, channels),
+        )
+
+    def _make_edges(self) -> None:
+        """Memory for what crosses edges, for words, and for the states of each block."""
+        maps, lines = self.maps, self.inputs.images * self.blocks * self.warps
+        patch = self.patch.warp_floats
+        line, words = lines * patch, maps.strips * lines
+        self.words = self.grad_y.new_empty(2 * words + 1, dtype=torch.int32)
+        # The last strip leaves nothing to another one, and the last tile nothing to a further one.
+        sides = [
+            (rows, -(-rows // maps.tile) - 1, -(-columns // maps.strip))
+            for rows, columns in self.inputs.sides
+        ]
+        self.p = self._floats(max((strips - 1) * rows for rows, _, strips in sides) * line)
+        self.q = self._floats(max(t * strips for _, t, strips in sides) * maps.strip * line)
+        self.back = self._floats(2 * self.inputs.rows * line if maps.strips > 1 else 0)
+        self.own = self._floats(self.grid * self.warps * maps.tile * maps.strip * 2 * patch)
+
+        def word(number: int) -> int | None:
+            start = address(self.words)
+            return None if start is None else start + 4 * number
+
+        p, q, back = (address(t) if t.numel() else None for t in (self.p, self.q, self.back))
+        # What nobody reads has no slot of its own.
+        self.edges = Edges(p, q, word(0), max(1, maps.strips - 1))
+        self.edges_back = Edges(back, None, word(words), 2)
+        self.taken = word(2 * words)
+
+    def calls(self) -> Iterator[Launch]:
+        """A walk ahead that leaves all edges, if there are any; then the walk back."""
+        yield clear_words(self.words)
+        if self.p.numel() or self.q.numel():
+            yield forward_call(self.inputs, self.maps, self.edges, self.warps, None)
+        yield self._call()
+
+    def _call(self) -> Launch:
+        inputs, maps, patch = self.inputs, self.maps, self.patch
+        of_maps = (inputs.x, inputs.delta, self.grad_y)
+        definitions = inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps)
+        arguments = (
+            *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
+            Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
+            *(maps, self.edges, self.edges_back),
+            *map(ctypes.c_void_p, (address(self.own), self.taken)),
+        )
+        return Launch(
+            'coupled_backward.cu',
+            tuple(definitions.items()),
+            (self.grid, 1),
+            32 * self.warps,
+            4 * _shared_floats(patch, maps.strip, self.warps),
+            arguments,
+        )
+
+
+def _shared_floats(patch: Patch, strip: int, warps: int) -> int:
+    """Numbers that a block has in shared memory: ``Memory`` in the kernel."""
+    of_warp = strip * (4 * patch.warp_channels + patch.warp_floats + 2 * patch.states)
+    of_warp += 2 * patch.warp_floats
+    return 4 + 4 * strip * patch.states + warps * of_warp
