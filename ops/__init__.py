@@ -15,6 +15,7 @@ from .gated_linear import gated_linear
 from .groups import Group, Halves
 from .mlp import mlp
 from .reference import directional_conv_reference, directional_scan_reference
+from .selective_scan import selective_scan_fn
 from .ss2d import ScanNorm, ss2d
 
 # Names of earlier versions.
@@ -43,6 +44,7 @@ __all__ = [
     'gated_linear',
     'mixer_2d',
     'mlp',
+    'selective_scan_fn',
     'ss2d',
     'ssm_2d',
 ]
