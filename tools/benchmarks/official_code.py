@@ -1,10 +1,11 @@
-"""The official Vim and VMamba, from clones of their repositories, on today's packages.
+"""The official Vim, VMamba and MambaVision, from clones of their repositories, on today's packages.
 
-Vim is github.com/hustvl/Vim at dd0358a, VMamba github.com/MzeroMiko/VMamba at 2ed52ea. Their files
-run as they are, on the CUDA extensions of the installed mamba_ssm and causal_conv1d; what stands
-around them is replaced: packages that are missing or have changed since. Of a clone only the files
-in :data:`FILES` are needed. One version of mamba_ssm's modules fits into a process: after
-:func:`vim` they are Vim's.
+Vim is github.com/hustvl/Vim at dd0358a, VMamba github.com/MzeroMiko/VMamba at 2ed52ea, MambaVision
+github.com/NVlabs/MambaVision at 7860a50. Their files run as they are, on the CUDA extensions of the
+installed mamba_ssm and causal_conv1d, or on our stand-in for these; what stands around them is
+replaced: packages that are missing or have changed since. Of a clone only the files in
+:data:`FILES` are needed. One version of mamba_ssm's modules fits into a process: after :func:`vim`
+they are Vim's.
 """
 
 import importlib
@@ -20,7 +21,9 @@ import torch
 from bare_package import make_package, provide_package
 from torch import Tensor, nn
 
-__all__ = ['vim', 'vmamba']
+from mmv2m.ops import mamba_ssm_stand_in
+
+__all__ = ['mamba_vision', 'vim', 'vmamba']
 
 FILES = {
     'vim': (
@@ -32,6 +35,7 @@ FILES = {
     'vmamba': tuple(
         f'classification/models/{name}.py' for name in ('vmamba', 'csms6s', 'csm_triton')
     ),
+    'mamba_vision': ('mambavision/models/mamba_vision.py', 'mambavision/models/registry.py'),
 }
 """What is read of the clones."""
 
@@ -39,40 +43,58 @@ VIM = 'vim_{}_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok
 VMAMBA = {'tiny': 'vmamba_tiny_s1l8', 'small': 'vmamba_small_s2l15'}
 
 
-def vim(clone: Path, arch: str) -> nn.Module:
+def vim(clone: Path, arch: str, stand_in: bool = False, **settings: Any) -> nn.Module:
     """Vim with the class token in the middle, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
+        stand_in: Whether it runs on our stand-in for mamba_ssm.
+        settings: Of the model.
     """
-    return getattr(_vim_module(clone), VIM.format(arch))(drop_path_rate=0.0)
+    return getattr(_vim_module(clone, stand_in), VIM.format(arch))(drop_path_rate=0.0, **settings)
 
 
-def vmamba(clone: Path, arch: str) -> nn.Module:
+def vmamba(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
     """VMamba as last published, on mamba_ssm's scan, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
+        stand_in: Whether it runs on our stand-in for its own scan.
     """
-    model = getattr(_vmamba_module(clone), VMAMBA[arch])()
+    model = getattr(_vmamba_module(clone, stand_in), VMAMBA[arch])()
     for module in model.modules():
         if type(module).__name__ == 'DropPath':
             module.drop_prob = 0.0
     return model
 
 
+def mamba_vision(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
+    """MambaVision without drop path.
+
+    Args:
+        clone: Of the repository.
+        arch: ``'T'``, ``'S'`` or another that its functions end with.
+        stand_in: Whether it runs on our stand-in for mamba_ssm.
+    """
+    module = _mamba_vision_module(clone, stand_in)
+    return getattr(module, f'mamba_vision_{arch}')(drop_path_rate=0.0)
+
+
 @cache
-def _vim_module(clone: Path) -> ModuleType:
+def _vim_module(clone: Path, stand_in: bool) -> ModuleType:
     """models_mamba.py, with Vim's own mixer and scan in the place of mamba_ssm's."""
     models, rope, mixer, scans = (clone / name for name in FILES['vim'])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         _provide_timm()
+        if stand_in:
+            mamba_ssm_stand_in.install()
         _provide_mamba_ssm()
-        interface = _load('mamba_ssm.ops.selective_scan_interface', scans)
-        interface.causal_conv1d_cuda = _causal_conv1d_as_in_1_1()
+        if not stand_in:
+            interface = _load('mamba_ssm.ops.selective_scan_interface', scans)
+            interface.causal_conv1d_cuda = _causal_conv1d_as_in_1_1()
         _load('mamba_ssm.modules.mamba_simple', mixer)
         _load('rope', rope)
         module = _load('official_vim', models)
@@ -82,11 +104,13 @@ def _vim_module(clone: Path) -> ModuleType:
 
 
 @cache
-def _vmamba_module(clone: Path) -> ModuleType:
-    """vmamba.py, whose scans take mamba_ssm's extension."""
+def _vmamba_module(clone: Path, stand_in: bool) -> ModuleType:
+    """vmamba.py, whose scans take mamba_ssm's extension or ours."""
     folder = (clone / FILES['vmamba'][0]).parent
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
+        if stand_in:
+            mamba_ssm_stand_in.install()
         _provide_timm()
         _provide_fvcore()
         make_package('official_vmamba', [folder])
@@ -95,9 +119,23 @@ def _vmamba_module(clone: Path) -> ModuleType:
         _put('official_vmamba.mamba2.ssd_minimal', selective_scan_chunk_fn=None)
         module = importlib.import_module('official_vmamba.vmamba')
     scans = sys.modules['official_vmamba.csms6s']
-    if not scans.WITH_SELECTIVESCAN_MAMBA or scans.WITH_SELECTIVESCAN_OFLEX:
-        raise ImportError("VMamba would not run on mamba_ssm's selective_scan_cuda")
+    if not scans.WITH_SELECTIVESCAN_MAMBA or scans.WITH_SELECTIVESCAN_OFLEX != stand_in:
+        raise ImportError("VMamba would not run on mamba_ssm's selective_scan_cuda, or ours")
     return module
+
+
+@cache
+def _mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
+    """mamba_vision.py."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        _provide_timm()
+        if stand_in:
+            mamba_ssm_stand_in.install()
+        elif not provide_package('mamba_ssm'):
+            raise ImportError('mamba_ssm is not installed')
+        make_package('official_mamba_vision', [(clone / FILES['mamba_vision'][0]).parent])
+        return importlib.import_module('official_mamba_vision.mamba_vision')
 
 
 def _put(name: str, **content: Any) -> ModuleType:
