@@ -23,7 +23,14 @@ from torch import Tensor, nn
 
 from mmv2m.ops import mamba_ssm_stand_in
 
-__all__ = ['mamba_vision', 'vim', 'vmamba']
+__all__ = [
+    'mamba_vision',
+    'mamba_vision_module',
+    'vim',
+    'vim_module',
+    'vmamba',
+    'vmamba_module',
+]
 
 FILES = {
     'vim': (
@@ -52,7 +59,7 @@ def vim(clone: Path, arch: str, stand_in: bool = False, **settings: Any) -> nn.M
         stand_in: Whether it runs on our stand-in for mamba_ssm.
         settings: Of the model.
     """
-    return getattr(_vim_module(clone, stand_in), VIM.format(arch))(drop_path_rate=0.0, **settings)
+    return getattr(vim_module(clone, stand_in), VIM.format(arch))(drop_path_rate=0.0, **settings)
 
 
 def vmamba(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
@@ -63,7 +70,7 @@ def vmamba(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
         arch: ``'tiny'`` or ``'small'``.
         stand_in: Whether it runs on our stand-in for its own scan.
     """
-    model = getattr(_vmamba_module(clone, stand_in), VMAMBA[arch])()
+    model = getattr(vmamba_module(clone, stand_in), VMAMBA[arch])()
     for module in model.modules():
         if type(module).__name__ == 'DropPath':
             module.drop_prob = 0.0
@@ -78,12 +85,12 @@ def mamba_vision(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
         arch: ``'T'``, ``'S'`` or another that its functions end with.
         stand_in: Whether it runs on our stand-in for mamba_ssm.
     """
-    module = _mamba_vision_module(clone, stand_in)
+    module = mamba_vision_module(clone, stand_in)
     return getattr(module, f'mamba_vision_{arch}')(drop_path_rate=0.0)
 
 
 @cache
-def _vim_module(clone: Path, stand_in: bool) -> ModuleType:
+def vim_module(clone: Path, stand_in: bool) -> ModuleType:
     """models_mamba.py, with Vim's own mixer and scan in the place of mamba_ssm's."""
     models, rope, mixer, scans = (clone / name for name in FILES['vim'])
     with warnings.catch_warnings():
@@ -104,7 +111,7 @@ def _vim_module(clone: Path, stand_in: bool) -> ModuleType:
 
 
 @cache
-def _vmamba_module(clone: Path, stand_in: bool) -> ModuleType:
+def vmamba_module(clone: Path, stand_in: bool) -> ModuleType:
     """vmamba.py, whose scans take mamba_ssm's extension or ours."""
     folder = (clone / FILES['vmamba'][0]).parent
     with warnings.catch_warnings():
@@ -119,13 +126,13 @@ def _vmamba_module(clone: Path, stand_in: bool) -> ModuleType:
         _put('official_vmamba.mamba2.ssd_minimal', selective_scan_chunk_fn=None)
         module = importlib.import_module('official_vmamba.vmamba')
     scans = sys.modules['official_vmamba.csms6s']
-    if not scans.WITH_SELECTIVESCAN_MAMBA or scans.WITH_SELECTIVESCAN_OFLEX != stand_in:
+    if not scans.WITH_SELECTIVESCAN_MAMBA or stand_in != scans.WITH_SELECTIVESCAN_OFLEX:
         raise ImportError("VMamba would not run on mamba_ssm's selective_scan_cuda, or ours")
     return module
 
 
 @cache
-def _mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
+def mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
     """mamba_vision.py."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
