@@ -169,6 +169,10 @@ def test_page(load):
     assert '- V2M-T (CUDA graph, 224, inference): `no graph`\n- Other: `no nvcc`' in shown
     assert 'GPU of the test, torch 2.11, Triton 3.6, 2026-11-30:' in shown
     assert page.build_neighbours(shown, records) == shown
+    readme = (ROOT / 'README.md').read_text()
+    assert row in page.build_readme(readme, records)
+    begin, end = page.marks('neighbours')
+    assert f'{begin}{end}' in page.build_readme(readme, {}).replace('\n', '')
 
 
 def test_facts_are_complete(load):

@@ -185,6 +185,11 @@ def _scan(
     return Case(build, layout=layout, dtype=dtype, width=WIDTH, **others)
 
 
+def _channels_first(*args: Tensor, **settings: Any) -> Tensor:
+    """Ours with the layout of mamba_ssm's output, hence of its gradient, too."""
+    return selective_scan_fn(*args, **settings).contiguous()
+
+
 def _mamba_ssm(size: int, clone: Path) -> Callable[..., Tensor]:
     if not provide_package('mamba_ssm'):
         raise ImportError('mamba_ssm is not installed')
@@ -244,7 +249,7 @@ OPERATORS: dict[str, Case] = {
     'Vim, two directions, official': _vim_mixer(stand_in=False),
     'Vim, two directions, on our scan': _vim_mixer(stand_in=True),
     'scan: mamba_ssm': _scan(_mamba_ssm),
-    'scan: selective_scan_fn, copies': _scan(lambda *_: selective_scan_fn),
+    'scan: selective_scan_fn, copies': _scan(lambda *_: _channels_first),
     'scan: selective_scan_fn, no copies': _scan(lambda *_: selective_scan_fn, last=True),
     'Mamba2D, one corner, official': Case(
         lambda size, clone, batch: _mamba2d(clone).M2DBlock(WIDTH, d_state=STATES),

@@ -8,10 +8,23 @@ import yaml
 
 from mmv2m.reproduce.markdown import markdown_table
 
-__all__ = ['facts_table', 'failures', 'load_facts', 'models_tables', 'operators_tables']
+__all__ = [
+    'brief_neighbours',
+    'facts_table',
+    'failures',
+    'load_facts',
+    'models_tables',
+    'operators_tables',
+]
 
 MODES = dict(eager='eager', graph='CUDA graph', compile='compiled')
 NOTHING, FAILED = '–', 'failed'
+IN_BRIEF = (
+    *('V2M-S*', 'V2M-T', 'Swin-T', 'ConvNeXt-T', 'MambaVision-T, official'),
+    *('VMamba-T, official', 'Vim-T, official', 'Mamba2D-T, official'),
+)
+"""What README.md shows."""
+
 Result = Mapping[str, Any]
 
 
@@ -48,6 +61,13 @@ def models_tables(results: Sequence[Result]) -> str:
         head = f'{size} x {size}, batch {names}; images/s (milliseconds):'
         parts.append(f'{head}\n\n{_models_table(of_size)}')
     return '\n\n'.join(parts)
+
+
+def brief_neighbours(results: Sequence[Result]) -> str | None:
+    """A few models at 224 x 224, or None if none of them has been measured."""
+    chosen = [r for r in _of(results, 'models') if r['size'] == 224]
+    ordered = [r for name in IN_BRIEF for r in chosen if r['name'] == name]
+    return _models_table(ordered) if any('milliseconds' in r for r in ordered) else None
 
 
 def _models_table(results: Sequence[Result]) -> str:

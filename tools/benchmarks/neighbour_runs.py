@@ -156,9 +156,8 @@ class Built:
 def measure_size(
     task: dict[str, Any], build: Callable[[int, int], nn.Module], size: int
 ) -> Iterator[dict[str, Any]]:
-    """All figures of a size; the mode that may break a process comes last."""
-    modes = sorted(task['modes'], key=('eager', 'compile', 'graph').index)
-    places = [(mode, training) for mode in modes for training in (False, True)]
+    """All figures of a size."""
+    places = [(mode, training) for mode in task['modes'] for training in (False, True)]
     built: Built | None = None
     for mode, training in places:
         found: dict[str, Any] = dict(mode=mode, size=size, training=training)
@@ -169,6 +168,14 @@ def measure_size(
         except Exception as problem:
             found['failure'] = reason(problem)
         yield found
+
+
+def passes(task: dict[str, Any]) -> list[list[str]]:
+    """The modes, of several sizes CUDA graphs last: what fails there may spoil the process."""
+    modes = sorted(task['modes'], key=('eager', 'compile', 'graph').index)
+    if len(task['sizes']) == 1 or modes[-1] != 'graph':
+        return [modes]
+    return [modes[:-1], ['graph']]
 
 
 def main() -> None:
@@ -183,10 +190,11 @@ def main() -> None:
         return
     tell(ready=True)
     sys.stdin.readline()
-    for size in task['sizes']:
-        for found in measure_size(task, build, size):
-            tell(**found)
-        torch._dynamo.reset()
+    for modes in passes(task):
+        for size in task['sizes']:
+            for found in measure_size({**task, 'modes': modes}, build, size):
+                tell(**found)
+            torch._dynamo.reset()
 
 
 if __name__ == '__main__':

@@ -67,12 +67,21 @@ class Merged(Results):
         self.extend(found['results'])
 
     def append(self, measurement: dict[str, Any]) -> None:
-        """Add one in the place of another of its place, and write all.
+        """Add one in the place of another of its kind, name, mode and so on, and write all.
 
         A failure as a whole, whose mode is None, goes when something of that name is measured.
         """
-        self[:] = [r for r in self if not _replaces(measurement, r)]
-        super().append(measurement)
+        kept = [r for r in self if not _replaces(measurement, r)]
+        self[:] = sorted([*kept, measurement], key=_place)
+        self.write()
+
+
+def _place(r: Mapping[str, Any]) -> tuple[int, int]:
+    """Where the names of neighbour_cases.py have it; what is not there comes last."""
+    names = list(KINDS[r['kind']])
+    return list(KINDS).index(r['kind']), names.index(r['name']) if r['name'] in names else len(
+        names
+    )
 
 
 def _replaces(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:

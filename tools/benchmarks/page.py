@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from entries import CPU, ENTRIES, Entry  # noqa: E402
 from neighbour_page import (  # noqa: E402
+    brief_neighbours,
     facts_table,
     failures,
     load_facts,
@@ -127,7 +128,19 @@ def build_readme(text: str, records: Records) -> str:
         measured, how = records[found[0]], BRIEF[found[0][1]]
         setting = f'224 x 224, batch 128, bfloat16 autocast, {how}; V2M-T and V2M-S on 196 tokens'
         content = f'On one {measured["device"]} ({setting}):\n\n{brief_table(measured, IN_BRIEF)}'
-    return replace_marked(text, marks('models'), f'\n{content}\n', README)
+    text = replace_marked(text, marks('models'), f'\n{content}\n', README)
+    return replace_marked(text, marks(BESIDE), _beside(records), README)
+
+
+def _beside(records: Records) -> str:
+    """A few models beside those of others, on the first GPU that has them, or nothing."""
+    for gpu in GPUS:
+        measured = records.get((gpu, BESIDE))
+        table = None if measured is None else brief_neighbours(measured['results'])
+        if measured is not None and table is not None:
+            setting = '224 x 224, bfloat16 autocast; images/s, in parentheses milliseconds'
+            return f'\nOn one {measured["device"]} ({setting}):\n\n{table}\n'
+    return ''
 
 
 def _training(records: Records) -> str:
