@@ -10,7 +10,8 @@ From then on these imports work without mamba_ssm, without a CUDA build, and on 
 - ``selective_scan_cuda``, ``selective_scan_cuda_oflex`` and ``selective_scan_cuda_core``, the
   extensions that VMamba calls;
 - ``causal_conv1d``, unless that package is installed;
-- ``mamba_ssm.ops.triton.layer_norm`` where there is no GPU, on which alone the original runs.
+- ``mamba_ssm.ops.triton.layer_norm``, once called ``layernorm``, where there is no GPU, on which
+  alone the original runs.
 
 Other modules of ``mamba_ssm`` come from where Python finds them: from the copy in Vim's repository,
 say, or from an installed package whose CUDA part has not been built.
@@ -69,8 +70,8 @@ def install() -> None:
         _put(name, dict(fwd=forward, bwd=backward))
     if not has_conv:
         _put('causal_conv1d', {n: getattr(causal_conv1d, n) for n in causal_conv1d.__all__})
-    if not torch.cuda.is_available():
-        _put('mamba_ssm.ops.triton.layer_norm', {n: getattr(norms, n) for n in norms.__all__})
+    for name in () if torch.cuda.is_available() else ('layer_norm', 'layernorm'):
+        _put(f'mamba_ssm.ops.triton.{name}', {n: getattr(norms, n) for n in norms.__all__})
 
 
 def _put(name: str, content: dict) -> ModuleType:

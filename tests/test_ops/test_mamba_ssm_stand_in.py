@@ -44,6 +44,14 @@ def test_imports_find_it(modules):
     assert importlib.util.find_spec('causal_conv1d') is not None
 
 
+@pytest.mark.parametrize('name', ['layer_norm', 'layernorm'])
+@pytest.mark.parametrize('gpu', [False, True])
+def test_norms_without_a_gpu(modules, monkeypatch, name, gpu):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    mamba_ssm_stand_in.install()
+    assert (f'mamba_ssm.ops.triton.{name}' in modules) != gpu
+
+
 def test_it_keeps_the_other_modules_of_a_package(modules, tmp_path, monkeypatch):
     (tmp_path / 'mamba_ssm' / 'ops').mkdir(parents=True)
     for file in ('__init__.py', 'ops/__init__.py'):

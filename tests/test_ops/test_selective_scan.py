@@ -102,6 +102,21 @@ def test_the_last_state_that_mamba_vision_asks_for():
     torch.testing.assert_close(y, truth(**inputs)[0])
 
 
+@pytest.mark.parametrize('groups', [None, 2])
+def test_it_compiles_as_one_graph(groups):
+    inputs = differentiable(make(B=groups, C=groups, dtype=torch.float32))
+
+    def run(**arguments):
+        y, state = selective_scan_fn(**arguments, delta_softplus=True, return_last_state=True)
+        return y.sum() + state.square().sum()
+
+    compiled = torch.compile(run, backend='aot_eager', fullgraph=True)
+    losses = [function(**inputs) for function in (run, compiled)]
+    torch.testing.assert_close(*losses)
+    grads = [torch.autograd.grad(loss, list(inputs.values())) for loss in losses]
+    torch.testing.assert_close(*grads)
+
+
 def test_no_tokens():
     y, state = selective_scan_fn(**make(length=0, B=None, C=None), return_last_state=True)
     assert y.shape == (2, 6, 0) and not state.any() and state.shape == (2, 6, 3)
