@@ -1,5 +1,8 @@
 """mamba_ssm's scan on our operator, against the recurrence in float64."""
 
+import importlib
+from pathlib import Path
+
 import naive
 import pytest
 import torch
@@ -8,6 +11,7 @@ from selective_scans import differentiable, make, truth
 from mmv2m.ops import selective_scan_fn
 from mmv2m.ops.selective_scan import scan_groups
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks'
 NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')
 
 
@@ -115,6 +119,49 @@ def test_it_compiles_as_one_graph(groups):
     torch.testing.assert_close(*losses)
     grads = [torch.autograd.grad(loss, list(inputs.values())) for loss in losses]
     torch.testing.assert_close(*grads)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')
+@pytest.mark.parametrize('groups', [None, 4])
+@pytest.mark.parametrize(
+    ('dtype', 'tolerance'), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2), (torch.float16, 5e-3)]
+)
+def test_on_a_gpu(dtype, tolerance, groups):
+    inputs = make(2, 64, 50, 16, B=groups, C=groups, dtype=dtype)
+    mine = differentiable({k: v.cuda() for k, v in inputs.items()})
+    exact = differentiable({k: v.double() for k, v in inputs.items()})
+    found, true = (
+        selective_scan_fn(**i, delta_softplus=True, return_last_state=True) for i in (mine, exact)
+    )
+    for value, expected in zip(found, true, strict=True):
+        assert naive.relative_error(value.cpu(), expected) < tolerance
+    losses = (y.float().square().sum() + state.float().sum() for y, state in (found, true))
+    grads, truths = (
+        torch.autograd.grad(loss, list(i.values()))
+        for loss, i in zip(losses, (mine, exact), strict=True)
+    )
+    for name, grad, expected in zip(NAMES, grads, truths, strict=True):
+        assert naive.relative_error(grad.cpu(), expected) < 3 * tolerance, name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no GPU')
+@pytest.mark.parametrize('gated', [False, True])
+@pytest.mark.parametrize('groups', [None, 4])
+def test_beside_mamba_ssm(groups, gated, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    if not importlib.import_module('bare_package').provide_package('mamba_ssm'):
+        pytest.skip('mamba_ssm is not installed')
+    interface = importlib.import_module('mamba_ssm.ops.selective_scan_interface')
+    inputs = make(2, 64, 50, 16, B=groups, C=groups, dtype=torch.float32)
+    given = {k: v.cuda() for k, v in inputs.items() if k != 'z' or gated}
+    results = []
+    for function in (selective_scan_fn, interface.selective_scan_fn):
+        own = differentiable(given)
+        y, state = function(**own, delta_softplus=True, return_last_state=True)
+        grads = torch.autograd.grad(y.square().sum(), list(own.values()))
+        results.append((y, state, *grads))
+    for value, expected in zip(*results, strict=True):
+        assert naive.relative_error(value, expected) < 1e-4
 
 
 def test_no_tokens():

@@ -76,6 +76,8 @@ def test_official_code_on_our_scan(tmp_path):
     operator = ['--operators', 'Vim, two directions, on our scan', '--grids', '3']
     _, results = run(tmp_path, *chosen, *operator)
     assert len(results) == 4 and not any('failure' in r for r in results)
+    (sample,) = [r['sample'] for r in results if 'sample' in r]
+    assert len(sample['logits']) == 32 and sample['gradient_norm'] > 0
 
 
 def test_a_budget_ends_a_run(tmp_path):
@@ -152,6 +154,7 @@ def test_page(load):
     operator = dict(kind='operators', size=32)
     results = [
         measured('V2M-T', **figures(16.0, 128, 1.0)),
+        measured('X', **figures(1.0, 128), sample=dict(logits=[1.0, 0.0], gradient_norm=1.0)),
         measured('V2M-T', training=True, **figures(64.0, 128, 4.4)),
         measured('V2M-T', mode='graph', failure='no `graph`'),
         measured('Other', mode=None, size=None, training=None, failure='no nvcc'),
@@ -168,11 +171,26 @@ def test_page(load):
     assert '0.25 / 0.75' in shown
     assert '- V2M-T (CUDA graph, 224, inference): `no graph`\n- Other: `no nvcc`' in shown
     assert 'GPU of the test, torch 2.11, Triton 3.6, 2026-11-30:' in shown
+    assert 'Not compared yet.' in shown
     assert page.build_neighbours(shown, records) == shown
     readme = (ROOT / 'README.md').read_text()
     assert row in page.build_readme(readme, records)
     begin, end = page.marks('neighbours')
     assert f'{begin}{end}' in page.build_readme(readme, {}).replace('\n', '')
+
+
+def test_models_on_two_scans_are_compared(load):
+    def sampled(name, logits, norm):
+        return measured(name, sample=dict(logits=logits, gradient_norm=norm))
+
+    results = [
+        sampled('A, official', [3.0, 4.0], 2.0),
+        sampled('A on our scan', [3.0, 4.005], 2.0002),
+        sampled('B, official', [1.0], 1.0),
+    ]
+    table = load('neighbour_page').agreement(results)
+    rows = [[c.strip() for c in line.strip('|').split('|')] for line in table.splitlines()[2:]]
+    assert rows == [['A', '224', '1e-03', '1e-04']]
 
 
 def test_facts_are_complete(load):

@@ -1,5 +1,6 @@
 """The tables of docs/neighbours.md, from the record of neighbours.py and neighbours.yaml."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 from mmv2m.reproduce.markdown import markdown_table
 
 __all__ = [
+    'agreement',
     'brief_neighbours',
     'facts_table',
     'failures',
@@ -87,6 +89,21 @@ def _models_table(results: Sequence[Result]) -> str:
 
 def _speed(r: Result) -> str:
     return f'{r["images_per_second"]:,.0f} ({r["milliseconds"]:.1f})'
+
+
+def agreement(results: Sequence[Result]) -> str:
+    """How far official models on our scan are from the same on their own."""
+    found = {(r['name'], r['size']): r['sample'] for r in results if 'sample' in r}
+    rows = []
+    for (name, size), theirs in found.items():
+        model, comma, _ = name.partition(', official')
+        ours = found.get((f'{model} on our scan', size))
+        if comma and ours is not None:
+            distance = math.dist(ours['logits'], theirs['logits']) / math.hypot(*theirs['logits'])
+            norms = ours['gradient_norm'] / theirs['gradient_norm'] - 1
+            rows.append([model, str(size), f'{distance:.0e}', f'{abs(norms):.0e}'])
+    heads = ['model', 'side of the images', 'error of logits', 'error of the norm of gradients']
+    return markdown_table(heads, rows) if rows else 'Not compared yet.'
 
 
 def operators_tables(results: Sequence[Result]) -> str:

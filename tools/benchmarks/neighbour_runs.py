@@ -128,6 +128,8 @@ class Built:
         batch = batch_of(task, size)
         self.module = build(size, batch).to(task['device'])
         self.x = inputs(task, size, batch)
+        case = KINDS[task['kind']][task['name']]
+        self.sampled = task['kind'] == 'models' and case.clone is not None
 
     def measure(self, mode: str, training: bool) -> dict[str, Any]:
         """One figure."""
@@ -144,7 +146,11 @@ class Built:
             peak = machine.peak_gib(step, self.before)
         step = as_graph(step) if mode == 'graph' else step
         milliseconds = clock(step, self.task['device'], self.task['rep'])
+        sampled = {}
+        if self.sampled and mode == 'eager' and not training:
+            sampled = dict(sample=sample(self.module, self.x.shape[-1], self.task['device']))
         return dict(
+            **sampled,
             batch=len(self.x),
             milliseconds=milliseconds,
             images_per_second=len(self.x) / milliseconds * 1e3,
@@ -168,6 +174,29 @@ def measure_size(
         except Exception as problem:
             found['failure'] = reason(problem)
         yield found
+
+
+def sample(module: nn.Module, size: int, device: str) -> dict[str, Any]:
+    """A few logits in float32, and the norm of all gradients, of images that are always the same.
+
+    The same official model on two scans is compared by them.
+    """
+    torch.manual_seed(1)
+    images = torch.randn(2, 3, size, size).to(device)
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        logits = module.eval()(images)
+        logits.square().sum().backward()
+        grads = [p.grad.double().norm() for p in module.parameters() if p.grad is not None]
+        norm = torch.stack(grads).norm().item()
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+        module.zero_grad(set_to_none=True)
+    return dict(logits=logits.detach().flatten()[:32].tolist(), gradient_norm=norm)
 
 
 def passes(task: dict[str, Any]) -> list[list[str]]:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from entries import CPU, ENTRIES, Entry  # noqa: E402
 from neighbour_page import (  # noqa: E402
+    agreement,
     brief_neighbours,
     facts_table,
     failures,
@@ -88,7 +89,12 @@ def build_neighbours(text: str, records: Records) -> str:
     Raises:
         UserError: If marks are missing.
     """
-    parts = dict(models=models_tables, operators=operators_tables, failures=failures)
+    parts = dict(
+        models=models_tables,
+        agreement=agreement,
+        operators=operators_tables,
+        failures=failures,
+    )
     contents = {'facts': facts_table(load_facts())}
     for part, build in parts.items():
         shown = []
