@@ -190,7 +190,7 @@ def test_models_on_two_scans_are_compared(load):
     ]
     table = load('neighbour_page').agreement(results)
     rows = [[c.strip() for c in line.strip('|').split('|')] for line in table.splitlines()[2:]]
-    assert rows == [['A', '224', '1e-03', '1e-04']]
+    assert rows == [['A, official', '224', '1e-03', '1e-04']]
 
 
 def test_facts_are_complete(load):

@@ -88,7 +88,7 @@ def test_vim(official, monkeypatch):
 
 
 def test_vmamba(official, monkeypatch):
-    model = scattered(official.vmamba(clone_of('VMamba'), 'tiny', stand_in=True))
+    model = scattered(official.vmamba(clone_of('VMamba'), 'tiny', scan='stand-in'))
     calls = []
     scans = sys.modules['official_vmamba.csms6s']
     forward = scans.selective_scan_cuda_oflex.fwd

@@ -101,7 +101,7 @@ def agreement(results: Sequence[Result]) -> str:
         if comma and ours is not None:
             distance = math.dist(ours['logits'], theirs['logits']) / math.hypot(*theirs['logits'])
             norms = ours['gradient_norm'] / theirs['gradient_norm'] - 1
-            rows.append([model, str(size), f'{distance:.0e}', f'{abs(norms):.0e}'])
+            rows.append([name, str(size), f'{distance:.0e}', f'{abs(norms):.0e}'])
     heads = ['model', 'side of the images', 'error of logits', 'error of the norm of gradients']
     return markdown_table(heads, rows) if rows else 'Not compared yet.'
 

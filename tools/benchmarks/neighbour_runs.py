@@ -32,7 +32,8 @@ def tell(**message: Any) -> None:
 def reason(problem: BaseException) -> str:
     """What went wrong, in one line."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return f'{type(problem).__name__}: {lines[0] if lines else "no message"}'[:200]
+    errors = [line for line in lines if ': error' in line]  # a compiler's
+    return f'{type(problem).__name__}: {(errors or lines or ["no message"])[0]}'[:200]
 
 
 def batch_of(task: dict[str, Any], size: int) -> int:

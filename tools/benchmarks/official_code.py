@@ -62,15 +62,16 @@ def vim(clone: Path, arch: str, stand_in: bool = False, **settings: Any) -> nn.M
     return getattr(vim_module(clone, stand_in), VIM.format(arch))(drop_path_rate=0.0, **settings)
 
 
-def vmamba(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
-    """VMamba as last published, on mamba_ssm's scan, without drop path.
+def vmamba(clone: Path, arch: str, scan: str = 'mamba_ssm') -> nn.Module:
+    """VMamba as last published, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
-        stand_in: Whether it runs on our stand-in for its own scan.
+        scan: What it runs on: ``'mamba_ssm'``, ``'own'``, which nvcc compiles, or our
+            ``'stand-in'``.
     """
-    model = getattr(vmamba_module(clone, stand_in), VMAMBA[arch])()
+    model = getattr(vmamba_module(clone, scan), VMAMBA[arch])()
     for module in model.modules():
         if type(module).__name__ == 'DropPath':
             module.drop_prob = 0.0
@@ -111,13 +112,15 @@ def vim_module(clone: Path, stand_in: bool) -> ModuleType:
 
 
 @cache
-def vmamba_module(clone: Path, stand_in: bool) -> ModuleType:
-    """vmamba.py, whose scans take mamba_ssm's extension or ours."""
+def vmamba_module(clone: Path, scan: str) -> ModuleType:
+    """vmamba.py, whose scans take mamba_ssm's extension, its own or ours."""
     folder = (clone / FILES['vmamba'][0]).parent
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        if stand_in:
+        if scan == 'stand-in':
             mamba_ssm_stand_in.install()
+        if scan == 'own':
+            _compile_scan(clone / 'kernels' / 'selective_scan' / 'csrc' / 'selective_scan')
         _provide_timm()
         _provide_fvcore()
         make_package('official_vmamba', [folder])
@@ -126,9 +129,29 @@ def vmamba_module(clone: Path, stand_in: bool) -> ModuleType:
         _put('official_vmamba.mamba2.ssd_minimal', selective_scan_chunk_fn=None)
         module = importlib.import_module('official_vmamba.vmamba')
     scans = sys.modules['official_vmamba.csms6s']
-    if not scans.WITH_SELECTIVESCAN_MAMBA or stand_in != scans.WITH_SELECTIVESCAN_OFLEX:
-        raise ImportError("VMamba would not run on mamba_ssm's selective_scan_cuda, or ours")
+    oflex = scan != 'mamba_ssm'
+    if oflex != scans.WITH_SELECTIVESCAN_OFLEX or not (oflex or scans.WITH_SELECTIVESCAN_MAMBA):
+        raise ImportError(f'VMamba would not run on the scan {scan}')
     return module
+
+
+def _compile_scan(folder: Path) -> None:
+    """VMamba's own extension, with the settings of its setup.py that make a difference."""
+    from torch.utils import cpp_extension
+
+    halves = [f'-U__CUDA_NO_{kind}__' for kind in ('HALF_OPERATORS', 'HALF_CONVERSIONS')]
+    files = ('selective_scan_oflex.cpp', 'selective_scan_core_fwd.cu', 'selective_scan_core_bwd.cu')
+    name = 'selective_scan_cuda_oflex'
+    sys.modules[name] = cpp_extension.load(
+        name=name,
+        sources=[str(folder / 'cusoflex' / file) for file in files],
+        extra_include_paths=[str(folder)],
+        extra_cflags=['-O3'],
+        extra_cuda_cflags=[
+            *('-O3', '--use_fast_math', '--expt-relaxed-constexpr', '--expt-extended-lambda'),
+            *halves,
+        ],
+    )
 
 
 @cache
