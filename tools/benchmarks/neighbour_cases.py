@@ -113,7 +113,7 @@ def _mamba2d(clone: Path) -> ModuleType:
 
 @cache
 def _pscan(clone: Path) -> Callable[..., Tensor]:
-    """2DMamba's scan, whose module is compiled without CMake."""
+    """2DMamba's scan, whose module is compiled without CMake, and with names that CUB has lost."""
     from torch.utils import cpp_extension
 
     kernels = clone / 'cuda_kernel'
@@ -122,8 +122,9 @@ def _pscan(clone: Path) -> Callable[..., Tensor]:
     extension = cpp_extension.load(
         name='pscan',
         sources=[str(kernels / 'src' / source) for source in ('pscan.cu', *sources)],
-        extra_include_paths=[str(kernels / 'include')],
+        extra_include_paths=[str(kernels / 'include'), *official_code.cuda_headers()],
         extra_cuda_cflags=[
+            *('-include', str(Path(__file__).with_name('older_cub.cuh'))),
             *('-O3', '--use_fast_math', '--expt-relaxed-constexpr', '--expt-extended-lambda'),
         ],
     )

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mmv2m.ops import mamba_ssm_stand_in
 
 __all__ = [
+    'cuda_headers',
     'mamba_vision',
     'mamba_vision_module',
     'vim',
@@ -145,7 +146,7 @@ def _compile_scan(folder: Path) -> None:
     sys.modules[name] = cpp_extension.load(
         name=name,
         sources=[str(folder / 'cusoflex' / file) for file in files],
-        extra_include_paths=[str(folder)],
+        extra_include_paths=[str(folder), *cuda_headers()],
         extra_cflags=['-O3'],
         extra_cuda_cflags=[
             *('-O3', '--use_fast_math', '--expt-relaxed-constexpr', '--expt-extended-lambda'),
@@ -166,6 +167,16 @@ def mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
             raise ImportError('mamba_ssm is not installed')
         make_package('official_mamba_vision', [(clone / FILES['mamba_vision'][0]).parent])
         return importlib.import_module('official_mamba_vision.mamba_vision')
+
+
+def cuda_headers() -> list[str]:
+    """Folders of headers that ATen includes and the CUDA toolkit lacks, in PyTorch's packages."""
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if CUDA_HOME is not None and (Path(CUDA_HOME) / 'include' / 'cusparse.h').exists():
+        return []
+    packages = Path(torch.__file__).parents[1] / 'nvidia'
+    return [str(header.parent) for header in packages.glob('*/include/cusparse.h')]
 
 
 def _put(name: str, **content: Any) -> ModuleType:
