@@ -90,8 +90,8 @@ def scan_groups(
     """The arguments of :func:`selective_scan_fn` by groups of channels, as views of maps.
 
     Raises:
-        TypeError: As that function.
-        ValueError: Likewise.
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape or a device is wrong.
     """
     count = _check(u, delta, A, B, C, D, z, delta_bias)
 

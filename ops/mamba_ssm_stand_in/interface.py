@@ -46,11 +46,11 @@ def mamba_inner_fn_no_out_proj(
         delta_proj_weight: (E, R).
         A: (E, N), real.
         B: Constant, (E, N), or None to take it from the map.
-        C: Likewise.
+        C: Constant, (E, N), or None to take it from the map, too.
         D: Skip, (E,).
         delta_bias: (E,).
         B_proj_bias: Added to ``B`` if that comes from the map, (N,).
-        C_proj_bias: Likewise.
+        C_proj_bias: Added to ``C`` if that comes from the map, (N,).
         delta_softplus: Whether the time step goes through a softplus.
         checkpoint_lvl: What mamba_ssm computes again for the gradient; ours keeps inputs only.
 
