@@ -21,6 +21,7 @@ from .reference import (
     directional_scan_reference,
 )
 from .runtime.rehearsal import compiling_ahead
+from .selective_scan import selective_scan_fn
 from .ss2d import ScanNorm, ss2d
 
 # Names of earlier versions.
@@ -52,6 +53,7 @@ __all__ = [
     'gated_linear',
     'mixer_2d',
     'mlp',
+    'selective_scan_fn',
     'ss2d',
     'ssm_2d',
 ]

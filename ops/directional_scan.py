@@ -14,11 +14,12 @@ from .operator import (
     like_x,
     operator,
     present,
+    spread,
 )
 from .precision import state_dtype
 from .reference import directional_scan_reference
 
-__all__ = ['directional_scan']
+__all__ = ['directional_scan', 'scan_gradients']
 
 
 def directional_scan(
@@ -83,13 +84,40 @@ def directional_scan(
     check_parameter('delta_bias', delta_bias, (x.shape[-1],), x)
     way = get_direction(direction).name
     backend = choose_backend(backend, x)
+    tensors = _exact_parameters(x, delta, A, B, C, D, z, delta_bias)
+    return _scan(*tensors, delta_softplus, way, backend)
 
+
+def scan_gradients(
+    grad_y: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor | None,
+    C: Tensor | None,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool = False,
+) -> list[Tensor | None]:
+    """Gradients of :func:`directional_scan` to the right, for code with an autograd of its own.
+
+    ``grad_y`` is that of the output, in the dtype of ``x``. The others are that function's, and are
+    not checked again.
+
+    Returns:
+        Those of ``x, delta, A, B, C, D, z, delta_bias``, None where there is no such tensor.
+    """
+    tensors = _exact_parameters(x, delta, A, B, C, D, z, delta_bias)
+    options = (delta_softplus, 'right', choose_backend('auto', x))
+    return spread(_scan_backward(grad_y, *tensors, *options), tensors)
+
+
+def _exact_parameters(x: Tensor, delta: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
+    """The scan's tensors; those that are not maps in the dtype of its states."""
     dtype = state_dtype(x)
-    B, C, D, delta_bias = (
-        p.to(dtype) if p is not None and p.dim() < 3 else p for p in (B, C, D, delta_bias)
-    )
-    A = A.to(dtype)
-    return _scan(x, delta, A, B, C, D, z, delta_bias, delta_softplus, way, backend)
+    exact = (p.to(dtype) if p is not None and p.dim() < 3 else p for p in parameters)
+    return [x, delta, *exact]
 
 
 @operator('directional_scan', like_x)

@@ -4,6 +4,7 @@ That scan knows sequences with the channels first, so every lane of a map is cop
 if the walk goes backwards, and the result is copied back.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ DEVICES = ('cuda',)
 
 def refusal(x: Tensor) -> str | None:
     """Why mamba_ssm's scan cannot run on ``x``."""
+    interface = sys.modules.get('mamba_ssm.ops.selective_scan_interface')
+    if hasattr(interface, 'STANDS_IN_FOR_MAMBA_SSM'):
+        return 'mmv2m.ops.mamba_ssm_stand_in is installed in its place'
     if not installed.HAS_MAMBA_SSM:
         return 'mamba_ssm is not installed: pip install mamba-ssm'
     if x.dtype == torch.float64:

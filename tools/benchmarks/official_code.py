@@ -1,10 +1,11 @@
-"""The official Vim and VMamba, from clones of their repositories, on today's packages.
+"""The official Vim, VMamba and MambaVision, from clones of their repositories, on today's packages.
 
-Vim is github.com/hustvl/Vim at dd0358a, VMamba github.com/MzeroMiko/VMamba at 2ed52ea. Their files
-run as they are, on the CUDA extensions of the installed mamba_ssm and causal_conv1d; what stands
-around them is replaced: packages that are missing or have changed since. Of a clone only the files
-in :data:`FILES` are needed. One version of mamba_ssm's modules fits into a process: after
-:func:`vim` they are Vim's.
+Vim is github.com/hustvl/Vim at dd0358a, VMamba github.com/MzeroMiko/VMamba at 2ed52ea, MambaVision
+github.com/NVlabs/MambaVision at 7860a50. Their files run as they are, on the CUDA extensions of the
+installed mamba_ssm and causal_conv1d, or on our stand-in for these; what stands around them is
+replaced: packages that are missing or have changed since. Of a clone only the files in
+:data:`FILES` are needed. One version of mamba_ssm's modules fits into a process: after :func:`vim`
+they are Vim's.
 """
 
 import importlib
@@ -20,7 +21,17 @@ import torch
 from bare_package import make_package, provide_package
 from torch import Tensor, nn
 
-__all__ = ['vim', 'vmamba']
+from mmv2m.ops import mamba_ssm_stand_in
+
+__all__ = [
+    'cuda_headers',
+    'mamba_vision',
+    'mamba_vision_module',
+    'vim',
+    'vim_module',
+    'vmamba',
+    'vmamba_module',
+]
 
 FILES = {
     'vim': (
@@ -32,6 +43,7 @@ FILES = {
     'vmamba': tuple(
         f'classification/models/{name}.py' for name in ('vmamba', 'csms6s', 'csm_triton')
     ),
+    'mamba_vision': ('mambavision/models/mamba_vision.py', 'mambavision/models/registry.py'),
 }
 """What is read of the clones."""
 
@@ -39,40 +51,59 @@ VIM = 'vim_{}_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok
 VMAMBA = {'tiny': 'vmamba_tiny_s1l8', 'small': 'vmamba_small_s2l15'}
 
 
-def vim(clone: Path, arch: str) -> nn.Module:
+def vim(clone: Path, arch: str, stand_in: bool = False, **settings: Any) -> nn.Module:
     """Vim with the class token in the middle, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
+        stand_in: Whether it runs on our stand-in for mamba_ssm.
+        settings: Of the model.
     """
-    return getattr(_vim_module(clone), VIM.format(arch))(drop_path_rate=0.0)
+    return getattr(vim_module(clone, stand_in), VIM.format(arch))(drop_path_rate=0.0, **settings)
 
 
-def vmamba(clone: Path, arch: str) -> nn.Module:
-    """VMamba as last published, on mamba_ssm's scan, without drop path.
+def vmamba(clone: Path, arch: str, scan: str = 'mamba_ssm') -> nn.Module:
+    """VMamba as last published, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
+        scan: What it runs on: ``'mamba_ssm'``, ``'own'``, which nvcc compiles, or our
+            ``'stand-in'``.
     """
-    model = getattr(_vmamba_module(clone), VMAMBA[arch])()
+    model = getattr(vmamba_module(clone, scan), VMAMBA[arch])()
     for module in model.modules():
         if type(module).__name__ == 'DropPath':
             module.drop_prob = 0.0
     return model
 
 
+def mamba_vision(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
+    """MambaVision without drop path.
+
+    Args:
+        clone: Of the repository.
+        arch: ``'T'``, ``'S'`` or another that its functions end with.
+        stand_in: Whether it runs on our stand-in for mamba_ssm.
+    """
+    module = mamba_vision_module(clone, stand_in)
+    return getattr(module, f'mamba_vision_{arch}')(drop_path_rate=0.0)
+
+
 @cache
-def _vim_module(clone: Path) -> ModuleType:
+def vim_module(clone: Path, stand_in: bool) -> ModuleType:
     """models_mamba.py, with Vim's own mixer and scan in the place of mamba_ssm's."""
     models, rope, mixer, scans = (clone / name for name in FILES['vim'])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         _provide_timm()
+        if stand_in:
+            mamba_ssm_stand_in.install()
         _provide_mamba_ssm()
-        interface = _load('mamba_ssm.ops.selective_scan_interface', scans)
-        interface.causal_conv1d_cuda = _causal_conv1d_as_in_1_1()
+        if not stand_in:
+            interface = _load('mamba_ssm.ops.selective_scan_interface', scans)
+            interface.causal_conv1d_cuda = _causal_conv1d_as_in_1_1()
         _load('mamba_ssm.modules.mamba_simple', mixer)
         _load('rope', rope)
         module = _load('official_vim', models)
@@ -82,11 +113,15 @@ def _vim_module(clone: Path) -> ModuleType:
 
 
 @cache
-def _vmamba_module(clone: Path) -> ModuleType:
-    """vmamba.py, whose scans take mamba_ssm's extension."""
+def vmamba_module(clone: Path, scan: str) -> ModuleType:
+    """vmamba.py, whose scans take mamba_ssm's extension, its own or ours."""
     folder = (clone / FILES['vmamba'][0]).parent
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
+        if scan == 'stand-in':
+            mamba_ssm_stand_in.install()
+        if scan == 'own':
+            _compile_scan(clone / 'kernels' / 'selective_scan' / 'csrc' / 'selective_scan')
         _provide_timm()
         _provide_fvcore()
         make_package('official_vmamba', [folder])
@@ -95,9 +130,53 @@ def _vmamba_module(clone: Path) -> ModuleType:
         _put('official_vmamba.mamba2.ssd_minimal', selective_scan_chunk_fn=None)
         module = importlib.import_module('official_vmamba.vmamba')
     scans = sys.modules['official_vmamba.csms6s']
-    if not scans.WITH_SELECTIVESCAN_MAMBA or scans.WITH_SELECTIVESCAN_OFLEX:
-        raise ImportError("VMamba would not run on mamba_ssm's selective_scan_cuda")
+    oflex = scan != 'mamba_ssm'
+    if oflex != scans.WITH_SELECTIVESCAN_OFLEX or not (oflex or scans.WITH_SELECTIVESCAN_MAMBA):
+        raise ImportError(f'VMamba would not run on the scan {scan}')
     return module
+
+
+def _compile_scan(folder: Path) -> None:
+    """VMamba's own extension, with the settings of its setup.py that make a difference."""
+    from torch.utils import cpp_extension
+
+    halves = [f'-U__CUDA_NO_{kind}__' for kind in ('HALF_OPERATORS', 'HALF_CONVERSIONS')]
+    files = ('selective_scan_oflex.cpp', 'selective_scan_core_fwd.cu', 'selective_scan_core_bwd.cu')
+    name = 'selective_scan_cuda_oflex'
+    sys.modules[name] = cpp_extension.load(
+        name=name,
+        sources=[str(folder / 'cusoflex' / file) for file in files],
+        extra_include_paths=[str(folder), *cuda_headers()],
+        extra_cflags=['-O3'],
+        extra_cuda_cflags=[
+            *('-O3', '--use_fast_math', '--expt-relaxed-constexpr', '--expt-extended-lambda'),
+            *halves,
+        ],
+    )
+
+
+@cache
+def mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
+    """mamba_vision.py."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        _provide_timm()
+        if stand_in:
+            mamba_ssm_stand_in.install()
+        elif not provide_package('mamba_ssm'):
+            raise ImportError('mamba_ssm is not installed')
+        make_package('official_mamba_vision', [(clone / FILES['mamba_vision'][0]).parent])
+        return importlib.import_module('official_mamba_vision.mamba_vision')
+
+
+def cuda_headers() -> list[str]:
+    """Folders of headers that ATen includes and the CUDA toolkit lacks, in PyTorch's packages."""
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if CUDA_HOME is not None and (Path(CUDA_HOME) / 'include' / 'cusparse.h').exists():
+        return []
+    packages = Path(torch.__file__).parents[1] / 'nvidia'
+    return [str(header.parent) for header in packages.glob('*/include/cusparse.h')]
 
 
 def _put(name: str, **content: Any) -> ModuleType:

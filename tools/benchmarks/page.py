@@ -1,7 +1,8 @@
 """Put the measurements into the pages: `python tools/benchmarks/page.py`.
 
-docs/speed.md and README.md say what is measured and how to read it; between the marks of each
-benchmark this writes its command and what records/speed/GPU/NAME.json holds, and draws the plots.
+docs/speed.md, docs/neighbours.md and README.md say what is measured and how to read it; between the
+marks of each benchmark this writes its command and what records/speed/GPU/NAME.json holds, and
+draws the plots.
 """
 
 import argparse
@@ -17,16 +18,28 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from entries import CPU, ENTRIES, Entry  # noqa: E402
+from neighbour_page import (  # noqa: E402
+    agreement,
+    brief_neighbours,
+    facts_table,
+    failures,
+    load_facts,
+    models_tables,
+    operators_tables,
+)
 from page_tables import TABLES, brief_table, brief_training_table, cpu_table  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
 
-PAGE, README = 'docs/speed.md', 'README.md'
+PAGE, README, NEIGHBOURS = 'docs/speed.md', 'README.md', 'docs/neighbours.md'
 GPUS = {'h200': 'H200', 'h100': 'H100'}
 """The folders of records/speed/, in the order of the pages."""
 
 PLOTTED = 'scaling'
+BESIDE = 'neighbours'
+"""The record of neighbours.py."""
+
 BRIEF = {'models': 'eager', 'graphs': 'as CUDA graphs'}
 """What README.md shows the first of, of those that have been measured."""
 
@@ -39,11 +52,12 @@ Records = Mapping[tuple[str, str], Mapping[str, Any]]
 
 def load_records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """The measurements of a folder with one folder for each GPU, and one for CPUs."""
+    names = [*(entry.name for entry in ENTRIES), BESIDE]
     return {
-        (gpu, entry.name): json.loads(path.read_text())
-        for gpu, entries in (*((gpu, ENTRIES) for gpu in GPUS), (CPU.name, (CPU,)))
-        for entry in entries
-        if (path := folder / gpu / f'{entry.name}.json').exists()
+        (gpu, name): json.loads(path.read_text())
+        for gpu, of_gpu in (*((gpu, names) for gpu in GPUS), (CPU.name, [CPU.name]))
+        for name in of_gpu
+        if (path := folder / gpu / f'{name}.json').exists()
     }
 
 
@@ -65,6 +79,42 @@ def build_page(text: str, records: Records) -> str:
     return replace_marked(text, marks(CPU.name), content, PAGE)
 
 
+def build_neighbours(text: str, records: Records) -> str:
+    """docs/neighbours.md with facts, and measurements of each GPU that has some.
+
+    Args:
+        text: The page.
+        records: From :func:`load_records`.
+
+    Raises:
+        UserError: If marks are missing.
+    """
+    parts = dict(
+        models=models_tables,
+        agreement=agreement,
+        operators=operators_tables,
+        failures=failures,
+    )
+    contents = {'facts': facts_table(load_facts())}
+    for part, build in parts.items():
+        shown = []
+        for gpu in GPUS:
+            measured = records.get((gpu, BESIDE))
+            if measured is not None:
+                shown.append(f'{_setting(measured)}:\n\n{build(measured["results"])}')
+        contents[part] = '\n\n'.join(shown) or 'Not measured yet.'
+    for part, content in contents.items():
+        text = replace_marked(text, marks(f'{BESIDE}-{part}'), f'\n{content}\n', NEIGHBOURS)
+    return text
+
+
+def _setting(measured: Mapping[str, Any]) -> str:
+    """GPU, versions and days."""
+    days = sorted({r['date'] for r in measured['results']})
+    versions = f'torch {measured["torch"]}, Triton {measured["triton"]}'
+    return f'{measured["device"]}, {versions}, {" to ".join(dict.fromkeys((days[0], days[-1])))}'
+
+
 def build_readme(text: str, records: Records) -> str:
     """README.md with whole training steps, and the speed of a few models.
 
@@ -84,7 +134,19 @@ def build_readme(text: str, records: Records) -> str:
         measured, how = records[found[0]], BRIEF[found[0][1]]
         setting = f'224 x 224, batch 128, bfloat16 autocast, {how}; V2M-T and V2M-S on 196 tokens'
         content = f'On one {measured["device"]} ({setting}):\n\n{brief_table(measured, IN_BRIEF)}'
-    return replace_marked(text, marks('models'), f'\n{content}\n', README)
+    text = replace_marked(text, marks('models'), f'\n{content}\n', README)
+    return replace_marked(text, marks(BESIDE), _beside(records), README)
+
+
+def _beside(records: Records) -> str:
+    """A few models beside those of others, on the first GPU that has them, or nothing."""
+    for gpu in GPUS:
+        measured = records.get((gpu, BESIDE))
+        table = None if measured is None else brief_neighbours(measured['results'])
+        if measured is not None and table is not None:
+            setting = '224 x 224, bfloat16 autocast; images/s, in parentheses milliseconds'
+            return f'\nOn one {measured["device"]} ({setting}):\n\n{table}\n'
+    return ''
 
 
 def _training(records: Records) -> str:
@@ -152,7 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     records = load_records(ROOT / 'records' / 'speed')
     stale = False
-    for name, build in ((PAGE, build_page), (README, build_readme)):
+    pages = ((PAGE, build_page), (README, build_readme), (NEIGHBOURS, build_neighbours))
+    for name, build in pages:
         path = ROOT / name
         with exit_on_user_error():
             text = build(path.read_text(), records)

@@ -1,0 +1,154 @@
+"""What the compiled extensions offer: both passes of the scan, for code with its own autograd.
+
+They return contiguous tensors, as the extensions do, because the code around them hands their
+addresses to kernels of its own.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..directional_scan import directional_scan, scan_gradients
+from ..precision import state_dtype
+from ..selective_scan import join_channels, scan_groups
+
+__all__ = ['bwd', 'bwd_oflex', 'fwd', 'fwd_oflex']
+
+
+def fwd(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> list[Tensor]:
+    """``selective_scan_cuda.fwd``.
+
+    Returns:
+        The output before the gate, what is kept, and if there is a gate the output behind it.
+        What is kept are states, of which our gradient needs none: NaN.
+    """
+    with torch.no_grad():
+        groups = scan_groups(u, delta, A, B, C, D, None, delta_bias)
+        outputs = [directional_scan(*g, delta_softplus=bool(delta_softplus)) for g in groups]
+        y = join_channels(outputs).contiguous()
+        kept = y.new_full((*u.shape[:2], 1, 2 * A.shape[1]), torch.nan, dtype=state_dtype(u))
+        return [y, kept] if z is None else [y, kept, y * F.silu(z)]
+
+
+def bwd(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    dout: Tensor,
+    x: Tensor | None,
+    out: Tensor | None,
+    dz: Tensor | None,
+    delta_softplus: bool,
+    recompute_out_z: bool,
+) -> list[Tensor | None]:
+    """``selective_scan_cuda.bwd``.
+
+    Returns:
+        Gradients of ``u, delta, A, B, C, D, delta_bias``, and if there is a gate that of ``z``,
+        which goes to ``dz`` if that is given, and the output behind it if ``recompute_out_z``.
+    """
+    with torch.no_grad():
+        of = _gradients(u, delta, A, B, C, D, z, delta_bias, dout, delta_softplus)
+        grads = [of[name] for name in ('u', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')]
+        if z is None:
+            return grads
+        of_z = of['z']
+        assert of_z is not None
+        grads.append(of_z if dz is None else dz.copy_(of_z))
+        if recompute_out_z:
+            assert out is not None
+            grads.append(out * F.silu(z))
+        return grads
+
+
+def fwd_oflex(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    nrows: int = 1,
+    out_float: bool = False,
+) -> list[Tensor]:
+    """``selective_scan_cuda_oflex.fwd``, and ``_core``'s, which has no ``out_float``.
+
+    ``nrows`` says how the extension divides its work, and has no effect here. With ``out_float``
+    the output is float32, though rounded to the dtype of ``u`` before.
+    """
+    y, kept = fwd(u, delta, A, B, C, D, None, delta_bias, delta_softplus)
+    return [y.float() if out_float else y, kept]
+
+
+def bwd_oflex(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    dout: Tensor,
+    x: Tensor | None,
+    delta_softplus: bool,
+    nrows: int = 1,
+) -> list[Tensor | None]:
+    """``selective_scan_cuda_oflex.bwd``, and ``_core``'s."""
+    none = (None, None, None)
+    return bwd(u, delta, A, B, C, D, None, delta_bias, dout, *none, delta_softplus, False)
+
+
+def _gradients(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    dout: Tensor,
+    delta_softplus: bool,
+) -> dict[str, Tensor | None]:
+    """By name, in the shapes of the arguments."""
+    groups = scan_groups(u, delta, A, B, C, D, z, delta_bias)
+    dy = dout.to(u.dtype).transpose(1, 2)[:, None].chunk(len(groups), -1)
+    found = [
+        scan_gradients(grad, *group, bool(delta_softplus))
+        for grad, group in zip(dy, groups, strict=True)
+    ]
+    x, step, rates, b, c, skip, gate, bias = zip(*found, strict=True)
+    return dict(
+        u=join_channels(x).contiguous(),
+        delta=join_channels(step).contiguous(),
+        A=torch.cat(rates),
+        B=_join_sides(b, B),
+        C=_join_sides(c, C),
+        D=None if D is None else torch.cat(skip),
+        z=None if z is None else join_channels(gate).contiguous(),
+        delta_bias=None if delta_bias is None else torch.cat(bias),
+    )
+
+
+def _join_sides(grads: tuple[Tensor, ...], like: Tensor) -> Tensor:
+    """Gradients of B or C by groups, in its shape."""
+    if like.dim() == 2:
+        return torch.cat(grads)
+    return torch.stack([g[:, 0].transpose(1, 2) for g in grads], 1).view(like.shape)
