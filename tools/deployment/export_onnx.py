@@ -16,6 +16,7 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 
 exit_without_libraries()
 
+import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.registry import MODELS, DefaultScope  # noqa: E402
 from mmengine.runner import load_checkpoint  # noqa: E402
@@ -26,6 +27,7 @@ from mmv2m.deployment import (  # noqa: E402
     Exported,
     describe,
     export_onnx,
+    loaded_channels,
     missing_packages,
     part_of,
 )
@@ -81,14 +83,22 @@ def export(cfg: Config, args: argparse.Namespace) -> Exported:
     size = args.shape or image_size(cfg)
     if min(size) < 1:
         raise UserError(f'--shape must be positive, but is {args.shape}')
-    cfg.model.backbone.pop('init_cfg', None)  # its pretrained weights are not needed
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
-        model = MODELS.build(cfg.model)
-        checkpoint = load_checkpoint(model, args.checkpoint, map_location='cpu')
-    classes = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    model, classes = build(cfg, args.checkpoint)
     out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
     height, width = (list(size) * 2)[:2]
-    return export_onnx(part_of(model, args.part), (height, width), out, describe(model, classes))
+    about = describe(model, loaded_channels(cfg), classes)
+    return export_onnx(part_of(model, args.part), (height, width), out, about)
+
+
+def build(cfg: Config, checkpoint: str) -> tuple[torch.nn.Module, Sequence[str] | None]:
+    """A config's model with a checkpoint's weights, and the names of its classes, if known."""
+    cfg.model.backbone.pop('init_cfg', None)  # its pretrained weights are not needed
+    if cfg.get('data_preprocessor') is not None:  # as mmengine's Runner does
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
+        model = MODELS.build(cfg.model)
+        loaded = load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    return model, loaded.get('meta', {}).get('dataset_meta', {}).get('classes')
 
 
 def image_size(cfg: Config) -> list[int]:
