@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from mmengine.config import Config
 from torch import Tensor, nn
 
-__all__ = ['PARTS', 'Features', 'Logits', 'describe', 'loaded_channels', 'part_of']
+__all__ = ['PARTS', 'Features', 'Logits', 'describe', 'part_of']
 
 PARTS = ('model', 'backbone')
 """A classifier as a whole; or of any model the backbone, with its neck if there is one."""
@@ -73,29 +72,12 @@ def part_of(model: nn.Module, part: str) -> nn.Module:
     return Logits(model)
 
 
-def loaded_channels(cfg: Config) -> str:
-    """Order of the channels that a config's model is given, before it swaps any.
-
-    ``LoadImageFromFile`` gives ``'BGR'``. Datasets that bring images along, such as mmpretrain's
-    CIFAR10, give ``'RGB'``.
-
-    Args:
-        cfg: A config of mmpretrain, mmdet or mmseg.
-    """
-    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    steps = [str(step.get('type')) for step in dataset.get('pipeline', [])]
-    brought_along = steps and not any('Load' in step and 'Image' in step for step in steps)
-    return 'RGB' if brought_along else 'BGR'
-
-
 def describe(model: Any, channels: str, classes: Any = None) -> dict[str, str]:
     """What has to be done to images before the model takes them, and what its classes are.
 
     Args:
         model: A model of mmpretrain, mmdet or mmseg.
-        channels: What :func:`loaded_channels` says of its config.
+        channels: What :func:`.loaded_channels` says of its config.
         classes: Names of the classes, if known.
 
     Returns:

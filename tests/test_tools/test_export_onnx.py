@@ -124,9 +124,9 @@ def test_a_backbone(tool, model, capsys):
     assert 'out/b.onnx is no classifier' in classify('out/b.onnx', 'digit.png').stderr
 
 
-def test_how_images_are_prepared(tool, model):
+def test_how_images_are_prepared(model):
     """The preprocessor may stand beside the model; files are loaded as BGR."""
-    from mmv2m.deployment import describe, loaded_channels
+    from mmv2m.deployment import build_model, describe, loaded_channels
 
     cfg = Config.fromfile('config.py')
     assert loaded_channels(cfg) == 'RGB'
@@ -134,7 +134,7 @@ def test_how_images_are_prepared(tool, model):
     assert loaded_channels(cfg) == 'BGR'
     cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
     cfg.data_preprocessor.to_rgb = True
-    found = describe(tool.build(cfg, 'weights.pth')[0], 'BGR')
+    found = describe(build_model(cfg, 'weights.pth')[0], 'BGR')
     assert found['channels'] == 'RGB' and json.loads(found['mean']) == [78.0] * 3
 
 
