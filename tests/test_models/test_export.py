@@ -3,13 +3,18 @@
 import importlib.util
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from dense_data import tiny_mask_rcnn, tiny_upernet
+from mmengine.config import Config
 from tiny_backbones import IMAGE_SIDES, KINDS, make
 from torch.export import Dim
+
+from mmv2m.deployment import build_model, part_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTED = ('plain', 'pyramid', 'local', 'vim', 'local_vim', 'vmamba', 'plain_mamba', 'efficient')
@@ -74,6 +79,25 @@ def open_session(program):
     return onnxruntime.InferenceSession(
         made.model_proto.SerializeToString(), providers=['CPUExecutionProvider']
     )
+
+
+@pytest.mark.parametrize(
+    'tiny', [tiny_mask_rcnn, partial(tiny_upernet, 'upernet_v2m-t')], ids=['mask_rcnn', 'upernet']
+)
+def test_a_dense_model_s_backbone_and_neck(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(tiny())
+    cfg.model.backbone.scan_backend = 'reference'
+    cfg.model.backbone.arch.depths = (1, 0, 0, 0)
+    model = part_of(build_model(cfg)[0], 'backbone').eval()
+    with torch.no_grad():
+        shapes = ({0: Dim('batch')},)
+        program = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes)
+        x = torch.randn(3, 3, 64, 96)
+        outputs = program.module()(x)
+        assert len(outputs) > 3
+        for y, result in zip(model(x), outputs, strict=True):
+            assert torch.equal(y, result)
 
 
 def test_a_fresh_process_needs_the_operators_only(plain, tmp_path):

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dense_data import tiny_mask_rcnn
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from tiny_digits import TINY_DIGITS
+
+from mmv2m.deployment import build_model, describe, loaded_channels
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_packages = pytest.mark.skipif(
@@ -105,29 +108,27 @@ def check_bad_inputs(session, onnxruntime):
 
 
 @needs_packages
-def test_a_backbone(tool, model, capsys):
-    tool.main(
-        [
-            'config.py',
-            'weights.pth',
-            '--part',
-            'backbone',
-            '--out',
-            'out/b.onnx',
-            '--shape',
-            '16',
-            '8',
-        ]
-    )
+def test_a_detector_s_backbone_and_neck(tool, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tiny_mask_rcnn()
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.arch.depths = (1, 0, 0, 0)
+    cfg.dump(path)
+    torch.save(dict(state_dict=build_model(cfg)[0].state_dict()), 'weights.pth')
+    arguments = 'tiny_nuclei.py weights.pth --out out/b.onnx --shape 64 96'
+    tool.main([*arguments.split(), '--part', 'backbone'])
     said = capsys.readouterr().out
-    assert 'images (batch, 3, 16, 8)' in said and 'feature_0 (batch, 16)' in said
+    assert 'images (batch, 3, 64, 96)' in said
+    for i, side in enumerate((16, 8, 4, 2, 1)):
+        assert f'feature_{i} (batch, 16, {side}, {-(-side * 3 // 2)})' in said
     assert 'out/b.onnx is no classifier' in classify('out/b.onnx', 'digit.png').stderr
+    with pytest.raises(SystemExit):
+        tool.main(arguments.split())
+    assert 'give --part backbone' in capsys.readouterr().err
 
 
 def test_how_images_are_prepared(model):
     """The preprocessor may stand beside the model; files are loaded as BGR."""
-    from mmv2m.deployment import build_model, describe, loaded_channels
-
     cfg = Config.fromfile('config.py')
     assert loaded_channels(cfg) == 'RGB'
     cfg.test_dataloader.dataset = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))
