@@ -1,8 +1,9 @@
 """Backbones as ONNX on the CPU: `python tools/benchmarks/onnx_models.py --out FILE`.
 
 For each one: nodes of the graph, size of the file, the difference from PyTorch at several batch
-sizes, and milliseconds an image in onnxruntime and in PyTorch, one image at a time, in turns.
-With `--configs`, it measures the backbones and necks of configs instead. Weights are made.
+sizes, and milliseconds an image in onnxruntime and in PyTorch, one image at a time. All models take
+turns at that, and the median of each counts. With `--configs`, it measures the backbones and
+necks of configs instead. Weights are made.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from cpu import cpu_name
 from onnx_sessions import open_session
 from results import Results
 from torch import nn
-from turns import take_turns
+from turns import Step, take_turns
 
 from mmv2m.deployment import build_model, export_onnx, image_size, part_of
 from mmv2m.engine.config import load_config
@@ -51,30 +52,26 @@ def make(name: str) -> tuple[nn.Module, tuple[int, int]]:
     return part_of(build_model(cfg)[0], 'backbone').eval(), image_size(cfg)
 
 
-def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One model's measurements."""
+def export(
+    name: str, path: Path, args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Step]]:
+    """What one model's export is like, and one image through it in onnxruntime and PyTorch."""
     model, size = make(name)
     height, width = (args.shape * 2)[:2] if args.shape else size
     started = time.perf_counter()
-    made = export_onnx(model, (height, width), folder / 'model.onnx', {})
+    made = export_onnx(model, (height, width), path, {})
     found = dict(
         model=Path(name).stem,
         shape=[height, width],
         parameters=sum(p.numel() for p in model.parameters()),
         nodes=made.nodes,
-        megabytes=made.path.stat().st_size / 1e6,
+        megabytes=path.stat().st_size / 1e6,
         difference=made.difference,
         export_seconds=time.perf_counter() - started,
-        load_average=os.getloadavg()[0],
     )
-    if not args.rounds:
-        return found
     image = torch.randn(1, 3, height, width)
-    feed, session = dict(images=image.numpy()), open_session(made.path, args.threads)
-    steps = dict(onnxruntime=lambda: session.run(None, feed), pytorch=lambda: model(image))
-    with torch.inference_mode():
-        times = take_turns(steps, args.rounds)
-    return found | {f'{name}_ms': median(turns) for name, turns in times.items()}
+    feed, session = dict(images=image.numpy()), open_session(path, args.threads)
+    return found, dict(onnxruntime=lambda: session.run(None, feed), pytorch=lambda: model(image))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,16 +93,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = dict(onnxruntime=onnxruntime.__version__, threads=args.threads)
     backend = choose_backend('auto', torch.empty(1, 1, 1, 1))
     results = Results(args.out, cpu_name(), backend=backend, **facts)
-    for name in args.configs or args.models:
-        with TemporaryDirectory() as folder:
-            results.append(measure(name, Path(folder), args))
-        print(
-            '  '.join(
-                f'{key} {value:.4g}' if isinstance(value, float) else f'{value}'
-                for key, value in results[-1].items()
-            ),
-            flush=True,
-        )
+    steps = {}
+    with TemporaryDirectory() as folder, torch.no_grad():
+        for i, name in enumerate(args.configs or args.models):
+            found, both = export(name, Path(folder) / f'{i}.onnx', args)
+            results.append(found)
+            print('  '.join(f'{key} {value}' for key, value in found.items()), flush=True)
+            steps |= {(i, where): step for where, step in both.items()}
+        for (i, where), turns in take_turns(steps, args.rounds).items():
+            results[i][f'{where}_ms'] = median(turns) if turns else None
+            print(results[i]['model'], where, results[i][f'{where}_ms'], 'ms')
+    results.facts['load_average'] = os.getloadavg()[0]
+    results.write()
 
 
 if __name__ == '__main__':

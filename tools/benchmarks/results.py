@@ -32,6 +32,10 @@ class Results(list[dict[str, Any]]):
     def append(self, measurement: dict[str, Any]) -> None:
         """Add one, and write all."""
         super().append(measurement)
+        self.write()
+
+    def write(self) -> None:
+        """Write all, where a measurement that was added before has changed."""
         if self.path:
             with open(self.path, 'w') as file:
                 json.dump(self.content(), file, indent=1)

@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 __all__ = ['Step', 'take_turns']
 
 Step = Callable[[], object]
+Name = TypeVar('Name')
 
 
-def take_turns(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
+def take_turns(steps: Mapping[Name, Step], rounds: int) -> dict[Name, list[float]]:
     """Milliseconds of each turn of each step; one round before warms up.
 
     Args:
         steps: What to measure, by name.
         rounds: How many turns each has.
     """
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[Name, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
             begun = time.perf_counter()
