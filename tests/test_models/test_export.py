@@ -15,6 +15,7 @@ from tiny_backbones import IMAGE_SIDES, KINDS, make
 from torch.export import Dim
 
 from mmv2m.deployment import build_model, part_of
+from mmv2m.ops.backends import can_run
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTED = ('plain', 'pyramid', 'local', 'vim', 'local_vim', 'vmamba', 'plain_mamba', 'efficient')
@@ -23,7 +24,8 @@ HAS_ONNX = all(map(importlib.util.find_spec, ('onnx', 'onnxscript', 'onnxruntime
 IN_A_FRESH_PROCESS = """
 import sys, torch, mmv2m.ops
 images = torch.load('images.pt')
-torch.save(torch.export.load('model.pt2').module()(images), 'outputs.pt')
+torch.save({name: torch.export.load(f'{name}.pt2').module()(images)[0] for name in sys.argv[1:]},
+           'outputs.pt')
 assert not {'mmengine', 'mmcv', 'mmpretrain'} & set(sys.modules)
 """
 
@@ -33,12 +35,12 @@ def images(kind, batch, side=None):
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(batch))
 
 
-def export(kind):
+def export(kind, backend='reference'):
     """A small backbone, and the same as a program of any batch size."""
     model = make(kind, torch.float32)
     for module in model.modules():  # a program keeps the backend that it was made with
         if hasattr(module, 'backend'):
-            module.backend = 'reference'
+            module.backend = backend
     with torch.no_grad():
         shapes = ({0: Dim('batch')},)
         return model, torch.export.export(model, (images(kind, 2),), dynamic_shapes=shapes)
@@ -101,15 +103,23 @@ def test_a_dense_model_s_backbone_and_neck(tiny, tmp_path, monkeypatch):
 
 
 def test_a_fresh_process_needs_the_operators_only(plain, tmp_path):
+    """Also of kernels that nobody has loaded there yet."""
     model, program = plain
-    torch.export.save(program, tmp_path / 'model.pt2')
+    torch.export.save(program, tmp_path / 'reference.pt2')
     x = images('plain', 4)
     torch.save(x, tmp_path / 'images.pt')
+    names = ['reference']
+    if can_run('cpu', x):
+        torch.export.save(export('plain', 'cpu')[1], tmp_path / 'cpu.pt2')
+        names.append('cpu')
     path = f'import sys; sys.path.insert(0, {str(ROOT)!r})'
-    command = [sys.executable, '-c', path + IN_A_FRESH_PROCESS]
+    command = [sys.executable, '-c', path + IN_A_FRESH_PROCESS, *names]
     subprocess.run(command, cwd=tmp_path, check=True)
     with torch.no_grad():
-        assert torch.equal(torch.load(tmp_path / 'outputs.pt')[0], model(x)[0])
+        (expected,) = model(x)
+    for name, result in torch.load(tmp_path / 'outputs.pt').items():
+        tolerance = 0 if name == 'reference' else 1e-6
+        torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_bad_input_of_a_program(plain):
