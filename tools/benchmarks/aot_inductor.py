@@ -1,9 +1,10 @@
 """Models as AOTInductor packages: `python tools/benchmarks/aot_inductor.py --out FILE`.
 
-Each one is exported with any batch size, compiled and packaged. Its outputs are compared
-with the model's at each batch size, here and in a process that imports mmv2m.ops and nothing else
-of this repository. The eager model, the same as a CUDA graph, and the package are timed. Where a
-package is not right, this ends with an error, when all is measured.
+Each one is exported with any batch size, compiled and packaged. Its outputs are compared with the
+model's at each batch size, here and in a process that imports mmv2m.ops and nothing else of this
+repository. That process also checks that images of another size or dtype are refused. The eager
+model, the same as a CUDA graph, and the package are timed. Where a package is not right, this ends
+with an error, when all is measured.
 """
 
 import argparse
@@ -37,12 +38,19 @@ TOLERANCE = dict(float32=1e-4, bfloat16=3e-2)
 """Largest relative error of the outputs, in the norm, by precision."""
 
 IN_A_FRESH_PROCESS = """
-import sys
+import os, sys
+os.environ['AOTI_RUNTIME_CHECK_INPUTS'] = '1'
 import torch, mmv2m.ops
 run = torch._inductor.aoti_load_package('model.pt2')
 images, expected = torch.load('example.pt')
 error = (run(images).float() - expected.float()).norm() / expected.float().norm()
 assert error <= float(sys.argv[1]), f'outputs differ by {error:.1e}'
+for wrong in (images[..., 8:], images.double()):
+    try:
+        run(wrong)
+    except RuntimeError:
+        continue
+    raise AssertionError('images of another size or dtype are not refused')
 assert not {'mmengine', 'mmcv', 'mmpretrain', 'mmv2m.models'} & set(sys.modules)
 """
 
@@ -57,7 +65,12 @@ def make_package(model: nn.Module, images: Tensor, path: Path, args: argparse.Na
     with torch.no_grad(), autocast(args):
         shapes = ({0: torch.export.Dim('batch')},)
         program = torch.export.export(model, (images,), dynamic_shapes=shapes)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        torch._inductor.aoti_compile_and_package(
+            program,
+            package_path=str(path),
+            # Where inputs are checked, batches of 0 and 1 would be refused.
+            inductor_configs={'aot_inductor.check_lowerbound': False},
+        )
 
 
 def run_elsewhere(folder: Path, images: Tensor, expected: Tensor, tolerance: float) -> str:
