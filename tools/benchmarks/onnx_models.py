@@ -2,12 +2,14 @@
 
 For each one: nodes of the graph, size of the file, the difference from PyTorch at several batch
 sizes, and milliseconds an image in onnxruntime and in PyTorch, one image at a time. All models take
-turns at that, and the median of each counts. With `--configs`, it measures the backbones and
-necks of configs instead. Weights are made.
+turns at that. Medians are noted, and the fastest turns, which say more where other programs run.
+With `--configs`, it measures the backbones and necks of configs instead. Weights are made.
 """
 
 import argparse
+import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,26 +54,37 @@ def make(name: str) -> tuple[nn.Module, tuple[int, int]]:
     return part_of(build_model(cfg)[0], 'backbone').eval(), image_size(cfg)
 
 
-def export(
-    name: str, path: Path, args: argparse.Namespace
-) -> tuple[dict[str, Any], dict[str, Step]]:
-    """What one model's export is like, and one image through it in onnxruntime and PyTorch."""
-    model, size = make(name)
-    height, width = (args.shape * 2)[:2] if args.shape else size
-    started = time.perf_counter()
-    made = export_onnx(model, (height, width), path, {})
-    found = dict(
-        model=Path(name).stem,
-        shape=[height, width],
-        parameters=sum(p.numel() for p in model.parameters()),
-        nodes=made.nodes,
-        megabytes=path.stat().st_size / 1e6,
-        difference=made.difference,
-        export_seconds=time.perf_counter() - started,
-    )
-    image = torch.randn(1, 3, height, width)
-    feed, session = dict(images=image.numpy()), open_session(path, args.threads)
-    return found, dict(onnxruntime=lambda: session.run(None, feed), pytorch=lambda: model(image))
+def exported(name: str, folder: Path, args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """A model's file in the folder, and what is known of its export; made if it is not there."""
+    path = folder / f'{Path(name).stem}.onnx'
+    notes = path.with_suffix('.json')
+    if not notes.exists():
+        model, size = make(name)
+        height, width = (args.shape * 2)[:2] if args.shape else size
+        started = time.perf_counter()
+        made = export_onnx(model, (height, width), path, {})
+        found = dict(
+            model=path.stem,
+            shape=[height, width],
+            parameters=sum(p.numel() for p in model.parameters()),
+            nodes=made.nodes,
+            megabytes=path.stat().st_size / 1e6,
+            difference=made.difference,
+            export_seconds=time.perf_counter() - started,
+        )
+        notes.write_text(json.dumps(found))
+    found = json.loads(notes.read_text())
+    if args.shape and found['shape'] != (args.shape * 2)[:2]:
+        sys.exit(f'error: {path} is of another shape: choose another --folder')
+    return path, found
+
+
+def one_image(name: str, path: Path, threads: int) -> dict[str, Step]:
+    """One image through the file in onnxruntime, and through the model in PyTorch."""
+    model, session = make(name)[0], open_session(path, threads)
+    image = torch.randn(1, 3, *session.get_inputs()[0].shape[2:])
+    feed = dict(images=image.numpy())
+    return dict(onnxruntime=lambda: session.run(None, feed), pytorch=lambda: model(image))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=20, help='of timing; 0 for none')
+    parser.add_argument('--folder', help='keep the files there, and export only what is not there')
     parser.add_argument('--out', help='write the results to this JSON file')
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -94,15 +108,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     backend = choose_backend('auto', torch.empty(1, 1, 1, 1))
     results = Results(args.out, cpu_name(), backend=backend, **facts)
     steps = {}
-    with TemporaryDirectory() as folder, torch.no_grad():
+    with TemporaryDirectory() as temporary, torch.no_grad():
+        folder = Path(args.folder or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for i, name in enumerate(args.configs or args.models):
-            found, both = export(name, Path(folder) / f'{i}.onnx', args)
+            path, found = exported(name, folder, args)
             results.append(found)
             print('  '.join(f'{key} {value}' for key, value in found.items()), flush=True)
-            steps |= {(i, where): step for where, step in both.items()}
+            if args.rounds:
+                both = one_image(name, path, args.threads)
+                steps |= {(i, where): step for where, step in both.items()}
         for (i, where), turns in take_turns(steps, args.rounds).items():
-            results[i][f'{where}_ms'] = median(turns) if turns else None
-            print(results[i]['model'], where, results[i][f'{where}_ms'], 'ms')
+            results[i] |= {f'{where}_ms': median(turns), f'{where}_fastest_ms': min(turns)}
+            print(f'{results[i]["model"]:24}{where:12}{median(turns):9.1f} ms', flush=True)
     results.facts['load_average'] = os.getloadavg()[0]
     results.write()
 
