@@ -5,12 +5,13 @@ PyTorch and onnxruntime each have a dynamic quantisation, which makes the weight
 the float32 model on its config's test images: size, accuracy, the relative error of the logits, and
 milliseconds an image, one at a time, in turns. `int8` leaves the mixers' output projections in
 float32, and `int8, all` does not. The default is the model that `make demo` trains.
-With `--arch` it is a V2M with made weights on made images: without an accuracy.
+With `--arch` it is the backbone of a V2M, with made weights on made images: without an accuracy.
 """
 
 import argparse
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
@@ -25,7 +26,6 @@ import torch
 from cpu import cpu_name
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from models import Classifier
 from onnx_sessions import open_session, quantise
 from results import Results
 from torch import Tensor, nn
@@ -51,6 +51,18 @@ class Variant:
         self.megabytes, self.logits = megabytes, logits
 
 
+class FirstOutput(nn.Module):
+    """A backbone as a function to one tensor."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to its first output."""
+        return self.backbone(images)[0]
+
+
 def in_torch(model: nn.Module) -> Variant:
     """A module of PyTorch; its size is that of its saved weights."""
     file = io.BytesIO()
@@ -68,9 +80,14 @@ def in_onnxruntime(path: Path, threads: int) -> Variant:
     return Variant(path.stat().st_size / 1e6, logits)
 
 
-def variants(model: nn.Module, size: tuple[int, int], folder: Path, threads: int) -> dict:
-    """The model in PyTorch and in onnxruntime, each in float32 and quantised."""
-    path = export_onnx(model, size, folder / 'model.onnx', {}).path
+def variants(model: nn.Module, path: Path, threads: int) -> dict[str, Variant]:
+    """The model in PyTorch and in onnxruntime, each in float32 and quantised.
+
+    Args:
+        model: In float32.
+        path: The same model as an ONNX file.
+        threads: Of onnxruntime.
+    """
     kept = [m.weight for m in model.modules() if isinstance(m, OutProjection)]
     int8 = torch.ao.quantization.quantize_dynamic(deepcopy(model), {nn.Linear}, torch.qint8)
     return {
@@ -108,8 +125,8 @@ def load(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int], list[tup
     """The model, its images' height and width, and batches of images and labels."""
     if args.arch:
         torch.manual_seed(0)
-        images = torch.randn(4, 3, 224, 224)
-        return Classifier(V2M, args.arch, img_size=224).eval(), (224, 224), [(images, None)]
+        model = FirstOutput(V2M(args.arch)).eval()
+        return model, (224, 224), [(torch.randn(4, 3, 224, 224), None)]
     if not Path(args.checkpoint).is_file():
         raise UserError(f'{args.checkpoint} does not exist: `make demo` makes the default one')
     cfg = load_config(args.config)
@@ -125,6 +142,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--config', default=str(CONFIG), help='of a classifier')
     parser.add_argument('--checkpoint', default=str(CHECKPOINT), help='its weights')
     parser.add_argument('--arch', help='a V2M with made weights at 224 x 224 instead, as `tiny`')
+    parser.add_argument('--onnx', help='a file of the same model, instead of exporting it')
     parser.add_argument('--batches', type=int, help='of the test images; default: all')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=20, help='of timing')
@@ -138,7 +156,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     with exit_on_user_error(), TemporaryDirectory() as folder, torch.no_grad():
         model, size, batches = load(args)
-        forms = variants(model, size, Path(folder), args.threads)
+        path = Path(folder) / 'model.onnx'
+        if args.onnx:
+            shutil.copy(args.onnx, path)
+        else:
+            export_onnx(model, size, path, {})
+        forms = variants(model, path, args.threads)
         scores = score(forms, batches)
         image = batches[0][0][:1]
         steps = {name: lambda form=form: form.logits(image) for name, form in forms.items()}
@@ -153,9 +176,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         load_average=os.getloadavg()[0],
     )
     for name, form in forms.items():
-        measured = dict(megabytes=form.megabytes, milliseconds=median(times[name]), **scores[name])
+        turns = dict(milliseconds=median(times[name]), fastest_milliseconds=min(times[name]))
+        measured = dict(megabytes=form.megabytes, **turns, **scores[name])
         results.append(dict(form=name, **measured))
-        print(f'{name:22}' + ''.join(f'{k} {v:.4g}  ' for k, v in measured.items()), flush=True)
+        print(f'{name:24}' + ''.join(f'{k} {v:.4g}  ' for k, v in measured.items()), flush=True)
 
 
 if __name__ == '__main__':
