@@ -80,6 +80,7 @@ def export_onnx(
         dynamic_shapes=({0: torch.export.Dim('batch')},),
         custom_translation_table=translations(),
     )
+    _forget_source_lines(program.model)
     program.model.metadata_props.update(metadata)
     proto = program.model_proto
     difference = _compare(proto.SerializeToString(), module, images)
@@ -93,6 +94,17 @@ def export_onnx(
     graph = proto.graph
     shapes = (_shapes_of(graph.input), _shapes_of(graph.output))
     return Exported(path, shapes[0], shapes[1], len(graph.node), difference)
+
+
+def _forget_source_lines(model: Any) -> None:
+    """Leave out where each node comes from in Python: of a small model most of the file.
+
+    These notes have paths of this machine.
+    """
+    from onnx_ir.traversal import RecursiveGraphIterator
+
+    for node in RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
 
 
 def _compare(program: bytes, module: nn.Module, images: Tensor) -> float:

@@ -72,11 +72,12 @@ def part_of(model: nn.Module, part: str) -> nn.Module:
     return Logits(model)
 
 
-def describe(model: Any, classes: Any = None) -> dict[str, str]:
+def describe(model: Any, channels: str, classes: Any = None) -> dict[str, str]:
     """What has to be done to images before the model takes them, and what its classes are.
 
     Args:
         model: A model of mmpretrain, mmdet or mmseg.
+        channels: What :func:`.loaded_channels` says of its config.
         classes: Names of the classes, if known.
 
     Returns:
@@ -84,8 +85,9 @@ def describe(model: Any, classes: Any = None) -> dict[str, str]:
         from 0 to 255; ``classes``. The last three are JSON, and there only if known.
     """
     preprocessor = model.data_preprocessor
-    swaps = ('to_rgb', '_channel_conversion')
-    found = dict(channels='RGB' if any(getattr(preprocessor, k, False) for k in swaps) else 'BGR')
+    if any(getattr(preprocessor, name, False) for name in ('to_rgb', '_channel_conversion')):
+        channels = channels[::-1]
+    found = dict(channels=channels)
     if getattr(preprocessor, '_enable_normalize', False):
         for name in ('mean', 'std'):
             found[name] = json.dumps(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..cpu import build, corner_ssm, ssm
+from ..cpu.build import kernels
 from ..cpu.ssm import numbers
 from ..directions import get_direction, read_corners, read_directions
 
@@ -40,13 +41,13 @@ def refusal(x: Tensor) -> str | None:
 def scan_forward(x: Tensor, delta: Tensor, *args: Any) -> Tensor:
     """See :func:`mmv2m.ops.directional_scan`."""
     y = torch.empty(x.shape, dtype=x.dtype)
-    torch.ops.mmv2m_cpu.scan_forward(*_scan_arguments(x, delta, *args), y[None], False)
+    kernels().scan_forward(*_scan_arguments(x, delta, *args), y[None], False)
     return y
 
 
 def scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, delta, A, B, C, D, z, delta_bias``."""
-    grads = torch.ops.mmv2m_cpu.scan_backward(_one(grad_y), *_scan_arguments(*args))
+    grads = kernels().scan_backward(_one(grad_y), *_scan_arguments(*args))
     pairs = zip(grads, args[:8], strict=True)
     return tuple(None if p is None else g.view(p.shape) for g, p in pairs)
 
@@ -68,7 +69,7 @@ def coupled_scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ..
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str) -> Tensor:
     """See :func:`mmv2m.ops.directional_conv`."""
     ways = numbers([get_direction(direction)])
-    return torch.ops.mmv2m_cpu.conv_forward(_side_by_side(x), None, weight, bias, ways)[0]
+    return kernels().conv_forward(_side_by_side(x), None, weight, bias, ways)[0]
 
 
 def conv_backward(
@@ -76,7 +77,7 @@ def conv_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, weight, bias``."""
     grad_x, ways = torch.empty(x.shape, dtype=x.dtype), numbers([get_direction(direction)])
-    of_weight, of_bias = torch.ops.mmv2m_cpu.conv_backward(
+    of_weight, of_bias = kernels().conv_backward(
         _one(grad_y), _side_by_side(x), None, weight, bias, ways, grad_x, None, False, False
     )
     return grad_x, of_weight, None if bias is None else of_bias

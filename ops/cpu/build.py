@@ -10,12 +10,13 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..runtime.ahead import cache_folder, exclusively
 
-__all__ = ['refusal']
+__all__ = ['kernels', 'refusal']
 
 KERNELS = Path(__file__).parent / 'kernels'
 TORCH = Path(torch.__file__).parent
@@ -43,6 +44,20 @@ def refusal() -> str | None:
         Why there are none, or None.
     """
     return _load()
+
+
+def kernels() -> Any:
+    """The kernels, as operators of PyTorch; loaded here, if nobody has yet.
+
+    A program that was exported asks no backend whether it can run.
+
+    Raises:
+        RuntimeError: If there are none; says why.
+    """
+    reason = _load()
+    if reason is not None:
+        raise RuntimeError(f"the backend 'cpu' cannot run here: {reason}")
+    return torch.ops.mmv2m_cpu
 
 
 @cache

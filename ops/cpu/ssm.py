@@ -15,6 +15,7 @@ from torch import Tensor
 from ..directions import DIRECTIONS, Direction
 from ..precision import products_like, state_dtype
 from ..ssm_tensors import SSMTensors
+from .build import kernels
 
 __all__ = ['numbers', 'ssm_backward', 'ssm_forward']
 
@@ -84,7 +85,7 @@ def ssm_forward(
         read = _project(given.select(part), ways, projects)
         mixed.append(read.mixed)
         to, adds = (y, add_to is not None or part.start > 0) if sums else (y[part], False)
-        torch.ops.mmv2m_cpu.scan_forward(
+        kernels().scan_forward(
             *(*read.scanned, A, read.B, read.C, given.D, None, given.dt_bias, True, ways, to, adds)
         )
     if not keeps:
@@ -170,7 +171,7 @@ def _project(
         # A copy only of what is no map a direction, or has gaps.
         maps = given.x.expand(len(ways), *given.x.shape[-4:]).contiguous()
     else:
-        maps = torch.ops.mmv2m_cpu.conv_forward(*conv, ways)
+        maps = kernels().conv_forward(*conv, ways)
     rank, states = given.dt_proj.shape[1], given.A.shape[1]
     with products_like(maps):
         if kept:
@@ -188,11 +189,9 @@ def _projected_backward(
     grad_y: Tensor, given: SSMTensors, ways: list[int], A: Tensor, read: Projected
 ) -> list[Tensor]:
     """Gradients of the maps that are scanned, and of the parameters from ``x_proj`` on."""
-    grad_maps, grad_delta, grad_A, grad_B, grad_C, grad_D, _, grad_bias = (
-        torch.ops.mmv2m_cpu.scan_backward(
-            *(grad_y, read.maps, read.delta, A, read.B, read.C, given.D, None, given.dt_bias),
-            *(True, ways),
-        )
+    grad_maps, grad_delta, grad_A, grad_B, grad_C, grad_D, _, grad_bias = kernels().scan_backward(
+        *(grad_y, read.maps, read.delta, A, read.B, read.C, given.D, None, given.dt_bias),
+        *(True, ways),
     )
     rows, mixed, of_delta = (t.flatten(0, -2) for t in (read.maps, read.mixed, grad_delta))
     sides = [
@@ -223,7 +222,7 @@ def _conv_backward(
         _ = to_x.add_(total) if adds[0] else to_x.copy_(total)
         return [None, None]
     weight = given.conv_weight.flatten(1)
-    of_weight, of_bias = torch.ops.mmv2m_cpu.conv_backward(
+    of_weight, of_bias = kernels().conv_backward(
         *(grad_maps, given.x, given.gate, weight, given.conv_bias, ways, *targets, *adds)
     )
     return [of_weight.view_as(given.conv_weight), of_bias if given.conv_bias is not None else None]

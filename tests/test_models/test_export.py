@@ -3,13 +3,19 @@
 import importlib.util
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from dense_data import tiny_mask_rcnn, tiny_upernet
+from mmengine.config import Config
 from tiny_backbones import IMAGE_SIDES, KINDS, make
 from torch.export import Dim
+
+from mmv2m.deployment import build_model, part_of
+from mmv2m.ops.backends import can_run
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTED = ('plain', 'pyramid', 'local', 'vim', 'local_vim', 'vmamba', 'plain_mamba', 'efficient')
@@ -18,7 +24,8 @@ HAS_ONNX = all(map(importlib.util.find_spec, ('onnx', 'onnxscript', 'onnxruntime
 IN_A_FRESH_PROCESS = """
 import sys, torch, mmv2m.ops
 images = torch.load('images.pt')
-torch.save(torch.export.load('model.pt2').module()(images), 'outputs.pt')
+torch.save({name: torch.export.load(f'{name}.pt2').module()(images)[0] for name in sys.argv[1:]},
+           'outputs.pt')
 assert not {'mmengine', 'mmcv', 'mmpretrain'} & set(sys.modules)
 """
 
@@ -28,12 +35,12 @@ def images(kind, batch, side=None):
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(batch))
 
 
-def export(kind):
+def export(kind, backend='reference'):
     """A small backbone, and the same as a program of any batch size."""
     model = make(kind, torch.float32)
     for module in model.modules():  # a program keeps the backend that it was made with
         if hasattr(module, 'backend'):
-            module.backend = 'reference'
+            module.backend = backend
     with torch.no_grad():
         shapes = ({0: Dim('batch')},)
         return model, torch.export.export(model, (images(kind, 2),), dynamic_shapes=shapes)
@@ -76,16 +83,43 @@ def open_session(program):
     )
 
 
+@pytest.mark.parametrize(
+    'tiny', [tiny_mask_rcnn, partial(tiny_upernet, 'upernet_v2m-t')], ids=['mask_rcnn', 'upernet']
+)
+def test_a_dense_model_s_backbone_and_neck(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(tiny())
+    cfg.model.backbone.scan_backend = 'reference'
+    cfg.model.backbone.arch.depths = (1, 0, 0, 0)
+    model = part_of(build_model(cfg)[0], 'backbone').eval()
+    with torch.no_grad():
+        shapes = ({0: Dim('batch')},)
+        program = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=shapes)
+        x = torch.randn(3, 3, 64, 96)
+        outputs = program.module()(x)
+        assert len(outputs) > 3
+        for y, result in zip(model(x), outputs, strict=True):
+            assert torch.equal(y, result)
+
+
 def test_a_fresh_process_needs_the_operators_only(plain, tmp_path):
+    """Also of kernels that nobody has loaded there yet."""
     model, program = plain
-    torch.export.save(program, tmp_path / 'model.pt2')
+    torch.export.save(program, tmp_path / 'reference.pt2')
     x = images('plain', 4)
     torch.save(x, tmp_path / 'images.pt')
+    names = ['reference']
+    if can_run('cpu', x):
+        torch.export.save(export('plain', 'cpu')[1], tmp_path / 'cpu.pt2')
+        names.append('cpu')
     path = f'import sys; sys.path.insert(0, {str(ROOT)!r})'
-    command = [sys.executable, '-c', path + IN_A_FRESH_PROCESS]
+    command = [sys.executable, '-c', path + IN_A_FRESH_PROCESS, *names]
     subprocess.run(command, cwd=tmp_path, check=True)
     with torch.no_grad():
-        assert torch.equal(torch.load(tmp_path / 'outputs.pt')[0], model(x)[0])
+        (expected,) = model(x)
+    for name, result in torch.load(tmp_path / 'outputs.pt').items():
+        tolerance = 0 if name == 'reference' else 1e-6
+        torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_bad_input_of_a_program(plain):

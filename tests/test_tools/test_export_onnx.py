@@ -2,17 +2,20 @@
 
 import importlib.util
 import json
-import re
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from dense_data import tiny_mask_rcnn
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from tiny_digits import TINY_DIGITS
+
+from mmv2m.deployment import build_model, describe, loaded_channels
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_packages = pytest.mark.skipif(
@@ -44,15 +47,30 @@ def model(tmp_path, monkeypatch):
     return model
 
 
-def script_of_the_docs():
-    """The program that docs/deployment.md has for a service without PyTorch."""
-    page = (ROOT / 'docs/deployment.md').read_text()
-    (code,) = re.findall(r'```python\n(# classify\.py.*?)```', page, re.DOTALL)
-    return code
+IMPORTABLE = ('onnxruntime', 'flatbuffers', 'google', 'packaging', 'numpy', 'PIL')
+"""What `pip install onnxruntime numpy pillow` brings."""
+
+WITHOUT_OTHER_PACKAGES = f"""
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] not in {{*sys.stdlib_module_names, *{IMPORTABLE!r}}}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def classify(*arguments):
+    """What the command says that classifies without PyTorch and OpenMMLab."""
+    script = ROOT / 'tools/deployment/classify_onnx.py'
+    command = [sys.executable, '-c', WITHOUT_OTHER_PACKAGES, str(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 @needs_packages
-def test_a_classifier(tool, model, capsys, monkeypatch):
+def test_a_classifier(tool, model, capsys):
     import onnxruntime
 
     tool.main(['config.py', 'weights.pth'])
@@ -61,18 +79,16 @@ def test_a_classifier(tool, model, capsys, monkeypatch):
     session = onnxruntime.InferenceSession('weights.onnx', providers=['CPUExecutionProvider'])
     found = session.get_modelmeta().custom_metadata_map
     assert json.loads(found['mean']) == [78.0] * 3 and json.loads(found['std']) == [96.0] * 3
-    assert json.loads(found['classes']) == list('0123456789') and found['channels'] == 'BGR'
+    assert json.loads(found['classes']) == list('0123456789') and found['channels'] == 'RGB'
 
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8)).astype(np.uint8)
     Image.fromarray(pixels).save('digit.png')
-    Path('classify.py').write_text(script_of_the_docs())
-    monkeypatch.setattr('sys.argv', ['classify.py', 'weights.onnx', 'digit.png'])
-    runpy.run_path('classify.py', run_name='__main__')
     batch = torch.from_numpy(pixels).float().sub(78).div(96).expand(1, 3, 8, 8)
     with torch.no_grad():
         probabilities = model(batch, mode='tensor').softmax(1)[0]
-    best = int(probabilities.argmax())
-    assert capsys.readouterr().out.split() == [str(best), f'{100 * probabilities[best]:.1f}%']
+    line = f'digit.png: {probabilities.argmax()}, {probabilities.max():.1%}\n'
+    assert classify('weights.onnx', 'digit.png', 'digit.png').stdout == 2 * line
+    assert classify('weights.onnx', 'config.py').stderr.count('\n') == 1
     check_bad_inputs(session, onnxruntime)
 
 
@@ -92,23 +108,35 @@ def check_bad_inputs(session, onnxruntime):
 
 
 @needs_packages
-def test_a_backbone(tool, model, capsys):
-    tool.main(
-        [
-            'config.py',
-            'weights.pth',
-            '--part',
-            'backbone',
-            '--out',
-            'out/b.onnx',
-            '--shape',
-            '16',
-            '8',
-        ]
-    )
+def test_a_detector_s_backbone_and_neck(tool, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tiny_mask_rcnn()
+    cfg = Config.fromfile(path)
+    cfg.model.backbone.arch.depths = (1, 0, 0, 0)
+    cfg.dump(path)
+    torch.save(dict(state_dict=build_model(cfg)[0].state_dict()), 'weights.pth')
+    arguments = 'tiny_nuclei.py weights.pth --out out/b.onnx --shape 64 96'
+    tool.main([*arguments.split(), '--part', 'backbone'])
     said = capsys.readouterr().out
-    assert 'images (batch, 3, 16, 8)' in said and 'feature_0 (batch, 16)' in said
-    assert Path('out/b.onnx').is_file()
+    assert 'images (batch, 3, 64, 96)' in said
+    for i, side in enumerate((16, 8, 4, 2, 1)):
+        assert f'feature_{i} (batch, 16, {side}, {-(-side * 3 // 2)})' in said
+    assert 'out/b.onnx is no classifier' in classify('out/b.onnx', 'digit.png').stderr
+    with pytest.raises(SystemExit):
+        tool.main(arguments.split())
+    assert 'give --part backbone' in capsys.readouterr().err
+
+
+def test_how_images_are_prepared(model):
+    """The preprocessor may stand beside the model; files are loaded as BGR."""
+    cfg = Config.fromfile('config.py')
+    assert loaded_channels(cfg) == 'RGB'
+    cfg.test_dataloader.dataset = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))
+    assert loaded_channels(cfg) == 'BGR'
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.data_preprocessor.to_rgb = True
+    found = describe(build_model(cfg, 'weights.pth')[0], 'BGR')
+    assert found['channels'] == 'RGB' and json.loads(found['mean']) == [78.0] * 3
 
 
 def test_without_the_packages(tool, model, capsys, monkeypatch):
@@ -125,9 +153,12 @@ def test_without_the_packages(tool, model, capsys, monkeypatch):
     [
         (['none.pth'], 'none.pth does not exist'),
         (['weights.pth', '--shape', '0'], '--shape must be positive'),
+        (['others.pth'], 'missing keys in source state_dict: head.fc.bias'),
     ],
 )
 def test_mistakes_are_one_line(tool, model, arguments, words, capsys):
+    weights = {k: w for k, w in model.state_dict().items() if k != 'head.fc.bias'}
+    torch.save(dict(state_dict=weights), 'others.pth')
     with pytest.raises(SystemExit):
         tool.main(['config.py', *arguments])
     assert words in capsys.readouterr().err.splitlines()[-1]

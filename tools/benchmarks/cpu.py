@@ -8,7 +8,6 @@ them and writes them as JSON.
 
 import argparse
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from mmengine.config import Config
 from models import Classifier, from_timm, sized
 from results import Results
 from torch import nn
+from turns import Step, take_turns
 
 from mmv2m.models import V2M, VMamba
 
@@ -33,7 +33,6 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     'VMamba-T': lambda size: Classifier(VMamba, 'tiny'),
 }
 BACKENDS = ('cpu', 'reference')
-Step = Callable[[], object]
 
 
 def cpu_name() -> str:
@@ -76,14 +75,8 @@ def digits_step(backend: str) -> Step:
 
 
 def fastest(steps: Mapping[str, Step], rounds: int) -> dict[str, float]:
-    """Milliseconds of the fastest turn of each; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds + 1):
-        for name, step in steps.items():
-            begun = time.perf_counter()
-            step()
-            times[name].append((time.perf_counter() - begun) * 1e3)
-    return {name: min(found[1:]) for name, found in times.items()}
+    """Milliseconds of the fastest turn of each."""
+    return {name: min(times) for name, times in take_turns(steps, rounds).items()}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,13 +1,15 @@
 """Backbones as ONNX on the CPU: `python tools/benchmarks/onnx_models.py --out FILE`.
 
 For each one: nodes of the graph, size of the file, the difference from PyTorch at several batch
-sizes, and milliseconds an image in onnxruntime and in PyTorch, one image at a time. With `--int8`
-also what onnxruntime's dynamic quantisation of the weights of products makes of size, time and
-outputs.
+sizes, and milliseconds an image in onnxruntime and in PyTorch, one image at a time. All models take
+turns at that. Medians are noted, and the fastest turns, which say more where other programs run.
+With `--configs`, it measures the backbones and necks of configs instead. Weights are made.
 """
 
 import argparse
+import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,16 +18,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import machine  # noqa: F401 - this clone's code comes first
-import numpy as np
 import onnxruntime
 import torch
+from cpu import cpu_name
+from onnx_sessions import open_session
 from results import Results
+from torch import nn
+from turns import Step, take_turns
 
-from mmv2m.deployment import export_onnx
+from mmv2m.deployment import build_model, export_onnx, image_size, part_of
+from mmv2m.engine.config import load_config
+from mmv2m.engine.task_library import task_library_of
 from mmv2m.models import V2M, EfficientVMamba, LocalVim, PlainMamba, Vim, VMamba
 from mmv2m.ops import choose_backend
 
-MODELS: dict[str, Callable[[], torch.nn.Module]] = {
+MODELS: dict[str, Callable[[], nn.Module]] = {
     'V2M-S*': lambda: V2M('pyramid-small'),
     'V2M-T': lambda: V2M('tiny'),
     'V2M-T + local': lambda: V2M('local-tiny'),
@@ -37,94 +44,85 @@ MODELS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
-def milliseconds(step: Callable[[], Any], runs: int) -> float:
-    """The median of some runs, after one that does not count."""
-    step()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        step()
-        times.append(1e3 * (time.perf_counter() - started))
-    return median(times)
-
-
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The file in onnxruntime."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    return onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-
-
-def measure(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One model's measurements."""
+def make(name: str) -> tuple[nn.Module, tuple[int, int]]:
+    """A model by its name, or the backbone and neck of a config; and its images' height, width."""
     torch.manual_seed(0)
-    model = MODELS[name]().eval()
-    image = torch.randn(1, 3, args.side, args.side)
-    started = time.perf_counter()
-    made = export_onnx(model, (args.side, args.side), folder / 'model.onnx', {})
-    found = dict(
-        model=name,
-        parameters=sum(p.numel() for p in model.parameters()),
-        nodes=made.nodes,
-        megabytes=made.path.stat().st_size / 1e6,
-        difference=made.difference,
-        export_seconds=time.perf_counter() - started,
-    )
+    if name in MODELS:
+        return MODELS[name]().eval(), (224, 224)
+    cfg = load_config(name)
+    task_library_of(cfg).prepare()
+    return part_of(build_model(cfg)[0], 'backbone').eval(), image_size(cfg)
+
+
+def exported(name: str, folder: Path, args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """A model's file in the folder, and what is known of its export; made if it is not there."""
+    path = folder / f'{Path(name).stem}.onnx'
+    notes = path.with_suffix('.json')
+    if not notes.exists():
+        model, size = make(name)
+        height, width = (args.shape * 2)[:2] if args.shape else size
+        started = time.perf_counter()
+        made = export_onnx(model, (height, width), path, {})
+        found = dict(
+            model=path.stem,
+            shape=[height, width],
+            parameters=sum(p.numel() for p in model.parameters()),
+            nodes=made.nodes,
+            megabytes=path.stat().st_size / 1e6,
+            difference=made.difference,
+            export_seconds=time.perf_counter() - started,
+        )
+        notes.write_text(json.dumps(found))
+    found = json.loads(notes.read_text())
+    if args.shape and found['shape'] != (args.shape * 2)[:2]:
+        sys.exit(f'error: {path} is of another shape: choose another --folder')
+    return path, found
+
+
+def one_image(name: str, path: Path, threads: int) -> dict[str, Step]:
+    """One image through the file in onnxruntime, and through the model in PyTorch."""
+    model, session = make(name)[0], open_session(path, threads)
+    image = torch.randn(1, 3, *session.get_inputs()[0].shape[2:])
     feed = dict(images=image.numpy())
-    session = open_session(made.path, args.threads)
-    found['onnxruntime_ms'] = milliseconds(lambda: session.run(None, feed), args.runs)
-    with torch.inference_mode():
-        found['pytorch_ms'] = milliseconds(lambda: model(image), args.runs)
-    found['load_average'] = os.getloadavg()[0]
-    if args.int8:
-        found.update(quantised(made.path, session.run(None, feed), feed, args))
-    return found
-
-
-def quantised(path: Path, outputs: list, feed: dict, args: argparse.Namespace) -> dict[str, Any]:
-    """Size, time and relative error of the outputs with 8-bit weights and products."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    small = path.with_name('int8.onnx')
-    quantize_dynamic(
-        path, small, weight_type=QuantType.QInt8, op_types_to_quantize=['MatMul', 'Gemm']
-    )
-    session = open_session(small, args.threads)
-    error = max(
-        np.linalg.norm(a - b) / np.linalg.norm(a)
-        for a, b in zip(outputs, session.run(None, feed), strict=True)
-    )
-    return dict(
-        int8_megabytes=small.stat().st_size / 1e6,
-        int8_ms=milliseconds(lambda: session.run(None, feed), args.runs),
-        int8_relative_error=float(error),
-    )
+    return dict(onnxruntime=lambda: session.run(None, feed), pytorch=lambda: model(image))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what the command line says, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
-    parser.add_argument('--side', type=int, default=224, help='of the images, in pixels')
+    parser.add_argument('--configs', nargs='+', help='of any task, instead of models')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        help="side of the images in pixels, or height and width; default: the config's, or 224",
+    )
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--runs', type=int, default=20)
-    parser.add_argument('--int8', action='store_true', help='quantise, too')
+    parser.add_argument('--rounds', type=int, default=20, help='of timing; 0 for none')
+    parser.add_argument('--folder', help='keep the files there, and export only what is not there')
     parser.add_argument('--out', help='write the results to this JSON file')
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    versions = dict(onnxruntime=onnxruntime.__version__, threads=args.threads, side=args.side)
+    facts = dict(onnxruntime=onnxruntime.__version__, threads=args.threads)
     backend = choose_backend('auto', torch.empty(1, 1, 1, 1))
-    results = Results(args.out, 'CPU', backend=backend, **versions)
-    for name in args.models:
-        with TemporaryDirectory() as folder:
-            results.append(measure(name, Path(folder), args))
-        print(
-            '  '.join(
-                f'{key} {value:.4g}' if isinstance(value, float) else f'{value}'
-                for key, value in results[-1].items()
-            ),
-            flush=True,
-        )
+    results = Results(args.out, cpu_name(), backend=backend, **facts)
+    steps = {}
+    with TemporaryDirectory() as temporary, torch.no_grad():
+        folder = Path(args.folder or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, name in enumerate(args.configs or args.models):
+            path, found = exported(name, folder, args)
+            results.append(found)
+            print('  '.join(f'{key} {value}' for key, value in found.items()), flush=True)
+            if args.rounds:
+                both = one_image(name, path, args.threads)
+                steps |= {(i, where): step for where, step in both.items()}
+        for (i, where), turns in take_turns(steps, args.rounds).items():
+            results[i] |= {f'{where}_ms': median(turns), f'{where}_fastest_ms': min(turns)}
+            print(f'{results[i]["model"]:24}{where:12}{median(turns):9.1f} ms', flush=True)
+    results.facts['load_average'] = os.getloadavg()[0]
+    results.write()
 
 
 if __name__ == '__main__':

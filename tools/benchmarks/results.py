@@ -35,7 +35,7 @@ class Results(list[dict[str, Any]]):
         self.write()
 
     def write(self) -> None:
-        """Write all to the file, if there is one."""
+        """Write all to the file, if there is one; also after a measurement has changed."""
         if self.path:
             with open(self.path, 'w') as file:
                 json.dump(self.content(), file, indent=1)

@@ -17,15 +17,16 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 exit_without_libraries()
 
 from mmengine.config import Config  # noqa: E402
-from mmengine.registry import MODELS, DefaultScope  # noqa: E402
-from mmengine.runner import load_checkpoint  # noqa: E402
 
 from mmv2m.deployment import (  # noqa: E402
     INSTALL,
     PARTS,
     Exported,
+    build_model,
     describe,
     export_onnx,
+    image_size,
+    loaded_channels,
     missing_packages,
     part_of,
 )
@@ -78,25 +79,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def export(cfg: Config, args: argparse.Namespace) -> Exported:
     """Build the model, load its weights, export."""
-    size = args.shape or image_size(cfg)
-    if min(size) < 1:
+    height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
+    if min(height, width) < 1:
         raise UserError(f'--shape must be positive, but is {args.shape}')
-    cfg.model.backbone.pop('init_cfg', None)  # its pretrained weights are not needed
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
-        model = MODELS.build(cfg.model)
-        checkpoint = load_checkpoint(model, args.checkpoint, map_location='cpu')
-    classes = checkpoint.get('meta', {}).get('dataset_meta', {}).get('classes')
+    model, classes = build_model(cfg, args.checkpoint)
     out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
-    height, width = (list(size) * 2)[:2]
-    return export_onnx(part_of(model, args.part), (height, width), out, describe(model, classes))
-
-
-def image_size(cfg: Config) -> list[int]:
-    """What the backbone, or else the crop of the test images, says; or else 224."""
-    sizes = [cfg.model.backbone.get('img_size')]
-    sizes += [step.get('crop_size') for step in cfg.get('test_pipeline', [])]
-    size = next((one for one in sizes if one), 224)
-    return [size] if isinstance(size, int) else list(size)
+    about = describe(model, loaded_channels(cfg), classes)
+    return export_onnx(part_of(model, args.part), (height, width), out, about)
 
 
 def report(made: Exported) -> None:

@@ -1,0 +1,186 @@
+"""A classifier with 8-bit weights on the CPU: `python tools/benchmarks/int8.py --out FILE`.
+
+PyTorch and onnxruntime each have a dynamic quantisation, which makes the weights of linear layers
+8-bit integers, and quantises what is multiplied by them at each call. This measures both beside
+the float32 model on its config's test images: size, accuracy, the relative error of the logits, and
+milliseconds an image, one at a time, in turns. `int8` leaves the mixers' output projections in
+float32, and `int8, all` does not. The default is the model that `make demo` trains.
+With `--arch` it is the backbone of a V2M, with made weights on made images: without an accuracy.
+"""
+
+import argparse
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import machine  # noqa: F401 - this clone's code comes first
+import onnxruntime
+import torch
+from cpu import cpu_name
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from onnx_sessions import open_session, quantise
+from results import Results
+from torch import Tensor, nn
+from turns import take_turns
+
+from mmv2m.deployment import build_model, export_onnx, image_size, part_of
+from mmv2m.engine.config import load_config
+from mmv2m.engine.errors import UserError, exit_on_user_error
+from mmv2m.engine.task_library import task_library_of
+from mmv2m.models import V2M
+from mmv2m.models.layers.out_projection import OutProjection
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs/v2m-mini_digits.py'
+CHECKPOINT = ROOT / 'work_dirs/v2m-mini_digits/epoch_20.pth'
+Logits = Callable[[Tensor], Tensor]
+
+
+class Variant:
+    """One form of the model: its size, and images (B, 3, H, W) to logits."""
+
+    def __init__(self, megabytes: float, logits: Logits) -> None:
+        self.megabytes, self.logits = megabytes, logits
+
+
+class FirstOutput(nn.Module):
+    """A backbone as a function to one tensor."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to its first output."""
+        return self.backbone(images)[0]
+
+
+def in_torch(model: nn.Module) -> Variant:
+    """A module of PyTorch; its size is that of its saved weights."""
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    return Variant(file.tell() / 1e6, model)
+
+
+def in_onnxruntime(path: Path, threads: int) -> Variant:
+    """A file of ONNX."""
+    session = open_session(path, threads)
+
+    def logits(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, dict(images=images.numpy()))[0])
+
+    return Variant(path.stat().st_size / 1e6, logits)
+
+
+def variants(model: nn.Module, path: Path, threads: int) -> dict[str, Variant]:
+    """The model in PyTorch and in onnxruntime, each in float32 and quantised.
+
+    Args:
+        model: In float32.
+        path: The same model as an ONNX file.
+        threads: Of onnxruntime.
+    """
+    kept = [m.weight for m in model.modules() if isinstance(m, OutProjection)]
+    int8 = torch.ao.quantization.quantize_dynamic(deepcopy(model), {nn.Linear}, torch.qint8)
+    return {
+        'PyTorch, float32': in_torch(model),
+        'PyTorch, int8': in_torch(int8),
+        'onnxruntime, float32': in_onnxruntime(path, threads),
+        'onnxruntime, int8': in_onnxruntime(quantise(path, kept), threads),
+        'onnxruntime, int8, all': in_onnxruntime(quantise(path), threads),
+    }
+
+
+def real_batches(cfg: Any, model: nn.Module, batches: int | None) -> Iterator[tuple]:
+    """Normalised test images, (B, 3, H, W), and their labels, (B,)."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
+        loader = Runner.build_dataloader(cfg.test_dataloader)
+    for data in islice(loader, batches):
+        data = model.data_preprocessor(data)
+        yield data['inputs'], torch.cat([sample.gt_label for sample in data['data_samples']])
+
+
+def score(forms: Mapping[str, Variant], batches: list[tuple]) -> dict[str, dict[str, float]]:
+    """Accuracy in percent, if there are labels, and the error of the logits, of each form."""
+    found = {}
+    exact = torch.cat([forms['PyTorch, float32'].logits(images) for images, _ in batches])
+    for name, form in forms.items():
+        logits = torch.cat([form.logits(images) for images, _ in batches])
+        found[name] = dict(relative_error=((logits - exact).norm() / exact.norm()).item())
+        if batches[0][1] is not None:
+            labels = torch.cat([labels for _, labels in batches])
+            found[name]['accuracy'] = 100 * (logits.argmax(1) == labels).double().mean().item()
+    return found
+
+
+def load(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int], list[tuple]]:
+    """The model, its images' height and width, and batches of images and labels."""
+    if args.arch:
+        torch.manual_seed(0)
+        model = FirstOutput(V2M(args.arch)).eval()
+        return model, (224, 224), [(torch.randn(4, 3, 224, 224), None)]
+    if not Path(args.checkpoint).is_file():
+        raise UserError(f'{args.checkpoint} does not exist: `make demo` makes the default one')
+    cfg = load_config(args.config)
+    task_library_of(cfg).prepare()
+    model = build_model(cfg, args.checkpoint)[0].eval()
+    batches = list(real_batches(cfg, model, args.batches))
+    return part_of(model, 'model'), image_size(cfg), batches
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--config', default=str(CONFIG), help='of a classifier')
+    parser.add_argument('--checkpoint', default=str(CHECKPOINT), help='its weights')
+    parser.add_argument('--arch', help='a V2M with made weights at 224 x 224 instead, as `tiny`')
+    parser.add_argument('--onnx', help='a file of the same model, instead of exporting it')
+    parser.add_argument('--batches', type=int, help='of the test images; default: all')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=20, help='of timing')
+    parser.add_argument('--out', help='write the results to this JSON file')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure what the command line says, print."""
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    with exit_on_user_error(), TemporaryDirectory() as folder, torch.no_grad():
+        model, size, batches = load(args)
+        path = Path(folder) / 'model.onnx'
+        if args.onnx:
+            shutil.copy(args.onnx, path)
+        else:
+            export_onnx(model, size, path, {})
+        forms = variants(model, path, args.threads)
+        scores = score(forms, batches)
+        image = batches[0][0][:1]
+        steps = {name: lambda form=form: form.logits(image) for name, form in forms.items()}
+        times = take_turns(steps, args.rounds)
+    results = Results(
+        args.out,
+        cpu_name(),
+        onnxruntime=onnxruntime.__version__,
+        threads=args.threads,
+        model=f'V2M {args.arch}, made weights' if args.arch else Path(args.config).stem,
+        images=sum(len(images) for images, _ in batches),
+        load_average=os.getloadavg()[0],
+    )
+    for name, form in forms.items():
+        turns = dict(milliseconds=median(times[name]), fastest_milliseconds=min(times[name]))
+        measured = dict(megabytes=form.megabytes, **turns, **scores[name])
+        results.append(dict(form=name, **measured))
+        print(f'{name:24}' + ''.join(f'{k} {v:.4g}  ' for k, v in measured.items()), flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,26 @@
+"""Steps that take turns, so that a machine that gets slower does so for all of them."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+__all__ = ['Step', 'take_turns']
+
+Step = Callable[[], object]
+Name = TypeVar('Name')
+
+
+def take_turns(steps: Mapping[Name, Step], rounds: int) -> dict[Name, list[float]]:
+    """Milliseconds of each turn of each step; one round before warms up.
+
+    Args:
+        steps: What to measure, by name.
+        rounds: How many turns each has.
+    """
+    times: dict[Name, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, step in steps.items():
+            begun = time.perf_counter()
+            step()
+            times[name].append((time.perf_counter() - begun) * 1e3)
+    return {name: found[1:] for name, found in times.items()}
