@@ -1,5 +1,9 @@
-"""Lets Triton kernels run without a GPU; has to happen before anything imports Triton."""
+"""Lets Triton kernels run without a GPU, and spares all tests what libraries do again and again.
 
+The environment has to be set before anything imports Triton.
+"""
+
+import gc
 import os
 import shutil
 from functools import cache
@@ -9,6 +13,30 @@ if shutil.which('nvidia-smi') is None:
 
 
 def pytest_configure(config):
+    _format_no_configs()
+    _interpret_faster()
+
+
+def pytest_collection_finish(session):
+    """Leave what the imports made out of later garbage collections.
+
+    mmengine collects garbage at each start and end of a training. To look through the libraries'
+    millions of objects takes longer than such a training.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _format_no_configs():
+    """The configs' texts in logs and checkpoints need not be pretty, which takes yapf long."""
+    try:
+        from yapf.yapflib import yapf_api
+    except ImportError:
+        return
+    yapf_api.FormatCode = lambda text, **_: (text, True)
+
+
+def _interpret_faster():
     """Spare Triton's interpreter what it does again at every call of a function by a kernel.
 
     It looks through the language for what to replace, which takes longer than most functions; only
