@@ -40,18 +40,27 @@ def _interpret_faster():
     """Spare Triton's interpreter what it does again at every call of a function by a kernel.
 
     It looks through the language for what to replace, which takes longer than most functions; only
-    what a function is the first to see has not been replaced by the kernel's own launch.
+    what a function is the first to see has not been replaced by the kernel's own launch. And for
+    each number it makes a table of types, to look up one.
     """
     if os.environ.get('TRITON_INTERPRET') != '1':
         return
     try:
-        from triton.runtime.interpreter import InterpretedFunction, _patch_lang
+        from triton.runtime import interpreter
+        from triton.runtime.interpreter import InterpretedFunction, _get_np_dtype, _patch_lang
     except ImportError:
         return
-    replace_once = cache(_patch_lang)
+    replace_once, found = cache(_patch_lang), {}
+
+    def get_np_dtype(dtype):
+        key = type(dtype), dtype.name
+        if key not in found:
+            found[key] = _get_np_dtype(dtype)
+        return found[key]
 
     def call(self, *args, **kwargs):
         replace_once(self.fn)
         return self.rewrite()(*args, **kwargs)
 
+    interpreter._get_np_dtype = get_np_dtype
     InterpretedFunction.__call__ = call
