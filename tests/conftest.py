@@ -1,5 +1,9 @@
-"""Lets Triton kernels run without a GPU; has to happen before anything imports Triton."""
+"""Lets Triton kernels run without a GPU, and spares all tests what libraries do again and again.
 
+The environment has to be set before anything imports Triton.
+"""
+
+import gc
 import os
 import shutil
 from functools import cache
@@ -9,21 +13,54 @@ if shutil.which('nvidia-smi') is None:
 
 
 def pytest_configure(config):
+    _format_no_configs()
+    _interpret_faster()
+
+
+def pytest_collection_finish(session):
+    """Leave what the imports made out of later garbage collections.
+
+    mmengine collects garbage at each start and end of a training. To look through the libraries'
+    millions of objects takes longer than such a training.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _format_no_configs():
+    """The configs' texts in logs and checkpoints need not be pretty, which takes yapf long."""
+    try:
+        from yapf.yapflib import yapf_api
+    except ImportError:
+        return
+    yapf_api.FormatCode = lambda text, **_: (text, True)
+
+
+def _interpret_faster():
     """Spare Triton's interpreter what it does again at every call of a function by a kernel.
 
     It looks through the language for what to replace, which takes longer than most functions; only
-    what a function is the first to see has not been replaced by the kernel's own launch.
+    what a function is the first to see has not been replaced by the kernel's own launch. And for
+    each number it makes a table of types, to look up one.
     """
     if os.environ.get('TRITON_INTERPRET') != '1':
         return
     try:
-        from triton.runtime.interpreter import InterpretedFunction, _patch_lang
+        from triton.runtime import interpreter
+        from triton.runtime.interpreter import InterpretedFunction, _get_np_dtype, _patch_lang
     except ImportError:
         return
-    replace_once = cache(_patch_lang)
+    replace_once, found = cache(_patch_lang), {}
+
+    def get_np_dtype(dtype):
+        key = type(dtype), dtype.name
+        if key not in found:
+            found[key] = _get_np_dtype(dtype)
+        return found[key]
 
     def call(self, *args, **kwargs):
         replace_once(self.fn)
         return self.rewrite()(*args, **kwargs)
 
+    interpreter._get_np_dtype = get_np_dtype
     InterpretedFunction.__call__ = call

@@ -1,11 +1,11 @@
 """Train with tools/train.py, kill it at random moments, and resume it until it has finished.
 
-    python killed_trainings.py CONFIG FOLDER PROCESSES KILLS
+    python killed_trainings.py CONFIG FOLDER PROCESSES KILLS [CONFIG FOLDER PROCESSES KILLS ...]
 
 FOLDER gets two work dirs: 'whole' of a training without kills, and 'killed'. PROCESSES train
 together. They are forked, since importing the libraries takes far longer than
 training. After KILLS kills by SIGKILL the training goes on to its end. The work dir is moved after
-each kill. The last line printed says how many kills came while a checkpoint was written.
+each kill. A line printed says how many kills came while a checkpoint was written.
 """
 
 import gc
@@ -81,14 +81,20 @@ def last_checkpoint(folder):
     return note.read_text() if note.exists() else ''
 
 
-def run(config, parent, processes, kills):
-    main, rng = load_main(), random.Random(0)
+def prepare():
+    """Import what trainings import, and spare them what takes longer than they do themselves."""
+    main = load_main()
     for name in ('torch._dynamo', 'mmpretrain.engine', 'mmv2m.datasets', 'mmv2m.models'):
         importlib.import_module(name)  # what trainings import late
     # The config's text in each checkpoint need not be pretty, and the libraries have no garbage to
-    # collect. Both take longer than training.
+    # collect.
     yapf_api.FormatCode = lambda text, **_: (text, True)
     gc.freeze()
+    return main
+
+
+def run(main, config, parent, processes, kills):
+    rng = random.Random(0)
     whole, work_dir, writing = Path(parent, 'whole'), Path(parent, 'killed'), 0
     train(main, [config, '--work-dir', str(whole)], whole, processes)
     folder = work_dir
@@ -107,4 +113,6 @@ def run(config, parent, processes, kills):
 
 
 if __name__ == '__main__':
-    run(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    train_main, arguments = prepare(), iter(sys.argv[1:])
+    for its_config, its_folder, number, times in zip(*[arguments] * 4, strict=True):
+        run(train_main, its_config, its_folder, int(number), int(times))

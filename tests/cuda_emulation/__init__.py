@@ -34,7 +34,7 @@ DEVICE = 'cuda' if ON_GPU else 'cpu'
 
 needs_a_device = pytest.mark.skipif(not (ON_GPU or HAS_COMPILER), reason='neither GPU nor g++')
 
-COMPILER = ['g++', '-std=c++17', '-O1', '-fPIC', '-DMMV2M_HOST', f'-I{KERNELS}', f'-I{HERE}']
+COMPILER = ['g++', '-std=c++17', '-O0', '-fPIC', '-DMMV2M_HOST', f'-I{KERNELS}', f'-I{HERE}']
 
 
 def emulated(call: Launch, device: torch.device) -> Prepared:

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
+import mmv2m.models
 from mmv2m.models.backbones.staged import StagedBackbone
 from mmv2m.reproduce.report import row_config
 from mmv2m.reproduce.tables import load_tables
@@ -35,11 +36,14 @@ def backbone_config(name):
 
 
 def distinct_backbones():
-    """The first config of each."""
+    """The first config of each; of others' backbones, which differ by sizes, of each class."""
     names = {}
     for config in load_tables(CONFIGS / 'tables.yml').by_config():
         name = config.removesuffix('.py')
-        names.setdefault(backbone_config(name).pretty_text, name)
+        cfg = backbone_config(name)
+        kind = cfg.model.type
+        ours = hasattr(mmv2m.models, kind.removeprefix('mmv2m.'))
+        names.setdefault(cfg.pretty_text if ours else (kind, cfg.default_scope), name)
     return list(names.values())
 
 

@@ -22,7 +22,7 @@ from made_weights import save_official_vmamba
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from runners import forget_runners
+from runners import forget_runners, run_tool
 
 from mmv2m.engine.preflight.model import check_model
 from mmv2m.models import V2M
@@ -46,7 +46,11 @@ RUN = {
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder that looks like the repository's, with tiny data sets."""
+    """A folder that looks like the repository's, with tiny data sets.
+
+    What tools/reproduce.py starts as processes runs here: their imports have been done.
+    """
+    monkeypatch.setattr('mmv2m.reproduce.runs._run', run_tool)
     for name in ('tools', 'configs'):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / 'docs', tmp_path / 'docs')

@@ -117,7 +117,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(('kind', 'change'), CASES, ids='-'.join)
+@pytest.mark.parametrize(('kind', 'change'), CASES)
 def test_small_models(kind, change):
     assert_same(make_config(dict(SMALL[kind]), CHANNELS[kind], change))
 
@@ -125,7 +125,6 @@ def test_small_models(kind, change):
 @pytest.mark.parametrize(
     ('config', 'change'),
     [('v2m-star', 'bfloat16'), ('v2m-t', 'float16'), ('vmamba', 'average of weights')],
-    ids='-'.join,
 )
 def test_the_studys_models(config, change):
     cfg = Config.fromfile(CONFIGS / 'studies' / f'{config}_cifar10.py')

@@ -33,9 +33,7 @@ PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'rando
 
 
 @pytest.fixture(autouse=True)
-def no_runner_left_over(monkeypatch):
-    # The config's text in each checkpoint need not be pretty, which takes longer than training.
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
+def no_runner_left_over():
     forget_runners()
     yield
     forget_runners()
@@ -43,8 +41,12 @@ def no_runner_left_over(monkeypatch):
 
 @pytest.fixture
 def cfg(tmp_path):
+    return make_config(tmp_path)
+
+
+def make_config(folder):
     """Everything random that a classifier's training has, and no seed of the config's own."""
-    path = tmp_path / 'tiny.py'
+    path = folder / 'tiny.py'
     path.write_text(TINY_DIGITS)
     cfg = Config.fromfile(path)
     cfg.update(launcher='none', randomness=dict(seed=None))
@@ -309,23 +311,38 @@ def test_own_hooks_that_save_are_left_alone(cfg):
     assert 'Own' in kinds and 'SafeCheckpointHook' in kinds and 'CheckpointHook' not in kinds
 
 
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='the processes are forked')
-@pytest.mark.parametrize(('processes', 'kills', 'epochs'), [(1, 20, 36), (2, 2, 6)])
-def test_kills_at_random_moments(processes, kills, epochs, cfg):
-    """The work dir is moved after each kill. Ranks have random numbers of their own."""
-    folder = Path(cfg.filename).parent
-    cfg.randomness = dict(seed=0, diff_rank_seed=processes > 1)
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=5)
-    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, save_best='accuracy/top1', rule='greater')
-    cfg.default_hooks.logger.interval = 100
-    cfg.dump(folder / 'config.py')
-    command = [sys.executable, KILLED, folder / 'config.py', folder, processes, kills]
+KILLED_RUNS = {'alone': (1, 8, 15), 'together': (2, 2, 6)}
+"""Processes of a training, how often it is killed, and its epochs, which last that long."""
+
+
+@pytest.fixture(scope='module')
+def killed(tmp_path_factory):
+    """Folders of killed trainings. One process forks all of them: importing takes longest."""
+    folders, command = {}, [sys.executable, KILLED]
+    for name, (processes, kills, epochs) in KILLED_RUNS.items():
+        folder = folders[name] = tmp_path_factory.mktemp(name)
+        cfg = make_config(folder)
+        cfg.randomness = dict(seed=0, diff_rank_seed=processes > 1)
+        cfg.train_cfg.update(max_epochs=epochs, val_interval=5)
+        best = dict(max_keep_ckpts=1, save_best='accuracy/top1', rule='greater')
+        cfg.default_hooks.checkpoint.update(best)
+        cfg.default_hooks.logger.interval = 100
+        cfg.dump(folder / 'config.py')
+        command += [folder / 'config.py', folder, processes, kills]
     environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
     subprocess.run(list(map(str, command)), env=environment, check=True, timeout=300)
+    return folders
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='the processes are forked')
+@pytest.mark.parametrize('name', KILLED_RUNS)
+def test_kills_at_random_moments(name, killed):
+    """The work dir is moved after each kill. Ranks have random numbers of their own."""
+    processes, _, epochs = KILLED_RUNS[name]
     results = []
-    for name in ('whole', 'killed'):
+    for run in ('whole', 'killed'):
         # A kill between the new file and the removal of the old one leaves both.
-        files = (folder / name).glob('iter_*.pth')
+        files = (killed[name] / run).glob('iter_*.pth')
         file = max(files, key=lambda path: int(path.stem.split('_')[1]))
         saved = torch.load(file, weights_only=False)
         assert saved['meta']['iter'] == epochs * (BATCHES if processes == 1 else 2)

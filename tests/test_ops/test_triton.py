@@ -28,9 +28,16 @@ def compare_scan(inputs, direction, dtype=torch.float32):
     )
 
 
-@pytest.mark.parametrize('direction', DIRECTIONS)
-@pytest.mark.parametrize('shape', [(2, 3, 5, 4), (1, 1, 1, 3), (1, 2, 19, 1), (1, 19, 2, 33)])
-def test_scan_directions_and_shapes(direction, shape):
+@pytest.mark.parametrize(
+    ('shape', 'direction'),
+    [
+        *(((2, 3, 5, 4), direction) for direction in DIRECTIONS),
+        ((1, 1, 1, 3), 'left'),
+        *(((1, 2, 19, 1), direction) for direction in ('right', 'left', 'up')),
+        *(((1, 19, 2, 33), direction) for direction in ('right', 'down', 'up')),
+    ],
+)
+def test_scan_directions_and_shapes(shape, direction):
     compare_scan(make_inputs(shape, 2, torch.float32), direction)
 
 
@@ -55,8 +62,9 @@ def test_scan_optional_arguments(left_out):
     compare_scan(inputs, 'up')
 
 
-@pytest.mark.parametrize('dtype', TOLERANCE)
-@pytest.mark.parametrize('direction', ['left', 'down'])
+@pytest.mark.parametrize(
+    ('dtype', 'direction'), [*((dtype, 'left') for dtype in TOLERANCE), (torch.bfloat16, 'down')]
+)
 def test_scan_dtypes(dtype, direction):
     compare_scan(make_inputs((1, 6, 7, 5), 16, dtype), direction, dtype)
 
@@ -72,8 +80,15 @@ def test_scan_with_many_chunks():
     compare_scan(make_inputs((1, 1, 35, 3), 8, torch.float32), 'right')
 
 
-@pytest.mark.parametrize(('B', 'C'), [('token', 'token'), ('constant', None), (None, 'token')])
-@pytest.mark.parametrize('direction', ['right', 'left'])
+@pytest.mark.parametrize(
+    ('B', 'C', 'direction'),
+    [
+        ('token', 'token', 'right'),
+        ('token', 'token', 'left'),
+        ('constant', None, 'right'),
+        (None, 'token', 'left'),
+    ],
+)
 def test_scan_of_long_lanes_in_segments(B, C, direction, monkeypatch):
     monkeypatch.setattr('mmv2m.ops.triton.segments.LEAST_STEPS', 5)
     monkeypatch.setattr('mmv2m.ops.triton.scan_backward.MOST_STEPS', 3)
@@ -118,11 +133,18 @@ def test_conv(taps, direction):
     compare(directional_conv, tensors, TOLERANCE[torch.float32], direction=direction)
 
 
-@pytest.mark.parametrize('projects', SIDES)
-@pytest.mark.parametrize('reduction', ['none', 'sum'])
-@pytest.mark.parametrize('maps', [0, 4])
+@pytest.mark.parametrize(
+    ('projects', 'reduction', 'maps'),
+    [
+        *(('input', 'none', 0), ('input', 'sum', 4)),
+        *(('output', 'none', 4), ('output', 'sum', 0)),
+        *(('both', 'none', 0), ('both', 'sum', 4)),
+    ],
+)
 def test_ssm(projects, reduction, maps):
-    inputs = make_ssm_inputs(maps=maps, projects=projects)
+    assert projects in SIDES
+    grid = (2 if reduction == 'none' else 1, 3, 5)
+    inputs = make_ssm_inputs(grid, maps=maps, projects=projects)
     options = dict(directions=CORNERS, projects=projects, reduction=reduction)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
 
@@ -135,8 +157,15 @@ def test_ssm_without_convolution(projects, reduction, maps):
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
 
 
-@pytest.mark.parametrize('directions', [['up'], ['left', 'right'], ['down', 'right', 'up']])
-@pytest.mark.parametrize('conv', [True, False])
+@pytest.mark.parametrize(
+    ('directions', 'conv'),
+    [
+        (['up'], True),
+        (['up'], False),
+        (['left', 'right'], False),
+        (['down', 'right', 'up'], True),
+    ],
+)
 def test_ssm_subsets_of_directions(directions, conv):
     inputs = make_ssm_inputs(grid=(1, 4, 3), channels=40, rank=5, states=3, conv=conv)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=directions)
@@ -163,14 +192,14 @@ def test_ssm_of_long_lanes_in_segments(projects, directions, conv, monkeypatch):
 
 @pytest.mark.parametrize('reduction', ['none', 'sum'])
 def test_ssm_with_parameters_as_a_model_keeps_them(reduction):
-    inputs = make_ssm_inputs()
+    inputs = make_ssm_inputs((1, 2, 3))
     inputs.update(A=(-inputs['A']).log(), conv_weight=inputs['conv_weight'].unsqueeze(1))
     options = dict(directions=CORNERS, reduction=reduction, log_A=True)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], **options)
 
 
 def test_ssm_without_gate_and_conv_bias():
-    inputs = make_ssm_inputs() | dict(gate=None, conv_bias=None)
+    inputs = make_ssm_inputs((1, 3, 4)) | dict(gate=None, conv_bias=None)
     compare(directional_ssm, inputs, TOLERANCE[torch.float32], directions=CORNERS)
 
 
@@ -190,17 +219,23 @@ def test_ssm_of_maps_with_gaps_and_without_convolution(maps):
         assert torch.equal(directional_ssm(other, **rest, **options), expected)
 
 
-@pytest.mark.parametrize('dtype', TOLERANCE)
-@pytest.mark.parametrize(('conv', 'directions'), [(True, CORNERS), (False, ['left', 'right'])])
+@pytest.mark.parametrize(
+    ('dtype', 'conv', 'directions'),
+    [
+        *((dtype, True, CORNERS) for dtype in (torch.bfloat16, torch.float16)),
+        *((dtype, False, ['left', 'right']) for dtype in (torch.float32, torch.bfloat16)),
+    ],
+)
 def test_ssm_dtypes(dtype, conv, directions):
-    inputs = make_ssm_inputs(states=16, dtype=dtype, conv=conv)
+    inputs = make_ssm_inputs((1, 3, 5), states=16, dtype=dtype, conv=conv)
     compare(directional_ssm, inputs, TOLERANCE[dtype], directions=directions, reduction='sum')
 
 
 def test_two_runs_agree_to_the_bit():
     gradients = []
     for _ in range(2):
-        leaves = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs().items()}
+        inputs = make_ssm_inputs((1, 2, 3))
+        leaves = {k: v.to(DEVICE).requires_grad_() for k, v in inputs.items()}
         y = directional_ssm(**leaves, directions=CORNERS, reduction='sum', backend='triton')
         y.square().sum().backward()
         gradients.append([leaf.grad for leaf in leaves.values()])
@@ -208,7 +243,7 @@ def test_two_runs_agree_to_the_bit():
 
 
 def test_ssm_keeps_its_inputs_only():
-    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs().items()}
+    inputs = {k: v.to(DEVICE).requires_grad_() for k, v in make_ssm_inputs((1, 2, 3)).items()}
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         directional_ssm(**inputs, directions=CORNERS, backend='triton')
@@ -222,7 +257,7 @@ def test_compile_sees_one_node():
         nodes.extend(str(n.target) for n in module.graph.nodes if 'mmv2m' in str(n.target))
         return module.forward
 
-    inputs = {k: v.to(DEVICE) for k, v in make_ssm_inputs().items()}
+    inputs = {k: v.to(DEVICE) for k, v in make_ssm_inputs((1, 2, 3)).items()}
 
     def run(**tensors):
         return directional_ssm(**tensors, directions=CORNERS, backend='triton')
@@ -231,8 +266,7 @@ def test_compile_sees_one_node():
     assert nodes == ['mmv2m.directional_ssm.default']
 
 
-@pytest.mark.parametrize('reduction', ['none', 'sum'])
-@pytest.mark.parametrize('conv', [True, False])
+@pytest.mark.parametrize(('reduction', 'conv'), [('none', True), ('sum', False)])
 def test_opcheck(reduction, conv):
     inputs = make_ssm_inputs(grid=(1, 2, 2), conv=conv).values()
     tensors = [None if t is None else t.to(DEVICE).requires_grad_() for t in inputs]

@@ -1,33 +1,21 @@
 """A study of micro models from its first run to its page, interrupted in between."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
 from mmengine.runner import EpochBasedTrainLoop
-from runners import forget_runners
+from runners import forget_runners, run_tool
 
 from mmv2m.reproduce import runs
 from mmv2m.study.command import parse_study_args, study
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Run the tools here, not as processes, which would spend most of their time on imports."""
-
-    def run(tool, arguments, options, gpus, *args):
-        spec = importlib.util.spec_from_file_location(Path(tool).stem, ROOT / 'tools' / tool)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        forget_runners()
-        pairs = [f'{key}={value}' for key, value in options.items()]
-        module.main([*arguments, *(['--cfg-options', *pairs] if pairs else [])])
-
-    monkeypatch.setattr(runs, '_run', run)
+    """Run the tools here, not as processes."""
+    monkeypatch.setattr(runs, '_run', run_tool)
     yield
     forget_runners()
 

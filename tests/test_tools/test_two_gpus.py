@@ -75,6 +75,8 @@ def _run(command, work_dir, batch, **environment):
     options = ['--work-dir', work_dir, '--no-validate']
     options += ['--cfg-options', f'train_dataloader.batch_size={batch}']
     subprocess.run([*command, *options], check=True, env=environment)
+    assert Path(work_dir, f'epoch_{EPOCHS}.pth').exists()
+    assert len(list(Path(work_dir).glob('*/*.log'))) == 1
     losses = np.stack([np.loadtxt(file) for file in sorted(Path(work_dir).glob('rank*.txt'))])
     weights = (
         torch.load(f'{work_dir}/{name}.pth', map_location='cpu') for name in ('initial', 'final')
