@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -109,16 +109,28 @@ def real_batches(cfg: Any, model: nn.Module, batches: int | None) -> Iterator[tu
 
 
 def score(forms: Mapping[str, Variant], batches: list[tuple]) -> dict[str, dict[str, float]]:
-    """Accuracy in percent, if there are labels, and the error of the logits, of each form."""
-    found = {}
+    """Accuracy in percent, if there are labels, and the error of the logits, of each form.
+
+    Both in the batches as they are, and of the images one by one.
+    """
+    apart = [pair for images, labels in batches for pair in _one_by_one(images, labels)]
     exact = torch.cat([forms['PyTorch, float32'].logits(images) for images, _ in batches])
-    for name, form in forms.items():
-        logits = torch.cat([form.logits(images) for images, _ in batches])
-        found[name] = dict(relative_error=((logits - exact).norm() / exact.norm()).item())
-        if batches[0][1] is not None:
-            labels = torch.cat([labels for _, labels in batches])
-            found[name]['accuracy'] = 100 * (logits.argmax(1) == labels).double().mean().item()
+    found: dict[str, dict[str, float]] = {name: {} for name in forms}
+    for (name, form), (suffix, some) in product(
+        forms.items(), {'': batches, '_one_by_one': apart}.items()
+    ):
+        logits = torch.cat([form.logits(images) for images, _ in some])
+        found[name][f'relative_error{suffix}'] = ((logits - exact).norm() / exact.norm()).item()
+        if some[0][1] is not None:
+            hits = logits.argmax(1) == torch.cat([labels for _, labels in some])
+            found[name][f'accuracy{suffix}'] = 100 * hits.double().mean().item()
     return found
+
+
+def _one_by_one(images: Tensor, labels: Tensor | None) -> Iterator[tuple]:
+    """Batches of one image and its label."""
+    for i in range(len(images)):
+        yield images[i : i + 1], None if labels is None else labels[i : i + 1]
 
 
 def load(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int], list[tuple]]:

@@ -120,17 +120,12 @@ class CoupledSSM(BaseModule):
 
     def _time_steps(self, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Both time steps, (2, K, B, H, W, E), and what is still to be added to each, (2, E)."""
-        if not may_stand_for(
-            self, steps[0], [(linear, LINEAR_WITH_BIAS) for linear in self.dt_projs]
-        ):
-            return torch.stack(
-                [linear(t) for linear, t in zip(self.dt_projs, steps, strict=True)]
-            ), None
-        weights = torch.stack([linear.weight.t() for linear in self.dt_projs])
-        ranks = torch.stack(tuple(steps)).flatten(1, -2)
-        delta = torch.bmm(ranks, weights.to(ranks.dtype))
-        bias = torch.stack([linear.bias for linear in self.dt_projs])
-        return delta.unflatten(1, steps[0].shape[:-1]), bias
+        linears = list(self.dt_projs)
+        if not may_stand_for(self, steps[0], [(linear, LINEAR_WITH_BIAS) for linear in linears]):
+            made = [linear(step) for linear, step in zip(linears, steps, strict=True)]
+            return torch.stack(made), None
+        made = [F.linear(step, linear.weight) for linear, step in zip(linears, steps, strict=True)]
+        return torch.stack(made), torch.stack([linear.bias for linear in linears])
 
     def shares(self) -> Tensor:
         """Share of each of the four terms, (2, 2, E); each state's two add up to 1."""
