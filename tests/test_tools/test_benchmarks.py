@@ -450,9 +450,6 @@ def test_goals_for_an_h200_are_not_another_gpus(load, made):
 def test_the_readme_has_a_few_models(load, made):
     page = load('page')
     text = page.build_readme((ROOT / 'README.md').read_text(), page.load_records(made))
-    section = _section(text, page, 'models')
-    assert 'On one GPU of the test (224 x 224' in section
-    assert 'V2M-S* | 5,500 | 1,800 | 8.00' in section and 'V2M-S |' not in section
     section = _section(text, page, 'training')
     assert 'On one GPU of the test (tools/train.py on images in memory' in section
     assert 'V2M-S* | 25.0 | 20.0 | 80% | 2,560 |' in section

@@ -27,7 +27,7 @@ from neighbour_page import (  # noqa: E402
     models_tables,
     operators_tables,
 )
-from page_tables import TABLES, brief_table, brief_training_table, cpu_table  # noqa: E402
+from page_tables import TABLES, brief_training_table, cpu_table  # noqa: E402
 
 from mmv2m.engine.errors import exit_on_user_error  # noqa: E402
 from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
@@ -40,10 +40,9 @@ PLOTTED = 'scaling'
 BESIDE = 'neighbours'
 """The record of neighbours.py."""
 
-BRIEF = {'models': 'eager', 'graphs': 'as CUDA graphs'}
-"""What README.md shows the first of, of those that have been measured."""
+IN_BRIEF = ('V2M-T', 'V2M-S*', 'VMamba-T', 'Swin-T', 'ConvNeXt-T', 'V2M-B*', 'Swin-S')
+"""Models whose training steps README.md shows."""
 
-IN_BRIEF = ('V2M-T', 'V2M-S', 'V2M-S*', 'Swin-T', 'V2M-B*', 'Swin-S', 'DeiT-T')
 NOT_MEASURED = 'not measured on this GPU'
 
 Records = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -116,7 +115,7 @@ def _setting(measured: Mapping[str, Any]) -> str:
 
 
 def build_readme(text: str, records: Records) -> str:
-    """README.md with whole training steps, and the speed of a few models.
+    """README.md with whole training steps of a few models, and models beside those of others.
 
     Each is of the first GPU on which it has been measured.
 
@@ -128,13 +127,6 @@ def build_readme(text: str, records: Records) -> str:
         UserError: If the marks are missing.
     """
     text = replace_marked(text, marks('training'), f'\n{_training(records)}\n', README)
-    content = 'The kernels as they are now have not been measured yet.'
-    found = [(gpu, name) for gpu in GPUS for name in BRIEF if (gpu, name) in records]
-    if found:
-        measured, how = records[found[0]], BRIEF[found[0][1]]
-        setting = f'224 x 224, batch 128, bfloat16 autocast, {how}; V2M-T and V2M-S on 196 tokens'
-        content = f'On one {measured["device"]} ({setting}):\n\n{brief_table(measured, IN_BRIEF)}'
-    text = replace_marked(text, marks('models'), f'\n{content}\n', README)
     return replace_marked(text, marks(BESIDE), _beside(records), README)
 
 
@@ -154,7 +146,7 @@ def _training(records: Records) -> str:
     if not found:
         return 'Whole training steps have not been measured yet.'
     setting = 'tools/train.py on images in memory, 224 x 224, batch 64, bfloat16 autocast'
-    return f'On one {found[0]["device"]} ({setting}):\n\n{brief_training_table(found[0])}'
+    return f'On one {found[0]["device"]} ({setting}):\n\n{brief_training_table(found[0], IN_BRIEF)}'
 
 
 def marks(name: str) -> tuple[str, str]:

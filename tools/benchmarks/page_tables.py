@@ -8,7 +8,7 @@ from goals import SCAN_SHARE, goal_of
 
 from mmv2m.reproduce.markdown import markdown_table
 
-__all__ = ['TABLES', 'brief_table', 'brief_training_table', 'cpu_table']
+__all__ = ['TABLES', 'brief_training_table', 'cpu_table']
 
 Measured = Mapping[str, Any]
 """What a benchmark's file holds."""
@@ -56,9 +56,10 @@ def training_table(measured: Measured, gpu: str) -> str:
     return '\n\n'.join(tables)
 
 
-def brief_training_table(measured: Measured) -> str:
-    """Whole steps, and what keeps the GPU busy of them."""
-    return markdown_table(['model', *STEP], [_step(r) for r in measured['results']])
+def brief_training_table(measured: Measured, models: Sequence[str]) -> str:
+    """Whole steps of a few models, and what keeps the GPU busy of them."""
+    found = {r['model']: _step(r) for r in measured['results']}
+    return markdown_table(['model', *STEP], [found[name] for name in models if name in found])
 
 
 def _step(r: Measured) -> list[str]:
@@ -122,13 +123,6 @@ def modes_table(measured: Measured, gpu: str) -> str:
         rows = figures([r for r in measured['results'] if r['mode'] == mode])
         cells += [(name, mode, *_figures(row)) for name, row in rows.items()]
     return markdown_table(['model', 'mode', *HEADS], sorted(cells))
-
-
-def brief_table(measured: Measured, models: Sequence[str]) -> str:
-    """The same of a few models, those of them that have been measured."""
-    rows = figures(measured['results'])
-    chosen = [[name, *_figures(rows[name])] for name in models if name in rows]
-    return markdown_table(['model', *HEADS], chosen)
 
 
 def _figures(row: Mapping[str, float]) -> list[str]:
