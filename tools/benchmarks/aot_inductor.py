@@ -8,6 +8,7 @@ with an error, when all is measured.
 """
 
 import argparse
+import faulthandler
 import subprocess
 import sys
 import time
@@ -148,6 +149,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what the command line says, print."""
+    faulthandler.enable()  # a crash inside a compiled package then names the line that called it
     args = parse_args(argv)
     device = cpu_name() if args.device == 'cpu' else None
     results = Results(args.out, device, precision=args.precision, size=args.size)
