@@ -85,6 +85,8 @@ def exclusively(name: str) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.open('w'))
             fcntl.flock(file, fcntl.LOCK_EX)
+            # Closing the file is not enough: a process that was forked meanwhile has it open too.
+            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
             # Whoever waits for the removed file finds the work done; so does whoever comes later.
             stack.callback(lambda: path.unlink(missing_ok=True))
         yield

@@ -1,5 +1,6 @@
 """What is compiled, when, and once: without a GPU."""
 
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -158,6 +159,29 @@ def test_a_lock_of_the_dead_is_lifted(cache):
     with ahead.exclusively('lock'):
         pass
     holder.join(60)
+
+
+def test_a_process_forked_meanwhile_keeps_no_lock(cache):
+    """As a worker of a data loader is, while threads compile."""
+    released, done = fork.Event(), fork.Event()
+    with ahead.exclusively('lock'):
+        waiting = fork.Process(target=released.wait, args=(60,))
+        waiting.start()
+        # It found the file before the lock is lifted and the file removed, and waits for it.
+        other = fork.Process(target=lock_and_tell, args=(cache / 'lock.lock', done))
+        other.start()
+        time.sleep(0.5)
+        assert not done.is_set()
+    assert done.wait(30)
+    released.set()
+    for process in (waiting, other):
+        process.join(60)
+
+
+def lock_and_tell(path, done):
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    done.set()
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
