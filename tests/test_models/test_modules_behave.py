@@ -7,7 +7,6 @@ module, or the fused forward of a model whose parameters have been changed to th
 import contextlib
 import copy
 import pickle
-import re
 import warnings
 from functools import partial
 
@@ -27,18 +26,9 @@ HOOKS = (
 )
 
 
-def first_of_each(modules):
-    """One module for each place: names that differ in numbers only are of one kind."""
-    places = {}
-    for name, module in modules:
-        places.setdefault(re.sub(r'stages\.\d+\.\d+', 'block', name), (name, module))
-    return places.values()
-
-
 def weighted(model):
-    """Name and module of the layers with a weight, one of each place."""
-    layers = [(n, m) for n, m in called_modules(model) if isinstance(m, LAYERS)]
-    return first_of_each(layers)
+    """Name and module of the layers with a weight."""
+    return [(n, m) for n, m in called_modules(model) if isinstance(m, LAYERS)]
 
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.BatchNorm2d)
@@ -116,7 +106,7 @@ def test_hooks_on_one_module(kind):
     """They fire, and what they change takes effect, wherever other modules are fused."""
     model, x = make(kind), make_image(kind)
     plain = infer(model, x)
-    for name, module in first_of_each(called_modules(model)):
+    for name, module in called_modules(model):
         truth = scaled_truth(model, module, x)
         assert not torch.equal(truth, plain), name
         fired = []
@@ -137,7 +127,7 @@ def test_hooks_on_one_module(kind):
 def test_hooks_of_the_former_kind(kind):
     """``register_backward_hook``, which PyTorch still has."""
     model, x = make(kind), make_image(kind)
-    for name, module in first_of_each(called_modules(model)):
+    for name, module in called_modules(model):
         if name == 'patch_embed' and kind == 'efficient':
             continue  # returns a size too, which PyTorch's hook does not take
         fired = []
@@ -200,7 +190,7 @@ def as_subclass(module):
 def test_a_subclass_a_wrapper_and_a_forward_of_its_own(kind):
     model, x = make(kind), make_image(kind)
     plain = infer(model, x)
-    for name, module in first_of_each(called_modules(model)):
+    for name, module in called_modules(model):
         truth = scaled_truth(model, module, x)
 
         former = as_subclass(module)
@@ -315,7 +305,7 @@ def test_an_adapter_beside_a_linear_layer(kind):
 
     model, x = make(kind), make_image(kind)
     linear = [(n, m) for n, m in called_modules(model) if isinstance(m, nn.Linear)]
-    for name, module in first_of_each(linear):
+    for name, module in linear:
         adapter = Adapter(module)
         module.weight.data += adapter.up.weight.data @ adapter.down.weight.data
         truth = infer(model, x)
@@ -378,7 +368,7 @@ def outcome(model, x):
 def test_one_module_in_another_dtype(kind):
     """What PyTorch refuses is refused, what it computes is computed the same."""
     model, x = make(kind), make_image(kind)
-    for name, module in first_of_each(called_modules(model)):
+    for name, module in called_modules(model):
         if not list(module.parameters()):
             continue
         kept = [p.data for p in module.parameters()]
