@@ -16,13 +16,13 @@ from mmv2m.models.layers.stage import Stage
 def runs(monkeypatch):
     """Blocks that stages run."""
     found = []
-    run = Stage.run
+    advance = Stage.advance
 
-    def noting(stage, blocks, stream, *args):
+    def noting(stage, stream, *args, blocks):
         found.append(list(blocks))
-        return run(stage, found[-1], stream, *args)
+        return advance(stage, stream, *args, blocks=found[-1])
 
-    monkeypatch.setattr(Stage, 'run', noting)
+    monkeypatch.setattr(Stage, 'advance', noting)
     return found
 
 
@@ -82,7 +82,7 @@ def test_random_numbers_and_gradients_are_left_as_they_are():
 
 def test_a_failure_costs_nothing(monkeypatch, caplog):
     model = make('pyramid', torch.float32)
-    monkeypatch.setattr(Stage, 'run', None)
+    monkeypatch.setattr(Stage, 'advance', None)
     with caplog.at_level(logging.DEBUG, 'mmv2m'):
         compile_all(model)
     assert 'not compiled ahead' in caplog.text

@@ -54,7 +54,7 @@ def compile_ahead(
                 if isinstance(stage, Stage) and may_stand_for(stage, x, ((stage, STAGE),)):
                     blocks = _first_blocks(stage)
                     if all(_is_unwatched(m) for block in blocks for m in block.modules()):
-                        stage.run(blocks, Stream(x), *args)
+                        stage.advance(Stream(x), *args, blocks=blocks)
                 x = torch.empty(*TOKENS, width, dtype=dtype, device=device)
     except Exception:  # it costs time only, and what is wrong shows when the stages run
         logging.getLogger('mmv2m').debug('kernels are not compiled ahead', exc_info=True)

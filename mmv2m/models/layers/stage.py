@@ -47,22 +47,31 @@ class Stage(Sequential):
         if not with_branch:
             return self.advance(Stream(x), turn).sum()
         *blocks, last = self
-        x = self.run(blocks, Stream(x), turn).sum()
+        x = self.advance(Stream(x), turn, blocks=blocks).sum()
         return self._checkpointed(last, x if turn is None else turn(x), True)
 
-    def advance(self, stream: Stream, turn: nn.Module | None = None) -> Stream:
-        """The same as :meth:`forward`, with the last sum left to the norm that follows it."""
-        return self.run(self, stream, turn)
-
-    def run(
-        self, blocks: Iterable[nn.Module], stream: Stream, turn: nn.Module | None = None
+    def advance(
+        self,
+        stream: Stream,
+        turn: nn.Module | None = None,
+        *,
+        blocks: Iterable[nn.Module] | None = None,
     ) -> Stream:
-        """Run some of its blocks, as :meth:`advance` runs all of them."""
-        for block in blocks:
+        """The same as :meth:`forward`, with the last sum left to the norm that follows it.
+
+        Args:
+            stream: The residual stream in front of the first block.
+            turn: See :meth:`forward`.
+            blocks: Some of the stage's blocks, to run these only.
+        """
+        for block in self if blocks is None else blocks:
             if turn is not None:
                 stream = Stream(turn(stream.sum()))
             if self.takes_stream(block) and may_stand_for(self, stream.total, ((block, BLOCK),)):
-                stream = self._checkpointed(block.advance, stream)
+                if self.with_cp:
+                    stream = self._checkpointed(block.advance, stream)
+                else:
+                    stream = block.advance(stream)
             else:
                 stream = Stream(self._checkpointed(block, stream.sum()))
         return stream
