@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from mmv2m.registry import MODELS
 
-from ..layers import Stream
 from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
 from .plain_mamba import PlainMamba
 from .settings import check_choice
@@ -140,7 +139,7 @@ class PlainMambaAdapter(PlainMamba):
         x = self.embed(x)
         for stage, interaction in zip(self.stages, self.interactions, strict=True):
             x = interaction.inject(x, tokens, sizes)
-            x = self.run_stage(stage, Stream(x)).sum()
+            x = stage(x)
             tokens = interaction.extract(tokens, sizes, x)
         maps = split_maps(tokens, sizes)
         maps.insert(0, self.up(maps[0]) + first)

@@ -224,16 +224,16 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         stream = Stream(self.embed(x))
         maps = []
         for i, stage in enumerate(self.stages):
-            if i not in self.out_indices:
-                stream = self.run_stage(stage, stream)
-                continue
-            if self.out_features == 'mixer':
-                total, out = stage(stream.sum(), *self.stage_arguments(), with_branch=True)
+            args, branch = self.stage_arguments(), None
+            if i in self.out_indices and self.out_features == 'mixer':
+                total, branch = stage(stream.sum(), *args, with_branch=True)
                 stream = Stream(total)
-            else:
-                stream = self.run_stage(stage, stream)
-                out = stream.sum()
-            maps.append(self.normed_output(i, out))
+            elif isinstance(stage, Stage) and may_stand_for(self, stream.total, ((stage, STAGE),)):
+                stream = stage.advance(stream, *args)
+            else:  # something watches or changes the stage, so it is called with the map
+                stream = Stream(stage(stream.sum(), *args))
+            if i in self.out_indices:
+                maps.append(self.normed_output(i, stream.sum() if branch is None else branch))
         return maps
 
     def _compile_ahead(self, x: Tensor) -> None:
@@ -253,18 +253,6 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
                 f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
                 f'{tuple(x.shape)}; see in_channels'
             )
-
-    def run_stage(self, stage: nn.Module, stream: Stream) -> Stream:
-        """Run a stage: it is called with the map if something watches or changes it.
-
-        Args:
-            stage: The stage.
-            stream: The residual stream in front of it.
-        """
-        args = self.stage_arguments()
-        if isinstance(stage, Stage) and may_stand_for(self, stream.total, ((stage, STAGE),)):
-            return stage.advance(stream, *args)
-        return Stream(stage(stream.sum(), *args))
 
     def stage_arguments(self) -> tuple[nn.Module, ...]:
         """What a stage takes beside the map."""
