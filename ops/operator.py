@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._functorch import autograd_function as functorch
 from torch._ops import OpOverload
+from torch.autograd.function import _SingleLevelFunction
 from torch.func import vjp
 
 from .precision import without_autocast
@@ -215,8 +216,13 @@ def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any
     return define
 
 
-class _Node(torch.autograd.Function):
-    """An operator in autograd's graph."""
+class _Node(_SingleLevelFunction):
+    """An operator in autograd's graph.
+
+    It is no :class:`torch.autograd.Function`, whose ``apply`` looks through the arguments for what
+    functorch may have left of its transforms. Where one is under way, PyTorch's dispatcher calls
+    this for each level by itself.
+    """
 
     @staticmethod
     def forward(
@@ -246,9 +252,7 @@ class _Node(torch.autograd.Function):
         )
 
 
-# What Function.apply calls in the end: without looking through the arguments for what functorch may
-# have left of its transforms, of which none is under way.
-_apply_node: Callable[..., Any] = super(torch.autograd.Function, _Node).apply
+_apply_node: Callable[..., Any] = _Node.apply  # type: ignore[attr-defined]
 
 
 def differentiate(

@@ -21,7 +21,7 @@ __all__ = ['kernels', 'refusal']
 KERNELS = Path(__file__).parent / 'kernels'
 TORCH = Path(torch.__file__).parent
 
-FLAGS = ('-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-fno-trapping-math')
+FLAGS = ('-std=c++20', '-O3', '-fPIC', '-fno-math-errno', '-fno-trapping-math')
 VECTORS = {
     'AVX2': ('-mavx2', '-mfma', '-mf16c'),
     'AVX512': ('-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx2', '-mfma', '-mf16c'),
