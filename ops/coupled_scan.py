@@ -117,7 +117,7 @@ def _check_corners(corners: Sequence[str | Corner], x: Tensor) -> str:
     Raises:
         ValueError: If they are not one a map, one is unknown, or one does not walk over a map.
     """
-    if not isinstance(corners, Sequence) or isinstance(corners, str | Corner):
+    if not isinstance(corners, Sequence) or isinstance(corners, (str, Corner)):
         raise ValueError(f'corners must be a sequence of {", ".join(CORNERS)}, but got {corners!r}')
     for corner in corners:
         if not isinstance(corner, Corner) and corner not in CORNERS:

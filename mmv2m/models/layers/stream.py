@@ -93,7 +93,7 @@ class Stream(NamedTuple):
         known = RMS_NORM if isinstance(norm, nn.RMSNorm) else LAYER_NORM
         exact = torch.promote_types(self.branch.dtype, torch.float32)
         if (
-            isinstance(norm, (nn.RMSNorm, nn.LayerNorm))  # noqa: UP038 - for torch.compile of 2.8
+            isinstance(norm, (nn.RMSNorm, nn.LayerNorm))
             and self.total.dtype in (self.branch.dtype, exact)
             and may_stand_for(layer, self.branch, ((norm, known),))
         ):
