@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mmv2m.ops import compiling_ahead
 
-from .door import may_stand_for
+from .door import is_watched, may_stand_for
 from .stage import STAGE, Stage
 from .stream import Stream
 
@@ -71,11 +71,8 @@ def _first_blocks(stage: Stage) -> list[nn.Module]:
 
 def _is_unwatched(module: nn.Module) -> bool:
     """Whether nobody notices that a module is called, and the call leaves no traces in it."""
-    attributes = module.__dict__
-    hooks = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
     return (
         type(module).__module__.partition('.')[0] in LIBRARIES
-        and 'forward' not in attributes
-        and not any(attributes[name] for name in hooks)
+        and not is_watched(module)
         and not isinstance(module, _NormBase)
     )

@@ -5,19 +5,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmv2m.ops import Corner, CornerGroup, Direction, coupled_scan, directional_conv
 
-from .directional_ssm import CAUSAL_CONV, draw_time_steps
+from .directional_ssm import CAUSAL_CONV
 from .door import LINEAR_WITH_BIAS, may_stand_for
 from .lanes import convolve_lanes
+from .params import widen
+from .time_steps import OwnTimeSteps, draw_time_steps
 
 __all__ = ['CoupledSSM']
 
 
-class CoupledSSM(BaseModule):
+class CoupledSSM(OwnTimeSteps):
     """Convolutions along both axes, projections, and a scan of two coupled states (V2M, Eq. 6-8).
 
     It stands where a :class:`CornerSSM` stands, which drops the coupling (Eq. 9-12). From each
@@ -77,13 +79,6 @@ class CoupledSSM(BaseModule):
         for linear in self.dt_projs:
             draw_time_steps(linear.weight, linear.bias)
 
-    def init_weights(self) -> None:
-        """Initialise as configured, then put back the time steps' own initialisation."""
-        first_time = not self.is_init
-        super().init_weights()
-        if first_time:
-            self.reset_time_step()
-
     def forward(self, x: Tensor, gate: Tensor | None, reduction: str = 'sum') -> Tensor:
         """Scan a map.
 
@@ -106,7 +101,7 @@ class CoupledSSM(BaseModule):
         y = coupled_scan(
             maps,
             delta,
-            -exact(self.A_log).exp(),
+            -widen(self.A_log).exp(),
             self.shares(),
             B.unflatten(-1, (2, states)),
             C.unflatten(-1, (2, states)),
@@ -129,7 +124,7 @@ class CoupledSSM(BaseModule):
 
     def shares(self) -> Tensor:
         """Share of each of the four terms, (2, 2, E); each state's two add up to 1."""
-        own = torch.sigmoid(exact(self.mix)).view(2, -1)
+        own = torch.sigmoid(widen(self.mix)).view(2, -1)
         first, second = own.unbind()
         return torch.stack((first, 1 - first, 1 - second, second)).view(2, 2, -1)
 
@@ -143,8 +138,3 @@ class CoupledSSM(BaseModule):
         if may_stand_for(self, x, ((conv, CAUSAL_CONV),)):
             return directional_conv(x, conv.weight.flatten(1), conv.bias, direction, self.backend)
         return F.silu(convolve_lanes(conv, x, self.conv_size, direction))
-
-
-def exact(parameter: Tensor) -> Tensor:
-    """In float32 at least."""
-    return parameter.to(torch.promote_types(parameter.dtype, torch.float32))

@@ -1,45 +1,25 @@
 """One half of the 2D SSM: the parameters of the scans along rows, or along columns."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmv2m.ops import Direction, directional_scan, directional_ssm
 
 from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
 from .lanes import convolve_lanes
+from .params import widen
+from .time_steps import OwnTimeSteps, draw_time_steps
 
-__all__ = ['CAUSAL_CONV', 'DIRECTIONAL_SSM', 'DirectionalSSM', 'draw_time_steps']
+__all__ = ['CAUSAL_CONV', 'DIRECTIONAL_SSM', 'DirectionalSSM']
 
 SIDES = dict(input=1, output=1, both=2)
 """How many of B and C depend on the token."""
 
-DT_MIN, DT_MAX = 1e-3, 1e-1
-"""Range of the time steps at initialisation (Mamba, section 3.6)."""
 
-
-def draw_time_steps(weight: Tensor, bias: Tensor) -> None:
-    """Initialise a time step's projection in place.
-
-    The steps are drawn log-uniform in [DT_MIN, DT_MAX], the weights such that they keep their
-    variance.
-
-    Args:
-        weight: (..., R).
-        bias: (...).
-    """
-    bound = weight.shape[-1] ** -0.5
-    nn.init.uniform_(weight, -bound, bound)
-    with torch.no_grad():
-        bias.uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp_()
-        bias.copy_(bias + (-(-bias).expm1()).log())  # the inverse of the softplus
-
-
-class DirectionalSSM(BaseModule):
+class DirectionalSSM(OwnTimeSteps):
     """Convolution, input-dependent time step and projection, selective scan and gate.
 
     The first scan of a 2D SSM projects its input (``projects='input'``: B depends on the token, C
@@ -91,13 +71,6 @@ class DirectionalSSM(BaseModule):
         if self.draw_steps:
             draw_time_steps(self.dt_proj.weight, self.dt_proj.bias)
 
-    def init_weights(self) -> None:
-        """Initialise as configured, then put back the time step's own initialisation."""
-        first_time = not self.is_init
-        super().init_weights()
-        if first_time:
-            self.reset_time_step()
-
     def forward(
         self,
         x: Tensor,
@@ -135,7 +108,7 @@ class DirectionalSSM(BaseModule):
         return directional_scan(
             x,
             delta,
-            -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp(),
+            -widen(self.A_log).exp(),
             B=None if self.projects == 'output' else sides[0],
             C=None if self.projects == 'input' else sides[-1],
             D=self.D,

@@ -6,7 +6,7 @@ Otherwise a layer runs its plain forward, which calls every module.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn.modules import module as torch_module
 
 from mmv2m.ops.precision import has_autocast
 
-__all__ = ['GELU', 'LINEAR', 'LINEAR_WITH_BIAS', 'Known', 'may_stand_for']
+__all__ = ['GELU', 'LINEAR', 'LINEAR_WITH_BIAS', 'Known', 'is_watched', 'may_stand_for']
 
 PLAIN_TENSORS = (nn.Parameter, Tensor, FakeTensor, FunctionalTensor)
 """Types of parameters that are nothing but numbers.
@@ -105,15 +105,9 @@ def _find_obstacle(
     if type(module) not in kinds or module is None:
         return module, f'is of class {type(module).__module__}.{type(module).__qualname__}'
     attributes = module.__dict__  # faster than the attributes themselves
-    if (
-        attributes['_forward_hooks']
-        or attributes['_forward_pre_hooks']
-        or attributes['_backward_hooks']
-        or attributes['_backward_pre_hooks']
-    ):
-        return module, 'has hooks'
-    if 'forward' in attributes or '_compiled_call_impl' in attributes:
-        return module, 'has a forward of its own'
+    watcher = _find_watcher(attributes)
+    if watcher:
+        return module, watcher
     own = attributes['_parameters']
     for name, needed in parameters:
         parameter = own.get(name)
@@ -132,6 +126,25 @@ def _find_obstacle(
             if found is not None:
                 return found
     return None
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether something sees or changes calls of a module: a hook, or a forward of its own."""
+    return bool(_find_watcher(module.__dict__))
+
+
+def _find_watcher(attributes: Mapping[str, Any]) -> str:
+    """What sees or changes calls of the module that has these attributes, if anything does."""
+    if (
+        attributes['_forward_hooks']
+        or attributes['_forward_pre_hooks']
+        or attributes['_backward_hooks']
+        or attributes['_backward_pre_hooks']
+    ):
+        return 'has hooks'
+    if 'forward' in attributes or '_compiled_call_impl' in attributes:
+        return 'has a forward of its own'
+    return ''
 
 
 def _find_fault(name: str, parameter: Tensor | None, needed: bool | None, x: Tensor) -> str:

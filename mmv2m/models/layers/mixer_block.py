@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from .door import may_stand_for
 from .drop_path import drop_later
 from .ffn import FFN, FFN_WITHOUT_SUM
-from .stream import Stream, normalise, widen
+from .params import widen
+from .stream import Stream, normalise
 
 __all__ = ['MixerBlock']
 

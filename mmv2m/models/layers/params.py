@@ -1,9 +1,14 @@
-"""Which dtype a module works in."""
+"""Dtypes of modules and of what has to be exact."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ['dtype_of']
+__all__ = ['dtype_of', 'widen']
+
+
+def widen(x: Tensor) -> Tensor:
+    """In at least float32, as the residual stream and the rates of states are kept."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def dtype_of(*modules: nn.Module, default: torch.dtype) -> torch.dtype:

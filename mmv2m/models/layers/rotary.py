@@ -4,6 +4,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from .params import widen
 from .position import resize_map, resize_on_load
 
 __all__ = ['RotaryPosition']
@@ -56,7 +57,7 @@ class RotaryPosition(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D) to (B, H, W, D), float32 or float64."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = widen(x)
         size = (x.shape[1], x.shape[2])
         cos, sin = (resize_map(t.to(x.dtype), size) for t in (self.cos, self.sin))
         # A turn is a complex product: one pass over the map.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmv2m.ops import directional_ssm
 
-from .directional_ssm import draw_time_steps
+from .time_steps import draw_time_steps
 
 __all__ = ['SequenceSSM', 'as_sequence']
 

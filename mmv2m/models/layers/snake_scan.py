@@ -12,6 +12,7 @@ from mmv2m.ops.precision import without_autocast
 
 from .map_conv import MapConv2d
 from .out_projection import project_gated
+from .params import widen
 from .sequence_ssm import SequenceSSM, as_sequence
 from .sizes import is_known
 from .snake import MOVES, Snake, merge, snake, spread
@@ -60,12 +61,11 @@ class SnakeSSM(SequenceSSM):
         order = self._order((x.shape[1], x.shape[2]), x.device)
         tokens = as_sequence(x)
         delta, B, C = self._project(tokens)
-        A_log = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
         four = (-1, len(order.order), -1, -1)
         y = directional_scan(
             spread(tokens[:, 0], order),
             delta.expand(four),
-            -A_log.exp(),
+            -widen(self.A_log).exp(),
             B + F.embedding(order.move, self.direction_embed).to(x.dtype),
             C.expand(four),
             self.D,

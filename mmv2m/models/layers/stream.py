@@ -8,18 +8,13 @@ from torch import Tensor, nn
 from mmv2m.ops import add_norm
 
 from .door import Known, may_stand_for
-from .params import dtype_of
+from .params import dtype_of, widen
 from .same_dtype_norm import SameDtypeLayerNorm
 
-__all__ = ['Stream', 'normalise', 'widen']
+__all__ = ['Stream', 'normalise']
 
 LAYER_NORM = Known((nn.LayerNorm, SameDtypeLayerNorm), (('weight', True), ('bias', True)))
 RMS_NORM = Known((nn.RMSNorm,), (('weight', True),))
-
-
-def widen(x: Tensor) -> Tensor:
-    """The residual stream is kept in at least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def normalise(norm: nn.Module, x: Tensor, *others: nn.Module) -> Tensor:
