@@ -25,7 +25,7 @@ def train(model, images):
 
 
 def make_images(kind, ranks):
-    """As many images as there are ranks."""
+    """One image for each rank."""
     image = make_image(kind)
     return torch.cat([image * (1 + rank) for rank in range(ranks)])
 

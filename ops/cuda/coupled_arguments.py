@@ -130,7 +130,12 @@ class CoupledInputs:
         return -(-self.grid.channels // self.patch.warp_channels)
 
     def maps(self, strip: int, tile: int) -> Maps:
-        """The launch's, in strips of so many columns and tiles of so many rows."""
+        """The maps as the kernels take them.
+
+        Args:
+            strip: Columns of a strip.
+            tile: Rows of a tile.
+        """
 
         def mask(bits: Sequence[bool]) -> int:
             return sum(bit << k for k, bit in enumerate(bits))
@@ -181,8 +186,8 @@ class CoupledInputs:
     def choose_strip(self, units: int, slots: int, most: int = MOST_COLUMNS) -> int:
         """Columns of a strip.
 
-        Few enough for the GPU to be full, and otherwise as many as there is room for, because each
-        row of a strip has costs of its own.
+        Strips are wide, because each row of a strip has costs of its own, but narrow enough to fill
+        the GPU.
 
         Args:
             units: Blocks that are needed for one strip of all images.

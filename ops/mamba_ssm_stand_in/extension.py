@@ -4,13 +4,15 @@ They return contiguous tensors, as the extensions do, because the code around th
 addresses to kernels of its own.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..directional_scan import directional_scan, scan_gradients
 from ..precision import state_dtype
-from ..selective_scan import join_channels, scan_groups
+from ..selective_scan import ScanGroup, join_channels, scan_groups
 
 __all__ = ['bwd', 'bwd_oflex', 'fwd', 'fwd_oflex']
 
@@ -63,7 +65,8 @@ def bwd(
         which goes to ``dz`` if that is given, and the output behind it if ``recompute_out_z``.
     """
     with torch.no_grad():
-        of = _gradients(u, delta, A, B, C, D, z, delta_bias, dout, delta_softplus)
+        groups = scan_groups(u, delta, A, B, C, D, z, delta_bias)
+        of = _gradients(groups, B, C, dout.to(u.dtype), bool(delta_softplus))
         grads = [of[name] for name in ('u', 'delta', 'A', 'B', 'C', 'D', 'delta_bias')]
         if z is None:
             return grads
@@ -116,23 +119,12 @@ def bwd_oflex(
 
 
 def _gradients(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    dout: Tensor,
-    delta_softplus: bool,
+    groups: Sequence[ScanGroup], B: Tensor, C: Tensor, dout: Tensor, delta_softplus: bool
 ) -> dict[str, Tensor | None]:
-    """By name, in the shapes of the arguments."""
-    groups = scan_groups(u, delta, A, B, C, D, z, delta_bias)
-    dy = dout.to(u.dtype).transpose(1, 2)[:, None].chunk(len(groups), -1)
+    """By name, in the shapes of the arguments, given those by groups."""
+    dy = dout.transpose(1, 2)[:, None].chunk(len(groups), -1)
     found = [
-        scan_gradients(grad, *group, bool(delta_softplus))
-        for grad, group in zip(dy, groups, strict=True)
+        scan_gradients(grad, *group, delta_softplus) for grad, group in zip(dy, groups, strict=True)
     ]
     x, step, rates, b, c, skip, gate, bias = zip(*found, strict=True)
     return dict(
@@ -141,9 +133,9 @@ def _gradients(
         A=torch.cat(rates),
         B=_join_sides(b, B),
         C=_join_sides(c, C),
-        D=None if D is None else torch.cat(skip),
-        z=None if z is None else join_channels(gate).contiguous(),
-        delta_bias=None if delta_bias is None else torch.cat(bias),
+        D=None if groups[0].D is None else torch.cat(skip),
+        z=None if groups[0].z is None else join_channels(gate).contiguous(),
+        delta_bias=None if groups[0].delta_bias is None else torch.cat(bias),
     )
 
 

@@ -269,7 +269,7 @@ def test_states_do_not_grow_if_each_takes_at_most_the_whole(weight, step):
 
 
 def test_a_weight_of_one_everywhere_grows():
-    """Eq. 7 and 8 as printed: as many paths lead to a token as there are ways to walk there."""
+    """Eq. 7 and 8 as printed: a token gets a part of its own by every way that leads to it."""
     assert response([[1.0, 1.0], [1.0, 1.0]], 24, 1e-3).max() > 1e9
 
 

@@ -78,7 +78,7 @@ def compare(shape, states, corners, dtype=torch.float32, softplus=True, change=N
 
 
 def cut(monkeypatch, columns, rows):
-    """Strips and tiles of at most so many columns and rows."""
+    """Strips have at most ``columns`` columns, and tiles ``rows`` rows."""
     monkeypatch.setattr(
         'mmv2m.ops.cuda.coupled_arguments.CoupledInputs.choose_strip', lambda *args: columns
     )

@@ -12,15 +12,14 @@ launch parameters; `--sweep` tries all that are listed here, one after the other
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from floor import Ceilings
 from kernels import set_constants
 from machine import clear_memory, gpu_name, peak_gib
-from profiled import kernels
+from profiled import print_launches
 from results import Results
 from torch import Tensor, nn
 from triton.testing import do_bench, do_bench_cudagraph
@@ -130,14 +129,6 @@ def measure(recurrence: str, size: tuple[int, int, int], training: bool) -> dict
     return dict(milliseconds=milliseconds, peak_gib=peak)
 
 
-def print_launches(what: str, step: Callable[[], Any]) -> None:
-    """What each kernel of a step takes."""
-    step()
-    print(f'  {what}:')
-    for name, calls, total in kernels(step)[:20]:
-        print(f'{1e3 * total:12.1f} us {calls:3d} x  {name[:90]}')
-
-
 def measure_scans(sizes: Sequence[tuple[int, int, int]], results: Results) -> None:
     """The operator's kernels at all sizes."""
     ceilings = Ceilings.of_gpu()
@@ -180,8 +171,8 @@ def measure_mixers(sizes: Sequence[tuple[int, int, int]], results: Results, laun
             layer = SS2D(WIDTH, recurrence='coupled').cuda()
             x = torch.randn(*size, WIDTH, device='cuda', requires_grad=True)
             grad = torch.randn(*size, WIDTH, device='cuda').bfloat16()
-            print_launches('forward', partial(run, layer, x, None))
-            print_launches('forward and backward', partial(run, layer, x, grad))
+            print_launches('forward', partial(run, layer, x, None), 20)
+            print_launches('forward and backward', partial(run, layer, x, grad), 20)
 
 
 def sweep(sizes: Sequence[tuple[int, int, int]]) -> None:

@@ -22,7 +22,7 @@ from bare_package import provide_package
 from floor import Ceilings
 from kernels import set_constants
 from machine import gpu_name
-from profiled import kernels
+from profiled import print_launches
 from results import Results
 from torch import Tensor
 from triton.testing import do_bench_cudagraph
@@ -157,13 +157,6 @@ def time(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> tuple[float, f
     with torch.no_grad():
         forward = measure(run)
     return forward, measure(both_passes(run, inputs))
-
-
-def print_launches(what: str, step: Callable[[], Any]) -> None:
-    """What each kernel of a step takes."""
-    print(f'  {what}:')
-    for name, calls, total in kernels(step):
-        print(f'{1e3 * total:12.1f} us {calls:3d} x  {name[:80]}')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

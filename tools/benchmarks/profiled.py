@@ -10,12 +10,25 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ['busy_milliseconds', 'kernels', 'kernels_by_grid', 'longest_kernels']
+__all__ = [
+    'busy_milliseconds',
+    'kernels',
+    'kernels_by_grid',
+    'longest_kernels',
+    'print_launches',
+]
 
 
 def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
     """Name, calls and milliseconds of each kernel of a step, the longest first."""
     return longest_kernels(_profile(step))
+
+
+def print_launches(what: str, step: Callable[[], Any], most: int | None = None) -> None:
+    """Print what each kernel of a step takes, or the longest ones."""
+    print(f'  {what}:')
+    for name, calls, total in kernels(step)[:most]:
+        print(f'{1e3 * total:12.1f} us {calls:3d} x  {name[:90]}')
 
 
 def longest_kernels(profiler: profile) -> list[tuple[str, int, float]]:

@@ -149,7 +149,7 @@ struct Step {
 };
 
 // Fills shared memory with tokens of a row, (tokens, WARP_CHANNELS): a thread of a warp has the same
-// channels of every so many tokens. SWEEPS pieces of a thread are under way in registers at a time.
+// channels of every AT_ONCE-th token. SWEEPS pieces of a thread are under way in registers at a time.
 template <int SWEEPS, bool GRADIENT>
 struct TokenStage {
   static constexpr int PIECES = WARP_CHANNELS / CHANNELS_HELD, AT_ONCE = 32 / PIECES;
