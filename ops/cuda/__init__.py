@@ -15,6 +15,7 @@ from .projected_gradient import adds_projected_gradient
 from .projection import project
 from .scan_backward import scans_backward
 from .scan_forward import scans_forward
+from .ssm_forward import ssm_at_once
 from .sums import sum_rows
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     'project',
     'scans_backward',
     'scans_forward',
+    'ssm_at_once',
     'sum_rows',
 ]

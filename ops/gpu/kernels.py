@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..directions import Direction
+from ..ssm_tensors import SSMTensors
 from .conv_targets import NEW, ConvGradients, ConvTargets
 from .projections import Projected
 from .scan_inputs import ScanInputs
@@ -32,6 +33,8 @@ class Kernels:
       ``convs_project``, see :meth:`convs_project`, does both at once; no set needs it.
     - ``scans_forward(inputs, sums, dtype, add_to)`` and ``scans_backward(grad_y, inputs, sums)``,
       see the methods; a set may refuse scans with a gate.
+    - ``ssm_at_once``, see :meth:`ssm_at_once`, does the work of ``convs_project`` and
+      ``scans_forward``; no set needs it.
     - ``coupled_scans_forward`` and ``coupled_scans_backward``, see :mod:`.coupled`; no set needs
       them.
     - ``gate_forward(x, z)`` returns ``x * silu(z)``, ``gate_backward(grad_y, x, z, target, again)``
@@ -98,6 +101,34 @@ class Kernels:
             y = self._first('convs_forward', *conv)
             return y, self._first('project', y, *projection)
         return result
+
+    def ssm_at_once(
+        self,
+        given: SSMTensors,
+        directions: Sequence[Direction],
+        projects: str,
+        reduction: str,
+        log_A: bool,
+        add_to: Tensor | None,
+        keeps: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Convolve, project and scan a map, all of which but the output stays inside a kernel.
+
+        Args:
+            given: See :class:`mmv2m.ops.ssm_tensors.SSMTensors`.
+            directions: K directions.
+            projects: See :func:`mmv2m.ops.directional_ssm`.
+            reduction: See :func:`mmv2m.ops.directional_ssm`.
+            log_A: See :func:`mmv2m.ops.directional_ssm`.
+            add_to: What the sum over directions is added to, in place, and returned; or None.
+            keeps: Whether low-rank time steps and sides are wanted.
+
+        Returns:
+            The output; low-rank time steps (K, B, H, W, R) in the dtype of ``x`` and the side
+            (K, B, H, W, 1) in float32, both empty if not wanted. ``NotImplemented`` where separate
+            kernels are needed.
+        """
+        return self._first('ssm_at_once', given, directions, projects, reduction, log_A, add_to, keeps)
 
     def convs_backward(
         self,

@@ -50,6 +50,10 @@ def ssm_forward(
         the dtype of ``x`` and the side (K, B, H, W, N) in float32.
     """
     given = SSMTensors(*tensors)
+    at_once = kernels.ssm_at_once(given, directions, projects, reduction, log_A, add_to, keeps)
+    if at_once is not NotImplemented:
+        y, *kept = at_once
+        return (y if add_to is None else None, *(kept if keeps else ()))
     inputs, low_rank = _scan_inputs(kernels, given, directions, projects, log_A)
     if gates_sum:
         inputs = inputs.with_gate(given.gate)

@@ -146,6 +146,19 @@ DEVICE float softplus(float x) {
   return fmaxf(x, 0.f) + tail;
 }
 
+// log(1 + exp(x)) within a factor of 1 +- 1e-5, far below what rounding to 16 bits does, for very
+// negative x too: log(1 + s) / s as a minimax polynomial on [0, 1].
+DEVICE float rough_softplus(float x) {
+  float s = exp2_approx(-fabsf(x) * LOG2E);
+  float ratio = -0.02386915f;
+  ratio = ratio * s + 0.10122228f;
+  ratio = ratio * s - 0.21004869f;
+  ratio = ratio * s + 0.32520667f;
+  ratio = ratio * s - 0.49936137f;
+  ratio = ratio * s + 0.99999160f;
+  return s * ratio + fmaxf(x, 0.f);
+}
+
 // Derivative of softplus, from its value: 1 - exp(-y).
 DEVICE float softplus_grad(float y) {
   float series = y * (1 - y * (1 / 2.f - y * (1 / 6.f - y * (1 / 24.f))));

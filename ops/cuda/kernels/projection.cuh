@@ -185,19 +185,6 @@ DEVICE void store_low_rank(const Projection& given, const Tokens& tokens, const 
   }
 }
 
-// log(1 + exp(x)) within a factor of 1 +- 1e-5, far below what rounding to 16 bits does, for very
-// negative x too: log(1 + s) / s as a minimax polynomial on [0, 1].
-DEVICE float rough_softplus(float x) {
-  float s = exp2_approx(-fabsf(x) * LOG2E);
-  float ratio = -0.02386915f;
-  ratio = ratio * s + 0.10122228f;
-  ratio = ratio * s - 0.21004869f;
-  ratio = ratio * s + 0.32520667f;
-  ratio = ratio * s - 0.49936137f;
-  ratio = ratio * s + 0.99999160f;
-  return s * ratio + fmaxf(x, 0.f);
-}
-
 // Store the time steps of a group's channels, and go on to the next group's.
 template <int TILES>
 DEVICE void expand(NUMBER* (&to)[TILES][2], const Tokens (&tokens)[TILES], const Place& place,
