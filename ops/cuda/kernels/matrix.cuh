@@ -54,3 +54,15 @@ DEVICE unsigned transpose(unsigned two) {
 }
 
 #endif
+
+// The two numbers of a word; of bfloat16 for one instruction each.
+template <typename T>
+DEVICE void unpack_two(float (&out)[2], unsigned two) {
+  out[0] = to_float(T{(unsigned short)two});
+  out[1] = to_float(T{(unsigned short)(two >> 16)});
+}
+template <>
+DEVICE void unpack_two<bfloat16>(float (&out)[2], unsigned two) {
+  out[0] = from_bits(two << 16);
+  out[1] = from_bits(two & 0xffff0000u);
+}

@@ -14,6 +14,8 @@
 #include "conv.cuh"
 #include "matrix.cuh"
 
+// What is done with so many tokens of a chunk is not kept apart by branches.
+constexpr int TOGETHER = 4;
 constexpr int CHUNK = 16, PAIRS = CHANNELS / 2, BEFORE = TAPS - 1;
 // Steps of the products, and eights of their columns.
 constexpr int CHANNEL_STEPS = CHANNELS / 16, OUTPUT_TILES = (RANK + 1 + 7) / 8;
@@ -22,7 +24,6 @@ constexpr int RANK_STEPS = (RANK + 15) / 16, CHANNEL_TILES = CHANNELS / 8;
 constexpr int TOKEN_ROW = CHANNELS + 8, RANK_ROW = RANK_STEPS * 16 + 8;
 
 typedef Pack<unsigned, 2> Words;
-typedef Numbers<NUMBER, 2> Pair;
 
 // Shapes: x_proj (RANK + 1, E); dt_proj (E, RANK); dt_bias, A and D (E,); low_rank (K, tokens, RANK)
 // and side (K, tokens), written if KEEPS; y (K, tokens, E), or (tokens, E) if SUMS.
@@ -214,15 +215,16 @@ struct Mine {
   }
 };
 
-// A chunk of a thread's channels.
+// A chunk of a thread's channels, two to a word.
 struct Chunk {
-  Pair at[CHUNK];
+  unsigned at[CHUNK];
 
   // From `from` on, tokens `step` numbers apart.
   DEVICE void load(const NUMBER* from, int step, int steps) {
 #pragma unroll
     for (int j = 0; j < CHUNK; ++j) {
-      if (j < steps) at[j].load(from + j * step);
+      if (j < steps) at[j] = *reinterpret_cast<const unsigned*>(from);
+      move_on(from, step);
     }
   }
 };
@@ -239,14 +241,14 @@ DEVICE void load_inputs(Chunk& chunk, const Conv& conv, const Work& work, const 
 // Inputs before the chunk, the latest last.
 typedef float History[TAPS][2];
 
-// Convolve a chunk in place, and leave it in shared memory.
+// Convolve a chunk in place, and leave it in shared memory; up to TOGETHER tokens too many.
 DEVICE void convolve_chunk(Chunk& chunk, History& window, const Mine& mine, NUMBER* tokens,
                            int steps) {
 #pragma unroll
   for (int j = 0; j < CHUNK; ++j) {
-    if (j >= steps) break;
+    if (j % TOGETHER == 0 && j >= steps) break;
     Channels out;
-    chunk.at[j].get(window[BEFORE]);
+    unpack_two<NUMBER>(window[BEFORE], chunk.at[j]);
     convolve(out, window, mine.taps, mine.bias);
 #pragma unroll
     for (int i = 0; i < BEFORE; ++i) {
@@ -255,16 +257,16 @@ DEVICE void convolve_chunk(Chunk& chunk, History& window, const Mine& mine, NUMB
     }
     unsigned two = pack_two<NUMBER>(out[0], out[1]);
     *reinterpret_cast<unsigned*>(tokens + j * TOKEN_ROW) = two;
-    chunk.at[j].load(tokens + j * TOKEN_ROW);
+    chunk.at[j] = two;
   }
 }
 
 // A step of a thread's states, and what it leaves.
-DEVICE void walk_step(Channels& out, Channels& state, const Pair& token, const NUMBER* time_steps,
+DEVICE void walk_step(Channels& out, Channels& state, unsigned token, const NUMBER* time_steps,
                       float side, const Mine& mine) {
   Channels x, dt;
-  token.get(x);
-  read_numbers(dt, time_steps);
+  unpack_two<NUMBER>(x, token);
+  unpack_two<NUMBER>(dt, *reinterpret_cast<const unsigned*>(time_steps));
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
     float enters = dt[c] * x[c];
@@ -323,17 +325,17 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < CHUNK; ++j) {
-      if (j >= steps) break;
+      if (j % TOGETHER == 0 && j >= steps) break;
       Channels out;
       walk_step(out, state, chunk.at[j], tokens + j * TOKEN_ROW, shared->side[own][j], mine);
-      if (!there) continue;
-      if (again) {
+      if (SUMS) {
         Channels earlier;
-        before.at[j].get(earlier);
-        out[0] += earlier[0];
-        out[1] += earlier[1];
+        unpack_two<NUMBER>(earlier, before.at[j]);
+        out[0] += again ? earlier[0] : 0.f;
+        out[1] += again ? earlier[1] : 0.f;
       }
-      *reinterpret_cast<unsigned*>(y + j * y_step) = pack_two<NUMBER>(out[0], out[1]);
+      if (there && j < steps) *reinterpret_cast<unsigned*>(y) = pack_two<NUMBER>(out[0], out[1]);
+      move_on(y, y_step);
     }
   }
 }
