@@ -115,10 +115,13 @@ class _Walk:
         return axis.length(grid) <= LONG or self._units(axis) >= multiprocessors(self.x.device)
 
     def _units(self, axis: AxisWalks) -> int:
-        """Of work for a block."""
-        return -(-axis.lanes(self.inputs.grid) // self.lanes) * (
-            1 if self.sums else len(axis.members)
-        )
+        """Of work for a block, of each row of the grid."""
+        return -(-axis.lanes(self.inputs.grid) // self.lanes)
+
+    def _grid(self, axis: AxisWalks) -> tuple[int, int]:
+        rows = 1 if self.sums else len(axis.members)
+        most = self._resident() * multiprocessors(self.x.device)
+        return min(self._units(axis), max(1, most // rows)), rows
 
     def allocate(self, add_to: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Memory for the output, and for low-rank time steps and sides, if these are kept."""
@@ -139,7 +142,7 @@ class _Walk:
             Launch(
                 'ssm_forward.cu',
                 self._definitions(),
-                (min(self._units(axis), self._resident() * multiprocessors(y.device)), 1),
+                self._grid(axis),
                 self.inputs.grid.channels // 2 * self.lanes,
                 self._shared_bytes(),
                 (
@@ -184,5 +187,5 @@ class _Walk:
         channels, rank = self.inputs.grid.channels, -(-self.rank // CHUNK) * CHUNK
         outputs = -(-(self.rank + 1) // 8) * 8
         weights = 2 * channels * (outputs + rank) + 4 * channels
-        rows = 2 * CHUNK * (channels + 8 + rank + 8)
+        rows = 2 * CHUNK * (2 * (channels + 8) + rank + 8)
         return -(-(weights + self.lanes * (rows + 4 * CHUNK + 8 + 4)) // 16) * 16

@@ -3,9 +3,8 @@
 //
 // A block walks along LANES neighbouring lanes, CHUNK tokens at a time. A thread owns two channels of
 // a lane. It convolves their tokens and leaves them in shared memory; the block's warps project these
-// on tensor cores to low-rank time steps and sides, and expand the time steps to all channels, which
-// take the convolved tokens' place; then each thread scans its own channels. What it convolved it
-// still has, and the next chunk's inputs are on their way.
+// on tensor cores to low-rank time steps and sides, and expand the time steps to all channels; then
+// each thread scans its own channels. Meanwhile the next chunk's inputs are on their way.
 //
 // Given to the compiler, beside what conv.cuh needs (CHANNELS_HELD is 2, and there is no gate):
 // CHANNELS, a multiple of 16; RANK; LANES, so many that CHANNELS / 2 * LANES is a multiple of 32;
@@ -34,13 +33,14 @@ struct Walked {
   NUMBER* y;
 };
 
-// Words of B of both products, in the order in which threads load them; and a chunk of every lane:
-// tokens as convolved, then their time steps.
+// Words of B of both products, in the order in which threads load them; and a chunk of every lane,
+// as convolved, and its time steps.
 struct Shared {
   Words project[OUTPUT_TILES][CHANNEL_STEPS][32];
   Words expand[CHANNEL_TILES][RANK_STEPS][32];
   Pack<float, 2> dt_bias[PAIRS];
   alignas(16) NUMBER tokens[LANES][CHUNK][TOKEN_ROW];
+  alignas(16) NUMBER time_steps[LANES][CHUNK][TOKEN_ROW];
   alignas(16) NUMBER low_rank[LANES][CHUNK][RANK_ROW];
   float side[LANES][CHUNK];
   // Of a lane's chunk: its first token, counted through all directions; negative without one.
@@ -66,11 +66,13 @@ DEVICE Words words_of(const float* weight, int columns, int depth, int column, i
 
 DEVICE void fill(Shared& shared, const Walked& given) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+#pragma unroll 4
   for (int i = warp; i < OUTPUT_TILES * CHANNEL_STEPS; i += WARPS) {
     int tile = i / CHANNEL_STEPS, step = i % CHANNEL_STEPS;
     shared.project[tile][step][lane] =
         words_of(given.x_proj, RANK + 1, CHANNELS, tile * 8 + g, step * 16 + 2 * t);
   }
+#pragma unroll 4
   for (int i = warp; i < CHANNEL_TILES * RANK_STEPS; i += WARPS) {
     int tile = i / RANK_STEPS, step = i % RANK_STEPS;
     shared.expand[tile][step][lane] =
@@ -136,65 +138,82 @@ DEVICE void project(Shared& shared, const Walked& given, int steps) {
 DEVICE void expand(Shared& shared) {
   int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll 1
-  for (int task = threadIdx.x / 32; task < LANES * CHANNEL_TILES; task += WARPS) {
-    int lane = task / CHANNEL_TILES, tile = task % CHANNEL_TILES;
-    Pack<float, 2> bias = shared.dt_bias[tile * 4 + t];
-    float sums[4] = {bias.at[0], bias.at[1], bias.at[0], bias.at[1]};
+  for (int task = threadIdx.x / 32; task < LANES * CHANNEL_TILES / TOGETHER; task += WARPS) {
+    int first = task * TOGETHER, lane = first / CHANNEL_TILES, tile = first % CHANNEL_TILES;
+    unsigned a[RANK_STEPS][4];
 #pragma unroll
     for (int step = 0; step < RANK_STEPS; ++step) {
-      unsigned a[4];
-      load_rows(a, &shared.low_rank[lane][0][0], RANK_ROW, step);
-      Words b = shared.expand[tile][step][threadIdx.x % 32];
-      multiply<NUMBER>(sums, a, b.at[0], b.at[1]);
+      load_rows(a[step], &shared.low_rank[lane][0][0], RANK_ROW, step);
     }
+    NUMBER* to = &shared.time_steps[lane][g][tile * 8 + 2 * t];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      unsigned two =
-          pack_two<NUMBER>(rough_softplus(sums[2 * i]), rough_softplus(sums[2 * i + 1]));
-      NUMBER* to = &shared.tokens[lane][g + 8 * i][tile * 8 + 2 * t];
-      *reinterpret_cast<unsigned*>(to) = two;
+    for (int i = 0; i < TOGETHER; ++i) {
+      Pack<float, 2> bias = shared.dt_bias[(tile + i) * 4 + t];
+      float sums[4] = {bias.at[0], bias.at[1], bias.at[0], bias.at[1]};
+#pragma unroll
+      for (int step = 0; step < RANK_STEPS; ++step) {
+        Words b = shared.expand[tile + i][step][threadIdx.x % 32];
+        multiply<NUMBER>(sums, a[step], b.at[0], b.at[1]);
+      }
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        const float* two = sums + 2 * row;
+        *reinterpret_cast<unsigned*>(to + row * 8 * TOKEN_ROW + i * 8) =
+            pack_two<NUMBER>(rough_softplus(two[0]), rough_softplus(two[1]));
+      }
     }
   }
 }
 
-// How lanes are shared out: LANES neighbours at a time are a unit, of one direction; or, if SUMS, of
-// all directions in turn.
+// How lanes are shared out: LANES neighbours at a time are a unit, of the direction of a row of
+// blocks; or, if SUMS, of all directions in turn.
 struct Work {
-  const Map& map;
-  int lanes, groups, units;
+  int lanes, units, length, step;
 
-  DEVICE explicit Work(const Map& map) : map(map), lanes(map.lanes(0)) {
-    groups = (lanes + LANES - 1) / LANES;
-    units = SUMS ? groups : groups * map.directions;
+  DEVICE explicit Work(const Map& map)
+      : lanes(map.lanes(0)),
+        units((lanes + LANES - 1) / LANES),
+        length(map.length(0)),
+        step(map.is_along_h(0) ? map.width : 1) {}
+
+  // The first token of a lane, as its number among all.
+  DEVICE long long start(const Map& map, int lane) const {
+    if (step == 1) return (long long)lane * length;
+    return (long long)(lane / step) * length * step + lane % step;
   }
 };
 
-// A thread's chunk of its lane.
+// A thread's chunk of its lane: its first token, and how far the next one is.
 struct Cursor {
-  int unit, turn, start, number;
-  Lane lane;
+  int unit, k, start, step;
+  bool there;
+  long long first;
 
-  DEVICE explicit Cursor(const Work& work) : unit(blockIdx.x), turn(0), start(0) { find(work); }
+  DEVICE Cursor(const Work& work, const Map& map)
+      : unit(blockIdx.x), k(SUMS ? 0 : blockIdx.y), start(0) {
+    find(work, map);
+  }
   DEVICE bool goes_on(const Work& work) const { return unit < work.units; }
-  DEVICE bool has_lane(const Work& work) const { return goes_on(work) && number < work.lanes; }
-  DEVICE int steps() const { return min(CHUNK, lane.length - start); }
-  DEVICE void advance(const Work& work) {
+  DEVICE int steps(const Work& work) const { return min(CHUNK, work.length - start); }
+  DEVICE void advance(const Work& work, const Map& map) {
     start += CHUNK;
-    if (start < lane.length) return;
+    first += CHUNK * step;
+    if (start < work.length) return;
     start = 0;
-    if (!SUMS || ++turn == work.map.directions) {
-      turn = 0;
+    if (!SUMS || ++k == map.directions) {
       unit += gridDim.x;
+      if (SUMS) k = 0;
     }
-    find(work);
+    find(work, map);
   }
 
  private:
-  DEVICE void find(const Work& work) {
-    int k = SUMS ? turn : unit / work.groups, group = SUMS ? unit : unit % work.groups;
-    number = group * LANES + (int)threadIdx.x / PAIRS;
-    bool there = has_lane(work);
-    lane = find_lane(work.map, there ? k * work.lanes + number : 0);
+  DEVICE void find(const Work& work, const Map& map) {
+    int lane = unit * LANES + (int)threadIdx.x / PAIRS;
+    bool reverse = map.reverse >> k & 1;
+    there = lane < work.lanes;
+    step = reverse ? -work.step : work.step;
+    first = work.start(map, there ? lane : 0) + (reverse ? (work.length - 1) * work.step : 0);
   }
 };
 
@@ -231,18 +250,16 @@ struct Chunk {
 
 DEVICE void load_inputs(Chunk& chunk, const Conv& conv, const Work& work, const Cursor& at,
                         unsigned numbers, int channel) {
-  if (!at.has_lane(work)) return;
-  const Lane& lane = at.lane;
-  const NUMBER* x = conv.x + (numbers >> 4 * lane.k & 15) * conv.x_direction + channel;
-  long long first = lane.entry + (long long)at.start * lane.step;
-  chunk.load(x + first * conv.x_token, lane.step * conv.x_token, at.steps());
+  if (!at.there) return;
+  const NUMBER* x = conv.x + (numbers >> 4 * at.k & 15) * conv.x_direction + channel;
+  chunk.load(x + at.first * conv.x_token, at.step * conv.x_token, at.steps(work));
 }
 
 // Inputs before the chunk, the latest last.
 typedef float History[TAPS][2];
 
-// Convolve a chunk in place, and leave it in shared memory; up to TOGETHER tokens too many.
-DEVICE void convolve_chunk(Chunk& chunk, History& window, const Mine& mine, NUMBER* tokens,
+// Convolve a chunk into shared memory; up to TOGETHER tokens too many.
+DEVICE void convolve_chunk(NUMBER* tokens, const Chunk& chunk, History& window, const Mine& mine,
                            int steps) {
 #pragma unroll
   for (int j = 0; j < CHUNK; ++j) {
@@ -255,18 +272,16 @@ DEVICE void convolve_chunk(Chunk& chunk, History& window, const Mine& mine, NUMB
 #pragma unroll
       for (int c = 0; c < 2; ++c) window[i][c] = window[i + 1][c];
     }
-    unsigned two = pack_two<NUMBER>(out[0], out[1]);
-    *reinterpret_cast<unsigned*>(tokens + j * TOKEN_ROW) = two;
-    chunk.at[j] = two;
+    *reinterpret_cast<unsigned*>(tokens + j * TOKEN_ROW) = pack_two<NUMBER>(out[0], out[1]);
   }
 }
 
 // A step of a thread's states, and what it leaves.
-DEVICE void walk_step(Channels& out, Channels& state, unsigned token, const NUMBER* time_steps,
+DEVICE void walk_step(Channels& out, Channels& state, const NUMBER* token, const NUMBER* time_step,
                       float side, const Mine& mine) {
   Channels x, dt;
-  unpack_two<NUMBER>(x, token);
-  unpack_two<NUMBER>(dt, *reinterpret_cast<const unsigned*>(time_steps));
+  unpack_two<NUMBER>(x, *reinterpret_cast<const unsigned*>(token));
+  unpack_two<NUMBER>(dt, *reinterpret_cast<const unsigned*>(time_step));
 #pragma unroll
   for (int c = 0; c < 2; ++c) {
     float enters = dt[c] * x[c];
@@ -277,9 +292,10 @@ DEVICE void walk_step(Channels& out, Channels& state, unsigned token, const NUMB
   }
 }
 
-// Grid: any number of blocks, which share out the lanes. All directions of the map walk along one
-// axis. `numbers` has four bits for each of them, its place among all of the call. If SUMS, their
-// outputs are added up in their order; `adds` says whether to what is there already.
+// Grid: (any number of blocks, which share out the lanes; directions, or 1 if SUMS). All directions of
+// the map walk along one axis. `numbers` has four bits for each of them, its place among all of the
+// call. If SUMS, their outputs are added up in their order; `adds` says whether to what is there
+// already.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     ssm_forward(Conv conv, Walked given, Map map, unsigned numbers, int adds) {
   SHARED(Shared, shared);
@@ -287,20 +303,18 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   Work work(map);
   Mine mine(conv, given, channel);
   NUMBER* tokens = &shared->tokens[own][0][channel];
-  Cursor next(work);
-  Chunk chunk, coming;
+  const NUMBER* time_steps = &shared->time_steps[own][0][channel];
+  Cursor now(work, map);
+  Chunk inputs, before;
   History window;
   Channels state;
-  load_inputs(coming, conv, work, next, numbers, channel);
+  load_inputs(inputs, conv, work, now, numbers, channel);
   fill(*shared, given);
-  while (next.goes_on(work)) {
-    Cursor now = next;
-    const Lane& lane = now.lane;
-    bool there = now.has_lane(work), again = SUMS && (adds || now.turn > 0);
-    int steps = now.steps(), k = numbers >> 4 * lane.k & 15, y_step = lane.step * CHANNELS;
-    long long first = lane.entry + (long long)now.start * lane.step;
-    NUMBER* y = given.y + ((SUMS ? 0 : k * map.tokens()) + first) * CHANNELS + channel;
-    Chunk before;
+  while (now.goes_on(work)) {
+    bool there = now.there, again = SUMS && (adds || now.k > 0);
+    int steps = now.steps(work), y_step = now.step * CHANNELS;
+    long long first = (numbers >> 4 * now.k & 15) * map.tokens() + now.first;
+    NUMBER* y = given.y + (SUMS ? now.first : first) * CHANNELS + channel;
     if (again && there) before.load(y, y_step, steps);
     if (now.start == 0) {
 #pragma unroll
@@ -311,13 +325,12 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
       }
     }
     if (channel == 0) {
-      shared->first[own] = there ? k * map.tokens() + first : -1;
-      shared->step[own] = lane.step;
+      shared->first[own] = there ? first : -1;
+      shared->step[own] = now.step;
     }
-    chunk = coming;
-    next.advance(work);
-    convolve_chunk(chunk, window, mine, tokens, steps);
-    load_inputs(coming, conv, work, next, numbers, channel);
+    convolve_chunk(tokens, inputs, window, mine, steps);
+    now.advance(work, map);
+    load_inputs(inputs, conv, work, now, numbers, channel);
     __syncthreads();
     project(*shared, given, steps);
     __syncthreads();
@@ -327,7 +340,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     for (int j = 0; j < CHUNK; ++j) {
       if (j % TOGETHER == 0 && j >= steps) break;
       Channels out;
-      walk_step(out, state, chunk.at[j], tokens + j * TOKEN_ROW, shared->side[own][j], mine);
+      float side = shared->side[own][j];
+      walk_step(out, state, tokens + j * TOKEN_ROW, time_steps + j * TOKEN_ROW, side, mine);
       if (SUMS) {
         Channels earlier;
         unpack_two<NUMBER>(earlier, before.at[j]);
