@@ -128,7 +128,9 @@ class Kernels:
             (K, B, H, W, 1) in float32, both empty if not wanted. ``NotImplemented`` where separate
             kernels are needed.
         """
-        return self._first('ssm_at_once', given, directions, projects, reduction, log_A, add_to, keeps)
+        return self._first(
+            'ssm_at_once', given, directions, projects, reduction, log_A, add_to, keeps
+        )
 
     def convs_backward(
         self,

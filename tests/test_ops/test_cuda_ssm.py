@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU, launches, needs_a_device, nothing_launched
+from cuda_emulation import (
+    DEVICE,
+    ON_GPU,
+    launches,
+    launches_of_cuda,
+    needs_a_device,
+    nothing_launched,
+)
 from naive import relative_error
 from scan_inputs import directions_of
 from torch.testing import assert_close
@@ -51,7 +58,7 @@ def make_tensors(grid, channels, rank=6, maps=0, dtype=torch.bfloat16, taps=4, b
     return SSMTensors(x, None, *(None if p is None else p.to(DEVICE) for p in parameters))
 
 
-def walk(given, directions, projects, reduction='none', add_to=None, keeps=True, count=None):
+def walk(given, directions, projects, reduction='none', add_to=None, keeps=True):
     """By the kernel, which has to be launched, once for each axis."""
     ways = directions_of(*directions)
     with launches() as calls:
@@ -85,7 +92,138 @@ def compare(given, directions, projects, reduction='none'):
 @needs_a_device
 @pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('projects', ['input', 'output'])
-@pytest.mark.parametrize('channels', [32, 96, 192])
+@pytest.mark.parametrize('channels', [32, 96])
 def test_channels(channels, projects, dtype):
     compare(make_tensors((2, 3, 7), channels, dtype=dtype), ['right', 'left'], projects)
     compare(make_tensors((1, 5, 2), channels, dtype=dtype, maps=2), ['down', 'up'], projects, 'sum')
+
+
+@needs_a_device
+@pytest.mark.parametrize(
+    ('maps', 'bias', 'D'), [(0, False, True), (2, True, False), (2, False, False)]
+)
+def test_kinds_of_input(maps, bias, D):
+    given = make_tensors((1, 3, 6), 32, maps=maps, bias=bias, D=D)
+    compare(given, ['left', 'right'], 'input')
+    compare(given, ['up', 'down'], 'output', 'sum')
+
+
+@needs_a_device
+@pytest.mark.parametrize('length', [1, 4, 15, 17, 37])
+def test_lanes_of_any_lengths(length):
+    compare(make_tensors((1, 2, length), 32), ['right', 'left'], 'input')
+    compare(make_tensors((1, length, 3), 32, maps=2), ['down', 'up'], 'output', 'sum')
+
+
+@needs_a_device
+@pytest.mark.parametrize('rank', [1, 7, 15, 24])
+def test_ranks(rank):
+    compare(make_tensors((1, 3, 5), 64, rank=rank), ['right', 'left'], 'input')
+
+
+@needs_a_device
+@pytest.mark.parametrize('taps', [2, 3, 5])
+def test_taps(taps):
+    compare(make_tensors((1, 2, 21), 32, taps=taps), ['right', 'left'], 'output')
+
+
+@needs_a_device
+@pytest.mark.parametrize('projects', ['input', 'output'])
+def test_directions_along_both_axes(projects):
+    """Two launches, of which the second adds to the first one's sums."""
+    given = make_tensors((2, 3, 5), 32, maps=4)
+    compare(given, ['down', 'left', 'up', 'right'], projects)
+    compare(given, ['down', 'left', 'up', 'right'], projects, 'sum')
+
+
+@needs_a_device
+def test_sums_are_added_to_what_is_there():
+    given = make_tensors((2, 3, 5), 32, maps=2)
+    before = torch.randn(given.x.shape[1:]).to(given.x)
+    target = before.clone()
+    y, *_ = walk(given, ['right', 'left'], 'output', 'sum', target)
+    assert y is target
+    truth = exact(given, ['right', 'left'], 'output', 'sum') + before.double()
+    assert relative_error(y, truth) < TOLERANCE[y.dtype]
+
+
+@needs_a_device
+def test_nothing_is_kept_if_not_asked_for():
+    given = make_tensors((2, 3, 5), 32)
+    y, low_rank, side = walk(given, ['right', 'left'], 'input', keeps=False)
+    assert torch.equal(y, walk(given, ['right', 'left'], 'input')[0])
+    assert low_rank.numel() == side.numel() == 0
+
+
+@needs_a_device
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+def test_blocks_take_several_units(reduction, monkeypatch):
+    """Of two or four lanes each, the last of which has less."""
+    monkeypatch.setattr(ssm_forward, 'multiprocessors', lambda device: 1)
+    monkeypatch.setattr(ssm_forward, 'BLOCKS', {False: 2, True: 2})
+    compare(make_tensors((3, 9, 2), 32, maps=2), ['right', 'left'], 'input', reduction)
+
+
+@needs_a_device
+@pytest.mark.parametrize('projects', ['input', 'output'])
+def test_what_is_not_a_number_stays_where_lanes_lead(projects):
+    given = make_tensors((2, 3, 21), 32)
+    given.x[0, 1, 5, 7] = float('nan')
+    y, *_ = walk(given, ['right', 'left'], projects)
+    reached = torch.zeros(y.shape[:-1], dtype=torch.bool, device=DEVICE)
+    reached[0, 0, 1, 5:] = reached[1, 0, 1, :6] = True
+    assert torch.equal(y.isnan().any(-1), reached)
+
+
+def test_no_tokens():
+    given = make_tensors((0, 3, 2), 32)
+    with nothing_launched():
+        y, low_rank, side = ssm_forward.ssm_at_once(
+            given, directions_of('right'), 'input', 'none', True, None, True
+        )
+    assert y.shape == (1, 0, 3, 2, 32)
+    assert low_rank.shape == (1, 0, 3, 2, 6)
+    assert side.shape == (1, 0, 3, 2, 1)
+
+
+def gated(given):
+    return given._replace(gate=given.x)
+
+
+def with_two_states(given):
+    return given._replace(A=given.A.repeat(1, 2), x_proj=given.x_proj[[*range(7), 6]])
+
+
+def in_float32(given):
+    return given._replace(x=given.x.float())
+
+
+def without_conv(given):
+    return given._replace(conv_weight=None, conv_bias=None)
+
+
+def of_24_channels(given):
+    return make_tensors((1, 2, 3), 24)
+
+
+@pytest.mark.parametrize(
+    'change', [gated, with_two_states, in_float32, without_conv, of_24_channels]
+)
+def test_what_it_does_not_take(change):
+    given = change(make_tensors((1, 2, 3), 32))
+    with nothing_launched():
+        result = ssm_forward.ssm_at_once(
+            given, directions_of('right'), 'input', 'none', True, None, True
+        )
+    assert result is NotImplemented
+
+
+def test_few_long_lanes_are_left_to_kernels_that_cut_them(monkeypatch):
+    monkeypatch.setattr(ssm_forward, 'LONG', 4)
+    monkeypatch.setattr(ssm_forward, 'multiprocessors', lambda device: 3)
+    args = (directions_of('right'), 'input', 'none', True, None, True)
+    with nothing_launched():
+        few = ssm_forward.ssm_at_once(make_tensors((1, 2, 5), 32), *args)
+    assert few is NotImplemented
+    for grid in ((6, 2, 5), (1, 2, 4)):
+        assert launches_of_cuda(ssm_forward.ssm_at_once, make_tensors(grid, 32), *args)
