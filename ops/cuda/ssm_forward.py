@@ -32,7 +32,7 @@ kernels are faster (by 40% with 768 channels, on an H200)."""
 
 MOST_TAPS = 5
 
-LONG = 1024
+LONG = 4096
 """Tokens of a lane, more than which other kernels cut into segments where there are few lanes."""
 
 
@@ -59,7 +59,7 @@ def ssm_at_once(
     The kernel takes maps in half precision, with parameters in float32; a convolution of up to 5
     taps and no gate; one state and one projected side; channels in multiples of 32, of whose
     weights, tokens and time steps shared memory has room for two blocks (on an H100: up to 384
-    channels where R is 24). It leaves lanes of more than 1,024 tokens, if they are too few for all
+    channels where R is 24). It leaves lanes of more than 4,096 tokens, if they are too few for all
     multiprocessors, to kernels that cut them.
     """
     if given.conv() is None or given.gate is not None or projects not in ('input', 'output'):
