@@ -69,6 +69,7 @@ ENTRIES = (
         ),
     ),
     Entry('kernels', 'kernels.py'),
+    Entry('one-walk', 'one_walk.py'),
     Entry('operators', 'operators.py', ('--skip-reference',)),
     _models('graphs', '--modes', 'graph', models=('V2M-T', 'V2M-S', *PYRAMIDS)),
     Entry('breakdown-t', 'breakdown.py', ('--model', 'V2M-T', '--training')),

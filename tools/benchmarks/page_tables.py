@@ -175,6 +175,25 @@ def kernels_table(measured: Measured, gpu: str) -> str:
     return f'{table}\n\nThe goal for the forward scans is {SCAN_SHARE:.0%} of their floor.'
 
 
+def one_walk_table(measured: Measured, gpu: str) -> str:
+    """Microseconds of a pyramid's forward scans, by one kernel and by several."""
+    found: dict[tuple[int, int, int], dict[str, float]] = {}
+    for r in measured['results']:
+        times = found.setdefault((r['side'], r['channels'], r['half']), {})
+        times[r['kernels']] = r['microseconds']
+    rows = [
+        [
+            *(f'{side} x {side}, {channels}', str(half)),
+            *(f'{times[name]:,.0f}' for name in ('one', 'several')),
+            f'{times["several"] / times["one"]:.2f} x',
+        ]
+        for (side, channels, half), times in found.items()
+        if len(times) == 2
+    ]
+    heads = ['tokens, channels', 'half', 'one kernel, us', 'several, us', 'faster by']
+    return markdown_table(heads, rows)
+
+
 def operators_table(measured: Measured, gpu: str) -> str:
     """Milliseconds of each case by backend, beside the floor, and mamba_ssm's multiples of ours."""
     results = measured['results']
@@ -334,6 +353,7 @@ TABLES: Mapping[str, Callable[[Measured, str], str]] = {
     'models': goals_table,
     'other-models': models_table,
     'kernels': kernels_table,
+    'one-walk': one_walk_table,
     'operators': operators_table,
     'graphs': models_table,
     'breakdown-t': breakdown_table,
