@@ -124,7 +124,7 @@ def _pscan(clone: Path) -> Callable[..., Tensor]:
         sources=[str(kernels / 'src' / source) for source in ('pscan.cu', *sources)],
         extra_include_paths=[str(kernels / 'include'), *official_code.cuda_headers()],
         extra_cuda_cflags=[
-            *('-include', str(Path(__file__).with_name('older_cub.cuh'))),
+            *official_code.OLDER_CUB,
             *('-O3', '--use_fast_math', '--expt-relaxed-constexpr', '--expt-extended-lambda'),
         ],
     )

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mmv2m.ops import mamba_ssm_stand_in
 
 __all__ = [
+    'OLDER_CUB',
     'cuda_headers',
     'mamba_vision',
     'mamba_vision_module',
@@ -136,6 +137,10 @@ def vmamba_module(clone: Path, scan: str) -> ModuleType:
     return module
 
 
+OLDER_CUB = ('-include', str(Path(__file__).with_name('older_cub.cuh')))
+"""For nvcc: names that CUB lost with CUDA 13."""
+
+
 def _compile_scan(folder: Path) -> None:
     """VMamba's own extension, with the settings of its setup.py that make a difference."""
     from torch.utils import cpp_extension
@@ -150,7 +155,7 @@ def _compile_scan(folder: Path) -> None:
         extra_cflags=['-O3'],
         extra_cuda_cflags=[
             *('-O3', '--use_fast_math', '--expt-relaxed-constexpr', '--expt-extended-lambda'),
-            *halves,
+            *(*halves, *OLDER_CUB),
         ],
     )
 

@@ -1,4 +1,5 @@
-// Names that CUB had before its version 3, which comes with CUDA 13: 2DMamba's scan uses them.
+// Names that CUB had before its version 3, which comes with CUDA 13: the scans of 2DMamba and VMamba
+// use them.
 #pragma once
 #include <cub/util_ptx.cuh>
 
