@@ -10,7 +10,7 @@ from .conv import convs_backward, convs_forward
 from .conv_projection import convs_project
 from .coupled_backward import coupled_scans_backward
 from .coupled_forward import coupled_scans_forward
-from .norm import norm_gradients
+from .norm import norm_gradients, norm_rows
 from .projected_gradient import adds_projected_gradient
 from .projection import project
 from .scan_backward import scans_backward
@@ -26,6 +26,7 @@ __all__ = [
     'coupled_scans_backward',
     'coupled_scans_forward',
     'norm_gradients',
+    'norm_rows',
     'project',
     'scans_backward',
     'scans_forward',

@@ -1,4 +1,4 @@
-"""The norms' backward pass in CUDA C++: its arguments, and its launch."""
+"""The norms in CUDA C++: the kernels' arguments, and their launches."""
 
 import ctypes
 import math
@@ -10,7 +10,7 @@ from ..gpu.norms import image_rows
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import NUMBERS, loads_at_once
 
-__all__ = ['norm_gradients']
+__all__ = ['norm_gradients', 'norm_rows']
 
 HELD = 4
 """Neighbouring channels that a thread loads at once."""
@@ -23,8 +23,84 @@ BLOCKS = {3: 5, 6: 3, 12: 2}
 registers enough."""
 
 
-class Norm(ctypes.Structure):
-    """``Norm`` of the kernel."""
+MOST_CHUNKS = (6, 12)
+"""How many times HELD channels a thread has of a row in the forward pass: the first if it can be.
+Then all stages of a pyramid share a kernel, whose rows take 2 to 32 threads."""
+
+
+class NormForward(ctypes.Structure):
+    """``Norm`` of the forward kernel."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ('branch', 'residual', 'residual_like_branch')),
+        *((name, ctypes.c_void_p) for name in ('weight', 'bias', 'offset', 'factor')),
+        *((name, ctypes.c_void_p) for name in ('normed', 'total')),
+        *((name, ctypes.c_int) for name in ('rows', 'image_rows', 'lanes')),
+        ('eps', ctypes.c_float),
+    ]
+
+
+def norm_rows(
+    branch: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    offset: Tensor | None,
+    factor: Tensor | None,
+    normed: Tensor,
+    total: Tensor | None,
+    eps: float,
+) -> None:
+    """See :func:`mmv2m.ops.triton.norm.norm_rows`.
+
+    This takes channels in multiples of 4, of which a thread has 12 times 4 at most where up to 32
+    have a row together; and parameters that lie so that it can load 4 at once.
+    """
+    channels = branch.shape[-1]
+    lanes = _fewest_lanes(channels)
+    parameters = [None if p is None else p.contiguous() for p in (weight, bias, offset)]
+    factor = None if factor is None else factor.contiguous()
+    maps = (branch, residual, normed, total)
+    whole = loads_at_once(HELD, ((t, channels) for t in (*maps, *parameters)))
+    if not (lanes and whole and 0 < branch.numel() < channels * 2**30):
+        return NotImplemented
+    rows = branch.numel() // channels
+    definitions = dict(
+        NUMBER=NUMBERS[branch.dtype],
+        CENTERED=bias is not None,
+        CHUNKS=channels // (HELD * lanes),
+        WARPS=WARPS,
+    )
+    exact = residual is not None and residual.dtype == torch.float32
+    residuals = (residual, None) if exact else (None, residual)
+    tensors = (branch, *residuals, *parameters, factor, normed, total)
+    launch(
+        Launch(
+            'norm_forward.cu',
+            tuple(definitions.items()),
+            (-(-rows * lanes // (WARPS * 32)), 1),
+            32 * WARPS,
+            0,
+            (NormForward(*map(address, tensors), rows, image_rows(rows, factor), lanes, eps),),
+        ),
+        branch.device,
+    )
+
+
+def _fewest_lanes(channels: int) -> int:
+    """Threads of a warp that have a row together in the forward pass; 0 if none can."""
+    pieces = channels // HELD if channels % HELD == 0 else 0
+    lanes = (
+        lanes
+        for most in MOST_CHUNKS
+        for lanes in (1, 2, 4, 8, 16, 32)
+        if pieces % lanes == 0 and 0 < pieces // lanes <= most
+    )
+    return next(lanes, 0)
+
+
+class NormBackward(ctypes.Structure):
+    """``Norm`` of the backward kernel."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('grad_normed', 'grad_total', 'total')),
@@ -92,7 +168,7 @@ def norm_gradients(
             (programs, 1),
             32 * WARPS,
             4 * WARPS * channels,
-            (Norm(*map(address, (*read, *written)), rows, of_image, lanes, eps),),
+            (NormBackward(*map(address, (*read, *written)), rows, of_image, lanes, eps),),
         ),
         total.device,
     )

@@ -18,6 +18,7 @@ from typing import Any
 __all__ = ['cache_folder', 'compiling', 'exclusively', 'result', 'start', 'under_way']
 
 _FUTURES: dict[Hashable, Future] = {}
+_UNDER_WAY: set[Hashable] = set()
 _LOCK = threading.Lock()
 
 
@@ -46,7 +47,9 @@ def start(key: Hashable, function: Callable[[], Any]) -> None:
     """
     with _LOCK:
         if key not in _FUTURES:
+            _UNDER_WAY.add(key)
             _FUTURES[key] = _threads().submit(function)
+            _FUTURES[key].add_done_callback(lambda future: _UNDER_WAY.discard(key))
 
 
 def result(key: Hashable, function: Callable[[], Any]) -> Any:
@@ -64,7 +67,7 @@ def result(key: Hashable, function: Callable[[], Any]) -> Any:
 
 def under_way() -> bool:
     """Whether threads are compiling, or are going to."""
-    return any(not future.done() for future in list(_FUTURES.values()))
+    return bool(_UNDER_WAY)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,8 @@ def launch(kernel: triton.JITFunction, grid: tuple[int, ...], *args: Any, **opti
     call = TritonLaunch(kernel, args, options)
     if rehearse(call):
         return
-    _await_thread(kernel)
+    if ahead.under_way():  # a thread may be about to compile what would be compiled here again
+        call.compile_now(next(arg.device for arg in args if isinstance(arg, Tensor)))
     compiled = kernel[grid](*args, **options)
     tell(call, lambda: prepare_triton(compiled, grid, call.named()))
 
@@ -70,14 +71,21 @@ class TritonLaunch(NamedTuple):
 
     def compile_ahead(self, device: torch.device) -> None:
         """Have the kernel compiled in the background for a GPU."""
-        lock = _THREADS.setdefault(self.kernel, threading.Lock())
+        ahead.start((self.key(), device), lambda: self._compile(device))
+
+    def compile_now(self, device: torch.device) -> None:
+        """Compile it, or wait for the thread that does."""
+        ahead.result((self.key(), device), lambda: self._compile(device))
+
+    def _compile(self, device: torch.device) -> None:
+        # Older versions of Triton cannot compile a kernel for several arguments at a time.
+        lock = _LOCKS.setdefault(self.kernel, threading.Lock())
         name = 'triton-' + hashlib.sha256(str(self.key()).encode()).hexdigest()[:32]
+        with lock, ahead.exclusively(name), torch.cuda.device(device):
+            self.kernel.warmup(*self.args, grid=(1,), **self.options)
 
-        def compile_it() -> None:
-            with lock, ahead.exclusively(name), torch.cuda.device(device):
-                self.kernel.warmup(*self.args, grid=(1,), **self.options)
 
-        ahead.start((self.key(), device), compile_it)
+_LOCKS: dict[triton.JITFunction, threading.Lock] = {}
 
 
 def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) -> Prepared:
@@ -111,16 +119,3 @@ def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) ->
     return prepare(
         compiled.function, (x, y, z), 32 * metadata.num_warps, metadata.shared, arguments
     )
-
-
-_THREADS: dict[triton.JITFunction, threading.Lock] = {}
-
-
-def _await_thread(kernel: triton.JITFunction) -> None:
-    """Wait while a thread compiles a kernel, for whatever arguments: it may be for these."""
-    if _THREADS:
-        lock = _THREADS.get(kernel)
-        if lock is not None:
-            with lock:
-                if not ahead.under_way():
-                    _THREADS.clear()

@@ -1,5 +1,6 @@
 """What is compiled, when, and once: without a GPU."""
 
+import contextlib
 import fcntl
 import logging
 import multiprocessing
@@ -7,9 +8,11 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +28,8 @@ from mmv2m.ops.runtime import driver as loading  # noqa: E402
 from mmv2m.ops.runtime import hardware, nvrtc  # noqa: E402
 from mmv2m.ops.runtime.hardware import Hardware  # noqa: E402
 from mmv2m.ops.runtime.launch import Launch  # noqa: E402
+from mmv2m.ops.triton.launch import TritonLaunch  # noqa: E402
+from mmv2m.ops.triton.launch import launch as launch_triton  # noqa: E402
 
 SIZES = ((1, 7, 7), (2, 56, 56), (64, 14, 14), (3, 9, 17), (1, 200, 304), (2, 1, 3000))
 """Images, and rows and columns of tokens: of classification, of dense tasks and of sequences."""
@@ -62,8 +67,10 @@ def of_cuda(calls):
 @pytest.mark.parametrize('model', MODELS)
 def test_another_size_compiles_nothing_and_all_is_little(model, monkeypatch):
     monkeypatch.setattr(hardware, 'EMULATED', CHIPS['sm_90'])
-    kernels = {call.key() for op in MODELS[model] for call in of_cuda(op.rehearse())}
+    calls = [call for op in MODELS[model] for call in op.rehearse()]
+    kernels = {call.key() for call in of_cuda(calls)}
     assert len(kernels) <= 42
+    assert len({call.key() for call in calls} - kernels) <= 17  # Triton's, one after the other
     for operator in MODELS[model]:
         rehearsed = {call.key() for call in of_cuda(operator.rehearse())}
         for sizes in SIZES:
@@ -199,6 +206,64 @@ def test_compiling_ahead(cache, monkeypatch):
         compiling.compile_ahead(*kernel)
     assert compiling.compile_kernel(*kernel) == b'cubin'
     assert len(programs) == 1
+
+
+class SlowKernel:
+    """As one of Triton's; for float64 it is compiled only when it may go on."""
+
+    params, arg_names = (SimpleNamespace(do_not_specialize=False),), ('x',)
+
+    def __init__(self, name):
+        self.__name__, self.did = name, []
+        self.begins, self.goes_on = threading.Event(), threading.Event()
+
+    def warmup(self, x, grid):
+        if x.dtype == torch.float64:
+            self.begins.set()
+            assert self.goes_on.wait(60)
+        self.did.append(('compiled', x.dtype))
+
+    def __getitem__(self, grid):
+        return lambda x: self.did.append(('launched', x.dtype))
+
+
+@pytest.fixture
+def kernel(cache, monkeypatch, request):
+    """With threads of its own, whose kernels nobody else waits for."""
+    monkeypatch.setattr(torch.cuda, 'device', lambda device: contextlib.nullcontext())
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(ahead, '_threads', lambda: pool)
+        kernel = SlowKernel(request.node.name)
+        yield kernel
+        kernel.goes_on.set()
+
+
+def test_a_launch_waits_for_its_own_kernel_only(kernel):
+    """Not for the same one with other arguments, though one is compiled after the other."""
+    half, exact = (torch.zeros(1, dtype=dtype) for dtype in (torch.float16, torch.float64))
+    compiled, launched = (
+        [(what, x.dtype) for x in (half, exact)] for what in ('compiled', 'launched')
+    )
+    TritonLaunch(kernel, (half,), {}).compile_ahead(half.device)
+    launch_triton(kernel, (1,), half)
+    TritonLaunch(kernel, (exact,), {}).compile_ahead(exact.device)
+    assert kernel.begins.wait(60)
+    launch_triton(kernel, (1,), half)
+    with ThreadPoolExecutor(1) as other:
+        launching = other.submit(launch_triton, kernel, (1,), exact)
+        time.sleep(0.2)
+        assert kernel.did == [compiled[0], launched[0], launched[0]]
+        kernel.goes_on.set()
+        launching.result(60)
+    assert kernel.did[3:] == [compiled[1], launched[1]]
+
+
+def test_a_launch_that_nobody_has_foreseen_is_compiled(kernel):
+    half, exact = (torch.zeros(1, dtype=dtype) for dtype in (torch.float16, torch.float64))
+    TritonLaunch(kernel, (exact,), {}).compile_ahead(exact.device)
+    another = SlowKernel('another')
+    launch_triton(another, (1,), half)
+    assert another.did == [('compiled', torch.float16), ('launched', torch.float16)]
 
 
 def test_the_log_is_told_once(monkeypatch, caplog):

@@ -1,18 +1,23 @@
-"""The norms' backward pass in CUDA C++ against float64; emulated where there is no GPU."""
+"""The norms in CUDA C++ against float64, both passes; emulated where there is no GPU."""
 
 from itertools import product
 
 import naive
 import pytest
 import torch
-from cuda_emulation import DEVICE, needs_a_device
+from cuda_emulation import DEVICE, launches_of_cuda, needs_a_device
 
 from mmv2m.ops import add_norm, channel_norm
 
 pytest.importorskip('triton')
 from mmv2m.ops import cuda, triton  # noqa: E402
 from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
-from mmv2m.ops.gpu.norms import add_norm_backward, norm_backward  # noqa: E402
+from mmv2m.ops.gpu.norms import (  # noqa: E402
+    add_norm_backward,
+    add_norm_forward,
+    norm_backward,
+    norm_forward,
+)
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -67,6 +72,11 @@ def test_norm_of_a_map(rows, channels, bias, offset, dtype):
     found = norm_backward(KERNELS, *given, 1e-3)
     assert found[0].dtype == dtype
     compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
+    # The forward pass reads its parameters from where they lie aligned.
+    x, *parameters = (None if t is None else t.clone() for t in given[1:])
+    normed = norm_forward(KERNELS, x, *parameters, 1e-3)
+    assert normed.dtype == dtype
+    compare([normed], [y], dtype)
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE)
@@ -90,6 +100,11 @@ def test_norm_of_a_sum(channels, begins, bias, dtype, scaled):
     found = add_norm_backward(KERNELS, *given, 1e-3, begins)
     assert [t.dtype for t in found[:2]] == [dtype, residual.dtype]
     compare(found, [None if leaf is None else leaf.grad for leaf in leaves], dtype)
+    summands = [t.to(DEVICE) for t in tensors[:2]]
+    found = add_norm_forward(KERNELS, *summands, *given[3:], 1e-3)
+    assert [t.dtype for t in found] == [dtype, torch.float32]
+    compare(found[:1], [normed], dtype)
+    compare(found[1:], [total], torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +114,36 @@ def test_what_it_leaves_to_triton(shape, offset, monkeypatch):
     """Channels in no multiples of 4, too many for a thread, no rows, and maps that lie askew."""
     count = shape[0] * shape[1]
     x = torch.randn(count + offset)[offset:].view(shape)
-    given = (x, None, x, torch.ones(shape[1]), None, None, None, x, None, 1e-5)
+    weight = torch.ones(shape[1])
     calls = []
-    monkeypatch.setattr(triton, 'norm_gradients', lambda *args: calls.append(args))
-    Kernels(cuda, triton).norm_gradients(*given)
-    assert len(calls) == 1
+    for name in ('norm_rows', 'norm_gradients'):
+        monkeypatch.setattr(triton, name, lambda *args: calls.append(args))
+    kernels = Kernels(cuda, triton)
+    kernels.norm_gradients(x, None, x, weight, None, None, None, x, None, 1e-5)
+    kernels.norm_rows(x, None, weight, None, None, None, x, None, 1e-5)
+    assert len(calls) == 2
+
+
+def test_the_forward_pass_leaves_parameters_that_lie_askew_to_triton(monkeypatch):
+    x, askew, calls = torch.randn(3, 8), torch.ones(9)[1:], []
+    weight = askew.clone()
+    monkeypatch.setattr(triton, 'norm_rows', lambda *args: calls.append(args))
+    for parameters in ((askew, None, None), (weight, askew, None), (weight, None, askew)):
+        Kernels(cuda, triton).norm_rows(x, None, *parameters, None, x, None, 1e-5)
+    assert len(calls) == 3
+
+
+def test_stages_of_a_pyramid_share_a_forward_kernel():
+    """Whatever the width, with an offset or not, of a map or of a sum."""
+    compiled = set()
+    for channels in (48, 96, 192, 384, 768):
+        x, weight = torch.empty(2, 3, 3, channels, dtype=torch.bfloat16), torch.empty(channels)
+        calls = [
+            *launches_of_cuda(norm_forward, KERNELS, x, weight, weight, None, 1e-5),
+            *launches_of_cuda(norm_forward, KERNELS, x, weight, weight, weight, 1e-5),
+            *launches_of_cuda(add_norm_forward, KERNELS, x, x, weight, weight, None, 1e-5),
+            *launches_of_cuda(add_norm_forward, KERNELS, x, x.float(), weight, weight, None, 1e-5),
+        ]
+        assert len(calls) == 4
+        compiled.update(call.key() for call in calls)
+    assert len(compiled) == 1
