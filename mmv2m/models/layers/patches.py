@@ -1,5 +1,7 @@
 """From images to a channels-last map of tokens, and on to smaller maps."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -104,8 +106,9 @@ class PatchMap(BaseModule):
 class Downsample(BaseModule):
     """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm; no map is copied.
 
-    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`, and whose
-    bias is the norm's to add, where both may stand for the modules.
+    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`, and, on a
+    CPU, for maps of fewer numbers an image than the weights have, which PyTorch would copy instead.
+    The bias is the norm's to add. All of that is where it may stand for the modules.
 
     Args:
         in_channels: Width of the map.
@@ -139,13 +142,21 @@ class Downsample(BaseModule):
 
     def _convolve(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         weight, missing = self.conv.weight, -x.shape[-1] % AT_ONCE
-        if missing and x.dtype.itemsize == 2:
-            x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
-        # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
-        # what the convolution makes of it.
-        x = x.contiguous().permute(0, 3, 1, 2)
+        if x.is_cpu and is_known(weight.numel() > math.prod(x.shape[1:])):
+            # PyTorch would copy the weights into the map's memory format. So an image's rounding
+            # does not depend on how many there are, these are not counted.
+            x = x.permute(0, 3, 1, 2).contiguous()
+        else:
+            # The cast of a surrounding autocast brings them into the format of a (B, H, W, C) map
+            # too, or forward and backward pass would copy them once more each.
+            weight = weight.permute(0, 2, 3, 1).to(x.dtype, memory_format=torch.contiguous_format)
+            if missing and x.dtype.itemsize == 2:
+                x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, missing))
+            # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so
+            # is what the convolution makes of it.
+            x, weight = (t.permute(0, 3, 1, 2) for t in (x.contiguous(), weight))
         x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
-        return x.permute(0, 2, 3, 1)
+        return x.permute(0, 2, 3, 1).contiguous()
 
 
 class ConvStem(BaseModule):
