@@ -97,7 +97,7 @@ class PatchMap(BaseModule):
 
     def _cut(self, x: Tensor) -> Tensor:
         """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
-        x = _as_products_take(x, x.dtype)  # before they are copied, not after
+        x = x.to(_dtype_of_products(x, x.dtype))  # before they are copied, not after
         size = self.patch_size
         patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
         return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
@@ -130,8 +130,7 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        dtype = dtype_of(self.conv, default=x.dtype)
-        x = _as_products_take(x, dtype)  # else it would go to float32 and back
+        x = x.to(self.dtype_read(x))  # else it would go to float32 and back
         if not may_stand_for(self, x, ((self.conv, CONV),)):
             return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         if isinstance(self.norm, SameDtypeLayerNorm) and may_stand_for(
@@ -139,6 +138,10 @@ class Downsample(BaseModule):
         ):
             return self.norm(self._convolve(x), self.conv.bias)
         return self.norm(self._convolve(x, self.conv.bias))
+
+    def dtype_read(self, x: Tensor) -> torch.dtype:
+        """What a map is brought into at first."""
+        return _dtype_of_products(x, dtype_of(self.conv, default=x.dtype))
 
     def _convolve(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         weight, missing = self.conv.weight, -x.shape[-1] % AT_ONCE
@@ -186,6 +189,6 @@ class ConvStem(BaseModule):
         return self.second(self.act(self.first(x.permute(0, 2, 3, 1))))
 
 
-def _as_products_take(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the dtype that a surrounding autocast has for products; without one, in ``dtype``."""
-    return x.to(torch.get_autocast_dtype(x.device.type) if has_autocast(x) else dtype)
+def _dtype_of_products(x: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """That which a surrounding autocast takes products of ``x`` in; without one, ``dtype``."""
+    return torch.get_autocast_dtype(x.device.type) if has_autocast(x) else dtype
