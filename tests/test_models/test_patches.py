@@ -22,15 +22,15 @@ def test_stem_stays_in_half_precision_under_autocast(monkeypatch):
         F, 'conv2d', lambda x, *args, **kw: given.append(x) or convolve(x, *args, **kw)
     )
     with torch.autocast('cpu', torch.bfloat16):
-        ConvStem(3, 16, NORM)(torch.rand(1, 3, 16, 16))
+        ConvStem(3, 16, NORM)(torch.rand(1, 3, 32, 32))
     assert [(x.dtype, x.shape[1]) for x in given] == [(torch.bfloat16, 8)] * 2
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in given)
 
 
 @pytest.mark.parametrize('channels', [3, 8, 12])
 def test_zeros_beside_an_image_change_nothing(channels):
-    layer, grad_y = Downsample(channels, 8, NORM), torch.randn(2, 4, 5, 8)
-    x, results = torch.rand(2, 7, 10, channels), []
+    layer, grad_y = Downsample(channels, 8, NORM), torch.randn(2, 5, 5, 8)
+    x, results = torch.rand(2, 9, 10, channels), []
     for on in (False, True):
         with torch.autocast('cpu', torch.bfloat16, enabled=on):
             y = layer(x)
@@ -56,9 +56,47 @@ def test_the_convolution_reads_the_map_itself(norm_cfg, monkeypatch):
         return convolve(x, *args, **kwargs)
 
     monkeypatch.setattr(F, 'conv2d', watched)
-    layer, x = Downsample(4, 6, norm_cfg), torch.randn(2, 5, 8, 4)
+    layer, x = Downsample(4, 6, norm_cfg), torch.randn(2, 9, 8, 4)
     layer(x)
     assert seen == [x.data_ptr()]
+
+
+@pytest.mark.parametrize('norm_cfg', [NORM, dict(type='LN')])
+def test_on_a_cpu_larger_weights_than_the_map_are_not_copied(norm_cfg, monkeypatch):
+    seen, convolve = [], F.conv2d
+
+    def watched(x, weight, *args, **kwargs):
+        seen.append((x.is_contiguous(), weight.data_ptr()))
+        return convolve(x, weight, *args, **kwargs)
+
+    layer, x = Downsample(4, 6, norm_cfg), torch.randn(9, 5, 3, 4)
+    assert layer.conv.weight.numel() > x[0].numel()
+    nn.init.normal_(layer.conv.bias)
+    expected = layer.norm(layer.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    grad_y, parameters = torch.randn(expected.shape), list(layer.parameters())
+    grads = torch.autograd.grad(expected, parameters, grad_y)
+    monkeypatch.setattr(F, 'conv2d', watched)
+    y = layer(x)
+    assert seen == [(True, layer.conv.weight.data_ptr())]
+    assert y.is_contiguous()
+    found = (y, *torch.autograd.grad(y, parameters, grad_y))
+    torch.testing.assert_close(found, (expected, *grads), atol=1e-4, rtol=1e-4)
+
+
+def test_autocast_brings_weights_into_the_order_of_maps(monkeypatch):
+    seen, convolve = [], F.conv2d
+
+    def watched(x, weight, *args, **kwargs):
+        seen.append((weight.dtype, weight.is_contiguous(memory_format=torch.channels_last)))
+        return convolve(x, weight, *args, **kwargs)
+
+    monkeypatch.setattr(F, 'conv2d', watched)
+    layer = Downsample(8, 6, NORM)
+    with torch.autocast('cpu', torch.bfloat16):
+        layer(torch.randn(2, 9, 9, 8)).sum().backward()
+    assert seen == [(torch.bfloat16, True)]
+    grad = layer.conv.weight.grad
+    assert grad.dtype == torch.float32 and grad.is_contiguous()
 
 
 def test_the_convolutions_bias_may_be_the_norms_to_add():

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from .door import may_stand_for
-from .drop_path import drop_later
+from .drop_path import DropLater
 from .ffn import FFN, FFN_WITHOUT_SUM
 from .params import widen
 from .stream import Stream, normalise
@@ -74,12 +74,13 @@ class MixerBlock(BaseModule):
 
     def advance(self, stream: Stream) -> Stream:
         """The same as :meth:`forward`, with each sum left to the norm that follows it."""
+        ffn = self.ffn
+        drop_later = DropLater(self, branches=1 if ffn is None else 2)
         normed, total = stream.normed(self, self.norm, self.mixer, backend=self.backend)
-        stream = Stream(total, *drop_later(self, self.drop_path, self.mixer(normed)))
-        if self.ffn is None:
+        stream = Stream(total, *drop_later(self.drop_path, self.mixer(normed)))
+        if ffn is None:
             return stream
         normed, total = stream.normed(self, self.ffn_norm, self.mixer, backend=self.backend)
-        ffn = self.ffn
         if not may_stand_for(self, normed, ((ffn, FFN_WITHOUT_SUM),)):
             return Stream(total, ffn(normed))
-        return Stream(total, *drop_later(self, ffn.dropout_layer, ffn.gamma2(ffn.layers(normed))))
+        return Stream(total, *drop_later(ffn.dropout_layer, ffn.gamma2(ffn.layers(normed))))

@@ -1,5 +1,7 @@
 """From images to a channels-last map of tokens, and on to smaller maps."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -95,7 +97,7 @@ class PatchMap(BaseModule):
 
     def _cut(self, x: Tensor) -> Tensor:
         """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
-        x = _as_products_take(x, x.dtype)  # before they are copied, not after
+        x = x.to(_dtype_of_products(x, x.dtype))  # before they are copied, not after
         size = self.patch_size
         patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
         return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
@@ -104,8 +106,9 @@ class PatchMap(BaseModule):
 class Downsample(BaseModule):
     """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm; no map is copied.
 
-    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`, and whose
-    bias is the norm's to add, where both may stand for the modules.
+    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`, and, on a
+    CPU, for maps of fewer numbers an image than the weights have, which PyTorch would copy instead.
+    The bias is the norm's to add. All of that is where it may stand for the modules.
 
     Args:
         in_channels: Width of the map.
@@ -127,8 +130,7 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        dtype = dtype_of(self.conv, default=x.dtype)
-        x = _as_products_take(x, dtype)  # else it would go to float32 and back
+        x = x.to(self.dtype_read(x))  # else it would go to float32 and back
         if not may_stand_for(self, x, ((self.conv, CONV),)):
             return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         if isinstance(self.norm, SameDtypeLayerNorm) and may_stand_for(
@@ -137,15 +139,27 @@ class Downsample(BaseModule):
             return self.norm(self._convolve(x), self.conv.bias)
         return self.norm(self._convolve(x, self.conv.bias))
 
+    def dtype_read(self, x: Tensor) -> torch.dtype:
+        """What a map is brought into at first."""
+        return _dtype_of_products(x, dtype_of(self.conv, default=x.dtype))
+
     def _convolve(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         weight, missing = self.conv.weight, -x.shape[-1] % AT_ONCE
-        if missing and x.dtype.itemsize == 2:
-            x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
-        # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so is
-        # what the convolution makes of it.
-        x = x.contiguous().permute(0, 3, 1, 2)
+        if x.is_cpu and is_known(weight.numel() > math.prod(x.shape[1:])):
+            # PyTorch would copy the weights into the map's memory format. So an image's rounding
+            # does not depend on how many there are, these are not counted.
+            x = x.permute(0, 3, 1, 2).contiguous()
+        else:
+            # The cast of a surrounding autocast brings them into the format of a (B, H, W, C) map
+            # too, or forward and backward pass would copy them once more each.
+            weight = weight.permute(0, 2, 3, 1).to(x.dtype, memory_format=torch.contiguous_format)
+            if missing and x.dtype.itemsize == 2:
+                x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, missing))
+            # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so
+            # is what the convolution makes of it.
+            x, weight = (t.permute(0, 3, 1, 2) for t in (x.contiguous(), weight))
         x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
-        return x.permute(0, 2, 3, 1)
+        return x.permute(0, 2, 3, 1).contiguous()
 
 
 class ConvStem(BaseModule):
@@ -175,6 +189,6 @@ class ConvStem(BaseModule):
         return self.second(self.act(self.first(x.permute(0, 2, 3, 1))))
 
 
-def _as_products_take(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the dtype that a surrounding autocast has for products; without one, in ``dtype``."""
-    return x.to(torch.get_autocast_dtype(x.device.type) if has_autocast(x) else dtype)
+def _dtype_of_products(x: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """That which a surrounding autocast takes products of ``x`` in; without one, ``dtype``."""
+    return torch.get_autocast_dtype(x.device.type) if has_autocast(x) else dtype

@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard
 
+import torch
 from mmengine.model import Sequential
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .door import Known, may_stand_for
 from .mixer_block import MixerBlock
+from .patches import Downsample
 from .stream import Stream
 from .v2m_block import V2MBlock
 
 __all__ = ['STAGE', 'Stage']
 
 BLOCK = Known((MixerBlock, V2MBlock))
+DOWNSAMPLE = Known((Downsample,))
 
 
 class Stage(Sequential):
@@ -73,8 +76,17 @@ class Stage(Sequential):
                 else:
                     stream = block.advance(stream)
             else:
-                stream = Stream(self._checkpointed(block, stream.sum()))
+                x = stream.sum(self._dtype_read(block, stream))
+                stream = Stream(self._checkpointed(block, x))
         return stream
+
+    def _dtype_read(self, block: nn.Module, stream: Stream) -> torch.dtype | None:
+        """In what a block reads a map, whatever it is given; None where that is not known."""
+        if isinstance(block, Downsample) and may_stand_for(
+            self, stream.total, ((block, DOWNSAMPLE),)
+        ):
+            return block.dtype_read(stream.total)
+        return None
 
     @staticmethod
     def takes_stream(block: nn.Module) -> TypeGuard[MixerBlock]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmv2m.ops import add_norm
 
+from .add_branch import add_branch
 from .door import Known, may_stand_for
 from .params import dtype_of, widen
 from .same_dtype_norm import SameDtypeLayerNorm
@@ -58,13 +59,13 @@ class Stream(NamedTuple):
         """Whether a gradient is asked of either."""
         return self.total.requires_grad or (self.branch is not None and self.branch.requires_grad)
 
-    def sum(self) -> Tensor:
-        """The stream as one map, in at least float32."""
+    def sum(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The stream as one map, in at least float32, or in the dtype in which it is read."""
         if self.branch is None:
-            return widen(self.total)
-        if self.factor is None:
-            return widen(self.total) + self.branch
-        return torch.addcmul(widen(self.total), self.branch, self.factor.view(-1, 1, 1, 1))
+            return widen(self.total) if dtype is None else self.total.to(dtype)
+        total = widen(self.total)
+        exact = torch.promote_types(total.dtype, self.branch.dtype)
+        return add_branch(total, self.branch, self.factor, dtype or exact)
 
     def normed(
         self, layer: nn.Module, norm: nn.Module, *others: nn.Module, backend: str = 'auto'
