@@ -38,6 +38,14 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
 TOLERANCE = dict(float32=1e-4, bfloat16=3e-2)
 """Largest relative error of the outputs, in the norm, by precision."""
 
+CONFIGS: dict[str, Any] = {
+    # Where inputs are checked, batches of 0 and 1 would be refused.
+    'aot_inductor.check_lowerbound': False,
+    # Some compilers link libstdc++ statically. With two of them in the process, loading crashes.
+    'aot_inductor.custom_op_libs': [':libstdc++.so.6'],
+}
+"""How packages are compiled."""
+
 IN_A_FRESH_PROCESS = """
 import os, sys
 os.environ['AOTI_RUNTIME_CHECK_INPUTS'] = '1'
@@ -69,8 +77,7 @@ def make_package(model: nn.Module, images: Tensor, path: Path, args: argparse.Na
         torch._inductor.aoti_compile_and_package(
             program,
             package_path=str(path),
-            # Where inputs are checked, batches of 0 and 1 would be refused.
-            inductor_configs={'aot_inductor.check_lowerbound': False},
+            inductor_configs=CONFIGS,
         )
 
 
