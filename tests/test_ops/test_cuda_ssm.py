@@ -220,6 +220,7 @@ def test_what_it_does_not_take(change):
 
 def test_few_long_lanes_are_left_to_kernels_that_cut_them(monkeypatch):
     monkeypatch.setattr(ssm_forward, 'LONG', 4)
+    monkeypatch.setattr(ssm_forward, 'THREADS', 64)  # four lanes to a block
     monkeypatch.setattr(ssm_forward, 'multiprocessors', lambda device: 3)
     args = (directions_of('right'), 'input', 'none', True, None, True)
     with nothing_launched():
