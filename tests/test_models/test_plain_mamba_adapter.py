@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 import mmv2m.models  # noqa: F401
 from mmv2m.utils.official_weights import convert_official_weights, recognise
 
+pytest.importorskip('mmcv._ext', reason='mmcv-lite has no operators')
+
 ARCH = dict(embed_dims=8, depths=(1, 1, 1, 1), state_dims=1, stem_convs=1, conv_behind_first=True)
 CONFIG = dict(type='PlainMambaAdapter', arch=ARCH, img_size=32, conv_inplane=4, deform_num_heads=2)
 """Small; what the heads and widths are does not change the names."""
