@@ -8,6 +8,7 @@ function that launches one packs.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -107,7 +108,9 @@ CORNERS: dict[str, Corner] = {
 """The corners in the order in which the paper's Table 4 adds them."""
 
 
-class CornerGroup(NamedTuple):
+# No NamedTuple: torch.compile of PyTorch 2.9 cannot walk through what its properties give.
+@dataclass(frozen=True)
+class CornerGroup:
     """Corners that share their parameters.
 
     Attributes:

@@ -94,18 +94,22 @@ def scan_groups(
         ValueError: If a shape or a device is wrong.
     """
     count = _check(u, delta, A, B, C, D, z, delta_bias)
-
-    def split(value: Tensor | None, dim: int = 0) -> Sequence[Tensor | None]:
-        return [None] * count if value is None else value.chunk(count, dim)
-
-    def side(value: Tensor) -> Sequence[Tensor | None]:
-        if value.dim() == 2:
-            return split(value)
-        return [_as_map(t) for t in ([value] if value.dim() == 3 else value.unbind(1))]
-
-    x, step, gate = ([_as_map(t) for t in split(value, 1)] for value in (u, delta, z))
-    parts = (x, step, split(A), side(B), side(C), split(D), gate, split(delta_bias))
+    x, step, gate = ([_as_map(t) for t in _split(value, count, 1)] for value in (u, delta, z))
+    decay, skip, bias = (_split(value, count) for value in (A, D, delta_bias))
+    parts = (x, step, decay, _split_side(B, count), _split_side(C, count), skip, gate, bias)
     return [ScanGroup(*group) for group in zip(*parts, strict=True)]
+
+
+# Not inside scan_groups: torch.compile of PyTorch 2.9 takes no annotation with a | there.
+def _split(value: Tensor | None, count: int, dim: int = 0) -> Sequence[Tensor | None]:
+    return [None] * count if value is None else value.chunk(count, dim)
+
+
+def _split_side(value: Tensor, count: int) -> Sequence[Tensor | None]:
+    """B or C, (D, N), (B, N, L) or (B, G, N, L), by groups."""
+    if value.dim() == 2:
+        return _split(value, count)
+    return [_as_map(t) for t in ([value] if value.dim() == 3 else value.unbind(1))]
 
 
 def join_channels(maps: Sequence[Tensor]) -> Tensor:

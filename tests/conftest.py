@@ -15,6 +15,7 @@ if shutil.which('nvidia-smi') is None:
 def pytest_configure(config):
     _format_no_configs()
     _interpret_faster()
+    _interpret_masks()
 
 
 def pytest_collection_finish(session):
@@ -64,3 +65,30 @@ def _interpret_faster():
 
     interpreter._get_np_dtype = get_np_dtype
     InterpretedFunction.__call__ = call
+
+
+def _interpret_masks():
+    """Give Triton 3.9's interpreter the masks that its loads and stores take.
+
+    Two booleans joined by ``&`` are a boolean in Triton, but an int32 in the interpreter's arrays.
+    """
+    if os.environ.get('TRITON_INTERPRET') != '1':
+        return
+    try:
+        from triton.language import int1
+        from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+    except ImportError:
+        return
+    load, store = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_masked_store
+
+    def boolean(mask):
+        return TensorHandle(mask.data.astype(bool, copy=False), int1)
+
+    def masked_load(self, pointers, mask, *others):
+        return load(self, pointers, boolean(mask), *others)
+
+    def masked_store(self, pointers, value, mask, *others):
+        return store(self, pointers, value, boolean(mask), *others)
+
+    InterpreterBuilder.create_masked_load = masked_load
+    InterpreterBuilder.create_masked_store = masked_store

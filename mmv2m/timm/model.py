@@ -1,7 +1,6 @@
 """A backbone as timm's users expect a model: with its classifier, or as maps of several strides."""
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 from timm.models import FeatureInfo
@@ -32,7 +31,7 @@ class _TimmModel(nn.Module):
         if name not in BACKBONES:
             raise ValueError(f'name must be one of {", ".join(BACKBONES)}, but got {name!r}')
         cls, arch = BACKBONES[name]
-        if 'img_size' not in signature(cls).parameters:
+        if 'img_size' not in cls.arguments():
             settings.pop('img_size', None)
         self.in_chans = in_chans
         self.backbone = cls(**dict(arch=arch, in_channels=in_chans) | settings)
@@ -206,7 +205,7 @@ class FeatureMaps(_TimmModel, HubMixin):
         in_chans: int = 3,
         **settings: Any,
     ) -> None:
-        if name in BACKBONES and 'class_token' in signature(BACKBONES[name].cls).parameters:
+        if name in BACKBONES and 'class_token' in BACKBONES[name].cls.arguments():
             settings.setdefault('class_token', 'mean')
         super().__init__(name, in_chans, out_indices=out_indices, out_type='featmap', **settings)
         self.feature_info = FeatureInfo(_feature_info(self.backbone), self.backbone.out_indices)

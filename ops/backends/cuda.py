@@ -53,5 +53,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in (*OPERATORS, *COUPLED):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    if not installed.HAS_TRITON:
+        raise AttributeError(f'{name} is not there: Triton is not installed')
     globals()[name] = operator = getattr(_operators(), name)
     return operator

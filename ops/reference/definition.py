@@ -103,7 +103,8 @@ def weight_taps(x: Tensor, weight: Tensor, walk: Direction) -> Tensor:
 
 def seen_by_taps(x: Tensor, taps: int, walk: Direction) -> list[Tensor]:
     """For each tap the (B, H, W, E) map it sees: ``x`` from ``taps - 1 - tap`` steps ago."""
-    room = [0, taps - 1] if walk.reverse else [taps - 1, 0]
-    padded = F.pad(x, [0, 0] * walk.lanes + room)
+    # Not F.pad: that of PyTorch 2.9 takes no map without rows or columns.
+    edge = x.new_zeros([taps - 1 if i == walk.axis else size for i, size in enumerate(x.shape)])
+    padded = torch.cat((x, edge) if walk.reverse else (edge, x), walk.axis)
     starts = range(taps - 1, -1, -1) if walk.reverse else range(taps)
     return [padded.narrow(walk.axis, start, x.shape[walk.axis]) for start in starts]

@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 import mmv2m.models  # noqa: F401
 from mmv2m.utils.official_weights import convert_official_weights, recognise
 
+pytest.importorskip('mmcv._ext', reason='mmcv-lite has no operators')
+
 ARCH = dict(embed_dims=8, depths=(1, 1, 1, 1), state_dims=1, stem_convs=1, conv_behind_first=True)
 CONFIG = dict(type='PlainMambaAdapter', arch=ARCH, img_size=32, conv_inplane=4, deform_num_heads=2)
 """Small; what the heads and widths are does not change the names."""
@@ -103,9 +105,19 @@ def test_every_parameter_learns(with_cp):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize(('width', 'heads'), [(12, 6), (16, 8)])
+def test_heads_are_the_authors(width, heads):
+    """6 in L1 and L2; 8 in L3, whose width 6 does not divide."""
+    config = {key: value for key, value in CONFIG.items() if key != 'deform_num_heads'}
+    model = MODELS.build(dict(config, arch=dict(ARCH, embed_dims=width)))
+    assert model.interactions[0].injector.attn.num_heads == heads
+
+
 def test_what_it_refuses():
     with pytest.raises(ValueError, match='out_type must be one of featmap'):
         MODELS.build(dict(CONFIG, out_type='raw'))
+    with pytest.raises(ValueError, match='deform_num_heads must be .* the width 448, but is 6'):
+        MODELS.build(dict(type='PlainMambaAdapter', arch='L3', deform_num_heads=6))
     with pytest.raises(ValueError, match=r'PlainMambaAdapter takes images as \(B, 3, H, W\)'):
         MODELS.build(CONFIG)(torch.rand(1, 1, 32, 32))
     model = MODELS.build(dict(CONFIG, out_indices=(1, -1))).eval()

@@ -243,8 +243,6 @@ def test_empty_batch(kind):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_compiled_model_agrees(kind):
-    if kind == 'local' and torch.__version__.startswith('2.8'):
-        pytest.skip('PyTorch 2.8 cannot compile the properties of a named tuple')
     model, x = make(kind, out_indices=1).eval(), torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         compiled = torch.compile(model, backend='eager', fullgraph=True)(x)

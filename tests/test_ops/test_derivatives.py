@@ -12,6 +12,14 @@ FUSED = 'cuda' if ON_GPU else 'triton'
 """A backend that fuses every operator; Triton's interpreter runs it where there is no GPU."""
 
 
+@pytest.fixture
+def fused():
+    """:data:`FUSED`, or no test where Triton is not installed, as beside PyTorch for CPUs."""
+    if not ON_GPU:
+        pytest.importorskip('triton')
+    return FUSED
+
+
 def named(dtype):
     made = cases(dtype)
     return pytest.mark.parametrize(
@@ -48,12 +56,12 @@ def test_third_derivatives_of_the_reference():
 
 
 @named(torch.float32)
-def test_fused_operators_say_that_they_have_no_second_derivatives(name, call, tensors):
+def test_fused_operators_say_that_they_have_no_second_derivatives(fused, name, call, tensors):
     given = leaves(tensors)
-    found = first_derivatives(call, given, FUSED)
+    found = first_derivatives(call, given, fused)
     for one, expected in zip(found, first_derivatives(call, given, 'reference'), strict=True):
         torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-4)
-    words = f"no second derivatives of {name} on the backend '{FUSED}'.*scan_backend='reference'"
+    words = f"no second derivatives of {name} on the backend '{fused}'.*scan_backend='reference'"
     with pytest.raises(NotImplementedError, match=words):
         sum(one.sum() for one in found).backward()
 
@@ -61,6 +69,8 @@ def test_fused_operators_say_that_they_have_no_second_derivatives(name, call, te
 @pytest.mark.parametrize('backend', ['reference', FUSED])
 @named(torch.float32)
 def test_gradients_of_each_sample(name, call, tensors, backend):
+    if backend == 'triton':
+        pytest.importorskip('triton')
     if backend == 'triton' and name in ('directional_scan', 'directional_ssm', 'corner_ssm'):
         pytest.skip('the interpreter takes long, and ss2d runs the same kernels')
     x, *others = (t.to(DEVICE) for t in tensors)
@@ -95,7 +105,7 @@ def test_hessians_by_transforms():
 
 
 @named(torch.float32)
-def test_derivatives_along_a_direction_are_refused(name, call, tensors):
+def test_derivatives_along_a_direction_are_refused(fused, name, call, tensors):
     tensors = tuple(t.to(DEVICE) for t in tensors)
     with pytest.raises(NotImplementedError, match='has no derivatives in forward mode'):
-        jvp(lambda *tensors: outputs(call, tensors, FUSED)[0], tensors, tensors)
+        jvp(lambda *tensors: outputs(call, tensors, fused)[0], tensors, tensors)

@@ -67,14 +67,17 @@ def triton_launches(monkeypatch):
         return
     from triton.runtime.interpreter import InterpretedFunction
 
-    interpret = InterpretedFunction.run
+    on_grid = InterpretedFunction.__getitem__
 
-    def run(kernel, *args, **options):
-        with _disable_current_modes():  # what the interpreter does is not the operator's
-            interpret(kernel, *args, **options)
-        return kernel
+    def interpreted(kernel, grid):
+        def run(*args, **options):
+            with _disable_current_modes():  # what the interpreter does is not the operator's
+                on_grid(kernel, grid)(*args, **options)
+            return kernel
 
-    monkeypatch.setattr(InterpretedFunction, 'run', run)
+        return run
+
+    monkeypatch.setattr(InterpretedFunction, '__getitem__', interpreted)
     monkeypatch.setattr('mmv2m.ops.triton.launch.prepare_triton', Interpreted)
 
 

@@ -1,74 +1,128 @@
 """Our dense backbones beside the official ones: `python tools/benchmarks/official_dense.py`.
 
 Official backbones of detectors and segmentors run on a CPU from clones of their repositories (see
-official_dense_code.py), with random weights; ours take those as they are, as from a checkpoint.
-Prints the worst relative error of every output over several image sizes; fails if one is above
-1e-4. It says how the settings have to be that take official dense checkpoints.
+official_dense_code.py), as the official configs have them, with random weights. Ours are those of
+our configs, and take the weights as they are, as from a checkpoint. Prints the worst relative error
+of every output over the images; fails if one is above 1e-4. So the configs read the official
+checkpoints rightly.
 """
 
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 TOLERANCE = 1e-4
-SIZES = {
-    'VMamba-T': [(224, 224), (160, 224), (98, 130)],
-    'VMamba-S': [(128, 128)],
-    'Vim-T': [(256, 256)],
-    'LocalVim-T': [(256, 256), (192, 192)],
-    'PlainMamba-L1': [(224, 224), (160, 240)],
-    'PlainMamba-L2': [(160, 160)],
-    'PlainMamba-Adapter-L1': [(224, 224), (160, 256)],
-    'PlainMamba-Adapter-L3': [(160, 160)],
+SQUARE = ((512, 512),)
+"""The only (H, W) that the official Vim takes as its configs build it. LocalVim's puts scans along
+columns back as if maps were square.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backbone as our config has it, and as an official one has it.
+
+    Attributes:
+        ours: The config, in ``configs/``.
+        theirs: The official config, in the clone.
+        sizes: (H, W) of the images.
+        changed: What stands in the place of settings of the official config.
+    """
+
+    ours: str
+    theirs: str
+    sizes: tuple[tuple[int, int], ...] = ((224, 224), (160, 224))
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+
+UPERNET = 'upernet_{}_8xb2-160k_ade20k-512x512.py'
+VMAMBA = 'segmentation/configs/vssm1/upernet_vssm_4xb4-160k_ade20k-512x512_{}.py'
+VIM = 'seg/configs/vim/upernet/upernet_vim_{}_24_512_slide_60k.py'
+LOCAL = 'segmentation/configs/local_mamba/upernet_local_vim-{}_8xb2-160k_ade20k-512x512.py'
+PLAIN = 'downstream/mmsegmentation/plain_mamba_seg_configs/{}_upernet.py'
+ADAPTER = 'downstream/mmdetection/plain_mamba_det_configs/maskrcnn/{}_maskrcnn_1x.py'
+
+CASES = {
+    'VMamba-T': Case(
+        f'baselines/{UPERNET.format("vmamba-t")}',
+        VMAMBA.format('tiny'),
+        ((224, 224), (160, 224), (98, 130)),
+    ),
+    'VMamba-T-s2l5': Case(f'pretrained/{UPERNET.format("vmamba-t-s2l5")}', VMAMBA.format('tiny1')),
+    'VMamba-S': Case(f'baselines/{UPERNET.format("vmamba-s")}', VMAMBA.format('small')),
+    'VMamba-B': Case(f'pretrained/{UPERNET.format("vmamba-b")}', VMAMBA.format('base')),
+    'Vim-T': Case(f'baselines/{UPERNET.format("vim-t")}', VIM.format('tiny'), SQUARE),
+    # The official config of Vim-S is of another Vim than its classifier: with rotary positions, a
+    # class token, and scans that are added up. So it is that of Vim-T at the width of Vim-S.
+    'Vim-S': Case(
+        f'baselines/{UPERNET.format("vim-s")}', VIM.format('tiny'), SQUARE, dict(embed_dim=384)
+    ),
+    'LocalVim-T': Case(
+        f'baselines/{UPERNET.format("local-vim-t")}',
+        LOCAL.format('tiny'),
+        (*SQUARE, (192, 192)),
+    ),
+    'LocalVim-S': Case(f'baselines/{UPERNET.format("local-vim-s")}', LOCAL.format('small'), SQUARE),
+    **{
+        f'PlainMamba-{arch.upper()}': Case(
+            f'pretrained/{UPERNET.format(f"plain-mamba-{arch}")}', PLAIN.format(arch)
+        )
+        for arch in ('l1', 'l2', 'l3')
+    },
+    **{
+        f'PlainMamba-Adapter-{arch.upper()}': Case(
+            f'pretrained/mask-rcnn_plain-mamba-{arch}_1x_coco.py', ADAPTER.format(arch)
+        )
+        for arch in ('l1', 'l2', 'l3')
+    },
 }
-"""(H, W) of the images. The official Vim takes those alone that it is built for; LocalVim's puts
-scans along columns back as if maps were square.
+"""Every backbone whose detectors or segmentors are published, and those of Vim's and LocalVim's
+UPerNet configs. Configs of one backbone agree in its settings.
 """
 
 REPOSITORIES = {'Vim': 'Vim', 'Loc': 'LocalMamba', 'VMa': 'VMamba', 'Pla': 'PlainMamba'}
 
 
-def build(name: str, clone: Path) -> tuple[nn.Module, nn.Module]:
-    """The official backbone, and ours with a neck if the official one has that inside."""
-    # The official code brings its own modules in the place of mmdet's and mmseg's: ours come first.
-    from mmseg.models.necks import Feature2Pyramid
+def build(name: str, clones: Path) -> tuple[nn.Module, nn.Module]:
+    """The official backbone, and ours with a neck if the official one has that inside.
 
-    import mmv2m.models as ours
-    from mmv2m.models.layers import LOCAL_SCANS
+    Args:
+        name: Of :data:`CASES`.
+        clones: The folder of the clones.
+    """
+    ours = build_ours(name)  # the official code puts modules of its own in the place of mmseg's
+    import official_dense_code
 
-    dense: Any = dict(out_type='featmap', out_indices=(0, 1, 2, 3))
-    import official_dense_code as official
+    case, repository = CASES[name], REPOSITORIES[name[:3]]
+    clone = (clones / repository).resolve()
+    config = Config.fromfile(clone / case.theirs, import_custom_modules=False)
+    settings = {**config.model.backbone, **case.changed}
+    return official_dense_code.BACKBONES[repository](clone, settings), ours
 
-    if name == 'VMamba-T':
-        return official.vmamba(clone, 96, (2, 2, 8, 2), 1.0), ours.VMamba('tiny', **dense)
-    if name == 'VMamba-S':
-        return official.vmamba(clone, 96, (2, 2, 15, 2), 2.0), ours.VMamba('small', **dense)
-    if name == 'Vim-T':
-        settings = dict(class_token='mean', out_features='mixer', img_size=256)
-        model = nn.ModuleDict(
-            dict(
-                backbone=ours.Vim('tiny', **settings, **dense),
-                neck=Feature2Pyramid(192, [4, 2, 1, 0.5], dict(type='BN')),
-            )
-        )
-        return official.vim(clone, 192, 256), model
-    if name == 'LocalVim-T':
-        settings = dict(out_features='mixer', norm_cfg=dict(type='LN'), img_size=256)
-        theirs = official.local_vim(clone, 192, 256, LOCAL_SCANS['tiny'])
-        return theirs, ours.LocalVim('tiny', **settings, **dense)
-    arch, adapter = name.rpartition('-')[2], 'Adapter' in name
-    if adapter:
-        return official.plain_mamba(clone, arch, True), ours.PlainMambaAdapter(arch)
-    return official.plain_mamba(clone, arch), ours.PlainMamba(arch, **dense)
+
+def build_ours(name: str) -> nn.Module:
+    """Our backbone as its config has it, with the neck if that makes four scales of its outputs."""
+    import mmseg.models  # noqa: F401
+    from mmseg.registry import MODELS
+
+    import mmv2m.models  # noqa: F401
+
+    model = Config.fromfile(ROOT / 'configs' / CASES[name].ours, import_custom_modules=False).model
+    backbone = MODELS.build(dict(model.backbone, type=f'mmv2m.{model.backbone.type}'))
+    if model.get('neck', {}).get('type') != 'Feature2Pyramid':
+        return backbone
+    return nn.ModuleDict(dict(backbone=backbone, neck=MODELS.build(model.neck)))
 
 
 def scatter(model: nn.Module) -> None:
@@ -103,14 +157,14 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     return list(found[1] if isinstance(found[0], Tensor) and len(found) == 2 else found)
 
 
-def compare(name: str, clone: Path) -> list[float]:
+def compare(name: str, clones: Path) -> list[float]:
     """The worst relative error of each output."""
     torch.manual_seed(0)
-    theirs, ours = (model.eval() for model in build(name, clone))
+    theirs, ours = (model.eval() for model in build(name, clones))
     scatter(theirs)
     load(ours, theirs.state_dict())
     worst = [0.0] * 4
-    for size in SIZES[name]:
+    for size in CASES[name].sizes:
         x = torch.randn(1, 3, *size)
         with torch.no_grad():
             pairs = zip(outputs(ours, x), outputs(theirs, x), strict=True)
@@ -126,14 +180,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 1 if an output differs.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--models', nargs='+', default=list(SIZES), choices=list(SIZES))
+    parser.add_argument('--models', nargs='+', default=list(CASES), choices=list(CASES))
     parser.add_argument('--clones', type=Path, default=Path('..'), help='folder of the clones')
     args = parser.parse_args(argv)
     if len(args.models) > 1:  # one family fits into a process
         command = [sys.executable, __file__, '--clones', str(args.clones), '--models']
         return max([subprocess.run([*command, name]).returncode for name in args.models])
     (name,) = args.models
-    errors = compare(name, (args.clones / REPOSITORIES[name[:3]]).resolve())
+    errors = compare(name, args.clones)
     print(f'{name:22}relative errors ' + ', '.join(f'{error:.1e}' for error in errors))
     return int(not all(error < TOLERANCE for error in errors))
 

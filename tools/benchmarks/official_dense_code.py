@@ -25,14 +25,12 @@ from torch import Tensor, nn
 __all__ = ['BACKBONES']
 
 
-def vmamba(clone: Path, dims: int, depths: tuple[int, ...], ssm_ratio: float) -> nn.Module:
+def vmamba(clone: Path, settings: dict[str, Any]) -> nn.Module:
     """The backbone of its Mask R-CNN and UPerNet configs (``vssm1/``).
 
     Args:
         clone: Of the repository.
-        dims: Width of the first stage.
-        depths: Blocks in each stage.
-        ssm_ratio: Inner width of the mixers over D.
+        settings: Of the backbone, as a config has them.
     """
     _provide_timm()
     _provide_fvcore()
@@ -43,27 +41,15 @@ def vmamba(clone: Path, dims: int, depths: tuple[int, ...], ssm_ratio: float) ->
     module = importlib.import_module('official_vmamba.vmamba')
     # Its cross scan names the GPU that it runs on, even on a CPU.
     torch.cuda.device = lambda device: nullcontext()
-    return module.Backbone_VSSM(
-        dims=dims,
-        depths=depths,
-        ssm_d_state=1,
-        ssm_ratio=ssm_ratio,
-        ssm_conv_bias=False,
-        forward_type='v05_noz',
-        mlp_ratio=4.0,
-        downsample_version='v3',
-        patchembed_version='v2',
-        norm_layer='ln2d',
-    )
+    return module.Backbone_VSSM(**_settings(settings, 'pretrained'))
 
 
-def vim(clone: Path, embed_dim: int, img_size: int) -> nn.Module:
+def vim(clone: Path, settings: dict[str, Any]) -> nn.Module:
     """The backbone of its UPerNet configs, with the layers that make four scales of its outputs.
 
     Args:
         clone: Of the repository.
-        embed_dim: D.
-        img_size: Side of the images, a multiple of 16.
+        settings: Of the backbone, as a config has them.
     """
     _provide_timm()
     _provide_mamba_ssm(clone / 'mamba-1p1p1/mamba_ssm/modules/mamba_simple.py')
@@ -76,35 +62,18 @@ def vim(clone: Path, embed_dim: int, img_size: int) -> nn.Module:
     _put('mmseg.utils', get_root_logger=None)
     _put('mmseg.models.builder', BACKBONES=_Registry())
     module = _load('official_vim_seg', clone / 'seg/backbone/vim.py')
-    backbone = module.VisionMambaSeg(
-        img_size=img_size,
-        embed_dim=embed_dim,
-        # These two are handed on by place, to arguments that have moved: states and channels.
-        in_chans=16,
-        num_classes=3,
-        out_indices=[5, 11, 17, 23],
-        rms_norm=True,
-        residual_in_fp32=False,
-        fused_add_norm=True,
-        if_abs_pos_embed=True,
-        if_rope=False,
-        if_rope_residual=False,
-        bimamba_type='v2',
-        final_pool_type='all',
-        if_divide_out=True,
-        if_cls_token=False,
-    )
+    # These two are handed on by place, to arguments that have moved: states and channels.
+    moved = dict(in_chans=16, num_classes=3)
+    backbone = module.VisionMambaSeg(**_settings(settings) | moved)
     return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
 
 
-def local_vim(clone: Path, embed_dim: int, img_size: int, directions: Any) -> nn.Module:
+def local_vim(clone: Path, settings: dict[str, Any]) -> nn.Module:
     """The backbone of its UPerNet configs.
 
     Args:
         clone: Of the repository.
-        embed_dim: D.
-        img_size: Side of the images, a multiple of 16.
-        directions: Names of each block's scans.
+        settings: Of the backbone, as a config has them.
     """
     _provide_timm()
     _provide_mamba_ssm(None)
@@ -118,31 +87,15 @@ def local_vim(clone: Path, embed_dim: int, img_size: int, directions: Any) -> nn
         make_package(name, [])
     _put('mmseg.models.utils', resize=resize)
     module = importlib.import_module('official_local.local_vim')
-    return module.Backbone_LocalVisionMamba(
-        img_size=(img_size, img_size),
-        patch_size=16,
-        embed_dim=embed_dim,
-        depth=20,
-        rms_norm=False,
-        residual_in_fp32=True,
-        fused_add_norm=False,
-        final_pool_type='mean',
-        if_abs_pos_embed=True,
-        if_rope=True,
-        if_rope_residual=True,
-        bimamba_type='v2',
-        directions=[list(names) for names in directions],
-        out_indices=[4, 9, 14, 19],
-    )
+    return module.Backbone_LocalVisionMamba(**_settings(settings, 'pretrained_ckpt'))
 
 
-def plain_mamba(clone: Path, arch: str, adapter: bool = False) -> nn.Module:
+def plain_mamba(clone: Path, settings: dict[str, Any]) -> nn.Module:
     """The backbone of its UPerNet configs, or with the adapter that of its detectors'.
 
     Args:
         clone: Of the repository.
-        arch: ``'L1'``, ``'L2'`` or ``'L3'``.
-        adapter: Which of the two.
+        settings: Of the backbone, as a config has them.
     """
     _provide_timm()
     _provide_mamba_ssm(None)
@@ -159,10 +112,9 @@ def plain_mamba(clone: Path, arch: str, adapter: bool = False) -> nn.Module:
     _put('mmcls.models.builder', BACKBONES=_Registry())
     _put('mmcls.models.backbones.base_backbone', BaseBackbone=BaseModule)
     module = importlib.import_module('mmcls.plain_mamba_dev.models.plain_mamba.plain_mamba')
-    layers = 36 if arch == 'L3' else 24
-    ends = [(i + 1) * layers // 4 - 1 for i in range(4)]
-    if not adapter:
-        return module.PlainMamba(arch=arch, out_indices=ends)
+    kept = _settings(settings, 'init_cfg')
+    if settings['type'] == 'PlainMamba':
+        return module.PlainMamba(**kept)
     folder = clone / 'downstream/mmdetection/mmdet/models/backbones'
     for name in ('mmdet', 'mmdet.models'):
         make_package(name, [])
@@ -171,13 +123,12 @@ def plain_mamba(clone: Path, arch: str, adapter: bool = False) -> nn.Module:
     found = importlib.import_module('official_adapter.plain_mamba_adapter')
     modules = sys.modules['official_adapter.adapter_modules']
     modules.MultiScaleDeformableAttnFunction = _DeformableAttention
-    backbone = found.PlainMambaAdapter(
-        arch=arch,
-        deform_num_heads=8 if arch == 'L3' else 6,
-        interaction_indexes=[[end - layers // 4 + 1, end] for end in ends],
-        final_norm=False,
-    )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(found.PlainMambaAdapter(**kept))
+
+
+def _settings(settings: dict[str, Any], *weights: str) -> dict[str, Any]:
+    """A config's settings as arguments: all but the registry's name and what loads weights."""
+    return {key: value for key, value in settings.items() if key not in ('type', *weights)}
 
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from mmv2m.registry import MODELS
 
 from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
-from .plain_mamba import PlainMamba
+from .plain_mamba import ARCH_ZOO, PlainMamba
 from .settings import check_choice
 from .staged import PYRAMID_STRIDES, checks_settings
+from .zoo import look_up_arch
 
 __all__ = ['PlainMambaAdapter']
 
@@ -40,7 +41,8 @@ class PlainMambaAdapter(PlainMamba):
             out. Defaults to all.
         out_type: ``'featmap'``, maps, each (B, D, H, W).
         conv_inplane: Channels of the pyramid's first convolutions. Defaults to 64.
-        deform_num_heads: Heads of the attention; the authors have 8 in L3. Defaults to 6.
+        deform_num_heads: Heads of the attention, which divide D. Defaults to the authors' 6, or 8
+            where 6 does not divide D, as in L3.
         n_points: Points to which each head attends in a map. Defaults to 4.
         deform_ratio: Width of the attention's values over D. Defaults to 1.
         cffn_ratio: Hidden width of the pyramid's MLPs over D. Defaults to 0.25.
@@ -67,7 +69,7 @@ class PlainMambaAdapter(PlainMamba):
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         out_type: str = 'featmap',
         conv_inplane: int = 64,
-        deform_num_heads: int = 6,
+        deform_num_heads: int | None = None,
         n_points: int = 4,
         deform_ratio: float = 1.0,
         cffn_ratio: float = 0.25,
@@ -96,7 +98,7 @@ class PlainMambaAdapter(PlainMamba):
         width = self.embed_dims
         self.prior = SpatialPrior(in_channels, conv_inplane, width)
         self.level_embed = nn.Parameter(torch.randn(3, width))
-        attention = (deform_num_heads, n_points, deform_ratio)
+        attention = (_heads(deform_num_heads, width), n_points, deform_ratio)
         ffn = dict(ffn_ratio=cffn_ratio, drop_path=drop_path_rate)
         self.interactions = ModuleList(
             Interaction(width, attention, ffn, 3 if i == 3 else 1) for i in range(4)
@@ -112,6 +114,13 @@ class PlainMambaAdapter(PlainMamba):
         """See :meth:`StagedBackbone.check_values`."""
         super().check_values(values)
         check_choice('out_type', values['out_type'], ('featmap',))
+        width = look_up_arch(values['arch'], ARCH_ZOO).embed_dims
+        heads = _heads(values['deform_num_heads'], width)
+        if not isinstance(heads, int) or heads < 1 or width % heads:
+            raise ValueError(
+                f'deform_num_heads must be a positive integer that divides the width {width}, but '
+                f'is {heads!r}'
+            )
 
     def add_output_norms(
         self, norm_cfg: dict | None, widths: Sequence[int], strides: Sequence[int]
@@ -184,6 +193,13 @@ class Interaction(BaseModule):
         for extractor in self.extractors:
             tokens = extractor(tokens, sizes, x.flatten(1, 2), [size])
         return tokens
+
+
+def _heads(number: int | None, width: int) -> int:
+    """Heads of the attention, the authors' if none are named."""
+    if number is not None:
+        return number
+    return 8 if width % 6 else 6
 
 
 def _resize(x: Tensor, scale: float) -> Tensor:

@@ -110,6 +110,14 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         self._register_load_state_dict_pre_hook(self._take_weights)
 
     @classmethod
+    def arguments(cls) -> Mapping[str, inspect.Parameter]:
+        """The arguments of the class, by name."""
+        # Not those of inspect.signature(cls): before Python 3.11.4 that takes the constructor of
+        # huggingface_hub's mixin, which has a __new__, where a class inherits its own.
+        _, *given = inspect.signature(cls.__init__).parameters.items()
+        return dict(given)
+
+    @classmethod
     def check_settings(cls, **settings: Any) -> None:
         """Check a config's settings without building anything.
 
@@ -121,7 +129,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             TypeError: If there is no such setting.
         """
         cls.check_names(settings)
-        parameters = inspect.signature(cls).parameters
+        parameters = cls.arguments()
         values = {name: settings.get(name, p.default) for name, p in parameters.items()}
         check_common(values)
         cls.check_values(values)
@@ -129,7 +137,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
     @classmethod
     def check_names(cls, settings: Iterable[str]) -> None:
         """Raise a TypeError if a name is no argument of the class; says which one may be meant."""
-        parameters = inspect.signature(cls).parameters
+        parameters = cls.arguments()
         for name in settings:
             if name not in parameters:
                 raise TypeError(unknown_setting(name, parameters))

@@ -30,6 +30,8 @@ mim download mmv2m --config vmamba-t_8xb128_in1k --dest .  # the first file that
 
 {settings}
 
+{compared}
+
 {limits}"""
 INTRO = (
     "V2M's authors publish no weights. Those of Vim, VMamba, LocalMamba, PlainMamba and "
@@ -56,12 +58,18 @@ SETTINGS = (
     "deconvolutions as mmseg's `Feature2Pyramid`; LocalVim the same behind LayerNorms, with "
     "LayerNorms in its blocks (`norm_cfg=dict(type='LN')`). Vim's, LocalVim's and "
     "EfficientVMamba's authors publish no file of a detector or segmentor; files that their code "
-    'for UPerNet saves work in `configs/baselines/upernet_vim-*` and `upernet_local-vim-*`. All '
-    'four outputs of VMamba-T, Vim-T, LocalVim-T and PlainMamba-L1, with and without its adapter, '
-    'were compared with the official code on random weights, on a CPU '
+    'for UPerNet saves work in `configs/baselines/upernet_vim-t_*` and `upernet_local-vim-*`. '
+    "Those of Vim's own config for UPerNet on Vim-S are refused: it is another model, with rotary "
+    'positions, a class token, and scans that are added up and not averaged.'
+)
+COMPARED = (
+    'The backbones of all these detectors and segmentors, those of Vim-T, Vim-S, LocalVim-T and '
+    'LocalVim-S too, were compared with the official code on random weights, on a CPU '
     '(`python tools/benchmarks/official_dense.py --clones ..`, with clones of the repositories in '
-    '`..`): relative errors are below 6e-6, on square images only for LocalVim, whose official '
-    'code puts scans along columns back as if maps were square.'
+    '`..`). Each is as its config here and the official config have it; Vim-S is as the official '
+    "config of Vim-T has it, at Vim-S's width. The relative errors of all four outputs are below "
+    '8e-6. Images were square for Vim, whose official code takes one size alone, and for LocalVim, '
+    'whose official code puts scans along columns back as if maps were square.'
 )
 LIMITS = (
     'Images are resized and cropped as mmpretrain, mmdet and mmseg do it, which may differ a '
@@ -75,7 +83,9 @@ def build_pretrained_page(sources: Sequence[Source]) -> str:
     Args:
         sources: From :func:`..published.load_published`.
     """
-    texts = dict(intro=INTRO, where=WHERE, how=HOW, settings=SETTINGS, limits=LIMITS)
+    texts = dict(
+        intro=INTRO, where=WHERE, how=HOW, settings=SETTINGS, compared=COMPARED, limits=LIMITS
+    )
     filled = {key: textwrap.fill(text, 100, break_long_words=False) for key, text in texts.items()}
     return '\n\n'.join([HEAD.format(**filled), *map(_section, sources)]) + '\n'
 
