@@ -22,7 +22,6 @@ BLOCKS = {3: 5, 6: 3, 12: 2}
 """Of a multiprocessor, by how many times HELD channels a thread may have of a row: as many as have
 registers enough."""
 
-
 MOST_CHUNKS = (6, 12)
 """How many times HELD channels a thread has of a row in the forward pass: the first if it can be.
 Then all stages of a pyramid share a kernel, whose rows take 2 to 32 threads."""

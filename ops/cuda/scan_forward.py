@@ -39,7 +39,7 @@ def scans_forward(
     """See :meth:`mmv2m.ops.gpu.kernels.Kernels.scans_forward`."""
     if not takes_scan(inputs):
         return NotImplemented
-    y = make_output(inputs, sums, dtype, add_to)
+    y = make_output(inputs.x, len(inputs.directions), sums, dtype, add_to)
     if y.numel():
         for call in _ForwardScan(inputs, sums, y, adds=add_to is not None).calls():
             launch(call, y.device)

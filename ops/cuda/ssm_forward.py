@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..directions import Direction
-from ..gpu.maps import AxisWalks, by_axis, check_target
+from ..gpu.maps import AxisWalks, by_axis
+from ..gpu.scan_inputs import make_output
 from ..runtime.compile import Definitions
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
@@ -96,6 +97,7 @@ class _Walk:
         self.rank = self.dt_proj.shape[1]
         pairs = self.inputs.grid.channels // 2
         self.lanes = max(1, -(-THREADS // pairs)) if pairs else 1
+        self.threads = pairs * self.lanes
 
     def is_taken(self) -> bool:
         grid, taps = self.inputs.grid, self.inputs.taps
@@ -107,8 +109,8 @@ class _Walk:
             and self.x_proj.shape[0] == self.rank + 1
             and 1 < taps <= MOST_TAPS
             and grid.channels % 32 == 0
-            and grid.channels // 2 * self.lanes <= 1024
-            and grid.channels // 2 * self.lanes % 32 == 0
+            and self.threads <= 1024
+            and self.threads % 32 == 0
             and loads_at_once(2, self.inputs.maps)
             and within_reach(grid, max(grid.channels, self.inputs.maps[0][1]))
             and self._resident() >= LEAST_BLOCKS
@@ -131,13 +133,9 @@ class _Walk:
 
     def allocate(self, add_to: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Memory for the output, and for low-rank time steps and sides, if these are kept."""
-        x, grid = self.x, tuple(self.inputs.grid)
-        tokens = (len(self.walks), *grid[:3])
-        y = x.new_empty(grid if self.sums else (len(self.walks), *grid))
-        if add_to is not None:
-            check_target(add_to, grid, x.dtype)
-            y = add_to
-        count = tokens if self.keeps else (0,)
+        x = self.x
+        y = make_output(x, len(self.walks), self.sums, None, add_to)
+        count = (len(self.walks), *self.inputs.grid[:3]) if self.keeps else (0,)
         return y, x.new_empty((*count, self.rank)), x.new_empty((*count, 1), dtype=torch.float32)
 
     def calls(self, y: Tensor, low_rank: Tensor, side: Tensor, adds: bool) -> list[Launch]:
@@ -149,7 +147,7 @@ class _Walk:
                 'ssm_forward.cu',
                 self._definitions(),
                 self._grid(axis),
-                self.inputs.grid.channels // 2 * self.lanes,
+                self.threads,
                 self._shared_bytes(),
                 (
                     self.inputs.arguments(),
@@ -165,9 +163,8 @@ class _Walk:
     def _resident(self) -> int:
         """Blocks that a multiprocessor has room for."""
         hardware = hardware_of(self.x.device)
-        threads = self.inputs.grid.channels // 2 * self.lanes
         by_memory = hardware.shared_bytes // (self._shared_bytes() + hardware.reserved_bytes)
-        by_threads = THREADS * BLOCKS[self.sums] // threads
+        by_threads = THREADS * BLOCKS[self.sums] // self.threads
         return min(by_memory, by_threads)
 
     def _definitions(self) -> Definitions:
@@ -177,11 +174,10 @@ class _Walk:
             CHANNELS_HELD=2,
             WHOLE_CHANNELS=True,
             VECTORS=True,
-            STEPS=CHUNK,
             CHANNELS=channels,
             RANK=self.rank,
             LANES=self.lanes,
-            WARPS=channels // 2 * self.lanes // 32,
+            WARPS=self.threads // 32,
             BLOCKS=self._resident(),
             HAS_D=self.others[-1] is not None,
             **self.options,

@@ -74,13 +74,21 @@ def _projection(value: Tensor | None) -> tuple[Tensor | None, int, str]:
 
 
 def make_output(
-    inputs: ScanInputs, sums: bool, dtype: torch.dtype | None, add_to: Tensor | None
+    x: Tensor, directions: int, sums: bool, dtype: torch.dtype | None, add_to: Tensor | None
 ) -> Tensor:
-    """What :meth:`.kernels.Kernels.scans_forward` returns, not filled in; raises what that says."""
-    shape = tuple(inputs.grid) if sums else (len(inputs.directions), *inputs.grid)
-    dtype = dtype or inputs.x.dtype
+    """What :meth:`.kernels.Kernels.scans_forward` returns, not filled in; raises what that says.
+
+    Args:
+        x: What is scanned, (B, H, W, E) or (K, B, H, W, E).
+        directions: K.
+        sums: See there.
+        dtype: See there.
+        add_to: See there.
+    """
+    grid = x.shape[-4:]
+    shape, dtype = grid if sums else (directions, *grid), dtype or x.dtype
     if add_to is None:
-        return torch.empty(shape, dtype=dtype, device=inputs.x.device)
+        return torch.empty(shape, dtype=dtype, device=x.device)
     if not sums:
         raise ValueError('only sums over directions are added to what is there')
     check_target(add_to, shape, dtype)

@@ -31,7 +31,7 @@ def scans_forward(
     if inputs.z is not None:
         return NotImplemented
     grid, directions = inputs.grid, inputs.directions
-    y = make_output(inputs, sums, dtype, add_to)
+    y = make_output(inputs.x, len(inputs.directions), sums, dtype, add_to)
     if not y.numel():
         return y
     segments = plan_segments(inputs)

@@ -7,13 +7,14 @@
 // each thread scans its own channels. Meanwhile the next chunk's inputs are on their way.
 //
 // Given to the compiler, beside what conv.cuh needs (CHANNELS_HELD is 2, and there is no gate):
-// CHANNELS, a multiple of 16; RANK; LANES, so many that CHANNELS / 2 * LANES is a multiple of 32;
-// BLOCKS that a multiprocessor has to have room for; PROJECTS_INPUT, whether the side is B of the token
-// and C is 1, or the other way round; SUMS; KEEPS; LOG_A; HAS_D.
+// CHANNELS, a multiple of 32; RANK; LANES, where CHANNELS / 2 * LANES is a multiple of 32; BLOCKS
+// that a multiprocessor has to have room for; PROJECTS_INPUT, whether the side is B of the token and
+// C is 1, or the other way round; SUMS; KEEPS; LOG_A; HAS_D.
 #include "conv.cuh"
 #include "matrix.cuh"
 
-// What is done with so many tokens of a chunk is not kept apart by branches.
+// Tokens between which there is no branch, so that the compiler can interleave what is done with them;
+// and tiles of columns that a warp expands at once.
 constexpr int TOGETHER = 4;
 constexpr int CHUNK = 16, PAIRS = CHANNELS / 2, BEFORE = TAPS - 1;
 // Steps of the products, and eights of their columns.
