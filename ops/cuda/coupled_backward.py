@@ -10,7 +10,7 @@ from torch import Tensor
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import choose_warps
-from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, Patch, read_inputs
+from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, read_inputs
 from .coupled_forward import clear_words, forward_call
 from .sums import sum_rows
 
@@ -56,6 +56,8 @@ class _BackwardScan:
 
     def __init__(self, grad_y: Tensor, inputs: CoupledInputs) -> None:
         self.inputs, self.grad_y, self.patch = inputs, grad_y, inputs.patch
+        is_bfloat16 = grad_y.dtype == torch.bfloat16
+        self.kept_as = torch.bfloat16 if is_bfloat16 else torch.float32  # KEPT in the kernel
         self.warps = choose_warps(inputs.warps_of_channels, WARPS)
         self.blocks = -(-inputs.warps_of_channels // self.warps)
         slots = multiprocessors(grad_y.device) * (WARPS_AT_ONCE // self.warps)
@@ -68,9 +70,15 @@ class _BackwardScan:
 
     def _most_columns(self) -> int:
         """Of a strip, for which a block's shared memory has room."""
-        floats = hardware_of(self.grad_y.device).shared_bytes_of_block // 4
-        none, one = (_shared_floats(self.patch, strip, self.warps) for strip in (0, 1))
-        return (floats - none) // (one - none)
+        none, one = (self._shared_bytes(strip) for strip in (0, 1))
+        return (hardware_of(self.grad_y.device).shared_bytes_of_block - none) // (one - none)
+
+    def _shared_bytes(self, strip: int) -> int:
+        """What a block has in shared memory: ``Memory`` in the kernel."""
+        patch = self.patch
+        floats = strip * (4 * patch.warp_channels + patch.warp_floats + 2 * patch.states)
+        states = 2 * patch.warp_floats * self.kept_as.itemsize
+        return 16 + 16 * strip * patch.states + self.warps * (4 * floats + states)
 
     def _floats(self, *shape: int) -> Tensor:
         return self.grad_y.new_empty(shape, dtype=torch.float32)
@@ -104,7 +112,9 @@ class _BackwardScan:
         self.p = self._floats(max((strips - 1) * rows for rows, _, strips in sides) * line)
         self.q = self._floats(max(t * strips for _, t, strips in sides) * maps.strip * line)
         self.back = self._floats(2 * self.inputs.rows * line if maps.strips > 1 else 0)
-        self.own = self._floats(self.grid * self.warps * maps.tile * maps.strip * 2 * patch)
+        rows = self.grid * self.warps * maps.strip * patch
+        self.kept = self.grad_y.new_empty(2 * maps.tile * rows, dtype=self.kept_as)
+        self.ahead = self._floats(rows)
 
         def word(number: int) -> int | None:
             start = address(self.words)
@@ -124,27 +134,20 @@ class _BackwardScan:
         yield self._call()
 
     def _call(self) -> Launch:
-        inputs, maps, patch = self.inputs, self.maps, self.patch
+        inputs, maps = self.inputs, self.maps
         of_maps = (inputs.x, inputs.delta, self.grad_y)
         definitions = inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps)
         arguments = (
             *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
             Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
             *(maps, self.edges, self.edges_back),
-            *map(ctypes.c_void_p, (address(self.own), self.taken)),
+            *map(ctypes.c_void_p, (address(self.kept), address(self.ahead), self.taken)),
         )
         return Launch(
             'coupled_backward.cu',
             tuple(definitions.items()),
             (self.grid, 1),
             32 * self.warps,
-            4 * _shared_floats(patch, maps.strip, self.warps),
+            self._shared_bytes(maps.strip),
             arguments,
         )
-
-
-def _shared_floats(patch: Patch, strip: int, warps: int) -> int:
-    """Numbers that a block has in shared memory: ``Memory`` in the kernel."""
-    of_warp = strip * (4 * patch.warp_channels + patch.warp_floats + 2 * patch.states)
-    of_warp += 2 * patch.warp_floats
-    return 4 + 4 * strip * patch.states + warps * of_warp

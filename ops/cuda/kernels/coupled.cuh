@@ -72,32 +72,37 @@ struct Strip {
   }
 };
 
-// A thread's patch of a state: of all threads of a warp, side by side.
+// A thread's patch of a state: of all threads of a warp, side by side. `PART` of its numbers are
+// loaded and stored at once.
 constexpr int PATCH = CHANNELS_HELD * STATES_HELD;
-constexpr int PART = PATCH < 4 ? PATCH : 4;
 constexpr int WARP_PATCH = 32 * PATCH;
+template <typename T>
+constexpr int PART = PATCH * sizeof(T) < 16 ? PATCH : 16 / sizeof(T);
 
-DEVICE void load_patch(Tile& out, const float* from, int lane) {
+template <typename T>
+DEVICE void load_patch(Tile& out, const T* from, int lane) {
 #pragma unroll
-  for (int i = 0; i < PATCH / PART; ++i) {
-    float part[PART];
-    read_numbers(part, from + (i * 32 + lane) * PART);
+  for (int i = 0; i < PATCH / PART<T>; ++i) {
+    float part[PART<T>];
+    read_numbers(part, from + (i * 32 + lane) * PART<T>);
 #pragma unroll
-    for (int j = 0; j < PART; ++j) {
-      out[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD] = part[j];
+    for (int j = 0; j < PART<T>; ++j) {
+      out[(i * PART<T> + j) / STATES_HELD][(i * PART<T> + j) % STATES_HELD] = part[j];
     }
   }
 }
 
-DEVICE void store_patch(float* to, const Tile& tile, int lane) {
+template <typename T>
+DEVICE void store_patch(T* to, const Tile& tile, int lane) {
 #pragma unroll
-  for (int i = 0; i < PATCH / PART; ++i) {
-    Pack<float, PART> part;
+  for (int i = 0; i < PATCH / PART<T>; ++i) {
+    Pack<T, PART<T>> part;
 #pragma unroll
-    for (int j = 0; j < PART; ++j) {
-      part.at[j] = tile[(i * PART + j) / STATES_HELD][(i * PART + j) % STATES_HELD];
+    for (int j = 0; j < PART<T>; ++j) {
+      int number = i * PART<T> + j;
+      part.at[j] = from_float<T>(tile[number / STATES_HELD][number % STATES_HELD]);
     }
-    *reinterpret_cast<Pack<float, PART>*>(to + (i * 32 + lane) * PART) = part;
+    *reinterpret_cast<Pack<T, PART<T>>*>(to + (i * 32 + lane) * PART<T>) = part;
   }
 }
 

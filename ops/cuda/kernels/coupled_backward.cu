@@ -4,7 +4,8 @@
 // What enters a tile, at its upper edge and in front of each of its rows, is left by a walk ahead
 // (coupled_forward.cu with SAVES), where there is more than one tile. A block first walks down its
 // tile: this gives the gradient of C, and both states before each token go to memory of the block's own.
-// Then it walks up, row by row from the last token to the first. Sums over channels leave a block as
+// Then it walks up, row by row from the last token to the first. What the states of all tokens take to
+// write and to read is most of what the kernel moves, so that they are bfloat16 where maps are. Sums over channels leave a block as
 // partial sums; those of parameters leave each strip as such.
 #include "coupled.cuh"
 
@@ -17,12 +18,24 @@ struct Gradients {
 
 constexpr int BOTH_PATCHES = 2 * WARP_PATCH;
 
+// What states are kept as. Not as float16, because states may be far larger than maps.
+template <typename T>
+struct KeptAs {
+  typedef float type;
+};
+template <>
+struct KeptAs<bfloat16> {
+  typedef bfloat16 type;
+};
+typedef KeptAs<NUMBER>::type KEPT;
+
 // A block's shared memory: B and C of a row, (columns, 2, 2, STATES); each warp's tokens, the gradient
 // of q that leaves the row below, and the states before the next token; sums over each warp's channels,
 // (warps, columns, 2, STATES).
 struct Memory {
   unsigned* number;
-  float *sides, *sums, *of_q, *ahead;
+  float *sides, *sums, *of_q;
+  KEPT* ahead;
   Token* tokens;
 
   DEVICE Memory(float* memory, const Maps& map) {
@@ -30,26 +43,31 @@ struct Memory {
     number = reinterpret_cast<unsigned*>(memory);
     sides = memory + 4;
     float* of_warps = sides + map.strip * BOTH_SIDES;
-    int of_warp = map.strip * (4 * WARP_CHANNELS + WARP_PATCH) + BOTH_PATCHES;
+    int of_warp = map.strip * (4 * WARP_CHANNELS + WARP_PATCH);
+    of_warp += BOTH_PATCHES * sizeof(KEPT) / sizeof(float);
     sums = of_warps + WARPS * of_warp;
     tokens = reinterpret_cast<Token*>(of_warps + warp * of_warp);
     of_q = reinterpret_cast<float*>(tokens + map.strip * WARP_CHANNELS);
-    ahead = of_q + map.strip * WARP_PATCH;
+    ahead = reinterpret_cast<KEPT*>(of_q + map.strip * WARP_PATCH);
   }
 };
 
-// A warp's states within a tile, in global memory, before each token: (rows, columns) of p and then q.
+// A warp's states within a tile, in global memory: those before each token, (rows, columns) of p and
+// then q; and `ahead`, the states q that enter the next row, (columns,).
 struct History {
-  float* first;
+  KEPT* first;
+  float* ahead;
   int columns;
 
-  DEVICE History(float* memory, const Maps& map) : columns(map.strip) {
+  DEVICE History(KEPT* kept, float* rows_ahead, const Maps& map) : columns(map.strip) {
     long long warp = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
-    first = memory + warp * map.tile * columns * BOTH_PATCHES;
+    first = kept + warp * map.tile * columns * BOTH_PATCHES;
+    ahead = rows_ahead + warp * columns * WARP_PATCH;
   }
-  DEVICE float* at(int row, int column) const {
+  DEVICE KEPT* at(int row, int column) const {
     return first + (row * columns + column) * BOTH_PATCHES;
   }
+  DEVICE float* ahead_at(int column) const { return ahead + column * WARP_PATCH; }
 };
 
 // Of the parameters, what a thread has summed so far: of its patch, and of its own channels in front.
@@ -204,7 +222,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     if (tile > 0) {
       load_patch(q, edges.q_at(work.map, strip, tile, column, work.group), place.lane);
     }
-    store_patch(work.history.at(0, column) + WARP_PATCH, q, place.lane);
+    store_patch(work.history.ahead_at(column), q, place.lane);
   }
   for (int row = begin; row < end; ++row) {
     stage.finish(row);
@@ -214,14 +232,13 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       const float* edge = edges.p_at(work.map, strip, strip.number - 1, row, work.group);
       load_patch(p, edge, place.lane);
     }
-    float* p_before = work.history.at(row - begin, 0);
-    const float* q_before = p_before + WARP_PATCH;
-    float* q_behind = work.history.at(row + 1 - begin, 0) + WARP_PATCH;
+    KEPT* before = work.history.at(row - begin, 0);
+    float* ahead = work.history.ahead_at(0);
     const Token* tokens = work.tokens_at(0);
     const float* sides = work.sides_at(0);
     float* sums_at = work.sums_at(0);
     bool keeps = row + 1 < end;
-    load_patch(next, q_before, place.lane);
+    load_patch(next, ahead, place.lane);
     for (int column = 0; column < strip.columns; ++column) {
       Tile q;
 #pragma unroll
@@ -229,13 +246,13 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) q[c][n] = next[c][n];
       }
-      q_before += BOTH_PATCHES;
-      if (column + 1 < strip.columns) load_patch(next, q_before, place.lane);
-      store_patch(p_before, p, place.lane);
+      if (column + 1 < strip.columns) load_patch(next, ahead + WARP_PATCH, place.lane);
+      store_patch(before, p, place.lane);
+      store_patch(before + WARP_PATCH, q, place.lane);
       Step now;
       now.read(tokens, place);
       advance(p, q, now, rates, sides);
-      if (keeps) store_patch(q_behind, q, place.lane);
+      if (keeps) store_patch(ahead, q, place.lane);
       float sums[SIDE_SUMS];
 #pragma unroll
       for (int n = 0; n < STATES_HELD; ++n) {
@@ -250,8 +267,8 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       leave_sums(sums, sums_at, place);
       tokens += WARP_CHANNELS;
       sides += BOTH_SIDES;
-      p_before += BOTH_PATCHES;
-      q_behind += BOTH_PATCHES;
+      before += BOTH_PATCHES;
+      ahead += WARP_PATCH;
       sums_at += SIDE;
     }
     if (row + 1 < end) stage.begin(row + 1);
@@ -260,11 +277,12 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
 }
 
 // Begin to copy both states before a token to shared memory.
-DEVICE void begin_states(float* to, const float* from, int lane) {
+DEVICE void begin_states(KEPT* to, const KEPT* from, int lane) {
+  constexpr int AT_ONCE = PART<KEPT>;
 #pragma unroll
-  for (int i = 0; i < 2 * PATCH / PART; ++i) {
-    int at = (i * 32 + lane) * PART;
-    copy_async<PART * sizeof(float)>(to + at, from + at, true, true);
+  for (int i = 0; i < 2 * PATCH / AT_ONCE; ++i) {
+    int at = (i * 32 + lane) * AT_ONCE;
+    copy_async<AT_ONCE * sizeof(KEPT)>(to + at, from + at, true, true);
   }
   commit_copies();
 }
@@ -358,11 +376,11 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
   const Strip& strip = work.strip;
   const Place& place = work.place;
   int group = work.group, last = strip.columns - 1;
-  float* ahead = work.memory.ahead;
+  KEPT* ahead = work.memory.ahead;
   Outlets outlets(work);
   Stage stage(work);
   stage.begin(end - 1);
-  const float* before = work.history.at(end - 1 - begin, last);
+  const KEPT* before = work.history.at(end - 1 - begin, last);
   begin_states(ahead, before, place.lane);
   for (int row = end - 1; row >= begin; --row) {
     stage.finish(row);
@@ -443,10 +461,10 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
 // so what a block waits for is always under way. `taken` counts them; it has to be 0.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     coupled_backward(Coupled scan, const NUMBER* grad_y, Gradients out, Maps map, Edges edges,
-                     Edges back, float* memory_of_blocks, unsigned* taken) {
+                     Edges back, KEPT* kept, float* rows_ahead, unsigned* taken) {
   SHARED(float, shared);
   Memory memory(shared, map);
-  History history(memory_of_blocks, map);
+  History history(kept, rows_ahead, map);
   int columns = map.channel_blocks(), units = map.strips * map.images() * columns;
   while (true) {
     __syncthreads();
