@@ -1,6 +1,7 @@
 """neighbours.py on a CPU, where it times small things; and its page."""
 
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'tools' / 'benchmarks'
@@ -205,3 +207,27 @@ def test_facts_are_complete(load):
     code = (FOLDER / 'official_code.py').read_text() + (FOLDER / 'neighbour_cases.py').read_text()
     for repository in facts['repositories'][1:]:
         assert repository['commit'] in code, repository['name']
+
+
+@torch.no_grad()
+def test_recurrence_of_mamba2d(load):
+    """By the operator, against a walk over all tokens."""
+    scans = load('scans_2d')
+    torch.manual_seed(0)
+    batch, height, width, channels, states = 2, 3, 4, 5, 2
+    size = (batch, height, width)
+    module = scans.MeanOfNeighbours(
+        scans.coupled_scan_of_means, size, channels, states, torch.float32
+    )
+    x = torch.randn(*size, channels)
+    nothing, left = torch.zeros(batch, channels, states), {}
+    expected = torch.empty_like(x)
+    for i, j in itertools.product(range(height), range(width)):
+        steps = module.delta[:, i, j, :, None]
+        kept = [(steps * rates).exp() for rates in module.A]
+        before = (left.get((i, j - 1), nothing), left.get((i - 1, j), nothing))
+        state = (kept[0] * before[0] + kept[1] * before[1]) / 2
+        state = state + steps * module.B[:, i, j, None] * x[:, i, j, :, None]
+        left[i, j] = state
+        expected[:, i, j] = (state * module.C[:, i, j, None]).sum(-1) + x[:, i, j]
+    assert torch.allclose(module(x), expected, atol=1e-5)

@@ -19,6 +19,7 @@ import official_code
 import torch
 from bare_package import make_package, provide_package
 from models import MODELS as OURS_AND_TIMMS
+from scans_2d import MeanOfNeighbours, coupled_scan_of_means
 from torch import Tensor, nn
 
 from mmv2m.models import SS2D
@@ -199,6 +200,25 @@ def _mamba_ssm(size: int, clone: Path) -> Callable[..., Tensor]:
     return importlib.import_module('mamba_ssm.ops.selective_scan_interface').selective_scan_fn
 
 
+def _mamba2d_scan(clone: Path) -> Callable[..., Tensor]:
+    """Its scan, whose rates are those along columns and along rows, and which has two inputs B."""
+    _mamba2d(clone)
+    function = sys.modules['official_mamba2d.kernels.wavefront_cuda'].wf_cuda_fn_pr
+
+    def scan(x: Tensor, delta: Tensor, rows: Tensor, columns: Tensor, *sides: Tensor) -> Tensor:
+        B, C, D = sides
+        return function.apply(x, delta, delta, columns, rows, B, B, C, D)
+
+    return scan
+
+
+def _scan_2d(of: Callable[[Path], Callable[..., Tensor]], **others: Any) -> Case:
+    def build(size: int, clone: Path, batch: int) -> nn.Module:
+        return MeanOfNeighbours(of(clone), (batch, size, size), WIDTH, STATES)
+
+    return Case(build, layout='map', width=WIDTH, **others)
+
+
 def _vmamba_mixer(scan: str) -> Case:
     def load(clone: Path) -> ModuleType:
         return official_code.vmamba_module(clone, scan)
@@ -261,6 +281,10 @@ OPERATORS: dict[str, Case] = {
         lambda size, clone, batch: _mamba2d(clone).M2DBlock(WIDTH, d_state=STATES),
         *('Mamba2D', _mamba2d, 'map', torch.bfloat16, WIDTH, True),
     ),
+    "scan: Mamba2D's, one corner, official": _scan_2d(
+        _mamba2d_scan, clone='Mamba2D', load=_mamba2d, compiles=True
+    ),
+    "scan: Mamba2D's by coupled_scan": _scan_2d(lambda _: coupled_scan_of_means),
     'scan: 2DMamba, official, float16': _scan(
         lambda size, clone: partial(_pscan(clone), HH=size, WW=size),
         dtype=torch.float16,  # it has no bfloat16

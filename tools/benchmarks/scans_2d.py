@@ -1,0 +1,76 @@
+"""Two-dimensional scans of one map from one corner: Mamba2D's own, and ours on its recurrence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmv2m.ops import coupled_scan
+
+__all__ = ['MeanOfNeighbours', 'coupled_scan_of_means']
+
+
+class MeanOfNeighbours(nn.Module):
+    r"""A scan whose state takes the mean of what its two neighbours leave.
+
+    .. math::
+        h_{i,j} = \tfrac12 (\exp(\Delta A_0) h_{i,j-1} + \exp(\Delta A_1) h_{i-1,j}) + \Delta B x
+
+    All arguments but the input are parameters. Time steps are as they are after the softplus, and
+    both neighbours have the same.
+
+    Args:
+        function: Given x (B, H, W, E), time steps as x, two rates (E, N), B and C (B, H, W, N) and
+            D (E,), all of one dtype; returns the output, as x.
+        size: Of the map, B, H and W.
+        channels: E.
+        states: N.
+        dtype: Of what has tokens.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        size: tuple[int, int, int],
+        channels: int,
+        states: int,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        super().__init__()
+        self.function = function
+        steps = torch.randn(*size, channels).sub(4).exp()
+        self.delta = nn.Parameter(steps.to(dtype))
+        self.B, self.C = (nn.Parameter(torch.randn(*size, states).to(dtype)) for _ in range(2))
+        rates = torch.arange(1.0, states + 1).expand(2, channels, states)
+        self.A = nn.Parameter(-rates.to(dtype))
+        self.D = nn.Parameter(torch.ones(channels, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, E) to the same."""
+        return self.function(x, self.delta, *self.A, self.B, self.C, self.D)
+
+
+def coupled_scan_of_means(
+    x: Tensor, delta: Tensor, along_rows: Tensor, along_columns: Tensor, *sides: Any
+) -> Tensor:
+    """The recurrence by :func:`mmv2m.ops.coupled_scan`, both of whose states are then the same.
+
+    Args:
+        x: (B, H, W, E).
+        delta: Time steps, as ``x``.
+        along_rows: What the neighbour in the same row leaves decays at this rate, (E, N).
+        along_columns: The other one's rate, (E, N).
+        sides: B (B, H, W, N), C as B, D (E,).
+    """
+    B, C, D = sides
+    rates = torch.stack((along_rows, along_columns)).float()
+    return coupled_scan(
+        x[None],
+        delta.expand(2, 1, *delta.shape),
+        rates.expand(2, *rates.shape),
+        rates.new_full((2, 2, x.shape[-1]), 0.5),
+        B[None, ..., None, :].expand(1, *B.shape[:-1], 2, -1),
+        (C / 2)[None, ..., None, :].expand(1, *C.shape[:-1], 2, -1),
+        D.float(),
+    )[0]
