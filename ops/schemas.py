@@ -3,8 +3,8 @@
 Each has a backward operator, which takes the gradient of the result first. Where a list is
 returned, what the gradient needs stands behind the result in it; the backward operator takes that
 as ``kept`` and returns the gradients of those tensors that are not None. The last argument is the
-backend's name. Directions and corners are text, see :mod:`.directions`. Groups of parameters stand
-one behind the other in one list.
+backend's name, except of a convolution, which is PyTorch's. Directions and corners are text, see
+:mod:`.directions`. Groups of parameters stand one behind the other in one list.
 """
 
 __all__ = ['SCHEMAS']
@@ -33,6 +33,7 @@ _SS2D = (
 )
 _GATED_LINEAR = 'Tensor x, Tensor z, Tensor weight, str backend'
 _MLP = 'Tensor x, Tensor?[] parameters, str backend'
+_STEPS = 'int[] stride, int[] padding, int[] dilation, int groups'
 _NORM = 'Tensor x, Tensor weight, Tensor? bias, Tensor? offset, float eps, str backend'
 
 SCHEMAS: dict[str, str] = dict(
@@ -55,6 +56,9 @@ SCHEMAS: dict[str, str] = dict(
     mlp_backward=f'(Tensor grad_y, Tensor[] kept, {_MLP}) -> Tensor[]',
     channel_norm=f'({_NORM}) -> Tensor',
     channel_norm_backward=f'(Tensor grad_y, {_NORM}) -> Tensor[]',
+    convolution=f'(Tensor x, Tensor weight, Tensor? bias, {_STEPS}) -> Tensor',
+    convolution_backward=f'(Tensor grad_y, Tensor x, Tensor weight, {_STEPS}, bool of_x, '
+    'bool of_bias) -> Tensor[]',
     add_norm='(Tensor branch, Tensor residual, Tensor weight, Tensor? bias, Tensor? factor, '
     'float eps, str backend) -> (Tensor, Tensor)',
     add_norm_backward='(Tensor grad_normed, Tensor grad_total, Tensor total, Tensor weight, '

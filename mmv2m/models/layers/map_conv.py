@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from mmv2m.ops.convolution import conv2d
+
 from .params import dtype_of
 
 __all__ = ['MapConv2d', 'MapSequential']
@@ -15,7 +17,11 @@ class MapConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, H', W', out_channels)."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = x.permute(0, 3, 1, 2)
+        if self.padding_mode != 'zeros' or isinstance(self.padding, str):
+            return super().forward(x).permute(0, 2, 3, 1)
+        options = self.stride, self.padding, self.dilation, self.groups
+        return conv2d(x, self.weight, self.bias, *options).permute(0, 2, 3, 1)
 
 
 class MapSequential(nn.Sequential):

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
+from mmv2m.ops.convolution import conv2d
 from mmv2m.ops.precision import has_autocast
 
 from .door import Known, may_stand_for
@@ -158,7 +159,7 @@ class Downsample(BaseModule):
             # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so
             # is what the convolution makes of it.
             x, weight = (t.permute(0, 3, 1, 2) for t in (x.contiguous(), weight))
-        x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
+        x = conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
         return x.permute(0, 2, 3, 1).contiguous()
 
 
