@@ -63,43 +63,57 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(cuda, 'DEVICES', None)
 
 
-def train_on_shapes(kind, run=lambda model: model, change=lambda model: None):
-    """A training step under autocast, of tensors without numbers."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model, x = make_in_training(kind), torch.rand(4, 3, 32, 32)
-        change(model)
-        with torch.autocast('cpu', torch.bfloat16):
-            (y,) = run(model)(x)
-        y.float().sum().backward()
-    assert all(p.grad.shape == p.shape for p in model.parameters())
+def step(run, size):
+    """A training step under autocast."""
+    with torch.autocast('cpu', torch.bfloat16):
+        (y,) = run(torch.rand(4, 3, size, size))
+    y.float().sum().backward()
 
 
-def count_operators(kind, monkeypatch, **options):
-    """How often a model calls each operator, eagerly."""
+def change_nothing(model):
+    pass
+
+
+def count_operators(kind, monkeypatch, change=change_nothing):
+    """How often a model calls each operator, eagerly; of tensors without numbers."""
     called, call = Counter(), Operator.__call__
 
     def count(self, *args):
         called[self.name] += not self.name.endswith('_backward')
         return call(self, *args)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, FakeTensorMode():
         patch.setattr(Operator, '__call__', count)
-        train_on_shapes(kind, **options)
+        model = make_in_training(kind)
+        change(model)
+        step(model, 32)
     return +called
 
 
-def count_nodes(kind, **options):
-    """What the compiled forward and the compiled backward pass call, by name."""
+def count_nodes(kind, change=change_nothing):
+    """What the compiled forward and the compiled backward pass call, by name.
+
+    Nothing is computed: there are zeros where results would be.
+    """
     counts = []
 
     def collect(module, inputs):
-        counts.append(Counter(str(n.target) for n in module.graph.nodes if 'call' in n.op))
-        return make_boxed_func(module.forward)
+        nodes = module.graph.nodes
+        counts.append(Counter(str(node.target) for node in nodes if 'call' in node.op))
+        (results,) = next(node for node in nodes if node.op == 'output').args
+        shapes = [node if node is None else node.meta['val'] for node in results]
+        return make_boxed_func(lambda *args: [v if v is None else zeros_like(v) for v in shapes])
 
+    model = make_in_training(kind)
+    change(model)
     backend = aot_autograd(fw_compiler=collect, bw_compiler=collect)
-    train_on_shapes(kind, lambda m: torch.compile(m, backend=backend, fullgraph=True), **options)
+    step(torch.compile(model, backend=backend, fullgraph=True), 32)
     assert len(counts) == 2
     return counts
+
+
+def zeros_like(fake):
+    return torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype).zero_()
 
 
 def of_ours(nodes):
@@ -197,6 +211,22 @@ def test_what_is_done_to_a_module_takes_effect(change, name):
     assert not torch.allclose(truth['output'], before['output'])
     compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
     assert_same(results(compiled, model, x), truth)
+
+
+@pytest.mark.parametrize('change', [adapt, overwrite])
+def test_modules_changed_after_the_first_call(change):
+    """A wrapper is seen at once, a forward function after a reset."""
+    name = 'stages.0.0.mixer.in_proj'
+    model, x = make('pyramid', torch.float32), make_image('pyramid', torch.float32)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend='eager', fullgraph=True)
+        (before,) = compiled(x)
+        change(model, name)
+        (changed,) = model(x)
+        if change is overwrite:
+            torch.compiler.reset()
+        assert not torch.allclose(changed, before)
+        assert torch.allclose(compiled(x)[0], changed)
 
 
 @pytest.mark.parametrize('guards', [False, True])
