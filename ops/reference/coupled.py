@@ -11,7 +11,7 @@ Shape letters: ``I`` steps of a corner's second direction, ``J`` of its first, `
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -295,7 +295,7 @@ def _pieces(u: Tensor, A: Tensor, corners: str) -> Iterator[tuple[Any, _Order]]:
             yield (k, slice(first, first + size)), order
 
 
-@cache
+@lru_cache(maxsize=256)  # images may have ever new sizes
 def _diagonals(corner: Corner, height: int, width: int) -> _Order:
     """The order of a map's tokens from a corner."""
     grid = (height, width)

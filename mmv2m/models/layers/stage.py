@@ -71,10 +71,7 @@ class Stage(Sequential):
             if turn is not None:
                 stream = Stream(turn(stream.sum()))
             if self.takes_stream(block) and may_stand_for(self, stream.total, ((block, BLOCK),)):
-                if self.with_cp:
-                    stream = self._checkpointed(block.advance, stream)
-                else:
-                    stream = block.advance(stream)
+                stream = self._checkpointed(block.advance, stream)
             else:
                 x = stream.sum(self._dtype_read(block, stream))
                 stream = Stream(self._checkpointed(block, x))
