@@ -8,82 +8,66 @@ namespace mmv2m {
 // Numbers of all states of lanes and channels that are walked along together: 64 KiB.
 constexpr int64_t ROOM = 16384;
 
-// What one task scans: some lanes of an image, and some of their vectors of channels.
-struct Task {
+// Some lanes of an image, and some of their vectors of channels.
+struct Part {
   int64_t k, b, first_lane, last_lane, first, last;
 };
 
-// The tasks of one map. Lanes along H go together, so that memory is read as it lies.
-template <typename T>
-class Tasks {
- public:
-  Tasks(const Scan<T>& scan, int64_t k) : k(k) {
-    const Walk& walk = scan.walks[k];
-    const int64_t row = std::max<int64_t>(1, scan.states) * WIDTH, most = std::max<int64_t>(1, ROOM / 2 / row);
-    vectors = std::max<int64_t>(1, std::min(scan.vectors, most)), all_vectors = scan.vectors;
-    const int64_t share = (walk.lanes + at::get_num_threads() - 1) / at::get_num_threads();
-    const int64_t room = std::max<int64_t>(1, ROOM / (vectors * row));
-    lanes = walk.down ? std::max<int64_t>(1, std::min(share, room)) : 1, all_lanes = walk.lanes;
-    blocks = (all_vectors + vectors - 1) / vectors;
-    groups = (all_lanes + lanes - 1) / lanes;
-    count = scan.batch * groups * blocks;
-    numbers = lanes * vectors * row;
-  }
-
-  Task operator[](int64_t i) const {
-    const int64_t first = i % blocks * vectors, lane = i / blocks % groups * lanes;
-    return {k, i / blocks / groups, lane, std::min(lane + lanes, all_lanes),
-            first, std::min(first + vectors, all_vectors)};
-  }
-
-  int64_t count, numbers;  // of tasks, and of all states of one
-
- private:
-  int64_t k, lanes, vectors, all_lanes, all_vectors, groups, blocks;
-};
-
-// The room of a thread.
+// The room of a thread. `y` is (K, B, H, W, E), or (B, H, W, E) for the sum of all maps.
 template <typename T>
 class ForwardLanes {
  public:
-  ForwardLanes(const Scan<T>& scan, const Maps<T>& y, bool adds, int64_t numbers)
-      : scan(scan), y(y), adds(adds), row(scan.states * WIDTH) {
-    state.resize(numbers), B_room.resize(row), C_room.resize(row);
-    steps.resize(scan.vectors * WIDTH);
+  ForwardLanes(const Scan<T>& scan, const Maps<T>& y, bool sums, bool adds)
+      : scan(scan), y(y), sums(sums), adds(adds), row(scan.states * WIDTH) {
+    B_room.resize(row), C_room.resize(row), steps.resize(scan.vectors * WIDTH);
   }
 
-  void run(const Task& task) {
-    std::fill(state.begin(), state.end(), 0.f);
-    float* h = nullptr;
-    for (int64_t t = 0; t < scan.walks[task.k].steps; ++t) {
-      h = state.data();
-      for (int64_t lane = task.first_lane; lane < task.last_lane; ++lane) {
-        step(task, lane, t, h);
-        h += (task.last - task.first) * row;
+  // In blocks whose states stay in the cache. Lanes along H go together, so that memory is read as
+  // it lies.
+  void run(const Part& part) {
+    const int64_t of_vector = std::max(WIDTH, row), all = part.last - part.first;
+    const int64_t vectors = std::clamp<int64_t>(ROOM / 2 / of_vector, 1, all);
+    const int64_t room = std::max<int64_t>(1, ROOM / (vectors * of_vector));
+    const int64_t lanes = scan.walks[part.k].down ? room : 1;
+    for (int64_t v = part.first; v < part.last; v += vectors)
+      for (int64_t lane = part.first_lane; lane < part.last_lane; lane += lanes)
+        walk({part.k, part.b, lane, std::min(lane + lanes, part.last_lane), v,
+              std::min(v + vectors, part.last)});
+  }
+
+ private:
+  void walk(const Part& part) {
+    state.assign((part.last_lane - part.first_lane) * (part.last - part.first) * row, 0.f);
+    for (int64_t t = 0; t < scan.walks[part.k].steps; ++t) {
+      float* h = state.data();
+      for (int64_t lane = part.first_lane; lane < part.last_lane; ++lane) {
+        step(part, lane, t, h);
+        h += (part.last - part.first) * row;
       }
     }
   }
 
- private:
   // One step of one lane, whose states are `h`.
-  void step(const Task& task, int64_t lane, int64_t t, float* h) {
-    const Walk& walk = scan.walks[task.k];
-    const auto at = [&](const auto& maps) { return maps.lane(walk, task.k, task.b, lane).at(t); };
-    const T *x = at(scan.x), *delta = at(scan.delta), *z = scan.z ? at(scan.z) : nullptr;
+  void step(const Part& part, int64_t lane, int64_t t, float* h) {
+    const Walk& walk = scan.walks[part.k];
+    const auto at = [&](const auto& maps) { return maps.lane(walk, part.k, part.b, lane).at(t); };
+    const bool keeps = adds || (sums && part.k > 0), gates = !sums || part.k + 1 == scan.maps;
+    const T *x = at(scan.x), *delta = at(scan.delta), *z = scan.z && gates ? at(scan.z) : nullptr;
     T* to = at(y);
     if (scan.B.tokens) scan.B.expand(at(scan.B.tokens), scan.states, B_room.data());
     if (scan.C.tokens) scan.C.expand(at(scan.C.tokens), scan.states, C_room.data());
     // All time steps first: what takes long to compute is under way for several vectors at once.
-    for (int64_t v = task.first; v < task.last; ++v) {
+    for (int64_t v = part.first; v < part.last; ++v) {
       const int64_t count = count_channels(scan.channels, v);
-      scan.step(scan.raw_step(delta, v, count)).store(steps.data() + (v - task.first) * WIDTH);
+      scan.step(scan.raw_step(delta, v, count)).store(steps.data() + v * WIDTH);
     }
-    for (int64_t v = task.first; v < task.last; ++v, h += row) {
+    for (int64_t v = part.first; v < part.last; ++v, h += row) {
       const int64_t count = count_channels(scan.channels, v);
       const Vec u = load(x + v * WIDTH, count);
-      Vec total = sum_states(v, u, Vec::loadu(steps.data() + (v - task.first) * WIDTH), h);
+      Vec total = sum_states(v, u, Vec::loadu(steps.data() + v * WIDTH), h);
+      if (keeps) total = total + load(to + v * WIDTH, count);
       if (z) total = total * silu(load(z + v * WIDTH, count));
-      store(to + v * WIDTH, adds ? total + load(to + v * WIDTH, count) : total, count);
+      store(to + v * WIDTH, total, count);
     }
   }
 
@@ -104,22 +88,37 @@ class ForwardLanes {
 
   const Scan<T>& scan;
   const Maps<T>& y;
-  const bool adds;
+  const bool sums, adds;
   const int64_t row;  // numbers of all states of a vector
   Buffer state, B_room, C_room, steps;
 };
 
-// All maps, one after the other; `y` is (K, B, H, W, E), or (B, H, W, E) for their sum. `adds`
-// keeps what y holds.
+// All maps; `y` is (K, B, H, W, E), or (B, H, W, E) for their sum. `adds` keeps what y holds. A gate
+// is that of each map, or of the sum.
+//
+// Each thread has some channels of all maps, if these can be shared out evenly: then none waits for
+// another one before the next map, and a thread's states and decays stay in its cache. If not, it
+// has some lanes of one map after the other.
 template <typename T>
 void scan_maps(const Scan<T>& scan, const Maps<T>& y, bool sums, bool adds) {
-  for (int64_t k = 0; k < scan.maps; ++k) {
-    const Tasks<T> tasks(scan, k);
-    for_chunks(tasks.count, [&](int64_t, int64_t begin, int64_t end) {
-      ForwardLanes<T> lanes(scan, y, adds || (sums && k > 0), tasks.numbers);
-      for (int64_t i = begin; i < end; ++i) lanes.run(tasks[i]);
+  const int64_t of_batch = scan.batch * scan.vectors;
+  if (is_even(of_batch)) {
+    for_chunks(of_batch, [&](int64_t, int64_t begin, int64_t end) {
+      ForwardLanes<T> lanes(scan, y, sums, adds);
+      for_images(scan.vectors, begin, end, [&](int64_t b, int64_t first, int64_t last) {
+        for (int64_t k = 0; k < scan.maps; ++k)
+          lanes.run({k, b, 0, scan.walks[k].lanes, first, last});
+      });
     });
+    return;
   }
+  for (int64_t k = 0; k < scan.maps; ++k)
+    for_chunks(scan.batch * scan.walks[k].lanes, [&](int64_t, int64_t begin, int64_t end) {
+      ForwardLanes<T> lanes(scan, y, sums, adds);
+      for_images(scan.walks[k].lanes, begin, end, [&](int64_t b, int64_t first, int64_t last) {
+        lanes.run({k, b, first, last, 0, scan.vectors});
+      });
+    });
 }
 
 }  // namespace mmv2m

@@ -52,6 +52,14 @@ inline void store(T* to, Vec value, int64_t count) {
   }
 }
 
+// The first `count` channels; the others are 0.
+inline Vec first(Vec x, int64_t count) {
+  if (count >= WIDTH) return x;
+  float values[WIDTH];
+  x.store(values);
+  return load(values, count);
+}
+
 // 2^x for a fraction of at most 1/2, to 1e-7 of it, and exactly 1 at 0.
 inline Vec exp2_of_fraction(Vec x) {
   Vec p = fmadd(x, Vec(0.0013264727f), Vec(0.0096715126f));
