@@ -19,8 +19,8 @@ from .build import kernels
 
 __all__ = ['numbers', 'ssm_backward', 'ssm_forward']
 
-TOGETHER = 2**18
-"""Numbers in the maps of directions that are taken together: 1 MiB in float32."""
+TOGETHER = 2**19
+"""Numbers in the maps of directions that are taken together: 2 MiB in float32."""
 
 NUMBERS = {name: number for number, name in enumerate(DIRECTIONS)}
 

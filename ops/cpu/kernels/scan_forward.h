@@ -5,8 +5,8 @@
 
 namespace mmv2m {
 
-// Numbers of all states of lanes and channels that are walked along together: 64 KiB.
-constexpr int64_t ROOM = 16384;
+// Numbers of all states of lanes and channels that are walked along together: 32 KiB.
+constexpr int64_t ROOM = 8192;
 
 // Some lanes of an image, and some of their vectors of channels.
 struct Part {
