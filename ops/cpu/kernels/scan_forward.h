@@ -8,6 +8,37 @@ namespace mmv2m {
 // Numbers of all states of lanes and channels that are walked along together: 32 KiB.
 constexpr int64_t ROOM = 8192;
 
+// How a projection multiplies a state of a vector, and adds it up: it is 1, one number for all
+// channels, or a number for each.
+struct One {
+  Vec times(Vec x, int64_t) const { return x; }
+  Vec plus_times(Vec total, Vec x, int64_t) const { return total + x; }
+};
+
+struct OfToken {
+  const float* states;
+
+  Vec times(Vec x, int64_t n) const { return x * Vec(states[n]); }
+  Vec plus_times(Vec total, Vec x, int64_t n) const { return fmadd(x, Vec(states[n]), total); }
+};
+
+struct OfChannels {
+  const float* states;
+
+  Vec at(int64_t n) const { return Vec::loadu(states + n * WIDTH); }
+  Vec times(Vec x, int64_t n) const { return x * at(n); }
+  Vec plus_times(Vec total, Vec x, int64_t n) const { return fmadd(x, at(n), total); }
+};
+
+// Calls f with what a projection is. The loop over states is compiled for each kind, as most models
+// have one side that is 1.
+template <typename T, typename F>
+Vec with_side(const Side<T>& side, const float* token, int64_t vector, int64_t states, const F& f) {
+  if (side.tokens) return f(OfToken{token});
+  if (side.constant.empty()) return f(One{});
+  return f(OfChannels{side.constant.data() + vector * states * WIDTH});
+}
+
 // Some lanes of an image, and some of their vectors of channels.
 struct Part {
   int64_t k, b, first_lane, last_lane, first, last;
@@ -19,7 +50,7 @@ class ForwardLanes {
  public:
   ForwardLanes(const Scan<T>& scan, const Maps<T>& y, bool sums, bool adds)
       : scan(scan), y(y), sums(sums), adds(adds), row(scan.states * WIDTH) {
-    B_room.resize(row), C_room.resize(row), steps.resize(scan.vectors * WIDTH);
+    B.resize(scan.states), C.resize(scan.states), steps.resize(scan.vectors * WIDTH);
   }
 
   // In blocks whose states stay in the cache. Lanes along H go together, so that memory is read as
@@ -54,8 +85,8 @@ class ForwardLanes {
     const bool keeps = adds || (sums && part.k > 0), gates = !sums || part.k + 1 == scan.maps;
     const T *x = at(scan.x), *delta = at(scan.delta), *z = scan.z && gates ? at(scan.z) : nullptr;
     T* to = at(y);
-    if (scan.B.tokens) scan.B.expand(at(scan.B.tokens), scan.states, B_room.data());
-    if (scan.C.tokens) scan.C.expand(at(scan.C.tokens), scan.states, C_room.data());
+    if (scan.B.tokens) std::copy_n(at(scan.B.tokens), scan.states, B.data());
+    if (scan.C.tokens) std::copy_n(at(scan.C.tokens), scan.states, C.data());
     // All time steps first: what takes long to compute is under way for several vectors at once.
     for (int64_t v = part.first; v < part.last; ++v) {
       const int64_t count = count_channels(scan.channels, v);
@@ -73,15 +104,22 @@ class ForwardLanes {
 
   // Updates the states of a vector; returns their sum, and the skip.
   Vec sum_states(int64_t v, Vec u, Vec step, float* h) const {
-    const Vec drive = step * u;
-    const float *A = scan.decays(v), *B_t = scan.B.of(v, scan.states, B_room.data());
-    const float* C_t = scan.C.of(v, scan.states, C_room.data());
-    Vec total = scan.D.empty() ? Vec(0.f) : Vec::loadu(scan.D.data() + v * WIDTH) * u;
-    for (int64_t i = 0; i < row; i += WIDTH) {
-      const Vec decay = exp2(step * Vec::loadu(A + i));
-      const Vec now = fmadd(decay, Vec::loadu(h + i), drive * Vec::loadu(B_t + i));
-      now.store(h + i);
-      total = fmadd(now, Vec::loadu(C_t + i), total);
+    const Vec skip = scan.D.empty() ? Vec(0.f) : Vec::loadu(scan.D.data() + v * WIDTH) * u;
+    return with_side(scan.B, B.data(), v, scan.states, [&](auto drives) {
+      return with_side(scan.C, C.data(), v, scan.states, [&](auto reads) {
+        return update(scan.decays(v), step, step * u, skip, drives, reads, h);
+      });
+    });
+  }
+
+  template <typename Drives, typename Reads>
+  Vec update(const float* A, Vec step, Vec drive, Vec total, Drives drives, Reads reads,
+             float* h) const {
+    for (int64_t n = 0; n < scan.states; ++n, h += WIDTH) {
+      const Vec decay = exp2(step * Vec::loadu(A + n * WIDTH));
+      const Vec now = fmadd(decay, Vec::loadu(h), drives.times(drive, n));
+      now.store(h);
+      total = reads.plus_times(total, now, n);
     }
     return total;
   }
@@ -90,7 +128,7 @@ class ForwardLanes {
   const Maps<T>& y;
   const bool sums, adds;
   const int64_t row;  // numbers of all states of a vector
-  Buffer state, B_room, C_room, steps;
+  Buffer state, B, C, steps;  // B and C of a token
 };
 
 // All maps; `y` is (K, B, H, W, E), or (B, H, W, E) for their sum. `adds` keeps what y holds. A gate
