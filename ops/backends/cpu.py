@@ -7,17 +7,22 @@ from torch import Tensor
 
 from ..cpu import build, corner_ssm, ssm
 from ..cpu.build import kernels
+from ..cpu.rows import add_norm_backward, add_norm_forward, gate_backward, gate_forward
 from ..cpu.ssm import numbers
 from ..directions import get_direction, read_corners, read_directions
 
 __all__ = [
     'DEVICES',
+    'add_norm_backward',
+    'add_norm_forward',
     'conv_backward',
     'conv_forward',
     'corner_ssm_backward',
     'corner_ssm_forward',
     'coupled_scan_backward',
     'coupled_scan_forward',
+    'gate_backward',
+    'gate_forward',
     'refusal',
     'scan_backward',
     'scan_forward',
@@ -41,7 +46,8 @@ def refusal(x: Tensor) -> str | None:
 def scan_forward(x: Tensor, delta: Tensor, *args: Any) -> Tensor:
     """See :func:`mmv2m.ops.directional_scan`."""
     y = torch.empty(x.shape, dtype=x.dtype)
-    kernels().scan_forward(*_scan_arguments(x, delta, *args), y[None], False)
+    *tensors, softplus, ways = _scan_arguments(x, delta, *args)
+    kernels().scan_forward(*tensors, softplus, False, ways, y[None], False)
     return y
 
 

@@ -29,22 +29,25 @@ def corner_ssm_forward(
         corners: Of all groups.
         reduction: See :func:`mmv2m.ops.corner_ssm`.
         log_A: See :func:`mmv2m.ops.corner_ssm`.
-        trains: Whether there is going to be a backward pass. If not, nothing is kept for it.
+        trains: Whether there is going to be a backward pass. If not, nothing is kept for it, and
+            the sum over all groups goes through the gate too, if there is one.
 
     Returns:
         The output, and what is kept of each group: the maps between its two scans and, if so, both
         scans' low-rank time steps and sides.
     """
+    groups = list(unpack_groups(parameters, corners))
     y: Tensor | None = None
     kept: list[Tensor] = []
-    for group in unpack_groups(parameters, corners):
+    for group in groups:
         keeps = trains and group.keeps_projections()
+        gates_sum = not trains and gate is not None and group is groups[-1]
         between, *of_rows = ssm_forward(
             (x, None, *group.rows), group.corners.first, 'input', 'none', log_A, keeps=keeps
         )
         y, *of_columns = ssm_forward(
             *((between, gate, *group.columns), group.corners.second, 'output', reduction, log_A),
-            *(y, keeps),
+            *(y, keeps, gates_sum),
         )
         if trains:
             kept += [between, *of_rows, *of_columns]
@@ -66,10 +69,12 @@ def corner_ssm_backward(
     """Gradients of ``x``, ``gate`` and the parameters, given the gradient of the output.
 
     The other arguments are those of :func:`corner_ssm_forward`, and ``kept`` is what that has
-    returned behind the output. The gradients of ``x`` and ``gate`` overwrite the targets.
+    returned behind the output. The gradient of ``x`` overwrites the first target, that of ``gate``
+    is added to the second one.
     """
     (grad_x, grad_gate), of_parameters = targets, []
     remaining, adds = iter(kept), False
+    adds_gate = grad_gate is not None
     for group in unpack_groups(parameters, corners):
         between, count = next(remaining), 2 if group.keeps_projections() else 0
         of_rows, of_columns = (tuple(islice(remaining, count)) for _ in range(2))
@@ -82,7 +87,7 @@ def corner_ssm_backward(
             log_A,
             kept=of_columns,
             targets=(None, grad_gate),
-            adds=(False, adds),
+            adds=(False, adds or adds_gate),
         )
         assert grad_between is not None
         grad_x, _, *grad_rows = ssm_backward(

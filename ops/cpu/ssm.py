@@ -19,8 +19,8 @@ from .build import kernels
 
 __all__ = ['numbers', 'ssm_backward', 'ssm_forward']
 
-TOGETHER = 2**18
-"""Numbers in the maps of directions that are taken together: 1 MiB in float32."""
+TOGETHER = 2**19
+"""Numbers in the maps of directions that are taken together: 2 MiB in float32."""
 
 NUMBERS = {name: number for number, name in enumerate(DIRECTIONS)}
 
@@ -61,6 +61,7 @@ def ssm_forward(
     log_A: bool = False,
     add_to: Tensor | None = None,
     keeps: bool = False,
+    gates_sum: bool = False,
 ) -> tuple[Tensor, ...]:
     """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`.
 
@@ -72,6 +73,7 @@ def ssm_forward(
         log_A: See :func:`mmv2m.ops.directional_ssm`.
         add_to: Sums over the directions are added to it, in place, if given.
         keeps: Whether the backward pass is going to be given low-rank time steps and the side.
+        gates_sum: Whether the sum over the directions goes through the gate too, at the end.
 
     Returns:
         The output, which is ``add_to`` if given; and, if ``keeps``, low-rank time steps
@@ -80,13 +82,15 @@ def ssm_forward(
     given, sums = SSMTensors(*tensors), reduction == 'sum'
     shape = given.x.shape[-4:] if sums else (len(directions), *given.x.shape[-4:])
     y = given.x.new_empty(shape) if add_to is None else add_to
-    A, mixed = _exact_A(given.A, log_A), []
+    mixed = []
     for part, ways in _parts(given, directions):
         read = _project(given.select(part), ways, projects)
         mixed.append(read.mixed)
         to, adds = (y, add_to is not None or part.start > 0) if sums else (y[part], False)
+        z = given.gate if gates_sum and part.stop >= len(directions) else None
         kernels().scan_forward(
-            *(*read.scanned, A, read.B, read.C, given.D, None, given.dt_bias, True, ways, to, adds)
+            *(*read.scanned, given.A, read.B, read.C, given.D, z, given.dt_bias, True),
+            *(log_A, ways, to, adds),
         )
     if not keeps:
         return (y,)

@@ -3,6 +3,7 @@
 import naive
 import pytest
 import torch
+import torch.nn.functional as F
 from kernel_comparison import CORNERS, compare_backend
 from operator_calls import cases, outputs
 from scan_inputs import make_inputs, make_ssm_inputs
@@ -15,7 +16,7 @@ from mmv2m.ops import (
     directional_scan,
     directional_ssm,
 )
-from mmv2m.ops.cpu import ssm
+from mmv2m.ops.cpu import build, ssm
 
 pytestmark = pytest.mark.skipif(
     choose_backend('auto', torch.zeros(1)) != 'cpu', reason='there is no C++ compiler'
@@ -204,6 +205,34 @@ def test_short_steps_do_not_gather_an_error():
     ones, A = torch.ones(1, 1, 20000, 1), torch.full((1, 1), -1e-6)
     y, truth = (directional_scan(ones.to(d), ones.to(d), A) for d in (torch.float32, torch.float64))
     assert (y / truth - 1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize('sums', [False, True])
+@pytest.mark.parametrize('channels', [37, 192])
+def test_the_number_of_threads_makes_no_difference_to_outputs(sums, channels):
+    """Threads share out channels if these are even, else lanes."""
+    shape, generator = (4, 1, 5, 7), torch.Generator().manual_seed(0)
+    x, delta, z = torch.randn(3, *shape, channels, generator=generator)
+    A_log, B = torch.rand(channels, 3), torch.rand(*shape, 3)
+    weight, before, outputs = torch.rand(channels, 4), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            maps = build.kernels().conv_forward(x[0], None, weight, None, [0, 1, 2, 3])
+            y = torch.empty_like(x[0] if sums else x)
+            scanned = maps, delta, A_log, B, None, None, z[0] if sums else z, None, True, True
+            build.kernels().scan_forward(*scanned, [0, 1, 2, 3], y, False)
+            outputs.append(y)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(y, outputs[0]) for y in outputs)
+    names, A = ('right', 'left', 'down', 'up'), -A_log.exp()
+    ones = [
+        directional_scan(maps[i], delta[i], A, B[i], delta_softplus=True, direction=name)
+        for i, name in enumerate(names)
+    ]
+    expected = sum(ones) * F.silu(z[0]) if sums else torch.stack(ones) * F.silu(z)
+    torch.testing.assert_close(outputs[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_two_runs_agree_to_the_bit():

@@ -58,25 +58,29 @@ struct Conv {
   }
 };
 
-// Writes (K, B, H, W, E).
+// One lane of a map; `seen` is room for what the taps see.
+template <typename T>
+void conv_lane(const Conv<T>& conv, const Maps<T>& y, int64_t k, int64_t b, int64_t lane,
+               Buffer& seen) {
+  const Walk& walk = conv.walks[k];
+  const auto to = y.lane(walk, k, b, lane);
+  for (int64_t v = 0; v < conv.vectors; ++v) {
+    const int64_t count = count_channels(conv.channels, v);
+    conv.gather(walk, k, b, lane, v, seen.data());
+    for (int64_t t = 0; t < walk.steps; ++t)
+      store(to.at(t) + v * WIDTH, silu(conv.weigh(v, seen.data(), t)), count);
+  }
+}
+
+// Writes (K, B, H, W, E). Threads share out the lanes of all maps.
 template <typename T>
 void conv_maps(const Conv<T>& conv, const Maps<T>& y) {
-  for (int64_t k = 0; k < conv.maps; ++k) {
-    const Walk& walk = conv.walks[k];
-    for_chunks(conv.batch * walk.lanes, [&](int64_t, int64_t begin, int64_t end) {
-      Buffer seen((conv.taps - 1 + conv.longest) * WIDTH);
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t b = i / walk.lanes, lane = i % walk.lanes;
-        const auto to = y.lane(walk, k, b, lane);
-        for (int64_t v = 0; v < conv.vectors; ++v) {
-          const int64_t count = count_channels(conv.channels, v);
-          conv.gather(walk, k, b, lane, v, seen.data());
-          for (int64_t t = 0; t < walk.steps; ++t)
-            store(to.at(t) + v * WIDTH, silu(conv.weigh(v, seen.data(), t)), count);
-        }
-      }
-    });
-  }
+  const auto lanes = list_lanes(conv.walks, conv.batch);
+  for_chunks(lanes.size(), [&](int64_t, int64_t begin, int64_t end) {
+    Buffer seen((conv.taps - 1 + conv.longest) * WIDTH);
+    for (int64_t i = begin; i < end; ++i)
+      conv_lane(conv, y, lanes[i][0], lanes[i][1], lanes[i][2], seen);
+  });
 }
 
 // What a chunk of lanes adds up: (vectors, taps, WIDTH), (vectors, WIDTH).

@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -106,6 +107,33 @@ void for_chunks(int64_t count, const F& f) {
   at::parallel_for(0, chunks, 1, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) f(c, count * c / chunks, count * (c + 1) / chunks);
   });
+}
+
+// Map, image and number of each lane of all maps that are walked so.
+inline std::vector<std::array<int64_t, 3>> list_lanes(const std::vector<Walk>& walks,
+                                                      int64_t batch) {
+  std::vector<std::array<int64_t, 3>> lanes;
+  for (int64_t k = 0; k < int64_t(walks.size()); ++k)
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t lane = 0; lane < walks[k].lanes; ++lane) lanes.push_back({k, b, lane});
+  return lanes;
+}
+
+// Whether the chunks of [0, count) are of one size, or nearly so.
+inline bool is_even(int64_t count) {
+  const int64_t chunks = at::get_num_threads(), largest = (count + chunks - 1) / chunks;
+  return 10 * count >= 9 * chunks * largest;
+}
+
+// Runs f(image, first, last) on the part of each image in [begin, end), where every image has `size`
+// places.
+template <typename F>
+void for_images(int64_t size, int64_t begin, int64_t end, const F& f) {
+  while (begin < end) {
+    const int64_t first = begin % size, last = std::min(size, first + end - begin);
+    f(begin / size, first, last);
+    begin += last - first;
+  }
 }
 
 }  // namespace mmv2m

@@ -1,4 +1,4 @@
-// Scans and convolutions of maps as operators of PyTorch: torch.ops.mmv2m_cpu.
+// Scans and convolutions of maps, gates and norms as operators of PyTorch: torch.ops.mmv2m_cpu.
 //
 // Maps are float32 or bfloat16, of any strides with channels side by side; parameters and sums are
 // float32. What is optional is what the operators of mmv2m.ops leave out.
@@ -7,34 +7,23 @@
 
 #include "conv.h"
 #include "coupled_backward.h"
+#include "row_operators.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
+#include "types.h"
 
 namespace mmv2m {
 namespace {
 
-template <typename F>
-void for_type(const Tensor& x, const F& f) {
-  if (x.scalar_type() == at::kFloat) f(float());
-  else if (x.scalar_type() == at::kBFloat16) f(at::BFloat16());
-  else TORCH_CHECK(false, "maps are float32 or bfloat16, not ", x.scalar_type());
-}
-
-template <typename F>
-std::vector<Buffer> each(const std::vector<F>& chunks, Buffer F::*member) {
-  std::vector<Buffer> result;
-  for (const F& chunk : chunks) result.push_back(chunk.*member);
-  return result;
-}
-
 // Writes to `y`, which is (K, B, H, W, E) as `x` is, or (B, H, W, E) for their sum; or adds to it.
+// `z` gates each map, or the sum.
 void scan_forward(const Tensor& x, const Tensor& delta, const Tensor& A, const OptionalTensor& B,
                   const OptionalTensor& C, const OptionalTensor& D, const OptionalTensor& z,
-                  const OptionalTensor& bias, bool softplus, at::IntArrayRef directions,
+                  const OptionalTensor& bias, bool softplus, bool log_A, at::IntArrayRef directions,
                   const Tensor& y, bool adds) {
   for_type(x, [&](auto one) {
     using T = decltype(one);
-    const Scan<T> scan(x, delta, A, B, C, D, z, bias, softplus, directions);
+    const Scan<T> scan(x, delta, A, B, C, D, z, bias, softplus, log_A, directions);
     scan_maps(scan, Maps<T>(y), y.dim() < x.dim(), adds);
   });
 }
@@ -54,7 +43,7 @@ std::vector<Tensor> scan_backward(const Tensor& grad_y, const Tensor& x, const T
   for_type(x, [&](auto one) {
     using T = decltype(one);
     const auto to = [&](const Tensor& t) { return maps(t) ? Maps<T>(t) : Maps<T>(); };
-    const Scan<T> scan(x, delta, A, B, C, D, z, bias, softplus, directions);
+    const Scan<T> scan(x, delta, A, B, C, D, z, bias, softplus, false, directions);
     const ScanGradients<T> grads{to(grad_x),    to(grad_delta), to(grad_z),   to(grad_B),
                                  to(grad_C),    z.has_value(),  B.has_value(), C.has_value()};
     const auto sums = scan_maps_backward(scan, Maps<const T>(grad_y), grads);
@@ -147,7 +136,7 @@ std::vector<Tensor> conv_backward(const Tensor& grad_y, const Tensor& x, const O
 TORCH_LIBRARY(mmv2m_cpu, library) {
   library.def(
       "scan_forward(Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, Tensor? D, Tensor? z, "
-      "Tensor? bias, bool softplus, int[] directions, Tensor(a!) y, bool adds) -> ()");
+      "Tensor? bias, bool softplus, bool log_A, int[] directions, Tensor(a!) y, bool adds) -> ()");
   library.def(
       "scan_backward(Tensor grad_y, Tensor x, Tensor delta, Tensor A, Tensor? B, Tensor? C, "
       "Tensor? D, Tensor? z, Tensor? bias, bool softplus, int[] directions) -> Tensor[]");
@@ -164,6 +153,17 @@ TORCH_LIBRARY(mmv2m_cpu, library) {
       "conv_backward(Tensor grad_y, Tensor x, Tensor? gate, Tensor weight, Tensor? bias, "
       "int[] directions, Tensor(a!) grad_x, Tensor(b!)? grad_gate, bool adds_x, bool adds_gate) -> "
       "Tensor[]");
+  library.def("gate_forward(Tensor x, Tensor z, Tensor(a!) y) -> ()");
+  library.def(
+      "gate_backward(Tensor grad_y, Tensor x, Tensor z, Tensor(a!) grad_x, Tensor(b!) grad_z, "
+      "Tensor(c!)? y) -> ()");
+  library.def(
+      "add_norm_forward(Tensor branch, Tensor residual, Tensor weight, Tensor? bias, "
+      "Tensor? factor, float eps, Tensor(a!) normed, Tensor(b!) total) -> ()");
+  library.def(
+      "add_norm_backward(Tensor grad_normed, Tensor grad_total, Tensor total, Tensor weight, "
+      "Tensor? bias, Tensor? factor, float eps, Tensor(a!) grad_branch, Tensor(b!) grad_residual) "
+      "-> Tensor[]");
 }
 
 TORCH_LIBRARY_IMPL(mmv2m_cpu, CPU, library) {
@@ -173,4 +173,8 @@ TORCH_LIBRARY_IMPL(mmv2m_cpu, CPU, library) {
   library.impl("coupled_backward", &mmv2m::coupled_backward);
   library.impl("conv_forward", &mmv2m::conv_forward);
   library.impl("conv_backward", &mmv2m::conv_backward);
+  library.impl("gate_forward", &mmv2m::gate_forward);
+  library.impl("gate_backward", &mmv2m::gate_backward);
+  library.impl("add_norm_forward", &mmv2m::add_norm_forward);
+  library.impl("add_norm_backward", &mmv2m::add_norm_backward);
 }

@@ -31,6 +31,16 @@ struct Side {
   }
 };
 
+// A in powers of two; with `is_log`, log(-A) is given.
+inline Buffer pack_decays(const Tensor& A, bool is_log) {
+  Buffer packed = pack(A);
+  for (size_t i = 0; i < packed.size(); i += WIDTH) {
+    const Vec value = Vec::loadu(packed.data() + i);
+    ((is_log ? exp(value).neg() : value) * Vec(LOG2_E)).store(packed.data() + i);
+  }
+  return packed;
+}
+
 // The arguments of a scan of K maps, as the loops read them.
 template <typename T>
 struct Scan {
@@ -43,7 +53,7 @@ struct Scan {
 
   Scan(const Tensor& x_, const Tensor& delta_, const Tensor& A_, const OptionalTensor& B_,
        const OptionalTensor& C_, const OptionalTensor& D_, const OptionalTensor& z_,
-       const OptionalTensor& bias_, bool softplus_, at::IntArrayRef directions)
+       const OptionalTensor& bias_, bool softplus_, bool log_A, at::IntArrayRef directions)
       : maps(x_.size(0)),
         batch(x_.size(1)),
         height(x_.size(2)),
@@ -56,7 +66,7 @@ struct Scan {
         z(z_),
         B(B_, states),
         C(C_, states),
-        A(pack(A_, LOG2_E)),
+        A(pack_decays(A_, log_A)),
         D(pack(D_)),
         bias(pack(bias_)),
         softplus(softplus_) {

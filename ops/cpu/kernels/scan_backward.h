@@ -194,10 +194,7 @@ class BackwardLanes {
 template <typename T>
 std::vector<ScanSums> scan_maps_backward(const Scan<T>& scan, const Maps<const T>& grad_y,
                                          const ScanGradients<T>& grads) {
-  std::vector<std::array<int64_t, 3>> lanes;
-  for (int64_t k = 0; k < scan.maps; ++k)
-    for (int64_t b = 0; b < scan.batch; ++b)
-      for (int64_t lane = 0; lane < scan.walks[k].lanes; ++lane) lanes.push_back({k, b, lane});
+  const auto lanes = list_lanes(scan.walks, scan.batch);
   std::vector<ScanSums> sums(count_chunks(lanes.size()), ScanSums(scan.vectors, scan.states));
   for_chunks(lanes.size(), [&](int64_t chunk, int64_t begin, int64_t end) {
     BackwardLanes<T> run(scan, grad_y, grads, sums[chunk]);

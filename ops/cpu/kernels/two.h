@@ -35,7 +35,7 @@ struct Two {
   friend Two operator*(Two x, Two y) { return {x.a * y.a, x.b * y.b}; }
   friend Two operator/(Two x, Two y) { return {x.a / y.a, x.b / y.b}; }
   friend Two fmadd(Two x, Two y, Two z) { return {fmadd(x.a, y.a, z.a), fmadd(x.b, y.b, z.b)}; }
-  friend Two maximum(Two x, Two y) { return {maximum(x.a, y.a), maximum(x.b, y.b)}; }
+  friend Two clamp_min(Two x, Two low) { return {clamp_min(x.a, low.a), clamp_min(x.b, low.b)}; }
   friend Two clamp(Two x, Two low, Two high) {
     return {clamp(x.a, low.a, high.a), clamp(x.b, low.b, high.b)};
   }
@@ -52,6 +52,25 @@ struct Several<1> {
   using type = Native;
 };
 
+#ifdef CPU_CAPABILITY_AVX512
+// x less the nearest integer; 0 for infinity.
+inline Native fraction(Native x) {
+  return _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// x times 2 to the power of an integer.
+inline Native scale(Native x, Native integer) { return _mm512_scalef_ps(x, integer); }
+
+template <typename V>
+inline Two<V> fraction(Two<V> x) {
+  return {fraction(x.a), fraction(x.b)};
+}
+
+template <typename V>
+inline Two<V> scale(Two<V> x, Two<V> integer) {
+  return {scale(x.a, integer.a), scale(x.b, integer.b)};
+}
+#else
 // Adds the low bits of `integer` to the exponent of `power`.
 inline Native add_exponent(Native power, Native integer) {
   using at::vec::cast;
@@ -63,6 +82,7 @@ template <typename V>
 inline Two<V> add_exponent(Two<V> power, Two<V> integer) {
   return {add_exponent(power.a, integer.a), add_exponent(power.b, integer.b)};
 }
+#endif
 
 // Memory in half precision.
 template <typename T>

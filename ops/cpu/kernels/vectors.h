@@ -52,20 +52,36 @@ inline void store(T* to, Vec value, int64_t count) {
   }
 }
 
-// 2^x, to 1e-7 of it; 0 turns to 2^-126, what is too large to infinity, and NaN stays NaN. The
-// exponent is added to the bits of 2^fraction, which a polynomial gives. As that is exactly 1 at 0,
-// the decays of many short steps do not gather an error.
+// The first `count` channels; the others are 0.
+inline Vec first(Vec x, int64_t count) {
+  if (count >= WIDTH) return x;
+  float values[WIDTH];
+  x.store(values);
+  return load(values, count);
+}
+
+// 2^x for a fraction of at most 1/2, to 1e-7 of it, and exactly 1 at 0.
+inline Vec exp2_of_fraction(Vec x) {
+  Vec p = fmadd(x, Vec(0.0013264727f), Vec(0.0096715126f));
+  p = fmadd(x, p, Vec(0.0555073374f));
+  p = fmadd(x, p, Vec(0.2402224209f));
+  p = fmadd(x, p, Vec(0.6931469776f));
+  return fmadd(x, p, Vec(1.f));
+}
+
+// 2^x, to 1e-7 of it; 0 turns to 2^-126, what is too large to infinity, and NaN stays NaN. As it is
+// exactly 1 at 0, the decays of many short steps do not gather an error.
 inline Vec exp2(Vec x) {
+#ifdef CPU_CAPABILITY_AVX512
+  x = clamp_min(x, Vec(-126.f));
+  const Vec remainder = fraction(x);
+  return scale(exp2_of_fraction(remainder), x - remainder);
+#else
   const Vec shift(12582912.f);  // 1.5 * 2^23, beside which there is no room for fractions
   x = clamp(x, Vec(-126.f), Vec(128.f));
   const Vec shifted = x + shift;
-  const Vec fraction = x - (shifted - shift);
-  Vec p = fmadd(fraction, Vec(0.0013264727f), Vec(0.0096715126f));
-  p = fmadd(fraction, p, Vec(0.0555073374f));
-  p = fmadd(fraction, p, Vec(0.2402224209f));
-  p = fmadd(fraction, p, Vec(0.6931469776f));
-  p = fmadd(fraction, p, Vec(1.f));
-  return add_exponent(p, shifted);
+  return add_exponent(exp2_of_fraction(x - (shifted - shift)), shifted);
+#endif
 }
 
 inline Vec exp(Vec x) { return exp2(x * Vec(LOG2_E)); }
@@ -89,16 +105,16 @@ inline Vec softplus(Vec x) {
   p = fmadd(q, p, Vec(0.4002152724f));
   p = fmadd(q, p, Vec(0.6666641629f));
   p = fmadd(q, p, Vec(2.f));
-  return fmadd(s, p, maximum(x, Vec(0.f)));
+  return fmadd(s, p, clamp_min(x, Vec(0.f)));
 }
 
 // The sum of a vector's channels, in a fixed order.
 inline float sum(Vec x) {
   float values[WIDTH];
   x.store(values);
-  float total = 0;
-  for (float value : values) total += value;
-  return total;
+  for (int64_t half = WIDTH / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) values[i] += values[i + half];
+  return values[0];
 }
 
 }  // namespace mmv2m
