@@ -100,17 +100,20 @@ def variants(model: nn.Module, path: Path, threads: int) -> dict[str, Variant]:
     }
 
 
-def real_batches(cfg: Any, model: nn.Module, images: int | None) -> Iterator[tuple]:
+def real_batches(
+    cfg: Any, model: nn.Module, images: int | None, batch: int | None
+) -> Iterator[tuple]:
     """Normalised test images, (B, 3, H, W), and their labels, (B,).
 
-    Those asked for are spread evenly over the set, which is often in the order of its classes.
+    The batch is the config's by default. The images asked for are spread evenly over the set, which
+    is often in the order of its classes.
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
         loader = Runner.build_dataloader(cfg.test_dataloader)
     count = len(loader.dataset)
     images = min(images or count, count)
     spread = Subset(loader.dataset, [i * count // images for i in range(images)])
-    for data in DataLoader(spread, loader.batch_size, collate_fn=loader.collate_fn):
+    for data in DataLoader(spread, batch or loader.batch_size, collate_fn=loader.collate_fn):
         data = model.data_preprocessor(data)
         yield data['inputs'], torch.cat([sample.gt_label for sample in data['data_samples']])
 
@@ -151,7 +154,7 @@ def load(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int], list[tup
     cfg = load_config(args.config)
     task_library_of(cfg).prepare()
     model = build_model(cfg, args.checkpoint)[0].eval()
-    batches = list(real_batches(cfg, model, args.images))
+    batches = list(real_batches(cfg, model, args.images, args.batch))
     return part_of(model, 'model'), image_size(cfg), batches
 
 
@@ -163,14 +166,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--arch', help='a V2M with made weights at 224 x 224 instead, as `tiny`')
     parser.add_argument('--onnx', help='a file of the same model, instead of exporting it')
     parser.add_argument('--images', type=int, help='of the test set, spread over it; default: all')
+    parser.add_argument('--batch', type=int, help="default: the config's of its test set")
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=20, help='of timing')
     parser.add_argument('--out', help='write the results to this JSON file')
     args = parser.parse_args(argv)
-    if args.images is not None and args.images < 1:
-        parser.error('--images takes at least one')
-    if args.images and args.arch:
-        parser.error('--arch makes its own images: --images is for a test set')
+    for name in ('images', 'batch'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name} takes at least one')
+    if args.arch and (args.images or args.batch):
+        parser.error('--arch makes its own images: --images and --batch are for a test set')
     return args
 
 
