@@ -43,6 +43,8 @@ CONFIGS: dict[str, Any] = {
     'aot_inductor.check_lowerbound': False,
     # Some compilers link libstdc++ statically. With two of them in the process, loading crashes.
     'aot_inductor.custom_op_libs': [':libstdc++.so.6'],
+    # Beside a convolution of PyTorch's, Inductor copies maps into another memory format otherwise.
+    'layout_optimization': False,
 }
 """How packages are compiled."""
 
