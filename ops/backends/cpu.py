@@ -7,7 +7,13 @@ from torch import Tensor
 
 from ..cpu import build, corner_ssm, ssm
 from ..cpu.build import kernels
-from ..cpu.rows import add_norm_backward, add_norm_forward, gate_backward, gate_forward
+from ..cpu.rows import (
+    add_norm_backward,
+    add_norm_forward,
+    gate_backward,
+    gate_forward,
+    side_by_side,
+)
 from ..cpu.ssm import numbers
 from ..directions import get_direction, read_corners, read_directions
 
@@ -67,7 +73,7 @@ def coupled_scan_forward(x: Tensor, *args: Any) -> Tensor:
 
 def coupled_scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, delta, A, weight, B, C, D, delta_bias``."""
-    grads = torch.ops.mmv2m_cpu.coupled_backward(_side_by_side(grad_y), *_coupled_arguments(*args))
+    grads = torch.ops.mmv2m_cpu.coupled_backward(side_by_side(grad_y), *_coupled_arguments(*args))
     pairs = zip(grads, args[:8], strict=True)
     return tuple(None if p is None else g.view(p.shape) for g, p in pairs)
 
@@ -75,7 +81,7 @@ def coupled_scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ..
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str) -> Tensor:
     """See :func:`mmv2m.ops.directional_conv`."""
     ways = numbers([get_direction(direction)])
-    return kernels().conv_forward(_side_by_side(x), None, weight, bias, ways)[0]
+    return kernels().conv_forward(side_by_side(x), None, weight, bias, ways)[0]
 
 
 def conv_backward(
@@ -84,7 +90,7 @@ def conv_backward(
     """Gradients for ``x, weight, bias``."""
     grad_x, ways = torch.empty(x.shape, dtype=x.dtype), numbers([get_direction(direction)])
     of_weight, of_bias = kernels().conv_backward(
-        _one(grad_y), _side_by_side(x), None, weight, bias, ways, grad_x, None, False, False
+        _one(grad_y), side_by_side(x), None, weight, bias, ways, grad_x, None, False, False
     )
     return grad_x, of_weight, None if bias is None else of_bias
 
@@ -92,7 +98,7 @@ def conv_backward(
 def ssm_forward(tensors: Any, directions: str, *options: Any) -> tuple[Tensor, ...]:
     """See :mod:`..cpu.ssm`."""
     x, gate, *parameters = tensors
-    maps = (None if t is None else _side_by_side(t) for t in (x, gate))
+    maps = (None if t is None else side_by_side(t) for t in (x, gate))
     return ssm.ssm_forward((*maps, *parameters), read_directions(directions), *options)
 
 
@@ -101,34 +107,29 @@ def ssm_backward(
 ) -> list[Tensor | None]:
     """See :mod:`..cpu.ssm`."""
     x, gate, *parameters = tensors
-    maps = (None if t is None else _side_by_side(t) for t in (x, gate))
+    maps = (None if t is None else side_by_side(t) for t in (x, gate))
     ways = read_directions(directions)
-    return ssm.ssm_backward(_side_by_side(grad_y), (*maps, *parameters), ways, *options)
+    return ssm.ssm_backward(side_by_side(grad_y), (*maps, *parameters), ways, *options)
 
 
 def corner_ssm_forward(x: Tensor, gate: Tensor | None, *args: Any) -> list[Tensor]:
     """See :mod:`..cpu.corner_ssm`."""
-    gate = None if gate is None else _side_by_side(gate)
-    return corner_ssm.corner_ssm_forward(_side_by_side(x), gate, *args)
+    gate = None if gate is None else side_by_side(gate)
+    return corner_ssm.corner_ssm_forward(side_by_side(x), gate, *args)
 
 
 def corner_ssm_backward(
     grad_y: Tensor, kept: Any, x: Tensor, gate: Tensor | None, *args: Any
 ) -> list[Tensor | None]:
     """See :mod:`..cpu.corner_ssm`."""
-    gate = None if gate is None else _side_by_side(gate)
-    maps = (_side_by_side(grad_y), kept, _side_by_side(x), gate)
+    gate = None if gate is None else side_by_side(gate)
+    maps = (side_by_side(grad_y), kept, side_by_side(x), gate)
     return corner_ssm.corner_ssm_backward(*maps, *args)
-
-
-def _side_by_side(x: Tensor) -> Tensor:
-    """With the channels of a token side by side, as the kernels read them."""
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _one(x: Tensor) -> Tensor:
     """A map as one of several: (1, B, H, W, channels)."""
-    return _side_by_side(x)[None]
+    return side_by_side(x)[None]
 
 
 def _scan_arguments(
@@ -161,6 +162,6 @@ def _coupled_arguments(
     corners: str,
 ) -> tuple[Any, ...]:
     """As the kernels take them: both states' projections side by side, two directions a corner."""
-    x, delta, B, C = (_side_by_side(t) for t in (x, delta, B.flatten(-2), C.flatten(-2)))
+    x, delta, B, C = (side_by_side(t) for t in (x, delta, B.flatten(-2), C.flatten(-2)))
     ways = [way for corner in read_corners(corners)[0].corners for way in corner[:2]]
     return x, delta, A, weight, B, C, D, delta_bias, delta_softplus, numbers(ways)

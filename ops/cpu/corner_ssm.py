@@ -74,7 +74,6 @@ def corner_ssm_backward(
     """
     (grad_x, grad_gate), of_parameters = targets, []
     remaining, adds = iter(kept), False
-    adds_gate = grad_gate is not None
     for group in unpack_groups(parameters, corners):
         between, count = next(remaining), 2 if group.keeps_projections() else 0
         of_rows, of_columns = (tuple(islice(remaining, count)) for _ in range(2))
@@ -87,7 +86,7 @@ def corner_ssm_backward(
             log_A,
             kept=of_columns,
             targets=(None, grad_gate),
-            adds=(False, adds or adds_gate),
+            adds=(False, grad_gate is not None),
         )
         assert grad_between is not None
         grad_x, _, *grad_rows = ssm_backward(

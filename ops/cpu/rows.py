@@ -6,7 +6,18 @@ from torch import Tensor
 from ..precision import state_dtype
 from .build import kernels
 
-__all__ = ['add_norm_backward', 'add_norm_forward', 'gate_backward', 'gate_forward']
+__all__ = [
+    'add_norm_backward',
+    'add_norm_forward',
+    'gate_backward',
+    'gate_forward',
+    'side_by_side',
+]
+
+
+def side_by_side(x: Tensor) -> Tensor:
+    """With the channels of a token side by side, as the kernels read them."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def gate_forward(x: Tensor, z: Tensor) -> Tensor:
@@ -77,8 +88,7 @@ def add_norm_backward(
 
 def _rows(x: Tensor) -> Tensor:
     """(tokens, channels), equally far apart, and their channels side by side."""
-    rows = x.flatten(0, -2)
-    return rows if rows.stride(-1) == 1 else rows.contiguous()
+    return side_by_side(x.flatten(0, -2))
 
 
 def _without_gaps(factor: Tensor | None) -> Tensor | None:

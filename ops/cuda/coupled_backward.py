@@ -114,7 +114,7 @@ class _BackwardScan:
         self.back = self._floats(2 * self.inputs.rows * line if maps.strips > 1 else 0)
         rows = self.grid * self.warps * maps.strip * patch
         self.kept = self.grad_y.new_empty(2 * maps.tile * rows, dtype=self.kept_as)
-        self.ahead = self._floats(rows)
+        self.entering = self._floats(rows)
 
         def word(number: int) -> int | None:
             start = address(self.words)
@@ -141,7 +141,7 @@ class _BackwardScan:
             *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
             Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
             *(maps, self.edges, self.edges_back),
-            *map(ctypes.c_void_p, (address(self.kept), address(self.ahead), self.taken)),
+            *map(ctypes.c_void_p, (address(self.kept), address(self.entering), self.taken)),
         )
         return Launch(
             'coupled_backward.cu',

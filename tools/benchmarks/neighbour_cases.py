@@ -205,8 +205,9 @@ def _mamba2d_scan(clone: Path) -> Callable[..., Tensor]:
     _mamba2d(clone)
     function = sys.modules['official_mamba2d.kernels.wavefront_cuda'].wf_cuda_fn_pr
 
-    def scan(x: Tensor, delta: Tensor, rows: Tensor, columns: Tensor, *sides: Tensor) -> Tensor:
-        B, C, D = sides
+    def scan(
+        x: Tensor, delta: Tensor, rows: Tensor, columns: Tensor, B: Tensor, C: Tensor, D: Tensor
+    ) -> Tensor:
         return function.apply(x, delta, delta, columns, rows, B, B, C, D)
 
     return scan

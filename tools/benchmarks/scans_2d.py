@@ -1,7 +1,6 @@
 """Two-dimensional scans of one map from one corner: Mamba2D's own, and ours on its recurrence."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,18 +51,25 @@ class MeanOfNeighbours(nn.Module):
 
 
 def coupled_scan_of_means(
-    x: Tensor, delta: Tensor, along_rows: Tensor, along_columns: Tensor, *sides: Any
+    x: Tensor,
+    delta: Tensor,
+    along_rows: Tensor,
+    along_columns: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
 ) -> Tensor:
     """The recurrence by :func:`mmv2m.ops.coupled_scan`, both of whose states are then the same.
 
     Args:
         x: (B, H, W, E).
         delta: Time steps, as ``x``.
-        along_rows: What the neighbour in the same row leaves decays at this rate, (E, N).
-        along_columns: The other one's rate, (E, N).
-        sides: B (B, H, W, N), C as B, D (E,).
+        along_rows: Rate at which decays what the neighbour in the same row leaves, (E, N).
+        along_columns: The other neighbour's rate, (E, N).
+        B: (B, H, W, N).
+        C: As ``B``.
+        D: (E,).
     """
-    B, C, D = sides
     rates = torch.stack((along_rows, along_columns)).float()
     return coupled_scan(
         x[None],

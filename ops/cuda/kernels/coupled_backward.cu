@@ -3,10 +3,11 @@
 //
 // What enters a tile, at its upper edge and in front of each of its rows, is left by a walk ahead
 // (coupled_forward.cu with SAVES), where there is more than one tile. A block first walks down its
-// tile: this gives the gradient of C, and both states before each token go to memory of the block's own.
-// Then it walks up, row by row from the last token to the first. What the states of all tokens take to
-// write and to read is most of what the kernel moves, so that they are bfloat16 where maps are. Sums over channels leave a block as
-// partial sums; those of parameters leave each strip as such.
+// tile: this gives the gradient of C, and both states before each token go to memory of the block's
+// own. Then it walks up, row by row from the last token to the first. What the states of all tokens
+// take to write and to read is most of what the kernel moves, so that they are bfloat16 where maps
+// are. Sums over channels leave a block as partial sums; those of parameters leave each strip as
+// such.
 #include "coupled.cuh"
 
 // Partial sums: A (strips * images, 2, 2, E, N), weight (strips * images, 2, 2, E), D and bias the
@@ -53,21 +54,21 @@ struct Memory {
 };
 
 // A warp's states within a tile, in global memory: those before each token, (rows, columns) of p and
-// then q; and `ahead`, the states q that enter the next row, (columns,).
+// then q; and `entering`, the states q that enter the next row, (columns,).
 struct History {
   KEPT* first;
-  float* ahead;
+  float* entering;
   int columns;
 
-  DEVICE History(KEPT* kept, float* rows_ahead, const Maps& map) : columns(map.strip) {
+  DEVICE History(KEPT* kept, float* entering_rows, const Maps& map) : columns(map.strip) {
     long long warp = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
     first = kept + warp * map.tile * columns * BOTH_PATCHES;
-    ahead = rows_ahead + warp * columns * WARP_PATCH;
+    entering = entering_rows + warp * columns * WARP_PATCH;
   }
   DEVICE KEPT* at(int row, int column) const {
     return first + (row * columns + column) * BOTH_PATCHES;
   }
-  DEVICE float* ahead_at(int column) const { return ahead + column * WARP_PATCH; }
+  DEVICE float* entering_at(int column) const { return entering + column * WARP_PATCH; }
 };
 
 // Of the parameters, what a thread has summed so far: of its patch, and of its own channels in front.
@@ -222,7 +223,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     if (tile > 0) {
       load_patch(q, edges.q_at(work.map, strip, tile, column, work.group), place.lane);
     }
-    store_patch(work.history.ahead_at(column), q, place.lane);
+    store_patch(work.history.entering_at(column), q, place.lane);
   }
   for (int row = begin; row < end; ++row) {
     stage.finish(row);
@@ -233,12 +234,12 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       load_patch(p, edge, place.lane);
     }
     KEPT* before = work.history.at(row - begin, 0);
-    float* ahead = work.history.ahead_at(0);
+    float* entering = work.history.entering_at(0);
     const Token* tokens = work.tokens_at(0);
     const float* sides = work.sides_at(0);
     float* sums_at = work.sums_at(0);
     bool keeps = row + 1 < end;
-    load_patch(next, ahead, place.lane);
+    load_patch(next, entering, place.lane);
     for (int column = 0; column < strip.columns; ++column) {
       Tile q;
 #pragma unroll
@@ -246,13 +247,13 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
 #pragma unroll
         for (int n = 0; n < STATES_HELD; ++n) q[c][n] = next[c][n];
       }
-      if (column + 1 < strip.columns) load_patch(next, ahead + WARP_PATCH, place.lane);
+      if (column + 1 < strip.columns) load_patch(next, entering + WARP_PATCH, place.lane);
       store_patch(before, p, place.lane);
       store_patch(before + WARP_PATCH, q, place.lane);
       Step now;
       now.read(tokens, place);
       advance(p, q, now, rates, sides);
-      if (keeps) store_patch(ahead, q, place.lane);
+      if (keeps) store_patch(entering, q, place.lane);
       float sums[SIDE_SUMS];
 #pragma unroll
       for (int n = 0; n < STATES_HELD; ++n) {
@@ -268,7 +269,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       tokens += WARP_CHANNELS;
       sides += BOTH_SIDES;
       before += BOTH_PATCHES;
-      ahead += WARP_PATCH;
+      entering += WARP_PATCH;
       sums_at += SIDE;
     }
     if (row + 1 < end) stage.begin(row + 1);
@@ -461,10 +462,10 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
 // so what a block waits for is always under way. `taken` counts them; it has to be 0.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     coupled_backward(Coupled scan, const NUMBER* grad_y, Gradients out, Maps map, Edges edges,
-                     Edges back, KEPT* kept, float* rows_ahead, unsigned* taken) {
+                     Edges back, KEPT* kept, float* entering, unsigned* taken) {
   SHARED(float, shared);
   Memory memory(shared, map);
-  History history(kept, rows_ahead, map);
+  History history(kept, entering, map);
   int columns = map.channel_blocks(), units = map.strips * map.images() * columns;
   while (true) {
     __syncthreads();
