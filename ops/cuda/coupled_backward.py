@@ -10,7 +10,7 @@ from torch import Tensor
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import choose_warps
-from .coupled_arguments import MOST_ROWS, CoupledInputs, Edges, read_inputs
+from .coupled_arguments import MOST_COLUMNS, MOST_ROWS, CoupledInputs, Edges, read_inputs
 from .coupled_forward import clear_words, forward_call
 from .sums import sum_rows
 
@@ -28,6 +28,12 @@ WARPS_AT_ONCE = 8
 SUMMED = ('A', 'weight', 'B', 'C', 'D', 'bias')
 
 
+class Upstream(ctypes.Structure):
+    """``Upstream`` in coupled_backward.cu."""
+
+    _fields_ = [('y', ctypes.c_void_p), ('images', ctypes.c_int)]
+
+
 class Gradients(ctypes.Structure):
     """``Gradients`` in coupled_backward.cu."""
 
@@ -43,7 +49,9 @@ def coupled_scans_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, .
     inputs = read_inputs(STATES_HELD, *args)
     if inputs is None:
         return NotImplemented
-    scan = _BackwardScan(grad_y.contiguous(), inputs)
+    # The sum over corners hands one gradient to all of them, without copies.
+    shared = grad_y.stride(0) == 0
+    scan = _BackwardScan((grad_y[:1] if shared else grad_y).contiguous(), inputs)
     for call in scan.calls():
         launch(call, grad_y.device)
     found = scan.gradients
@@ -114,7 +122,7 @@ class _BackwardScan:
         self.back = self._floats(2 * self.inputs.rows * line if maps.strips > 1 else 0)
         rows = self.grid * self.warps * maps.strip * patch
         self.kept = self.grad_y.new_empty(2 * maps.tile * rows, dtype=self.kept_as)
-        self.entering = self._floats(rows)
+        self.leaving = self._floats(rows)
 
         def word(number: int) -> int | None:
             start = address(self.words)
@@ -136,12 +144,13 @@ class _BackwardScan:
     def _call(self) -> Launch:
         inputs, maps = self.inputs, self.maps
         of_maps = (inputs.x, inputs.delta, self.grad_y)
-        definitions = inputs.definitions(self.warps, WARPS_AT_ONCE // self.warps, of_maps)
+        blocks = WARPS_AT_ONCE // self.warps
+        definitions = inputs.definitions(self.warps, blocks, of_maps) | dict(COLUMNS=MOST_COLUMNS)
         arguments = (
-            *(inputs.pack(), ctypes.c_void_p(address(self.grad_y))),
+            *(inputs.pack(), Upstream(address(self.grad_y), self.grad_y.shape[:2].numel())),
             Gradients(*(address(self.gradients[name]) for name in ('x', 'delta', *SUMMED))),
             *(maps, self.edges, self.edges_back),
-            *map(ctypes.c_void_p, (address(self.kept), address(self.entering), self.taken)),
+            *map(ctypes.c_void_p, (address(self.kept), address(self.leaving), self.taken)),
         )
         return Launch(
             'coupled_backward.cu',

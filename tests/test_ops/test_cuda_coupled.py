@@ -164,6 +164,17 @@ def test_strides():
 
 
 @needs_a_device
+@pytest.mark.parametrize('corners', [['UL'], ['LR', 'UR', 'LL']])
+def test_one_gradient_for_all_corners(corners):
+    """As the sum over them hands it on, without a copy for each."""
+    arguments = make_arguments((2, 3, 4, 20), 4, corners, torch.float32)
+    one = arguments['x'][:1].cos()
+    shared = on_kernels(arguments, one.expand(arguments['x'].shape), True, corners)
+    copied = on_kernels(arguments, one.repeat(len(corners), 1, 1, 1, 1), True, corners)
+    assert all(torch.equal(shared[name], copied[name]) for name in shared)
+
+
+@needs_a_device
 def test_runs_agree_to_the_bit(monkeypatch):
     cut(monkeypatch, 3, 2)
     corners = list(CORNERS)

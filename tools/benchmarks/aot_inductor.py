@@ -126,6 +126,7 @@ def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str,
         package_megabytes=path.stat().st_size / 1e6,
         parameters=sum(p.numel() for p in model.parameters()),
     )
+    print(f'{name}: packaged in {facts["package_seconds"]:.0f} s', flush=True)
     package = torch._inductor.aoti_load_package(str(path))
     found = []
     for images in batches:

@@ -153,12 +153,15 @@ struct Step {
   }
 };
 
+// How often threads that load AT_ONCE tokens between them do so, to have TOKENS.
+template <int TOKENS, int AT_ONCE>
+constexpr int SWEEPS_FOR = (TOKENS + AT_ONCE - 1) / AT_ONCE;
+
 // Fills shared memory with tokens of a row, (tokens, WARP_CHANNELS): a thread of a warp has the same
 // channels of every AT_ONCE-th token. SWEEPS pieces of a thread are under way in registers at a time.
 template <int SWEEPS, bool GRADIENT>
 struct TokenStage {
   static constexpr int PIECES = WARP_CHANNELS / CHANNELS_HELD, AT_ONCE = 32 / PIECES;
-  static constexpr int TOKENS = SWEEPS * AT_ONCE;
 
   ChannelPlace place;
   int slot, column;
@@ -233,7 +236,7 @@ constexpr int SIDE = 2 * STATES, BOTH_SIDES = 2 * SIDE;
 template <int SWEEPS, int THREADS>
 struct SideStage {
   static constexpr int PIECES = SIDE / SIDES, PER = PIECES > THREADS ? PIECES / THREADS : 1;
-  static constexpr int AT_ONCE = THREADS * PER / PIECES, TOKENS = SWEEPS * AT_ONCE;
+  static constexpr int AT_ONCE = THREADS * PER / PIECES;
 
   const NUMBER *B, *C;
   int B_token, C_token, slot, column, states;

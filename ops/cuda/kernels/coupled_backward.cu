@@ -6,9 +6,25 @@
 // tile: this gives the gradient of C, and both states before each token go to memory of the block's
 // own. Then it walks up, row by row from the last token to the first. What the states of all tokens
 // take to write and to read is most of what the kernel moves, so that they are bfloat16 where maps
-// are. Sums over channels leave a block as partial sums; those of parameters leave each strip as
-// such.
+// are. What goes from row to row, the state q on the way down and its gradient on the way up, is in
+// shared memory. Sums over channels leave a block as partial sums; those of parameters leave each
+// strip as such.
+//
+// Given to the compiler, beside what coupled.cuh needs: COLUMNS, the most that a strip has.
 #include "coupled.cuh"
+
+// The gradient of y, (K, tokens, E), or (tokens, E) where one serves all corners: `images` is how many
+// images it has.
+struct Upstream {
+  const NUMBER* y;
+  int images;
+
+  // Such that `strip`'s tokens lie where they do in a map of all images.
+  DEVICE const NUMBER* of(const Strip& strip, const Maps& map) const {
+    long long before = strip.image - strip.image % images;
+    return y - before * map.height * map.width * map.channels;
+  }
+};
 
 // Partial sums: A (strips * images, 2, 2, E, N), weight (strips * images, 2, 2, E), D and bias the
 // same of (E,) and (2, E); B and C (blocks of channels, K, tokens, 2, N).
@@ -30,12 +46,12 @@ struct KeptAs<bfloat16> {
 };
 typedef KeptAs<NUMBER>::type KEPT;
 
-// A block's shared memory: B and C of a row, (columns, 2, 2, STATES); each warp's tokens, the gradient
-// of q that leaves the row below, and the states before the next token; sums over each warp's channels,
-// (warps, columns, 2, STATES).
+// A block's shared memory: B and C of a row, (columns, 2, 2, STATES); each warp's tokens, what goes from
+// row to row, and the states before the next token; sums over each warp's channels, (warps, columns, 2,
+// STATES).
 struct Memory {
   unsigned* number;
-  float *sides, *sums, *of_q;
+  float *sides, *sums, *between_rows;
   KEPT* ahead;
   Token* tokens;
 
@@ -48,27 +64,27 @@ struct Memory {
     of_warp += BOTH_PATCHES * sizeof(KEPT) / sizeof(float);
     sums = of_warps + WARPS * of_warp;
     tokens = reinterpret_cast<Token*>(of_warps + warp * of_warp);
-    of_q = reinterpret_cast<float*>(tokens + map.strip * WARP_CHANNELS);
-    ahead = reinterpret_cast<KEPT*>(of_q + map.strip * WARP_PATCH);
+    between_rows = reinterpret_cast<float*>(tokens + map.strip * WARP_CHANNELS);
+    ahead = reinterpret_cast<KEPT*>(between_rows + map.strip * WARP_PATCH);
   }
 };
 
-// A warp's states within a tile, in global memory: those before each token, (rows, columns) of p and
-// then q; and `entering`, the states q that enter the next row, (columns,).
+// A warp's memory outside of the multiprocessor: both states before each token of a tile, (rows,
+// columns) of p and then q; and `leaving`, (columns,), where the gradient of q that leaves the tile
+// below waits while the block walks down.
 struct History {
   KEPT* first;
-  float* entering;
+  float* leaving;
   int columns;
 
-  DEVICE History(KEPT* kept, float* entering_rows, const Maps& map) : columns(map.strip) {
+  DEVICE History(KEPT* kept, float* leaving_tiles, const Maps& map) : columns(map.strip) {
     long long warp = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
     first = kept + warp * map.tile * columns * BOTH_PATCHES;
-    entering = entering_rows + warp * columns * WARP_PATCH;
+    leaving = leaving_tiles + warp * columns * WARP_PATCH;
   }
   DEVICE KEPT* at(int row, int column) const {
     return first + (row * columns + column) * BOTH_PATCHES;
   }
-  DEVICE float* entering_at(int column) const { return entering + column * WARP_PATCH; }
 };
 
 // Of the parameters, what a thread has summed so far: of its patch, and of its own channels in front.
@@ -171,11 +187,14 @@ struct Work {
   }
 };
 
-// A block's copying of rows, of which some are under way in registers while others are finished.
+// A block's copying of rows: all of the next row is under way in registers while the sums of the
+// present one are finished.
 struct Stage {
+  static constexpr int TOKENS_AT_ONCE = TokenStage<1, true>::AT_ONCE;
+  static constexpr int SIDES_AT_ONCE = SideStage<1, 32 * WARPS>::AT_ONCE;
   const Work& work;
-  TokenStage<2, true> tokens;
-  SideStage<1, 32 * WARPS> sides;
+  TokenStage<SWEEPS_FOR<COLUMNS, TOKENS_AT_ONCE>, true> tokens;
+  SideStage<SWEEPS_FOR<COLUMNS, SIDES_AT_ONCE>, 32 * WARPS> sides;
 
   DEVICE Stage(const Work& work)
       : work(work),
@@ -190,21 +209,9 @@ struct Stage {
   }
 
   // The block has met when this returns.
-  DEVICE void finish(int row) {
-    const Strip& strip = work.strip;
-    int token = strip.token(row, 0), step = strip.column_step;
-    int at_once = tokens.TOKENS;
-    for (int first = 0; first < strip.columns; first += at_once) {
-      int count = strip.columns - first;
-      if (first > 0) tokens.begin(token + first * step, step, count);
-      tokens.finish(work.memory.tokens + first * WARP_CHANNELS, count);
-    }
-    at_once = sides.TOKENS;
-    for (int first = 0; first < strip.columns; first += at_once) {
-      int count = strip.columns - first;
-      if (first > 0) sides.begin(token + first * step, step, count);
-      sides.finish(work.memory.sides + first * BOTH_SIDES, count);
-    }
+  DEVICE void finish() const {
+    tokens.finish(work.memory.tokens, work.strip.columns);
+    sides.finish(work.memory.sides, work.strip.columns);
     __syncthreads();
   }
 };
@@ -223,37 +230,31 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     if (tile > 0) {
       load_patch(q, edges.q_at(work.map, strip, tile, column, work.group), place.lane);
     }
-    store_patch(work.history.entering_at(column), q, place.lane);
+    store_patch(work.memory.between_rows + column * WARP_PATCH, q, place.lane);
   }
   for (int row = begin; row < end; ++row) {
-    stage.finish(row);
-    Tile p, next;
+    stage.finish();
+    Tile p;
     clear(p);
     if (strip.number > 0) {
       const float* edge = edges.p_at(work.map, strip, strip.number - 1, row, work.group);
       load_patch(p, edge, place.lane);
     }
     KEPT* before = work.history.at(row - begin, 0);
-    float* entering = work.history.entering_at(0);
+    float* between = work.memory.between_rows;
     const Token* tokens = work.tokens_at(0);
     const float* sides = work.sides_at(0);
     float* sums_at = work.sums_at(0);
-    bool keeps = row + 1 < end;
-    load_patch(next, entering, place.lane);
+#pragma unroll 2
     for (int column = 0; column < strip.columns; ++column) {
       Tile q;
-#pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) {
-#pragma unroll
-        for (int n = 0; n < STATES_HELD; ++n) q[c][n] = next[c][n];
-      }
-      if (column + 1 < strip.columns) load_patch(next, entering + WARP_PATCH, place.lane);
+      load_patch(q, between, place.lane);
       store_patch(before, p, place.lane);
       store_patch(before + WARP_PATCH, q, place.lane);
       Step now;
       now.read(tokens, place);
       advance(p, q, now, rates, sides);
-      if (keeps) store_patch(entering, q, place.lane);
+      store_patch(between, q, place.lane);
       float sums[SIDE_SUMS];
 #pragma unroll
       for (int n = 0; n < STATES_HELD; ++n) {
@@ -269,7 +270,7 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       tokens += WARP_CHANNELS;
       sides += BOTH_SIDES;
       before += BOTH_PATCHES;
-      entering += WARP_PATCH;
+      between += WARP_PATCH;
       sums_at += SIDE;
     }
     if (row + 1 < end) stage.begin(row + 1);
@@ -384,7 +385,7 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
   const KEPT* before = work.history.at(end - 1 - begin, last);
   begin_states(ahead, before, place.lane);
   for (int row = end - 1; row >= begin; --row) {
-    stage.finish(row);
+    stage.finish();
     Tile of_p;
     clear(of_p);
     int turn = strip.rows - 1 - row;
@@ -395,7 +396,7 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
     const Token* token = work.tokens_at(last);
     const float* sides = work.sides_at(last);
     float* sums_of_B = work.sums_at(last);
-    float* kept = work.memory.of_q + last * WARP_PATCH;
+    float* kept = work.memory.between_rows + last * WARP_PATCH;
     int step = strip.column_step * place.channels, at = strip.token(row, last) * place.channels;
     for (int column = last; column >= 0; --column) {
       Tile p, q, of_q;
@@ -429,6 +430,23 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
   }
 }
 
+// Copy what belongs to the columns of a strip.
+DEVICE void copy_patches(float* to, const float* from, int columns, int lane) {
+  for (int column = 0; column < columns; ++column) {
+    Tile patch;
+    load_patch(patch, from + column * WARP_PATCH, lane);
+    store_patch(to + column * WARP_PATCH, patch, lane);
+  }
+}
+
+DEVICE void clear_patches(float* to, int columns, int lane) {
+  Tile nothing;
+  clear(nothing);
+  for (int column = 0; column < columns; ++column) {
+    store_patch(to + column * WARP_PATCH, nothing, lane);
+  }
+}
+
 // All of a strip.
 template <bool FOLDED>
 DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int number) {
@@ -444,14 +462,17 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
       int channel = place.channel_at(c);
       skip[c] = HAS_D && place.has_channel(channel) ? work.scan.D[place.channel + channel] : 0.f;
     }
-    Tile nothing;
-    clear(nothing);
-    for (int column = 0; column < strip.columns; ++column) {
-      store_patch(work.memory.of_q + column * WARP_PATCH, nothing, place.lane);
-    }
+    float *between = work.memory.between_rows, *leaving = work.history.leaving;
     for (int tile = (strip.rows - 1) / tile_rows; tile >= 0; --tile) {
       int begin = tile * tile_rows, end = min(strip.rows, begin + tile_rows);
+      bool below = end < strip.rows;
+      if (below) copy_patches(leaving, between, strip.columns, place.lane);
       walk_down(work, rates, edges, tile, begin, end);
+      if (below) {
+        copy_patches(between, leaving, strip.columns, place.lane);
+      } else {
+        clear_patches(between, strip.columns, place.lane);
+      }
       walk_up(sums, work, rates, back, skip, begin, end);
     }
   }
@@ -461,11 +482,11 @@ DEVICE void walk(const Work& work, const Edges& edges, const Edges& back, int nu
 // Grid: (any number of blocks). Blocks take the strips in order, the last strips of all images first:
 // so what a block waits for is always under way. `taken` counts them; it has to be 0.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
-    coupled_backward(Coupled scan, const NUMBER* grad_y, Gradients out, Maps map, Edges edges,
-                     Edges back, KEPT* kept, float* entering, unsigned* taken) {
+    coupled_backward(Coupled scan, Upstream upstream, Gradients out, Maps map, Edges edges,
+                     Edges back, KEPT* kept, float* leaving, unsigned* taken) {
   SHARED(float, shared);
   Memory memory(shared, map);
-  History history(kept, entering, map);
+  History history(kept, leaving, map);
   int columns = map.channel_blocks(), units = map.strips * map.images() * columns;
   while (true) {
     __syncthreads();
@@ -476,7 +497,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     int number = unit / columns, block = unit % columns, group = block * WARPS + threadIdx.x / 32;
     Strip strip(map, map.strips - 1 - number / map.images(), number % map.images());
     Place place(group * WARP_CHANNELS, map.channels, map.states);
-    Work work = {scan, grad_y, out, map, memory, history, strip, place, group, block};
+    Work work = {scan, upstream.of(strip, map), out, map, memory, history, strip, place, group, block};
     if (weights_fold(scan, place)) {
       walk<true>(work, edges, back, number);
     } else {

@@ -23,8 +23,8 @@ struct Memory {
 struct Stage {
   static constexpr int TOKENS_AT_ONCE = TokenStage<1, false>::AT_ONCE;
   static constexpr int SIDES_AT_ONCE = SideStage<1, 32>::AT_ONCE;
-  TokenStage<STEPS / TOKENS_AT_ONCE ? STEPS / TOKENS_AT_ONCE : 1, false> tokens;
-  SideStage<STEPS / SIDES_AT_ONCE ? STEPS / SIDES_AT_ONCE : 1, 32> sides;
+  TokenStage<SWEEPS_FOR<STEPS, TOKENS_AT_ONCE>, false> tokens;
+  SideStage<SWEEPS_FOR<STEPS, SIDES_AT_ONCE>, 32> sides;
 
   DEVICE Stage(const Coupled& scan, const Maps& map, const Strip& strip, int warp_channel)
       : tokens(scan, nullptr, map, strip, warp_channel),
