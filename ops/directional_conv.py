@@ -1,12 +1,14 @@
 """The causal convolution that precedes every scan."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
-from .checks import check_map, check_parameter
-from .directions import Direction, get_direction
+from .backends import BACKENDS, choose_backend, has
+from .checks import check_floating, check_parameter
+from .directions import Direction, get_direction, read_directions, write_directions
 from .operator import (
     differentiate_again,
     differentiate_from_inputs,
@@ -25,7 +27,7 @@ def directional_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    direction: str | Direction = 'right',
+    direction: str | Direction | Sequence[str | Direction] = 'right',
     backend: str = 'auto',
 ) -> Tensor:
     r"""Causal depthwise convolution along one axis of a channels-last map, then SiLU.
@@ -33,39 +35,72 @@ def directional_conv(
     For step ``t`` of the walk along a row or column and channel ``e``
 
     .. math::
-        y_t[e] = \mathrm{SiLU}\Big(bias[e] + \sum_{k=0}^{K-1} weight[e, K-1-k]\, x_{t-k}[e]\Big)
+        y_t[e] = \mathrm{SiLU}\Big(bias[e] + \sum_{k=0}^{T-1} weight[e, T-1-k]\, x_{t-k}[e]\Big)
 
-    with zeros before the first step: Mamba's short convolution, in any direction.
+    with zeros before the first step: Mamba's short convolution, in any direction, or in several
+    at once, which share the parameters.
 
     Args:
-        x: Input map, (B, H, W, E); float16, bfloat16, float32 or float64.
-        weight: (E, K); its last tap sees the token itself.
+        x: Input map, (B, H, W, E), the same for all directions; or with a sequence of K directions
+            (K, B, H, W, E), one map each. float16, bfloat16, float32 or float64.
+        weight: (E, T); its last tap sees the token itself.
         bias: (E,).
-        direction: A direction, or its name: ``'right' | 'left' | 'down' | 'up'``.
+        direction: A direction, or its name: ``'right' | 'left' | 'down' | 'up'``; or a sequence of
+            K of these.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
-        (B, H, W, E) in the dtype of ``x``, contiguous.
+        (B, H, W, E), or (K, B, H, W, E) for a sequence of directions, also of a single one; in the
+        dtype of ``x``, contiguous.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
-        ValueError: If a shape, a device, the direction or the backend's name is wrong.
+        ValueError: If a shape, a device, a direction or the backend's name is wrong, the sequence
+            of directions is empty, or there are several maps, but not one a direction.
         RuntimeError: If the backend asked for cannot run; says why.
     """
-    check_map('x', x)
+    names = _check_directions(x, direction)
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[-1] == 0:
         raise ValueError(
-            f'weight must be an (E, K) tensor, but is {getattr(weight, "shape", weight)}'
+            f'weight must be an (E, T) tensor, but is {getattr(weight, "shape", weight)}'
         )
     check_parameter('weight', weight, (x.shape[-1], weight.shape[-1]), x)
     check_parameter('bias', bias, (x.shape[-1],), x)
-    way = get_direction(direction).name
     backend = choose_backend(backend, x)
 
     dtype = state_dtype(x)
     weight = weight.to(dtype)
     bias = None if bias is None else bias.to(dtype)
-    return _conv(x, weight, bias, way, backend)
+    if isinstance(direction, (str, Direction)):
+        return _conv(x, weight, bias, *names, backend)
+    if has(backend, 'convs_forward'):
+        return _convs(x, weight, bias, write_directions(names), backend)
+    maps = x if x.dim() == 5 else [x] * len(names)
+    pairs = zip(maps, names, strict=True)
+    return torch.stack([_conv(one, weight, bias, name, backend) for one, name in pairs])
+
+
+def _check_directions(
+    x: Tensor, direction: str | Direction | Sequence[str | Direction]
+) -> list[str]:
+    """The names of all directions, if ``x`` is one map for all of them, or one map for each.
+
+    Raises:
+        TypeError: If ``x`` is no tensor or not real floating point.
+        ValueError: If there is no direction, none of a name, or ``x`` has other axes.
+    """
+    check_floating('x', x)
+    single = isinstance(direction, (str, Direction))
+    directions: Any = [direction] if single else direction
+    if not isinstance(directions, Sequence) or not directions:
+        raise ValueError(f'direction must be one, or a sequence of some, but got {direction!r}')
+    names = [get_direction(one).name for one in directions]
+    if x.dim() != 4 and (single or x.dim() != 5 or x.shape[0] != len(names)):
+        raise ValueError(
+            'x must be a (B, H, W, E) map, or with a sequence of K directions (K, B, H, W, E), but '
+            f'has shape {tuple(x.shape)}, and direction is {direction!r}'
+        )
+    return names
 
 
 @operator('directional_conv', like_x)
@@ -82,3 +117,23 @@ def _conv_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
 
 differentiate_from_inputs(_conv, _conv_backward)
 differentiate_again(_conv_backward, directional_conv_reference)
+
+
+def _one_map_a_direction(x: Tensor, weight: Tensor, bias: Any, directions: str, *_: Any) -> Tensor:
+    shape = (len(read_directions(directions)), *x.shape[-4:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
+
+
+@operator('directional_convs', _one_map_a_direction)
+def _convs(*args: Any) -> Tensor:
+    *inputs, backend = args
+    return BACKENDS[backend].convs_forward(*inputs).contiguous()
+
+
+@operator('directional_convs_backward', like_inputs)
+def _convs_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
+    *inputs, backend = args
+    return present(BACKENDS[backend].convs_backward(grad_y, *inputs))
+
+
+differentiate_from_inputs(_convs, _convs_backward)

@@ -18,6 +18,7 @@ _COUPLED = (
     'Tensor? delta_bias, bool delta_softplus, str corners, str backend'
 )
 _CONV = 'Tensor x, Tensor weight, Tensor? bias, str direction, str backend'
+_CONVS = 'Tensor x, Tensor weight, Tensor? bias, str directions, str backend'
 _SSM = (
     'Tensor x, Tensor? gate, Tensor? conv_weight, Tensor? conv_bias, Tensor x_proj, '
     'Tensor dt_proj, Tensor dt_bias, Tensor A, Tensor D, '
@@ -43,6 +44,8 @@ SCHEMAS: dict[str, str] = dict(
     coupled_scan_backward=f'(Tensor grad_y, {_COUPLED}) -> Tensor[]',
     directional_conv=f'({_CONV}) -> Tensor',
     directional_conv_backward=f'(Tensor grad_y, {_CONV}) -> Tensor[]',
+    directional_convs=f'({_CONVS}) -> Tensor',
+    directional_convs_backward=f'(Tensor grad_y, {_CONVS}) -> Tensor[]',
     directional_ssm=f'({_SSM}) -> Tensor',
     directional_ssm_backward=f'(Tensor grad_y, {_SSM}) -> Tensor[]',
     corner_ssm=f'({_CORNER_SSM}) -> Tensor[]',

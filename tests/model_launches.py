@@ -73,6 +73,17 @@ def ssm_of(channels, rank):
     return Operator(*CUDA.ssm_forward, arguments)
 
 
+def convs_of(channels, separate):
+    """Of four corners, along their first directions or their second ones."""
+
+    def arguments(sizes):
+        x = half(4, *sizes, channels) if separate else half(*sizes, 2 * channels)[..., :channels]
+        directions = 'down,up,left,right' if separate else 'right,left,down,up'
+        return [x, new(channels, 4), new(channels), directions]
+
+    return Operator(*CUDA.convs_forward, arguments)
+
+
 def coupled_scan_of(channels, states=16):
     """The exact 2D recurrence from four corners; its B and C are parts of one product."""
 
@@ -131,7 +142,7 @@ def vmamba(embed_dims):
 
 MODELS = {
     'V2M-T': plain(192),
-    'V2M-T, coupled': [coupled_scan_of(384)],
+    'V2M-T, coupled': [convs_of(384, False), convs_of(384, True), coupled_scan_of(384)],
     'V2M-S': plain(384),
     'V2M-S*': pyramid(96),
     'V2M-B*': pyramid(192),

@@ -39,6 +39,10 @@ def operator_calls(dtype):
             (partial(_scan, direction='left'), lone_scan),
         ],
         directional_conv=[(directional_conv, [x, _draw(CHANNELS, 3), ones[0]])],
+        directional_convs=[
+            (partial(directional_conv, direction=('left', 'up')), [x, _draw(CHANNELS, 3), ones[0]]),
+            (_convolve_each, [torch.stack((x, gate)), _draw(CHANNELS, 2)]),
+        ],
         directional_ssm=[(partial(directional_ssm, directions=('left', 'up')), ssm)],
         corner_ssm=[(_two_halves, [x, gate, *rows, *columns])],
         ss2d=[
@@ -79,6 +83,10 @@ def _draw(*shape, dtype=torch.float32):
 
 def _scan(x, delta, A, B, C=None, D=None, z=None, delta_bias=None, **options):
     return directional_scan(x, delta, A, B, C, D, z, delta_bias, **options)
+
+
+def _convolve_each(maps, weight, backend):
+    return directional_conv(maps, weight, direction=('down', 'right'), backend=backend)
 
 
 def _two_halves(x, gate, *parameters, backend):

@@ -99,7 +99,10 @@ def run_others(dtype):
         for offset in (None, scale):
             run(ops.channel_norm, dict(x=x, weight=scale, bias=bias, offset=offset))
     run(ops.gated_linear, dict(x=x, z=z, weight=weight))
-    run(ops.directional_conv, dict(x=x, weight=torch.ones(8, 4), bias=None))
+    conv = dict(x=x, weight=torch.ones(8, 4), bias=None)
+    run(ops.directional_conv, conv)
+    run(ops.directional_conv, conv, direction=['left', 'down'])
+    run(ops.directional_conv, conv | dict(x=torch.stack((x, z))), direction=['up', 'right'])
 
 
 def main():

@@ -77,6 +77,12 @@ def measure_complexity(
     def count_conv(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
         return 2 * x.numel() * weight[-1]
 
+    def count_convs(
+        x: torch.Size, weight: torch.Size, bias: Any, directions: str, *args: Any, **kwargs: Any
+    ) -> int:
+        """In several directions, of a map for each or one for all."""
+        return len(read_directions(directions)) * count_conv(x[-4:], weight)
+
     def count_ssm(x: torch.Size, *args: Any, **kwargs: Any) -> int:
         """Convolution, projections and scan in one operator."""
         nonlocal scans
@@ -120,6 +126,7 @@ def measure_complexity(
             torch.ops.mmv2m.directional_scan: count_scan,
             torch.ops.mmv2m.coupled_scan: count_coupled,
             torch.ops.mmv2m.directional_conv: count_conv,
+            torch.ops.mmv2m.directional_convs: count_convs,
             torch.ops.mmv2m.directional_ssm: count_ssm,
             torch.ops.mmv2m.corner_ssm: count_corner_ssm,
             torch.ops.mmv2m.ss2d: count_ss2d,

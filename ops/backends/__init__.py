@@ -15,6 +15,8 @@ A backend is a module that defines what it has. Every backend has
 A backend may have more, and then runs an operator in one piece that is otherwise composed of
 others. The backward functions return gradients in the order of the tensors.
 
+``convs_forward(x, weight, bias, directions)``, ``convs_backward(grad_y, *the same)``
+    See :mod:`..directional_conv`; directions as text.
 ``ssm_forward(tensors, directions, projects, reduction, log_A)``, ``ssm_backward(grad_y, ...)``
     See :mod:`.gpu.ssm`; directions as text.
 ``corner_ssm_forward(x, gate, parameters, corners, reduction, log_A, trains)``,

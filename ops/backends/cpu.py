@@ -23,6 +23,8 @@ __all__ = [
     'add_norm_forward',
     'conv_backward',
     'conv_forward',
+    'convs_backward',
+    'convs_forward',
     'corner_ssm_backward',
     'corner_ssm_forward',
     'coupled_scan_backward',
@@ -80,17 +82,28 @@ def coupled_scan_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ..
 
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, direction: str) -> Tensor:
     """See :func:`mmv2m.ops.directional_conv`."""
-    ways = numbers([get_direction(direction)])
-    return kernels().conv_forward(side_by_side(x), None, weight, bias, ways)[0]
+    return convs_forward(x, weight, bias, direction)[0]
 
 
-def conv_backward(
-    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str
+def conv_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
+    """Gradients for ``x, weight, bias``."""
+    return convs_backward(grad_y[None], *args)
+
+
+def convs_forward(x: Tensor, weight: Tensor, bias: Tensor | None, directions: str) -> Tensor:
+    """See :func:`mmv2m.ops.directional_conv`."""
+    ways = numbers(read_directions(directions))
+    return kernels().conv_forward(side_by_side(x), None, weight, bias, ways)
+
+
+def convs_backward(
+    grad_y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, directions: str
 ) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, weight, bias``."""
-    grad_x, ways = torch.empty(x.shape, dtype=x.dtype), numbers([get_direction(direction)])
+    grad_x, ways = torch.empty(x.shape, dtype=x.dtype), numbers(read_directions(directions))
+    maps = side_by_side(grad_y), side_by_side(x)
     of_weight, of_bias = kernels().conv_backward(
-        _one(grad_y), side_by_side(x), None, weight, bias, ways, grad_x, None, False, False
+        *maps, None, weight, bias, ways, grad_x, None, False, False
     )
     return grad_x, of_weight, None if bias is None else of_bias
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..directions import read_directions
 from ..runtime.rehearsal import Gradients
-from . import corner_ssm, coupled, gelu, norms, single, ssm
+from . import convs, corner_ssm, coupled, gelu, norms, single, ssm
 from .kernels import Kernels
 
 __all__ = ['COUPLED', 'OPERATORS', 'Operators']
 
-NAMES = ('scan', 'conv', 'ssm', 'corner_ssm', 'gate', 'gelu', 'norm', 'add_norm')
+NAMES = ('scan', 'conv', 'convs', 'ssm', 'corner_ssm', 'gate', 'gelu', 'norm', 'add_norm')
 OPERATORS = tuple(f'{name}_{way}' for name in NAMES for way in ('forward', 'backward'))
 """What the modules in ``ops/backends`` call them; see there for what they take and return."""
 
@@ -43,6 +43,7 @@ class Operators:
 
         scan_gradients = bind(single.scan_gradients)
         conv_backward = bind(single.conv_backward)
+        convs_backward = bind(convs.convs_backward)
         ssm_backward = partial(_with_directions, ssm.ssm_backward, kernels, 2)
         corner_ssm_backward = bind(corner_ssm.corner_ssm_backward)
         gate_backward = kernels.gate_backward
@@ -54,6 +55,8 @@ class Operators:
         self.scan_backward = partial(_scan_backward, prepare(scan_gradients))
         self.conv_forward = prepare(bind(single.conv_forward), _gradients(conv_backward))
         self.conv_backward = prepare(conv_backward)
+        self.convs_forward = prepare(bind(convs.convs_forward), _gradients(convs_backward))
+        self.convs_backward = prepare(convs_backward)
         self.ssm_forward = prepare(
             partial(_with_directions, ssm.ssm_forward, kernels, 1), _gradients(ssm_backward)
         )

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ..directions import get_direction
+from .convs import convs_backward, convs_forward
 from .kernels import Kernels
 from .scan_inputs import ScanInputs
 
@@ -15,21 +16,12 @@ def conv_forward(
     kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor | None, direction: str
 ) -> Tensor:
     """See :func:`mmv2m.ops.directional_conv`."""
-    return kernels.convs_forward(x, None, weight, bias, [get_direction(direction)])[0]
+    return convs_forward(kernels, x, weight, bias, direction)[0]
 
 
-def conv_backward(
-    kernels: Kernels,
-    grad_y: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    direction: str,
-) -> tuple[Tensor | None, ...]:
+def conv_backward(kernels: Kernels, grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
     """Gradients for ``x, weight, bias``."""
-    conv = (x, None, weight, bias, [get_direction(direction)])
-    grad_x, _, *partial = kernels.convs_backward(grad_y[None], *conv)
-    return grad_x, *kernels.sum_rows(partial)
+    return convs_backward(kernels, grad_y[None], *args)
 
 
 def scan_forward(kernels: Kernels, *args: Any) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmv2m.deployment import export_onnx
 from mmv2m.models import SS2D, V2M
 from mmv2m.models.layers import CORNERS, CoupledSSM
+from mmv2m.ops import directional_conv
 from mmv2m.utils.complexity import measure_complexity
 from mmv2m.visualization import corner_views
 
@@ -68,6 +69,32 @@ def test_one_corner_sees_what_lies_between_it_and_the_token():
     expected = torch.zeros(4, 5, dtype=torch.bool)
     expected[1:, 3:] = True
     assert torch.equal(x.grad[0].abs().sum(-1) > 0, expected)
+
+
+def test_two_convolutions_serve_all_corners(monkeypatch):
+    mixer, x = make_mixer(), make_map((3, 4))
+    seen = []
+
+    def note(x, *args):
+        seen.append((x.dim(), [direction.name for direction in args[2]]))
+        return directional_conv(x, *args)
+
+    monkeypatch.setattr('mmv2m.models.layers.coupled_ssm.directional_conv', note)
+    mixer(x)
+    firsts, seconds = ['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right']
+    assert seen == [(4, firsts), (5, seconds)]
+
+
+@pytest.mark.parametrize('place', [0, 1])
+def test_a_hook_sees_the_convolution_of_each_corner(place):
+    mixer, x = make_mixer(), make_map((3, 4))
+    expected = mixer(x)
+    (ssm,), shapes = mixer.ssm.values(), []
+    ssm.convs[place].register_forward_hook(lambda conv, args, y: shapes.append(y.shape))
+    assert naive.relative_error(mixer(x), expected) < 1e-12
+    rows, columns = torch.Size((6, 12, 4)), torch.Size((8, 12, 3))
+    ways = [rows, rows, columns, columns]
+    assert shapes == (ways if place == 0 else ways[::-1])
 
 
 def test_shares_add_up_to_one_and_start_at_a_half():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from cuda_emulation import DEVICE, needs_a_device
 from scan_inputs import directions_of
 
+from mmv2m.ops import directional_conv
 from mmv2m.ops.reference import directional_conv_reference
 from mmv2m.ops.runtime.compile import compile_kernel
 
@@ -20,11 +21,14 @@ from cuda_scans import (  # noqa: E402
     make_problem,
 )
 
+from mmv2m.ops import cuda, triton  # noqa: E402
 from mmv2m.ops.cuda.conv import convs_backward, convs_forward  # noqa: E402
 from mmv2m.ops.cuda.projected_gradient import adds_projected_gradient  # noqa: E402
 from mmv2m.ops.cuda.scan_backward import BackwardScan  # noqa: E402
 from mmv2m.ops.cuda.scan_forward import scans_forward  # noqa: E402
 from mmv2m.ops.cuda.sums import PARTS, sum_rows  # noqa: E402
+from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.gpu.operators import Operators  # noqa: E402
 from mmv2m.ops.gpu.projections import COLUMNS, ProjectedGradient  # noqa: E402
 from mmv2m.ops.runtime.launch import launch  # noqa: E402
 
@@ -220,6 +224,45 @@ def test_conv_that_adds_the_gradient_from_a_projection(
     grid, channels, gated, maps, directions, width, dtype
 ):
     compare_conv(grid, channels, gated, maps, directions, dtype, width=width)
+
+
+@needs_a_device
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('separate', [False, True])
+@pytest.mark.parametrize(
+    ('grid', 'channels', 'directions', 'bias'),
+    [
+        ((2, 3, 5), 37, CORNERS, True),
+        ((1, 1, 7), 64, ['up'], False),
+        ((1, 4, 1), 8, ['left', 'down', 'left'], True),
+        ((0, 2, 3), 8, CORNERS, True),
+        ((1, 2, 0), 8, ['right', 'up'], True),
+    ],
+)
+def test_convs_as_an_operator(grid, channels, directions, bias, separate, dtype):
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator)
+
+    maps = normal(len(directions), *grid, channels).to(dtype)
+    tensors = [maps if separate else maps[0], normal(channels, 4), normal(channels)]
+    tensors = tensors[: 2 + bias]
+    grad_y = normal(*maps.shape).to(dtype)
+    given = [t.to(DEVICE) for t in tensors] + [None] * (not bias) + [','.join(directions)]
+    operators = Operators(Kernels(cuda, triton))
+    found = [
+        operators.convs_forward(*given),
+        *operators.convs_backward(grad_y.to(DEVICE), *given)[: len(tensors)],
+    ]
+
+    leaves = [t.double().requires_grad_() for t in tensors]
+    truth = directional_conv(*leaves, direction=directions, backend='reference')
+    truth.backward(grad_y.double())
+    expected = [truth, *(leaf.grad for leaf in leaves)]
+    for one, true, like in zip(found, expected, [maps, *tensors], strict=True):
+        assert one.dtype == like.dtype and one.shape == true.shape
+        assert naive.relative_error(one.cpu(), true) < TOLERANCE[dtype]
 
 
 def compare_conv(

@@ -102,6 +102,23 @@ def test_convolutions():
     assert_equal(expected, results)
 
 
+class TwiceAlongAll(nn.Module):
+    """In several directions, of one map and of one map each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(draw(E, 4)), nn.Parameter(draw(E))
+
+    @torch.no_grad()
+    def forward(self, x, others):
+        maps = directional_conv(x + others[0], self.weight, self.bias, ('right', 'up', 'up'))
+        return maps, directional_conv(maps, self.weight, None, ('left', 'down', 'up'))
+
+
+def test_convolutions_in_several_directions():
+    assert_equal(*run(TwiceAlongAll(), draw(B, H, W, E), draw(B, H, W, E))[:2])
+
+
 def test_the_backend_that_is_asked_for_does_not_matter():
     """A graph has no backends; this one could not run here either."""
     module = Calls(directional_conv, [dict(weight=draw(E, 2), backend='cuda')])

@@ -31,6 +31,7 @@ from mmv2m.ops import cuda, triton  # noqa: E402
 from mmv2m.ops.cuda import convs_backward, convs_forward, sum_rows  # noqa: E402
 from mmv2m.ops.gpu import corner_ssm, ssm  # noqa: E402
 from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
+from mmv2m.ops.gpu.operators import Operators  # noqa: E402
 from mmv2m.ops.runtime import replay  # noqa: E402
 from mmv2m.ops.runtime.launch import Prepared  # noqa: E402
 from mmv2m.ops.runtime.replay import replayed  # noqa: E402
@@ -385,6 +386,25 @@ def test_gradients_of_ssm_in_half_precision(triton_launches):
     assert counted.calls == 2
 
 
+@pytest.mark.parametrize('maps', [0, 2])
+def test_convolutions_of_several_directions(maps):
+    kernels, counted = Kernels(cuda, triton), []
+
+    def prepare(function, gradients=None):
+        counted.append(Counted(function))
+        return replayed(counted[-1])
+
+    plain, again = Operators(kernels), Operators(kernels, prepare)
+    for seed in range(4):
+        x, _, weight, bias, grad_y = draw(seed)
+        x = torch.stack([x + k for k in range(maps)]) if maps else x
+        conv = (x, weight, bias, 'left,down')
+        assert torch.equal(again.convs_forward(*conv), plain.convs_forward(*conv))
+        pair = (operators.convs_backward(grad_y, *conv) for operators in (again, plain))
+        assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
+    assert [one.calls for one in counted if one.calls] == [2, 2]
+
+
 @pytest.mark.skipif(not ON_GPU, reason='no GPU')
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_all_operators_are_replayed(dtype, caplog):
@@ -394,6 +414,7 @@ def test_all_operators_are_replayed(dtype, caplog):
             for name, value in tensors.items()
         }
 
+    convolve_all = partial(directional_conv, direction=('right', 'left', 'up'))
     x, z = torch.randn(2, 1, 2, 3, 8).to(dtype)
     weight, norm_weight = torch.randn(4, 8), torch.ones(8)
     out = dict(out_weight=weight.t().contiguous(), out_bias=weight[0])
@@ -406,6 +427,7 @@ def test_all_operators_are_replayed(dtype, caplog):
         (directional_ssm, dict(leaves(sequence), projects='both', log_A=True)),
         (directional_scan, leaves(make_inputs((1, 2, 3, 8), 4, dtype))),
         (directional_conv, leaves(dict(x=x, weight=torch.randn(8, 4), bias=None))),
+        (convolve_all, leaves(dict(x=x, weight=torch.randn(8, 4), bias=weight[0]))),
         (gated_linear, leaves(dict(x=x, z=z, weight=weight))),
         (mlp, leaves(dict(x=x, weight=weight, bias=weight[:, 0]) | out)),
         (channel_norm, leaves(norms | dict(x=x))),

@@ -133,6 +133,32 @@ def test_conv(taps, direction):
     compare(directional_conv, tensors, TOLERANCE[torch.float32], direction=direction)
 
 
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('separate', [False, True])
+@pytest.mark.parametrize(
+    ('directions', 'taps', 'bias'),
+    [(CORNERS, 4, True), (['up'], 3, False), (['left', 'down', 'left'], 1, True)],
+)
+def test_convs(directions, separate, taps, bias, dtype):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(len(directions), 2, 3, 5, 7, generator=generator).to(dtype)
+    weight, shift = torch.randn(7, taps, generator=generator), torch.arange(7.0) / 7
+    tensors = dict(x=maps if separate else maps[0], weight=weight, bias=shift if bias else None)
+    compare(directional_conv, tensors, TOLERANCE[dtype], direction=directions)
+
+
+@pytest.mark.parametrize('shape', [(0, 2, 3, 4), (1, 0, 3, 4), (1, 2, 0, 4), (1, 2, 3, 0)])
+@pytest.mark.parametrize('separate', [False, True])
+def test_convs_of_empty_maps(shape, separate):
+    x = torch.ones((4, *shape) if separate else shape, device=DEVICE)
+    parameters = (torch.ones(shape[-1], 4, device=DEVICE), torch.ones(shape[-1], device=DEVICE))
+    leaves = [t.requires_grad_() for t in (x, *parameters)]
+    y = directional_conv(*leaves, CORNERS, 'triton')
+    y.sum().backward()
+    assert y.shape == torch.Size((4, *shape))
+    assert all(torch.equal(leaf.grad, torch.zeros_like(leaf)) for leaf in leaves)
+
+
 @pytest.mark.parametrize(
     ('projects', 'reduction', 'maps'),
     [

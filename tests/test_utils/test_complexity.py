@@ -9,7 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmv2m.engine.config import load_config
 from mmv2m.models import V2M
-from mmv2m.utils.complexity import measure_complexity, measure_config
+from mmv2m.ops import directional_conv
+from mmv2m.utils.complexity import COUNTING_RULES, measure_complexity, measure_config
 from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -37,6 +38,21 @@ def test_fused_operators_count_the_same(ffn_ratio):
     pytest.importorskip('triton')
     counts = [measure(ffn_ratio, scan_backend=name) for name in ('triton', 'reference')]
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize('separate', [False, True])
+@pytest.mark.parametrize('backend', ['reference', 'triton'])
+def test_convolutions_in_several_directions(separate, backend):
+    pytest.importorskip('triton')
+    x, weight = torch.zeros(2, 3, 4, 8), torch.zeros(8, 5)
+    x = torch.stack((x, x, x)) if separate else x
+    directions = ('left', 'right', 'down')
+    cost = measure_complexity(
+        nn.Linear(1, 1),
+        (1, 1),
+        lambda image: directional_conv(x, weight, None, directions, backend),
+    )
+    assert cost.flops == dict.fromkeys(COUNTING_RULES, 3 * 2 * 3 * 4 * 8 * 5)
 
 
 @pytest.mark.parametrize(

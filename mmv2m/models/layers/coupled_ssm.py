@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmv2m.ops import Corner, CornerGroup, Direction, coupled_scan, directional_conv
+from mmv2m.ops import CornerGroup, Direction, coupled_scan, directional_conv
 
 from .directional_ssm import CAUSAL_CONV
 from .door import LINEAR_WITH_BIAS, may_stand_for
@@ -92,7 +92,7 @@ class CoupledSSM(OwnTimeSteps):
             (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
         """
         corners = self.corners.corners
-        maps = torch.stack([self._convolve(x, corner) for corner in corners])
+        maps = self._convolve(x)
         states = self.A_log.shape[-1]
         widths = [self.dt_rank, self.dt_rank, 2 * states, 2 * states]
         *steps, B, C = self.x_proj(maps).split(widths, dim=-1)
@@ -128,13 +128,18 @@ class CoupledSSM(OwnTimeSteps):
         first, second = own.unbind()
         return torch.stack((first, 1 - first, 1 - second, second)).view(2, 2, -1)
 
-    def _convolve(self, x: Tensor, corner: Corner) -> Tensor:
-        """One convolution along each direction of a corner, in the order of the walk."""
-        for conv, direction in zip(self.convs, (corner.first, corner.second), strict=True):
-            x = self._convolve_along(conv, x, direction)
+    def _convolve(self, x: Tensor) -> Tensor:
+        """One convolution along the first direction of each corner, then one along the second."""
+        group = self.corners
+        for conv, directions in zip(self.convs, (group.first, group.second), strict=True):
+            x = self._convolve_along(conv, x, directions)
         return x
 
-    def _convolve_along(self, conv: Any, x: Tensor, direction: Direction) -> Tensor:
+    def _convolve_along(self, conv: Any, x: Tensor, directions: Sequence[Direction]) -> Tensor:
+        """From one map for all corners, or one for each, (K, B, H, W, E), to one for each."""
         if may_stand_for(self, x, ((conv, CAUSAL_CONV),)):
-            return directional_conv(x, conv.weight.flatten(1), conv.bias, direction, self.backend)
-        return F.silu(convolve_lanes(conv, x, self.conv_size, direction))
+            return directional_conv(x, conv.weight.flatten(1), conv.bias, directions, self.backend)
+        maps = x if x.dim() == 5 else [x] * len(directions)
+        pairs = zip(maps, directions, strict=True)
+        made = [convolve_lanes(conv, one, self.conv_size, direction) for one, direction in pairs]
+        return F.silu(torch.stack(made))
