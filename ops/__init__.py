@@ -8,6 +8,7 @@ from .backends import BACKENDS, can_run, choose_backend
 from .channel_norm import channel_norm
 from .corner_ssm import corner_ssm
 from .coupled_scan import coupled_scan
+from .coupled_ssm import coupled_ssm
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directional_ssm import directional_ssm
@@ -45,6 +46,7 @@ __all__ = [
     'corner_ssm',
     'coupled_scan',
     'coupled_scan_reference',
+    'coupled_ssm',
     'directional_conv',
     'directional_conv_reference',
     'directional_scan',

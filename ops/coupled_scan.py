@@ -19,7 +19,7 @@ from .operator import (
 from .precision import state_dtype
 from .reference import coupled_scan_reference
 
-__all__ = ['coupled_scan']
+__all__ = ['check_corners', 'coupled_scan']
 
 
 def coupled_scan(
@@ -86,7 +86,11 @@ def coupled_scan(
     check_floating('x', x)
     if x.dim() != 5:
         raise ValueError(f'x must be (K, B, H, W, E) maps, but has shape {tuple(x.shape)}')
-    ways = _check_corners(corners, x)
+    ways = check_corners(corners)
+    if len(corners) != x.shape[0]:
+        raise ValueError(
+            f'x must have one map a corner, but has {x.shape[0]} maps for {len(corners)} corners'
+        )
     if not isinstance(A, Tensor) or A.dim() != 4:
         raise ValueError(f'A must be a (2, 2, E, N) tensor, but is {getattr(A, "shape", A)}')
     channels, states = x.shape[-1], A.shape[-1]
@@ -111,13 +115,13 @@ def coupled_scan(
     return _scan(x, delta, A, weight, B, C, D, delta_bias, delta_softplus, ways, backend)
 
 
-def _check_corners(corners: Sequence[str | Corner], x: Tensor) -> str:
-    """The corners as text.
+def check_corners(corners: Sequence[str | Corner]) -> str:
+    """Corners as text.
 
     Raises:
-        ValueError: If they are not one a map, one is unknown, or one does not walk over a map.
+        ValueError: If there is none, one is unknown, or one does not walk over a map.
     """
-    if not isinstance(corners, Sequence) or isinstance(corners, (str, Corner)):
+    if not isinstance(corners, Sequence) or isinstance(corners, (str, Corner)) or not corners:
         raise ValueError(f'corners must be a sequence of {", ".join(CORNERS)}, but got {corners!r}')
     for corner in corners:
         if not isinstance(corner, Corner) and corner not in CORNERS:
@@ -126,11 +130,6 @@ def _check_corners(corners: Sequence[str | Corner], x: Tensor) -> str:
     if any(corner.first.axis == corner.second.axis or corner.flip for corner in found):
         raise ValueError(
             f'a corner must walk along both axes and flip nothing, but corners are {found}'
-        )
-    if not found or len(found) != x.shape[0]:
-        raise ValueError(
-            f'x must have one map a corner, and there must be one, but there are {x.shape[0]} maps '
-            f'and {len(found)} corners'
         )
     return write_corners([found])
 

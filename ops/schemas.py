@@ -17,6 +17,7 @@ _COUPLED = (
     'Tensor x, Tensor delta, Tensor A, Tensor weight, Tensor B, Tensor C, Tensor? D, '
     'Tensor? delta_bias, bool delta_softplus, str corners, str backend'
 )
+_COUPLED_SSM = 'Tensor x, Tensor?[] parameters, str corners, str reduction, str backend'
 _CONV = 'Tensor x, Tensor weight, Tensor? bias, str direction, str backend'
 _CONVS = 'Tensor x, Tensor weight, Tensor? bias, str directions, str backend'
 _SSM = (
@@ -42,6 +43,8 @@ SCHEMAS: dict[str, str] = dict(
     directional_scan_backward=f'(Tensor grad_y, {_SCAN}) -> Tensor[]',
     coupled_scan=f'({_COUPLED}) -> Tensor',
     coupled_scan_backward=f'(Tensor grad_y, {_COUPLED}) -> Tensor[]',
+    coupled_ssm=f'({_COUPLED_SSM}) -> Tensor[]',
+    coupled_ssm_backward=f'(Tensor grad_y, Tensor[] kept, {_COUPLED_SSM}) -> Tensor[]',
     directional_conv=f'({_CONV}) -> Tensor',
     directional_conv_backward=f'(Tensor grad_y, {_CONV}) -> Tensor[]',
     directional_convs=f'({_CONVS}) -> Tensor',

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmv2m.ops.directions import read_directions, write_directions
+from mmv2m.ops.directions import read_corners, read_directions, write_directions
 from mmv2m.ops.groups import unpack_groups
 
 from .meta_model import build_on_meta, forward_without_annotations
@@ -92,6 +92,15 @@ def measure_complexity(
         taps = 0 if conv_weight is None else conv_weight[-1]
         return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
 
+    def count_coupled_ssm(
+        x: torch.Size, parameters: Sequence[Any], corners: str, *args: Any, **kwargs: Any
+    ) -> int:
+        """Convolutions along both axes, projections and the scan, from each corner."""
+        conv, _, second, _, x_proj, dt_proj, second_dt, _, A, *_ = parameters
+        maps = torch.Size((len(read_corners(corners)[0].corners), *x))
+        count_coupled(maps, None, A)
+        return 2 * maps.numel() * (conv[-1] + second[-1] + x_proj[0] + dt_proj[-1] + second_dt[-1])
+
     def count_corner_ssm(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
         """Both scans of all groups of corners."""
         return sum(
@@ -125,6 +134,7 @@ def measure_complexity(
         custom_mapping={
             torch.ops.mmv2m.directional_scan: count_scan,
             torch.ops.mmv2m.coupled_scan: count_coupled,
+            torch.ops.mmv2m.coupled_ssm: count_coupled_ssm,
             torch.ops.mmv2m.directional_conv: count_conv,
             torch.ops.mmv2m.directional_convs: count_convs,
             torch.ops.mmv2m.directional_ssm: count_ssm,

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from mmv2m.deployment import export_onnx
 from mmv2m.models import SS2D, V2M
 from mmv2m.models.layers import CORNERS, CoupledSSM
-from mmv2m.ops import directional_conv
 from mmv2m.utils.complexity import measure_complexity
 from mmv2m.visualization import corner_views
 
@@ -71,18 +70,20 @@ def test_one_corner_sees_what_lies_between_it_and_the_token():
     assert torch.equal(x.grad[0].abs().sum(-1) > 0, expected)
 
 
-def test_two_convolutions_serve_all_corners(monkeypatch):
-    mixer, x = make_mixer(), make_map((3, 4))
-    seen = []
-
-    def note(x, *args):
-        seen.append((x.dim(), [direction.name for direction in args[2]]))
-        return directional_conv(x, *args)
-
-    monkeypatch.setattr('mmv2m.models.layers.coupled_ssm.directional_conv', note)
-    mixer(x)
-    firsts, seconds = ['right', 'left', 'down', 'up'], ['down', 'up', 'left', 'right']
-    assert seen == [(4, firsts), (5, seconds)]
+@pytest.mark.parametrize('corners', [ALL, ('LR',), ('UR', 'UL')])
+@pytest.mark.parametrize('reduction', ['sum', 'none'])
+def test_one_operator_stands_for_all_modules(corners, reduction):
+    """And computes what they compute, with the same gradients."""
+    (ssm,) = make_mixer(corners=corners).float().ssm.values()
+    x, results = torch.randn(2, 3, 4, 12), []
+    for watched in (False, True):
+        if watched:
+            ssm.x_proj.register_forward_hook(lambda *args: None)
+        leaves = [x.clone().requires_grad_(), *ssm.parameters()]
+        y = ssm(leaves[0], None, reduction)
+        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    for found, expected in zip(*results, strict=True):
+        assert naive.relative_error(found, expected) < 1e-5
 
 
 @pytest.mark.parametrize('place', [0, 1])

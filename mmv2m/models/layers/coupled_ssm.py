@@ -1,17 +1,14 @@
 """The exact 2D state space model from corners that share its parameters."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmv2m.ops import CornerGroup, Direction, coupled_scan, directional_conv
+from mmv2m.ops import CornerGroup, coupled_scan, coupled_ssm
 
 from .directional_ssm import CAUSAL_CONV
-from .door import LINEAR_WITH_BIAS, may_stand_for
+from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
 from .lanes import convolve_lanes
 from .params import widen
 from .time_steps import OwnTimeSteps, draw_time_steps
@@ -25,7 +22,8 @@ class CoupledSSM(OwnTimeSteps):
     It stands where a :class:`CornerSSM` stands, which drops the coupling (Eq. 9-12). From each
     corner, one causal convolution runs along the first direction and another one along the second,
     each with a SiLU behind it. Each token then gives time step, B and C of both states, as Eq. 5
-    has it, and :func:`mmv2m.ops.coupled_scan` walks over the map once.
+    has it, and :func:`mmv2m.ops.coupled_scan` walks over the map once. The operator
+    :func:`mmv2m.ops.coupled_ssm` stands for all that where it may, see :func:`.may_stand_for`.
 
     The shares of the four terms are a softmax of two for each state: ``w[0, 0] = sigmoid(m[0])``
     and ``w[0, 1] = 1 - w[0, 0]``; ``w[1, 1] = sigmoid(m[1])`` and ``w[1, 0] = 1 - w[1, 1]``. So the
@@ -92,35 +90,34 @@ class CoupledSSM(OwnTimeSteps):
             (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
         """
         corners = self.corners.corners
+        if may_stand_for(self, x, ((self, COUPLED_SSM),)):
+            convs, dt_projs = (
+                [(layer.weight, layer.bias) for layer in layers]
+                for layers in (self.convs, self.dt_projs)
+            )
+            layers = (convs, self.x_proj.weight, dt_projs)
+            options = (corners, reduction, self.backend)
+            return coupled_ssm(x, *layers, self.rates(), self.shares(), self.D, *options)
         maps = self._convolve(x)
         states = self.A_log.shape[-1]
         widths = [self.dt_rank, self.dt_rank, 2 * states, 2 * states]
         *steps, B, C = self.x_proj(maps).split(widths, dim=-1)
-        delta, bias = self._time_steps(steps)
+        delta = torch.stack(
+            [linear(step) for linear, step in zip(self.dt_projs, steps, strict=True)]
+        )
         delta, B, C = (part.to(maps.dtype) for part in (delta, B, C))
+        sides = (side.unflatten(-1, (2, states)) for side in (B, C))
         y = coupled_scan(
-            maps,
-            delta,
-            -widen(self.A_log).exp(),
-            self.shares(),
-            B.unflatten(-1, (2, states)),
-            C.unflatten(-1, (2, states)),
-            D=self.D,
-            delta_bias=bias,
+            *(maps, delta, self.rates(), self.shares(), *sides, self.D),
             delta_softplus=True,
             corners=corners,
             backend=self.backend,
         )
-        return y.sum(0) if reduction == 'sum' else y
+        return y.sum(0, dtype=y.dtype) if reduction == 'sum' else y
 
-    def _time_steps(self, steps: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Both time steps, (2, K, B, H, W, E), and what is still to be added to each, (2, E)."""
-        linears = list(self.dt_projs)
-        if not may_stand_for(self, steps[0], [(linear, LINEAR_WITH_BIAS) for linear in linears]):
-            made = [linear(step) for linear, step in zip(linears, steps, strict=True)]
-            return torch.stack(made), None
-        made = [F.linear(step, linear.weight) for linear, step in zip(linears, steps, strict=True)]
-        return torch.stack(made), torch.stack([linear.bias for linear in linears])
+    def rates(self) -> Tensor:
+        """A1 to A4, (2, 2, E, N), all below zero."""
+        return -widen(self.A_log).exp()
 
     def shares(self) -> Tensor:
         """Share of each of the four terms, (2, 2, E); each state's two add up to 1."""
@@ -129,17 +126,28 @@ class CoupledSSM(OwnTimeSteps):
         return torch.stack((first, 1 - first, 1 - second, second)).view(2, 2, -1)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        """One convolution along the first direction of each corner, then one along the second."""
-        group = self.corners
-        for conv, directions in zip(self.convs, (group.first, group.second), strict=True):
-            x = self._convolve_along(conv, x, directions)
-        return x
+        """From each corner along its first direction and then along its second one.
 
-    def _convolve_along(self, conv: Any, x: Tensor, directions: Sequence[Direction]) -> Tensor:
-        """From one map for all corners, or one for each, (K, B, H, W, E), to one for each."""
-        if may_stand_for(self, x, ((conv, CAUSAL_CONV),)):
-            return directional_conv(x, conv.weight.flatten(1), conv.bias, directions, self.backend)
-        maps = x if x.dim() == 5 else [x] * len(directions)
-        pairs = zip(maps, directions, strict=True)
-        made = [convolve_lanes(conv, one, self.conv_size, direction) for one, direction in pairs]
-        return F.silu(torch.stack(made))
+        Args:
+            x: (B, H, W, E).
+
+        Returns:
+            (K, B, H, W, E).
+        """
+        maps = [x] * len(self.corners.corners)
+        for conv, directions in zip(
+            self.convs, (self.corners.first, self.corners.second), strict=True
+        ):
+            pairs = zip(maps, directions, strict=True)
+            maps = [F.silu(convolve_lanes(conv, one, self.conv_size, way)) for one, way in pairs]
+        return torch.stack(maps)
+
+
+CONVS = Known((ModuleList,), parts=(('0', CAUSAL_CONV), ('1', CAUSAL_CONV)))
+DT_PROJS = Known((ModuleList,), parts=(('0', LINEAR_WITH_BIAS), ('1', LINEAR_WITH_BIAS)))
+
+COUPLED_SSM = Known(
+    (CoupledSSM,),
+    (('A_log', True), ('mix', True), ('D', True)),
+    parts=(('convs', CONVS), ('x_proj', LINEAR), ('dt_projs', DT_PROJS)),
+)

@@ -1,0 +1,313 @@
+"""The exact 2D state space model from several corners: convolutions, projections and one scan."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .backends import BACKENDS, choose_backend, has
+from .checks import check_map, check_parameters
+from .coupled_scan import check_corners, coupled_scan
+from .directional_conv import directional_conv
+from .directional_ssm import check_reduction
+from .directions import Corner, read_corners, write_directions
+from .operator import (
+    differentiate_from_kept,
+    like_inputs_not_kept,
+    operator,
+    present,
+)
+from .precision import state_dtype, without_autocast
+from .products import project, weight_gradient
+
+__all__ = ['coupled_ssm']
+
+Layer = tuple[Tensor, Tensor | None]
+"""Weight and bias."""
+
+
+class _Parameters(NamedTuple):
+    """Of :func:`coupled_ssm`; what there are two of is that of the first direction, or state."""
+
+    conv: Tensor
+    conv_bias: Tensor | None
+    second_conv: Tensor
+    second_conv_bias: Tensor | None
+    x_proj: Tensor
+    dt_proj: Tensor
+    second_dt_proj: Tensor
+    dt_bias: Tensor
+    A: Tensor
+    weight: Tensor
+    D: Tensor
+
+    @property
+    def dt_projs(self) -> tuple[Tensor, Tensor]:
+        """Of both states."""
+        return self.dt_proj, self.second_dt_proj
+
+
+def coupled_ssm(
+    x: Tensor,
+    convs: Sequence[Layer],
+    x_proj: Tensor,
+    dt_projs: Sequence[Layer],
+    A: Tensor,
+    weight: Tensor,
+    D: Tensor,
+    corners: Sequence[str | Corner] = ('UL',),
+    reduction: str = 'none',
+    backend: str = 'auto',
+) -> Tensor:
+    r"""Selective state space model whose two states are coupled, from corners (V2M, Eq. 5 to 8).
+
+    From each corner: :func:`directional_conv` along its first direction and then along its second
+    one, the projection ``[dt_0, dt_1, B_0, B_1, C_0, C_1] = x_proj @ x`` of each token, and
+    :func:`coupled_scan` with ``delta_k = dt_proj_k @ dt_k``, their biases, softplus and skip ``D``.
+    All corners share the parameters. Where a backend has these steps, they are one operator, which
+    keeps the convolved maps and the projections for the backward pass.
+
+    Args:
+        x: (B, H, W, E); float16, bfloat16, float32 or float64.
+        convs: Of both directions the weight, (E, taps), or (E, 1, taps) as
+            :class:`torch.nn.Conv1d` has it, and the bias, (E,), or None.
+        x_proj: (2 R + 4 N, E).
+        dt_projs: Of both states the weight, (E, R), and the bias, (E,).
+        A: (2, 2, E, N), see :func:`coupled_scan`.
+        weight: (2, 2, E), see :func:`coupled_scan`.
+        D: (E,).
+        corners: K names of :data:`mmv2m.ops.CORNERS`, or values like its.
+        reduction: ``'none'``, or ``'sum'`` over the corners.
+        backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+
+    Returns:
+        (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, a corner or an option is wrong.
+        RuntimeError: If the backend asked for cannot run; says why.
+    """
+    check_map('x', x)
+    check_reduction(reduction)
+    ways = check_corners(corners)
+    _check(x, convs, x_proj, dt_projs, A, weight, D)
+    backend = choose_backend(backend, x, 'coupled_scan_forward', 'coupled_scan_backward')
+    dtype = state_dtype(x)
+    exact = [None if p is None else p.flatten(1).to(dtype) for p in (convs[0][0], convs[1][0])]
+    biases = [None if bias is None else bias.to(dtype) for _, bias in convs]
+    (dt_proj, dt_bias), (second_dt_proj, second_dt_bias) = dt_projs
+    assert dt_bias is not None and second_dt_bias is not None
+    given = _Parameters(
+        *(exact[0], biases[0], exact[1], biases[1], x_proj, dt_proj, second_dt_proj),
+        torch.stack((dt_bias, second_dt_bias)).to(dtype),
+        *(p.to(dtype) for p in (A, weight, D)),
+    )
+    if has(backend, 'convs_forward'):
+        return _ssm(x, list(given), ways, reduction, backend)[0]
+    return _compose(x, given, ways, reduction, backend)
+
+
+def _check(
+    x: Tensor,
+    convs: Sequence[Layer],
+    x_proj: Tensor,
+    dt_projs: Sequence[Layer],
+    A: Tensor,
+    weight: Tensor,
+    D: Tensor,
+) -> None:
+    """Check the parameters; raises what :func:`coupled_ssm` says."""
+    if len(convs) != 2 or len(dt_projs) != 2:
+        raise ValueError(
+            'convs and dt_projs must have two layers each, but have '
+            f'{len(convs)} and {len(dt_projs)}'
+        )
+    channels, states, rank = x.shape[-1], A.shape[-1], dt_projs[0][0].shape[-1]
+    expected: list[tuple[str, Any, tuple[int, ...]]] = [
+        ('x_proj', x_proj, (2 * rank + 4 * states, channels)),
+        ('A', A, (2, 2, channels, states)),
+        ('weight', weight, (2, 2, channels)),
+        ('D', D, (channels,)),
+    ]
+    for k in range(2):
+        conv, conv_bias = convs[k]
+        dt_proj, dt_bias = dt_projs[k]
+        middle = (1,) * (conv.dim() - 2)
+        expected += [
+            (f'convs[{k}][0]', conv, (channels, *middle, conv.shape[-1])),
+            (f'convs[{k}][1]', conv_bias, (channels,)),
+            (f'dt_projs[{k}][0]', dt_proj, (channels, rank)),
+            (f'dt_projs[{k}][1]', dt_bias, (channels,)),
+        ]
+        if dt_bias is None:
+            raise ValueError(f'dt_projs[{k}] has no bias')
+    check_parameters(expected, x)
+
+
+def _directions(corners: str) -> tuple[str, str]:
+    """The first directions of all corners, and the second ones, as text."""
+    group = read_corners(corners)[0]
+    return write_directions(group.first), write_directions(group.second)
+
+
+def _padded_rank(x: Tensor, rank: int) -> int:
+    """R, rounded up on a GPU: products of matrices with aligned rows take half as long there."""
+    return -(-rank // 8) * 8 if x.is_cuda else rank
+
+
+def _pad_x_proj(x: Tensor, given: _Parameters) -> Tensor:
+    """The projection in the dtype of ``x``, with rows of zeros behind those of each time step."""
+    weight, rank = given.x_proj.to(x.dtype), given.dt_proj.shape[1]
+    padded = _padded_rank(x, rank)
+    if padded == rank:
+        return weight
+    steps = F.pad(weight[: 2 * rank].unflatten(0, (2, rank)), (0, 0, 0, padded - rank))
+    return torch.cat((steps.flatten(0, 1), weight[2 * rank :]))
+
+
+def _take_padding_off(grad: Tensor, rank: int, padded: int) -> Tensor:
+    """The gradient of what :func:`_pad_x_proj` was given."""
+    if padded == rank:
+        return grad
+    steps = grad[: 2 * padded].unflatten(0, (2, padded))[:, :rank]
+    return torch.cat((steps.flatten(0, 1), grad[2 * padded :]))
+
+
+def _pad_dt_projs(x: Tensor, given: _Parameters) -> list[Tensor]:
+    """Both time steps' projections in the dtype of ``x``, (E, padded R)."""
+    rank = given.dt_proj.shape[1]
+    more = (0, _padded_rank(x, rank) - rank)
+    return [F.pad(weight.to(x.dtype), more) for weight in given.dt_projs]
+
+
+def _steps_and_sides(projected: Tensor, given: _Parameters) -> tuple[list[Tensor], list[Tensor]]:
+    """What is projected: both time steps of low rank, (tokens, padded R); B and C of both states.
+
+    Views; the latter two are (K, B, H, W, 2, N).
+    """
+    states = given.A.shape[-1]
+    padded = (projected.shape[-1] - 4 * states) // 2
+    *steps, B, C = projected.split([padded, padded, 2 * states, 2 * states], dim=-1)
+    return [step.flatten(0, -2) for step in steps], [s.unflatten(-1, (2, states)) for s in (B, C)]
+
+
+def _expand(steps: Sequence[Tensor], maps: Tensor, given: _Parameters) -> Tensor:
+    """Both time steps before bias and softplus, (2, K, B, H, W, E)."""
+    delta = maps.new_empty((2, *maps.shape))
+    for step, weight, out in zip(steps, _pad_dt_projs(maps, given), delta, strict=True):
+        torch.mm(step, weight.t(), out=out.flatten(0, -2))
+    return delta
+
+
+def _like_results(
+    x: Tensor, parameters: Sequence[Tensor | None], corners: str, reduction: str, backend: str
+) -> list[Tensor]:
+    given = _Parameters(*parameters)  # type: ignore[arg-type]
+    maps = x.new_empty((len(read_corners(corners)[0].corners), *x.shape))
+    y = torch.empty_like(maps[0] if reduction == 'sum' else maps)
+    rank = given.dt_proj.shape[1]
+    more = 2 * (_padded_rank(x, rank) - rank)
+    projected = maps.new_empty((*maps.shape[:-1], given.x_proj.shape[0] + more))
+    return [y, torch.empty_like(maps), torch.empty_like(maps), projected]
+
+
+@operator('coupled_ssm', _like_results)
+def _ssm(
+    x: Tensor, parameters: Sequence[Tensor | None], corners: str, reduction: str, backend: str
+) -> list[Tensor]:
+    """The result; the maps behind each convolution and the projections are kept."""
+    given, run = _Parameters(*parameters), BACKENDS[backend]  # type: ignore[arg-type]
+    firsts, seconds = _directions(corners)
+    between = run.convs_forward(x, given.conv, given.conv_bias, firsts)
+    maps = run.convs_forward(between, given.second_conv, given.second_conv_bias, seconds)
+    with without_autocast(x):
+        projected = project(maps, _pad_x_proj(x, given))
+        steps, sides = _steps_and_sides(projected, given)
+        delta = _expand(steps, maps, given)
+        y = run.coupled_scan_forward(maps, delta, *_of_scan(given, sides, corners))
+        y = y.sum(0) if reduction == 'sum' else y
+    return [y.contiguous(), between, maps, projected]
+
+
+def _of_scan(given: _Parameters, sides: Sequence[Tensor], corners: str) -> tuple[Any, ...]:
+    """What the scan takes behind ``x`` and ``delta``."""
+    return given.A, given.weight, *sides, given.D, given.dt_bias, True, corners
+
+
+@operator('coupled_ssm_backward', like_inputs_not_kept)
+def _ssm_backward(
+    grad_y: Tensor,
+    kept: Sequence[Tensor],
+    x: Tensor,
+    parameters: Sequence[Tensor | None],
+    corners: str,
+    reduction: str,
+    backend: str,
+) -> list[Tensor]:
+    given, run = _Parameters(*parameters), BACKENDS[backend]  # type: ignore[arg-type]
+    (firsts, seconds), (between, maps, projected) = _directions(corners), kept
+    with without_autocast(x):
+        steps, sides = _steps_and_sides(projected, given)
+        delta = _expand(steps, maps, given)
+        grad_y = grad_y.expand(maps.shape) if reduction == 'sum' else grad_y
+        of_scan = _of_scan(given, sides, corners)
+        found = run.coupled_scan_backward(grad_y, maps, delta, *of_scan)
+        grad_maps, grad_delta, grad_A, grad_weight, *grad_sides, grad_D, grad_bias = found
+        grad_projected, *of_dt = _reduce(grad_delta, steps, grad_sides, projected, given)
+        flat = grad_projected.flatten(0, -2)
+        grad_maps.flatten(0, -2).addmm_(flat, _pad_x_proj(x, given))
+        of_x_proj = weight_gradient(flat, maps.flatten(0, -2), given.x_proj.dtype)
+        of_second = run.convs_backward(
+            grad_maps, between, given.second_conv, given.second_conv_bias, seconds
+        )
+        grad_x, *of_conv = run.convs_backward(of_second[0], x, given.conv, given.conv_bias, firsts)
+    rank = given.dt_proj.shape[1]
+    of_x_proj = _take_padding_off(of_x_proj, rank, steps[0].shape[1])
+    of_rest = (grad_bias, grad_A, grad_weight, grad_D)
+    return present((grad_x, *of_conv, *of_second[1:], of_x_proj, *of_dt, *of_rest))
+
+
+def _reduce(
+    grad_delta: Tensor,
+    steps: Sequence[Tensor],
+    grad_sides: Sequence[Tensor],
+    projected: Tensor,
+    given: _Parameters,
+) -> tuple[Tensor, ...]:
+    """Gradients of what is projected, like that, and of both time steps' projections."""
+    grad = torch.empty_like(projected)
+    of_steps, of_sides = _steps_and_sides(grad, given)
+    of_weights = []
+    for k, weight in enumerate(_pad_dt_projs(projected, given)):
+        rows = grad_delta[k].flatten(0, -2)
+        torch.mm(rows, weight, out=of_steps[k])
+        of_weight = weight_gradient(rows, steps[k], given.dt_projs[k].dtype)
+        of_weights.append(of_weight[:, : given.dt_proj.shape[1]])
+    for target, value in zip(of_sides, grad_sides, strict=True):
+        target.copy_(value)
+    return grad, *of_weights
+
+
+differentiate_from_kept(_ssm, _ssm_backward)
+
+
+def _compose(x: Tensor, given: _Parameters, corners: str, reduction: str, backend: str) -> Tensor:
+    """By the single operators."""
+    group = read_corners(corners)[0]
+    maps = directional_conv(x, given.conv, given.conv_bias, group.first, backend)
+    second = (given.second_conv, given.second_conv_bias)
+    maps = directional_conv(maps, *second, group.second, backend)
+    rank, states = given.dt_proj.shape[1], given.A.shape[-1]
+    # The operators take one dtype; an autocast here would bring a second one in.
+    with without_autocast(x):
+        projected = F.linear(maps, given.x_proj.to(x.dtype))
+        *steps, B, C = projected.split([rank, rank, 2 * states, 2 * states], dim=-1)
+        pairs = zip(steps, given.dt_projs, strict=True)
+        delta = torch.stack([F.linear(step, weight.to(x.dtype)) for step, weight in pairs])
+        B, C = (side.unflatten(-1, (2, states)) for side in (B, C))
+        parameters = (given.A, given.weight, B, C, given.D, given.dt_bias)
+        y = coupled_scan(maps, delta, *parameters, True, group.corners, backend)
+        return y.sum(0) if reduction == 'sum' else y
