@@ -89,7 +89,7 @@ def coupled_scan(
     ways = check_corners(corners)
     if len(corners) != x.shape[0]:
         raise ValueError(
-            f'x must have one map a corner, but has {x.shape[0]} maps for {len(corners)} corners'
+            f'x must have one map a corner, but has {x.shape[0]} maps and {len(corners)} corners'
         )
     if not isinstance(A, Tensor) or A.dim() != 4:
         raise ValueError(f'A must be a (2, 2, E, N) tensor, but is {getattr(A, "shape", A)}')
