@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmv2m.engine.config import load_config
-from mmv2m.models import V2M
-from mmv2m.ops import directional_conv
+from mmv2m.models import SS2D, V2M
+from mmv2m.ops import can_run, directional_conv
 from mmv2m.utils.complexity import COUNTING_RULES, measure_complexity, measure_config
 from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
 
@@ -53,6 +53,25 @@ def test_convolutions_in_several_directions(separate, backend):
         lambda image: directional_conv(x, weight, None, directions, backend),
     )
     assert cost.flops == dict.fromkeys(COUNTING_RULES, 3 * 2 * 3 * 4 * 8 * 5)
+
+
+@pytest.mark.parametrize('corners', [('UL',), ('LR', 'UR', 'UL')])
+def test_one_operator_for_the_exact_recurrence(corners):
+    """It counts what its modules count one by one, on every backend."""
+    settings = dict(states=3, dt_rank=2, conv_size=3, recurrence='coupled', corners=corners)
+    x, costs = torch.zeros(2, 3, 4, 8), []
+    for backend, hooked in (('cpu', False), ('cpu', True), ('reference', False)):
+        if not can_run(backend, x):
+            pytest.skip('there is no C++ compiler')
+        mixer = SS2D(8, **settings, backend=backend)
+        (ssm,) = mixer.ssm.values()
+        if hooked:
+            ssm.x_proj.register_forward_hook(lambda *args: None)
+        costs.append(measure_complexity(mixer, (1, 1), lambda image, mixer=mixer: mixer(x)))
+    assert costs[0] == costs[1] == costs[2]
+    tokens, inner = len(corners) * 24, 16
+    products = tokens * inner * (3 + 3 + (2 * 2 + 4 * 3) + 2 * 2) + 24 * (8 * 2 + 8) * inner
+    assert costs[0].flops['matmul+conv'] == products
 
 
 @pytest.mark.parametrize(
