@@ -12,7 +12,7 @@ from .checks import check_floating, check_map, check_parameters
 from .coupled_scan import check_corners, coupled_scan
 from .directional_conv import directional_conv
 from .directional_ssm import check_reduction
-from .directions import Corner, read_corners, write_directions
+from .directions import CORNERS, Corner, read_corners, write_directions
 from .operator import (
     differentiate_from_kept,
     like_inputs_not_kept,
@@ -107,7 +107,7 @@ def coupled_ssm(
     )
     if has(backend, 'convs_forward'):
         return _ssm(x, list(given), ways, reduction, backend)[0]
-    return _compose(x, given, ways, reduction, backend)
+    return _compose(x, given, corners, reduction, backend)
 
 
 def _check(
@@ -324,12 +324,14 @@ def _reduce(
 differentiate_from_kept(_ssm, _ssm_backward)
 
 
-def _compose(x: Tensor, given: _Parameters, corners: str, reduction: str, backend: str) -> Tensor:
+def _compose(
+    x: Tensor, given: _Parameters, corners: Sequence[str | Corner], reduction: str, backend: str
+) -> Tensor:
     """By the single operators."""
-    group = read_corners(corners)[0]
-    maps = directional_conv(x, given.conv, given.conv_bias, group.first, backend)
-    second = (given.second_conv, given.second_conv_bias)
-    maps = directional_conv(maps, *second, group.second, backend)
+    found = [corner if isinstance(corner, Corner) else CORNERS[corner] for corner in corners]
+    first, second = (given.conv, given.conv_bias), (given.second_conv, given.second_conv_bias)
+    maps = directional_conv(x, *first, [corner.first for corner in found], backend)
+    maps = directional_conv(maps, *second, [corner.second for corner in found], backend)
     rank, states = given.dt_proj.shape[1], given.A.shape[-1]
     # The operators take one dtype; an autocast here would bring a second one in.
     with without_autocast(x):
@@ -339,5 +341,5 @@ def _compose(x: Tensor, given: _Parameters, corners: str, reduction: str, backen
         delta = torch.stack([F.linear(step, weight.to(x.dtype)) for step, weight in pairs])
         B, C = (side.unflatten(-1, (2, states)) for side in (B, C))
         parameters = (given.A, given.weight, B, C, given.D, given.dt_bias)
-        y = coupled_scan(maps, delta, *parameters, True, group.corners, backend)
+        y = coupled_scan(maps, delta, *parameters, True, found, backend)
         return y.sum(0) if reduction == 'sum' else y

@@ -322,6 +322,7 @@ def test_export_for_maps_of_any_size(backend):
         assert torch.equal(program.module()(*given), Layer(backend)(*given))
 
 
+@pytest.mark.filterwarnings('error:Dynamo')
 @pytest.mark.parametrize('backend', ['reference', CPU])
 def test_compiled_gradients(backend):
     leaves = [t.requires_grad_() for t in make_inputs().values()]
