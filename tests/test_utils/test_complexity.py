@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmv2m.engine.config import load_config
 from mmv2m.models import SS2D, V2M
-from mmv2m.ops import can_run, directional_conv
+from mmv2m.ops import can_run, coupled_ssm, directional_conv
 from mmv2m.utils.complexity import COUNTING_RULES, measure_complexity, measure_config
 from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
 
@@ -56,22 +56,29 @@ def test_convolutions_in_several_directions(separate, backend):
 
 
 @pytest.mark.parametrize('corners', [('UL',), ('LR', 'UR', 'UL')])
-def test_one_operator_for_the_exact_recurrence(corners):
-    """It counts what its modules count one by one, on every backend."""
-    settings = dict(states=3, dt_rank=2, conv_size=3, recurrence='coupled', corners=corners)
-    x, costs = torch.zeros(2, 3, 4, 8), []
-    for backend, hooked in (('cpu', False), ('cpu', True), ('reference', False)):
-        if not can_run(backend, x):
-            pytest.skip('there is no C++ compiler')
-        mixer = SS2D(8, **settings, backend=backend)
-        (ssm,) = mixer.ssm.values()
-        if hooked:
-            ssm.x_proj.register_forward_hook(lambda *args: None)
-        costs.append(measure_complexity(mixer, (1, 1), lambda image, mixer=mixer: mixer(x)))
-    assert costs[0] == costs[1] == costs[2]
-    tokens, inner = len(corners) * 24, 16
-    products = tokens * inner * (3 + 3 + (2 * 2 + 4 * 3) + 2 * 2) + 24 * (8 * 2 + 8) * inner
-    assert costs[0].flops['matmul+conv'] == products
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+def test_the_exact_recurrence_with_its_projections(corners, reduction):
+    """One operator counts what its parts count, and those what a layer's modules count."""
+    if not can_run('cpu', torch.zeros(1)):
+        pytest.skip('there is no C++ compiler')
+    mixer = SS2D(8, states=5, conv_size=3, dt_rank=2, recurrence='coupled', corners=corners)
+    (ssm,) = mixer.ssm.values()
+    ssm.x_proj.register_forward_hook(lambda *args: None)
+    x = torch.zeros(2, 3, 4, 16)
+    convs, dt_projs = ([(m.weight, m.bias) for m in ms] for ms in (ssm.convs, ssm.dt_projs))
+    layers = (convs, ssm.x_proj.weight, dt_projs)
+
+    def run(backend, image):
+        rest = (ssm.rates(), ssm.shares(), ssm.D, corners, reduction, backend)
+        return coupled_ssm(x, *layers, *rest)
+
+    forwards = [partial(run, 'cpu'), partial(run, 'reference')]
+    forwards.append(lambda image: ssm(x, None, reduction))
+    found, *others = (measure_complexity(ssm, (1, 1), forward) for forward in forwards)
+    assert others == [found, found]
+    maps, of_channel = len(corners) * 2 * 3 * 4 * 16, 3 + 3 + (2 * 2 + 4 * 5) + 2 + 2
+    assert found.flops['matmul+conv'] == maps * of_channel
+    assert found.flops['matmul+conv+scan'] == maps * (of_channel + 30 * 5)
 
 
 @pytest.mark.parametrize(
