@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import check_map, check_parameters
+from .checks import check_floating, check_map, check_parameters
 from .coupled_scan import check_corners, coupled_scan
 from .directional_conv import directional_conv
 from .directional_ssm import check_reduction
-from .directions import Corner, read_corners, write_directions
+from .directions import CORNERS, Corner, read_corners, write_directions
 from .operator import (
     differentiate_from_kept,
     like_inputs_not_kept,
@@ -102,12 +102,12 @@ def coupled_ssm(
     assert dt_bias is not None and second_dt_bias is not None
     given = _Parameters(
         *(exact[0], biases[0], exact[1], biases[1], x_proj, dt_proj, second_dt_proj),
-        torch.stack((dt_bias, second_dt_bias)).to(dtype),
+        torch.stack((dt_bias.to(dtype), second_dt_bias.to(dtype))),
         *(p.to(dtype) for p in (A, weight, D)),
     )
     if has(backend, 'convs_forward'):
         return _ssm(x, list(given), ways, reduction, backend)[0]
-    return _compose(x, given, ways, reduction, backend)
+    return _compose(x, given, corners, reduction, backend)
 
 
 def _check(
@@ -120,11 +120,11 @@ def _check(
     D: Tensor,
 ) -> None:
     """Check the parameters; raises what :func:`coupled_ssm` says."""
-    if len(convs) != 2 or len(dt_projs) != 2:
-        raise ValueError(
-            'convs and dt_projs must have two layers each, but have '
-            f'{len(convs)} and {len(dt_projs)}'
-        )
+    _check_layers(convs, dt_projs)
+    if not isinstance(A, Tensor) or A.dim() != 4:
+        raise ValueError(f'A must be a (2, 2, E, N) tensor, but is {getattr(A, "shape", A)}')
+    for name, value in (('x_proj', x_proj), ('weight', weight), ('D', D)):
+        check_floating(name, value)
     channels, states, rank = x.shape[-1], A.shape[-1], dt_projs[0][0].shape[-1]
     expected: list[tuple[str, Any, tuple[int, ...]]] = [
         ('x_proj', x_proj, (2 * rank + 4 * states, channels)),
@@ -142,9 +142,37 @@ def _check(
             (f'dt_projs[{k}][0]', dt_proj, (channels, rank)),
             (f'dt_projs[{k}][1]', dt_bias, (channels,)),
         ]
+    check_parameters(expected, x)
+
+
+def _check_layers(convs: Sequence[Layer], dt_projs: Sequence[Layer]) -> None:
+    """Check that there are two of either kind, and that their weights have as many axes as these.
+
+    Raises:
+        TypeError: If a weight is no tensor of real floating-point numbers.
+        ValueError: If there are more or fewer layers, or a weight has other axes, or a bias of a
+            time step is missing.
+    """
+    if len(convs) != 2 or len(dt_projs) != 2:
+        raise ValueError(
+            'convs and dt_projs must have two layers each, but have '
+            f'{len(convs)} and {len(dt_projs)}'
+        )
+    for k in range(2):
+        (conv, _), (dt_proj, dt_bias) = convs[k], dt_projs[k]
+        check_floating(f'convs[{k}][0]', conv)
+        check_floating(f'dt_projs[{k}][0]', dt_proj)
+        if conv.dim() not in (2, 3) or conv.shape[-1] == 0:
+            raise ValueError(
+                f'convs[{k}][0] must be (E, taps) or (E, 1, taps) with at least one tap, but has '
+                f'shape {tuple(conv.shape)}'
+            )
+        if dt_proj.dim() != 2:
+            raise ValueError(
+                f'dt_projs[{k}][0] must be (E, R), but has shape {tuple(dt_proj.shape)}'
+            )
         if dt_bias is None:
             raise ValueError(f'dt_projs[{k}] has no bias')
-    check_parameters(expected, x)
 
 
 def _directions(corners: str) -> tuple[str, str]:
@@ -258,8 +286,10 @@ def _ssm_backward(
         grad_maps, grad_delta, grad_A, grad_weight, *grad_sides, grad_D, grad_bias = found
         grad_projected, *of_dt = _reduce(grad_delta, steps, grad_sides, projected, given)
         flat = grad_projected.flatten(0, -2)
-        grad_maps.flatten(0, -2).addmm_(flat, _pad_x_proj(x, given))
-        of_x_proj = weight_gradient(flat, maps.flatten(0, -2), given.x_proj.dtype)
+        rows = maps.flatten(0, -2)
+        # A view, as `flatten` need not be: the sum has to reach the gradient itself.
+        grad_maps.view(rows.shape).addmm_(flat, _pad_x_proj(x, given))
+        of_x_proj = weight_gradient(flat, rows, given.x_proj.dtype)
         of_second = run.convs_backward(
             grad_maps, between, given.second_conv, given.second_conv_bias, seconds
         )
@@ -294,12 +324,14 @@ def _reduce(
 differentiate_from_kept(_ssm, _ssm_backward)
 
 
-def _compose(x: Tensor, given: _Parameters, corners: str, reduction: str, backend: str) -> Tensor:
+def _compose(
+    x: Tensor, given: _Parameters, corners: Sequence[str | Corner], reduction: str, backend: str
+) -> Tensor:
     """By the single operators."""
-    group = read_corners(corners)[0]
-    maps = directional_conv(x, given.conv, given.conv_bias, group.first, backend)
-    second = (given.second_conv, given.second_conv_bias)
-    maps = directional_conv(maps, *second, group.second, backend)
+    found = [corner if isinstance(corner, Corner) else CORNERS[corner] for corner in corners]
+    first, second = (given.conv, given.conv_bias), (given.second_conv, given.second_conv_bias)
+    maps = directional_conv(x, *first, [corner.first for corner in found], backend)
+    maps = directional_conv(maps, *second, [corner.second for corner in found], backend)
     rank, states = given.dt_proj.shape[1], given.A.shape[-1]
     # The operators take one dtype; an autocast here would bring a second one in.
     with without_autocast(x):
@@ -309,5 +341,5 @@ def _compose(x: Tensor, given: _Parameters, corners: str, reduction: str, backen
         delta = torch.stack([F.linear(step, weight.to(x.dtype)) for step, weight in pairs])
         B, C = (side.unflatten(-1, (2, states)) for side in (B, C))
         parameters = (given.A, given.weight, B, C, given.D, given.dt_bias)
-        y = coupled_scan(maps, delta, *parameters, True, group.corners, backend)
+        y = coupled_scan(maps, delta, *parameters, True, found, backend)
         return y.sum(0) if reduction == 'sum' else y

@@ -17,7 +17,7 @@ from .operator import (
     operator,
     present,
 )
-from .precision import state_dtype
+from .precision import state_dtype, without_autocast
 from .reference import directional_conv_reference
 
 __all__ = ['directional_conv']
@@ -77,7 +77,9 @@ def directional_conv(
         return _convs(x, weight, bias, write_directions(names), backend)
     maps = x if x.dim() == 5 else [x] * len(names)
     pairs = zip(maps, names, strict=True)
-    return torch.stack([_conv(one, weight, bias, name, backend) for one, name in pairs])
+    # An autocast refuses to put maps of another half precision than its own together.
+    with without_autocast(x):
+        return torch.stack([_conv(one, weight, bias, name, backend) for one, name in pairs])
 
 
 def _check_directions(

@@ -65,37 +65,42 @@ def sigmoid(x):
     return 1 / (1 + torch.exp(-x))
 
 
-def coupled_ssm(module, x, corner):
-    """A CoupledSSM from one corner, on its parameters; not gated."""
-    p = dict(module.named_parameters())
+def coupled_ssm(x, convs, x_proj, dt_projs, A, weight, D, corner):
+    """From one corner, with the operator's arguments in float64, and convolutions (E, taps)."""
     there, back = TURNS[corner]
     x = there(x)
-    for k, way in enumerate(('right', 'down')):
-        x = conv(x, p[f'convs.{k}.weight'][:, 0], p[f'convs.{k}.bias'], way)
-    rank, states = p['dt_projs.0.weight'].shape[1], p['A_log'].shape[-1]
-    projected = x @ p['x_proj.weight'].T
+    for (taps, bias), way in zip(convs, ('right', 'down'), strict=True):
+        x = conv(x, taps, bias, way)
+    rank, states = dt_projs[0][0].shape[1], A.shape[-1]
+    projected = x @ x_proj.T
     sides = projected[..., 2 * rank :]
     B, C = (
         torch.stack([sides[..., (2 * s + k) * states :][..., :states] for k in (0, 1)], -2)
         for s in (0, 1)
     )
     steps = [
-        softplus(
-            projected[..., k * rank :][..., :rank] @ p[f'dt_projs.{k}.weight'].T
-            + p[f'dt_projs.{k}.bias']
-        )
-        for k in (0, 1)
+        softplus(projected[..., k * rank :][..., :rank] @ dt_proj.T + bias)
+        for k, (dt_proj, bias) in enumerate(dt_projs)
     ]
+    return back(from_upper_left(*steps, A, weight, x, B, C) + D * x)
+
+
+def coupled_layer(module, x, corner):
+    """A CoupledSSM from one corner, on its parameters; not gated."""
+    p = dict(module.named_parameters())
+    convs = [(p[f'convs.{k}.weight'][:, 0], p[f'convs.{k}.bias']) for k in (0, 1)]
+    dt_projs = [(p[f'dt_projs.{k}.weight'], p[f'dt_projs.{k}.bias']) for k in (0, 1)]
     first, second = sigmoid(p['mix']).chunk(2)
     weight = torch.stack((torch.stack((first, 1 - first)), torch.stack((1 - second, second))))
-    return back(from_upper_left(*steps, -torch.exp(p['A_log']), weight, x, B, C) + p['D'] * x)
+    A = -torch.exp(p['A_log'])
+    return coupled_ssm(x, convs, p['x_proj.weight'], dt_projs, A, weight, p['D'], corner)
 
 
 def coupled_ss2d(mixer, x, groups):
     """A mixer with the coupled recurrence; ``groups`` has the corners of each group."""
     x = x @ mixer.in_proj.weight.T
     x, z = x.chunk(2, -1) if mixer.gated else (x, None)
-    outputs = [coupled_ssm(mixer.ssm[name], x, c) for name, cs in groups.items() for c in cs]
+    outputs = [coupled_layer(mixer.ssm[name], x, c) for name, cs in groups.items() for c in cs]
     total = sum(outputs) / mixer.divisor
     total = layer_norm(mixer.out_norm, total) if z is None else total * silu(z)
     return total @ mixer.out_proj.weight.T

@@ -2,15 +2,19 @@
 
 from functools import partial
 
+import pytest
 import torch
-from scan_inputs import make_inputs, make_ssm_inputs
+from cuda_emulation import ON_GPU
+from scan_inputs import make_coupled_ssm_inputs, make_inputs, make_ssm_inputs, nest_coupled_ssm
 
 from mmv2m.ops import (
     Halves,
     ScanNorm,
     add_norm,
     channel_norm,
+    choose_backend,
     corner_ssm,
+    coupled_ssm,
     directional_conv,
     directional_scan,
     directional_ssm,
@@ -31,6 +35,7 @@ def operator_calls(dtype):
     x, gate = _draw(*GRID, 2 * CHANNELS, dtype=dtype).chunk(2, -1)
     rows = [*make_ssm_inputs(**HALF, projects='input').values()][2:]
     columns = [*make_ssm_inputs(**HALF, projects='output').values()][2:]
+    coupled = [*make_coupled_ssm_inputs(GRID, CHANNELS, RANK, STATES, dtype).values()]
     square, tall = _draw(CHANNELS, CHANNELS) / 4, _draw(2 * CHANNELS, CHANNELS) / 4
     ones = [_draw(CHANNELS) + 1 for _ in range(3)]
     calls = dict(
@@ -44,6 +49,10 @@ def operator_calls(dtype):
             (_convolve_each, [torch.stack((x, gate)), _draw(CHANNELS, 2)]),
         ],
         directional_ssm=[(partial(directional_ssm, directions=('left', 'up')), ssm)],
+        coupled_ssm=[
+            (partial(_coupled, corners=('UL', 'UR'), reduction='sum'), coupled),
+            (partial(_coupled, corners=('LL',), reduction='none'), coupled),
+        ],
         corner_ssm=[(_two_halves, [x, gate, *rows, *columns])],
         ss2d=[
             (_gated_mixer, [x, tall, square, *rows, *columns]),
@@ -63,6 +72,21 @@ def operator_calls(dtype):
             for name, some in calls.items()
         }
     return calls
+
+
+def fusing_backend(name):
+    """A backend that fuses an operator, or no test where what it takes is not installed.
+
+    Without a GPU that is Triton, which its interpreter runs; Triton has not all of them.
+    """
+    if ON_GPU:
+        return 'cuda'
+    if name == 'coupled_ssm':
+        if choose_backend('auto', torch.zeros(1)) != 'cpu':
+            pytest.skip('there is no C++ compiler')
+        return 'cpu'
+    pytest.importorskip('triton')
+    return 'triton'
 
 
 def cases(dtype):
@@ -87,6 +111,10 @@ def _scan(x, delta, A, B, C=None, D=None, z=None, delta_bias=None, **options):
 
 def _convolve_each(maps, weight, backend):
     return directional_conv(maps, weight, direction=('down', 'right'), backend=backend)
+
+
+def _coupled(*tensors, **options):
+    return coupled_ssm(*nest_coupled_ssm(*tensors), **options)
 
 
 def _two_halves(x, gate, *parameters, backend):

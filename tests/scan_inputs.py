@@ -97,3 +97,37 @@ def make_coupled_inputs(
         delta_bias=normal(2, channels, dtype=exact),
         delta_softplus=True,
     )
+
+
+def make_coupled_ssm_inputs(
+    grid=(2, 3, 5), channels=6, rank=3, states=4, dtype=torch.float32, taps=(4, 3), conv_bias=True
+):
+    """Tensors of ``coupled_ssm`` one behind the other; the parameters are float32."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size):
+        return torch.randn(*size, generator=generator)
+
+    first, second = torch.rand(2, channels, generator=generator)
+    return dict(
+        x=normal(*grid, channels).to(dtype),
+        conv=normal(channels, taps[0]) / 2,
+        conv_bias=normal(channels) / 4 if conv_bias else None,
+        second_conv=normal(channels, taps[1]) / 2,
+        second_conv_bias=normal(channels) / 4 if conv_bias else None,
+        x_proj=normal(2 * rank + 4 * states, channels) / max(1, channels) ** 0.5,
+        dt_proj=normal(channels, rank) / rank**0.5,
+        dt_bias=normal(channels) - 1,
+        second_dt_proj=normal(channels, rank) / rank**0.5,
+        second_dt_bias=normal(channels) - 1,
+        A=-normal(2, 2, channels, states).exp(),
+        weight=torch.stack((first, 1 - first, 1 - second, second)).view(2, 2, channels),
+        D=normal(channels),
+    )
+
+
+def nest_coupled_ssm(x, *parameters):
+    """The same tensors as ``coupled_ssm`` takes them, with layers as pairs."""
+    conv, bias, second, second_bias, x_proj, *dt_projs, A, weight, D = parameters
+    convs, dt_projs = [(conv, bias), (second, second_bias)], [dt_projs[:2], dt_projs[2:]]
+    return x, convs, x_proj, dt_projs, A, weight, D

@@ -19,7 +19,7 @@ KINDS = dict(
     both_orders=(V2M, dict(PLAIN, arch=dict(STAGES, orders='both', merge='mean'), out_indices=0)),
     pyramid=(V2M, dict(arch=dict(STAGES, **PYRAMID), out_indices=1)),
     local=(V2M, dict(PLAIN, arch=dict(STAGES, scans=WINDOWS), out_indices=1)),
-    coupled=(V2M, dict(PLAIN, arch=STAGES, recurrence='coupled', out_indices=0)),
+    coupled=(V2M, dict(PLAIN, arch=BLOCKS, recurrence='coupled', out_indices=0)),
     both_sides=(V2M, dict(PLAIN, arch=dict(STAGES, projects='both'), out_indices=0)),
     released=(
         V2M,

@@ -25,6 +25,7 @@ others. The backward functions return gradients in the order of the tensors.
 ``coupled_scan_forward(x, delta, A, weight, B, C, D, delta_bias, delta_softplus, corners)``,
 ``coupled_scan_backward(grad_y, *the same)``
     See :mod:`..coupled_scan`; corners as text. Without them, a backend has no such operator.
+    With ``convs_*`` besides, it has :mod:`..coupled_ssm` in one piece.
 ``gate_forward(x, z)``, ``gate_backward(grad_y, x, z, target, again)``
     ``x * silu(z)``; the gradient of ``z`` goes to ``target`` if there is one, and the gated map is
     returned ``again`` if wanted.

@@ -38,12 +38,17 @@ def images(kind, batch, side=None):
 def export(kind, backend='reference'):
     """A small backbone, and the same as a program of any batch size."""
     model = make(kind, torch.float32)
-    for module in model.modules():  # a program keeps the backend that it was made with
-        if hasattr(module, 'backend'):
-            module.backend = backend
+    use_backend(model, backend)
     with torch.no_grad():
         shapes = ({0: Dim('batch')},)
         return model, torch.export.export(model, (images(kind, 2),), dynamic_shapes=shapes)
+
+
+def use_backend(model, backend):
+    """A program keeps the backend that it was made with."""
+    for module in model.modules():
+        if hasattr(module, 'backend'):
+            module.backend = backend
 
 
 @pytest.fixture(scope='module')
@@ -137,13 +142,21 @@ def test_bad_input_of_a_program(plain):
     assert y[0].isfinite().all() and y[1].isnan().all()
 
 
-def test_any_height_and_width():
-    model, side = make('vim', torch.float32), 8
+@pytest.mark.parametrize(
+    ('kind', 'backend', 'smallest'),
+    [('vim', 'reference', 2), ('coupled', 'reference', 4), ('coupled', 'cpu', 4)],
+)
+def test_any_height_and_width(kind, backend, smallest):
+    """A program whose class token stands in the middle takes four patches a side or more."""
+    if not can_run(backend, torch.zeros(1)):
+        pytest.skip('there is no C++ compiler')
+    model, side = make(kind, torch.float32), 8
+    use_backend(model, backend)
     shapes = ({0: Dim('batch'), 2: side * Dim('rows'), 3: side * Dim('columns')},)
     example = torch.randn(2, 3, 5 * side, 6 * side)  # not the size that the model is made for
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=shapes)
-        for rows, columns in ((2, 2), (4, 7)):
+        for rows, columns in ((smallest, smallest), (4, 7)):
             x = torch.randn(3, 3, rows * side, columns * side)
             for y, result in zip(model(x), program.module()(x), strict=True):
                 torch.testing.assert_close(result, y, rtol=0, atol=1e-6)

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mmv2m.ops.backends import cuda
 from mmv2m.ops.operator import Operator
 
-every_kind = pytest.mark.parametrize('kind', ['plain', 'pyramid', 'vmamba'])
+every_kind = pytest.mark.parametrize('kind', ['plain', 'pyramid', 'vmamba', 'coupled'])
 
 
 @pytest.fixture(autouse=True)
@@ -121,13 +121,14 @@ def of_ours(nodes):
     return Counter({name[1]: count for name, count in names if name[0] == 'mmv2m'})
 
 
-CONVOLUTIONS = dict(plain=0, pyramid=3, vmamba=5)
+CONVOLUTIONS = dict(plain=0, pyramid=3, vmamba=5, coupled=0)
 """Two of the stem, one between the two stages, and one in each of VMamba's two mixers."""
 
 FUSED = dict(
     plain={'ss2d'},
     pyramid={'ss2d', 'mlp', 'add_norm', 'channel_norm'},
     vmamba={'directional_ssm', 'mlp', 'add_norm', 'channel_norm'},
+    coupled={'coupled_ssm', 'gated_linear', 'add_norm'},
 )
 
 

@@ -1,11 +1,14 @@
 """The exact 2D recurrence in CUDA C++ against the float64 reference; emulated without a GPU."""
 
+import importlib
+
 import naive
 import pytest
 import torch
 from cuda_emulation import DEVICE, launches, launches_of_cuda, needs_a_device
+from scan_inputs import make_coupled_ssm_inputs, nest_coupled_ssm
 
-from mmv2m.ops import CORNERS, coupled_scan
+from mmv2m.ops import BACKENDS, CORNERS, coupled_scan, coupled_ssm
 from mmv2m.ops.directions import write_corners
 from mmv2m.ops.runtime.compile import compile_kernel
 
@@ -206,6 +209,58 @@ def test_operators(states, dtype):
     for name, found, like in zip(('y', *NAMES), (y, *gradients), (given[0], *given), strict=True):
         assert found.dtype == like.dtype and found.shape == like.shape
         assert naive.relative_error(found.cpu(), truth[name]) < TOLERANCE[dtype], name
+
+
+@pytest.fixture
+def on_cuda(monkeypatch):
+    """The backend has the kernels, not launched again, for tensors on any device."""
+    operators = Operators(Kernels(cuda, triton))
+    operators.refusal = lambda x: None
+    monkeypatch.setitem(BACKENDS, 'cuda', operators)
+
+
+def ssm_results(inputs, corners, reduction, backend, dtype=None):
+    """Output and gradients."""
+    leaves = {
+        name: None if t is None else t.to(DEVICE, dtype, copy=True).requires_grad_()
+        for name, t in inputs.items()
+    }
+    y = coupled_ssm(*nest_coupled_ssm(*leaves.values()), corners, reduction, backend)
+    generator = torch.Generator().manual_seed(1)
+    y.backward(torch.randn(y.shape, generator=generator).to(inputs['x'].dtype).to(y))
+    return dict(y=y, **{n: t.grad for n, t in leaves.items() if t is not None})
+
+
+def compare_ssm(inputs, *options):
+    """The operator on these kernels errs about as the single ones on the reference do."""
+    found, rounded = (ssm_results(inputs, *options, name) for name in ('cuda', 'reference'))
+    for name, truth in ssm_results(inputs, *options, 'reference', torch.float64).items():
+        assert found[name].dtype == rounded[name].dtype and found[name].is_contiguous()
+        error, usual = (naive.relative_error(of[name], truth) for of in (found, rounded))
+        assert error < max(2 * TOLERANCE[inputs['x'].dtype], 2 * usual), (name, error, usual)
+
+
+@needs_a_device
+@pytest.mark.parametrize('dtype', TOLERANCE)
+@pytest.mark.parametrize('rank', [3, 8])
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+def test_one_operator_for_all_steps(dtype, rank, reduction, on_cuda, monkeypatch):
+    """Its products have rows of zeros, as on a GPU, so that those of B and C are aligned."""
+    ssm = importlib.import_module('mmv2m.ops.coupled_ssm')
+    monkeypatch.setattr(ssm, '_padded_rank', lambda x, rank: -(-rank // 8) * 8)
+    inputs = make_coupled_ssm_inputs((2, 3, 4), 12, rank, 4, dtype)
+    compare_ssm(inputs, list(CORNERS), reduction)
+
+
+@needs_a_device
+@pytest.mark.parametrize(
+    ('shape', 'states', 'corners'),
+    [((1, 4, 3, 5), 1, ['UR']), ((2, 1, 5, 33), 16, ['LL', 'UL']), ((1, 3, 4, 6), 33, ['LR'])],
+)
+def test_one_operator_of_any_size(shape, states, corners, on_cuda):
+    """The last one has too many states for the scan's kernels."""
+    inputs = make_coupled_ssm_inputs(shape[:3], shape[3], 3, states, conv_bias=states > 1)
+    compare_ssm(inputs, corners, 'sum')
 
 
 @needs_a_device

@@ -2,22 +2,11 @@
 
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU
-from operator_calls import cases, outputs
+from cuda_emulation import DEVICE
+from operator_calls import cases, fusing_backend, outputs
 from torch.func import grad, jacrev, jvp, vmap
 
 from mmv2m.ops import directional_conv
-
-FUSED = 'cuda' if ON_GPU else 'triton'
-"""A backend that fuses every operator; Triton's interpreter runs it where there is no GPU."""
-
-
-@pytest.fixture
-def fused():
-    """:data:`FUSED`, or no test where Triton is not installed, as beside PyTorch for CPUs."""
-    if not ON_GPU:
-        pytest.importorskip('triton')
-    return FUSED
 
 
 def named(dtype):
@@ -56,7 +45,8 @@ def test_third_derivatives_of_the_reference():
 
 
 @named(torch.float32)
-def test_fused_operators_say_that_they_have_no_second_derivatives(fused, name, call, tensors):
+def test_fused_operators_say_that_they_have_no_second_derivatives(name, call, tensors):
+    fused = fusing_backend(name)
     given = leaves(tensors)
     found = first_derivatives(call, given, fused)
     for one, expected in zip(found, first_derivatives(call, given, 'reference'), strict=True):
@@ -66,11 +56,10 @@ def test_fused_operators_say_that_they_have_no_second_derivatives(fused, name, c
         sum(one.sum() for one in found).backward()
 
 
-@pytest.mark.parametrize('backend', ['reference', FUSED])
+@pytest.mark.parametrize('fused', [False, True])
 @named(torch.float32)
-def test_gradients_of_each_sample(name, call, tensors, backend):
-    if backend == 'triton':
-        pytest.importorskip('triton')
+def test_gradients_of_each_sample(name, call, tensors, fused):
+    backend = fusing_backend(name) if fused else 'reference'
     if backend == 'triton' and name in ('directional_scan', 'directional_ssm', 'corner_ssm'):
         pytest.skip('the interpreter takes long, and ss2d runs the same kernels')
     x, *others = (t.to(DEVICE) for t in tensors)
@@ -105,7 +94,8 @@ def test_hessians_by_transforms():
 
 
 @named(torch.float32)
-def test_derivatives_along_a_direction_are_refused(fused, name, call, tensors):
+def test_derivatives_along_a_direction_are_refused(name, call, tensors):
+    fused = fusing_backend(name)
     tensors = tuple(t.to(DEVICE) for t in tensors)
     with pytest.raises(NotImplementedError, match='has no derivatives in forward mode'):
         jvp(lambda *tensors: outputs(call, tensors, fused)[0], tensors, tensors)

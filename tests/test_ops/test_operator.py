@@ -2,8 +2,8 @@ import importlib
 
 import pytest
 import torch
-from cuda_emulation import DEVICE, ON_GPU
-from operator_calls import operator_calls, outputs
+from cuda_emulation import DEVICE
+from operator_calls import fusing_backend, operator_calls, outputs
 
 from mmv2m.ops import directional_conv, directional_scan
 from mmv2m.ops.operator import Operator
@@ -50,14 +50,11 @@ def test_opcheck_conv(with_bias):
 
 
 ALL_CALLS = {name: calls[0] for name, calls in operator_calls(torch.float32).items()}
-FUSED = 'cuda' if ON_GPU else 'triton'
-"""A backend that fuses every operator; Triton's interpreter runs it where there is no GPU."""
 
 
 @pytest.mark.parametrize('name', ALL_CALLS)
 def test_opcheck_with_its_backward(name, monkeypatch):
-    pytest.importorskip('triton')
-    seen, plain = {}, Operator.__call__
+    backend, seen, plain = fusing_backend(name), {}, Operator.__call__
 
     def note(self, *args):
         seen[self.name] = self.overload, [_copied(arg) for arg in args]
@@ -65,7 +62,7 @@ def test_opcheck_with_its_backward(name, monkeypatch):
 
     monkeypatch.setattr(Operator, '__call__', note)
     call, tensors = ALL_CALLS[name]
-    y = outputs(call, [t.clone().to(DEVICE).requires_grad_() for t in tensors], FUSED)
+    y = outputs(call, [t.clone().to(DEVICE).requires_grad_() for t in tensors], backend)
     torch.autograd.backward(y, [torch.randn_like(t) for t in y])
     assert list(seen) == [name, f'{name}_backward']
     checks = ['test_schema', 'test_autograd_registration', 'test_faketensor']
@@ -86,12 +83,11 @@ def test_opcheck_second_derivatives(name):
 
 
 def test_opcheck_inference(monkeypatch):
-    pytest.importorskip('triton')
-    seen = []
+    backend, seen = fusing_backend('ss2d'), []
     inference = importlib.import_module('mmv2m.ops.ss2d')._ss2d_inference
     monkeypatch.setattr(inference, 'function', lambda *args: seen.append(args))
     call, tensors = ALL_CALLS['ss2d']
-    call(*(t.to(DEVICE) for t in tensors), backend=FUSED)
+    call(*(t.to(DEVICE) for t in tensors), backend=backend)
     torch.library.opcheck(inference.overload, seen[0])
 
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmv2m.engine.config import load_config
-from mmv2m.models import V2M
-from mmv2m.ops import directional_conv
+from mmv2m.models import SS2D, V2M
+from mmv2m.ops import can_run, coupled_ssm, directional_conv
 from mmv2m.utils.complexity import COUNTING_RULES, measure_complexity, measure_config
 from mmv2m.utils.meta_model import build_on_meta, forward_without_annotations
 
@@ -53,6 +53,32 @@ def test_convolutions_in_several_directions(separate, backend):
         lambda image: directional_conv(x, weight, None, directions, backend),
     )
     assert cost.flops == dict.fromkeys(COUNTING_RULES, 3 * 2 * 3 * 4 * 8 * 5)
+
+
+@pytest.mark.parametrize('corners', [('UL',), ('LR', 'UR', 'UL')])
+@pytest.mark.parametrize('reduction', ['none', 'sum'])
+def test_the_exact_recurrence_with_its_projections(corners, reduction):
+    """One operator counts what its parts count, and those what a layer's modules count."""
+    if not can_run('cpu', torch.zeros(1)):
+        pytest.skip('there is no C++ compiler')
+    mixer = SS2D(8, states=5, conv_size=3, dt_rank=2, recurrence='coupled', corners=corners)
+    (ssm,) = mixer.ssm.values()
+    ssm.x_proj.register_forward_hook(lambda *args: None)
+    x = torch.zeros(2, 3, 4, 16)
+    convs, dt_projs = ([(m.weight, m.bias) for m in ms] for ms in (ssm.convs, ssm.dt_projs))
+    layers = (convs, ssm.x_proj.weight, dt_projs)
+
+    def run(backend, image):
+        rest = (ssm.rates(), ssm.shares(), ssm.D, corners, reduction, backend)
+        return coupled_ssm(x, *layers, *rest)
+
+    forwards = [partial(run, 'cpu'), partial(run, 'reference')]
+    forwards.append(lambda image: ssm(x, None, reduction))
+    found, *others = (measure_complexity(ssm, (1, 1), forward) for forward in forwards)
+    assert others == [found, found]
+    maps, of_channel = len(corners) * 2 * 3 * 4 * 16, 3 + 3 + (2 * 2 + 4 * 5) + 2 + 2
+    assert found.flops['matmul+conv'] == maps * of_channel
+    assert found.flops['matmul+conv+scan'] == maps * (of_channel + 30 * 5)
 
 
 @pytest.mark.parametrize(
