@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
 from .checks import check_floating, check_map, check_parameters
+from .coupled_projection import CoupledProjection, projected_width
 from .coupled_scan import check_corners, coupled_scan
 from .directional_conv import directional_conv
 from .directional_ssm import check_reduction
@@ -20,7 +21,6 @@ from .operator import (
     present,
 )
 from .precision import state_dtype, without_autocast
-from .products import project, weight_gradient
 
 __all__ = ['coupled_ssm']
 
@@ -47,6 +47,10 @@ class _Parameters(NamedTuple):
     def dt_projs(self) -> tuple[Tensor, Tensor]:
         """Of both states."""
         return self.dt_proj, self.second_dt_proj
+
+    def projection(self, x: Tensor) -> CoupledProjection:
+        """Of maps like ``x``."""
+        return CoupledProjection.of(x, self.x_proj, self.dt_projs, self.A.shape[-1])
 
 
 def coupled_ssm(
@@ -181,64 +185,14 @@ def _directions(corners: str) -> tuple[str, str]:
     return write_directions(group.first), write_directions(group.second)
 
 
-def _padded_rank(x: Tensor, rank: int) -> int:
-    """R, rounded up on a GPU: products of matrices with aligned rows take half as long there."""
-    return -(-rank // 8) * 8 if x.is_cuda else rank
-
-
-def _pad_x_proj(x: Tensor, given: _Parameters) -> Tensor:
-    """The projection in the dtype of ``x``, with rows of zeros behind those of each time step."""
-    weight, rank = given.x_proj.to(x.dtype), given.dt_proj.shape[1]
-    padded = _padded_rank(x, rank)
-    if padded == rank:
-        return weight
-    steps = F.pad(weight[: 2 * rank].unflatten(0, (2, rank)), (0, 0, 0, padded - rank))
-    return torch.cat((steps.flatten(0, 1), weight[2 * rank :]))
-
-
-def _take_padding_off(grad: Tensor, rank: int, padded: int) -> Tensor:
-    """The gradient of what :func:`_pad_x_proj` was given."""
-    if padded == rank:
-        return grad
-    steps = grad[: 2 * padded].unflatten(0, (2, padded))[:, :rank]
-    return torch.cat((steps.flatten(0, 1), grad[2 * padded :]))
-
-
-def _pad_dt_projs(x: Tensor, given: _Parameters) -> list[Tensor]:
-    """Both time steps' projections in the dtype of ``x``, (E, padded R)."""
-    rank = given.dt_proj.shape[1]
-    more = (0, _padded_rank(x, rank) - rank)
-    return [F.pad(weight.to(x.dtype), more) for weight in given.dt_projs]
-
-
-def _steps_and_sides(projected: Tensor, given: _Parameters) -> tuple[list[Tensor], list[Tensor]]:
-    """What is projected: both time steps of low rank, (tokens, padded R); B and C of both states.
-
-    Views; the latter two are (K, B, H, W, 2, N).
-    """
-    states = given.A.shape[-1]
-    padded = (projected.shape[-1] - 4 * states) // 2
-    *steps, B, C = projected.split([padded, padded, 2 * states, 2 * states], dim=-1)
-    return [step.flatten(0, -2) for step in steps], [s.unflatten(-1, (2, states)) for s in (B, C)]
-
-
-def _expand(steps: Sequence[Tensor], maps: Tensor, given: _Parameters) -> Tensor:
-    """Both time steps before bias and softplus, (2, K, B, H, W, E)."""
-    delta = maps.new_empty((2, *maps.shape))
-    for step, weight, out in zip(steps, _pad_dt_projs(maps, given), delta, strict=True):
-        torch.mm(step, weight.t(), out=out.flatten(0, -2))
-    return delta
-
-
 def _like_results(
     x: Tensor, parameters: Sequence[Tensor | None], corners: str, reduction: str, backend: str
 ) -> list[Tensor]:
     given = _Parameters(*parameters)  # type: ignore[arg-type]
     maps = x.new_empty((len(read_corners(corners)[0].corners), *x.shape))
     y = torch.empty_like(maps[0] if reduction == 'sum' else maps)
-    rank = given.dt_proj.shape[1]
-    more = 2 * (_padded_rank(x, rank) - rank)
-    projected = maps.new_empty((*maps.shape[:-1], given.x_proj.shape[0] + more))
+    width = projected_width(x, given.x_proj, given.dt_proj.shape[1])
+    projected = maps.new_empty((*maps.shape[:-1], width))
     return [y, torch.empty_like(maps), torch.empty_like(maps), projected]
 
 
@@ -252,9 +206,10 @@ def _ssm(
     between = run.convs_forward(x, given.conv, given.conv_bias, firsts)
     maps = run.convs_forward(between, given.second_conv, given.second_conv_bias, seconds)
     with without_autocast(x):
-        projected = project(maps, _pad_x_proj(x, given))
-        steps, sides = _steps_and_sides(projected, given)
-        delta = _expand(steps, maps, given)
+        projection = given.projection(x)
+        projected = projection.project(maps)
+        steps, sides = projection.parts(projected)
+        delta = projection.expand(steps, maps)
         y = run.coupled_scan_forward(maps, delta, *_of_scan(given, sides, corners))
         y = y.sum(0) if reduction == 'sum' else y
     return [y.contiguous(), between, maps, projected]
@@ -277,48 +232,24 @@ def _ssm_backward(
 ) -> list[Tensor]:
     given, run = _Parameters(*parameters), BACKENDS[backend]  # type: ignore[arg-type]
     (firsts, seconds), (between, maps, projected) = _directions(corners), kept
+    dtypes = [weight.dtype for weight in (given.x_proj, *given.dt_projs)]
     with without_autocast(x):
-        steps, sides = _steps_and_sides(projected, given)
-        delta = _expand(steps, maps, given)
+        projection = given.projection(x)
+        steps, sides = projection.parts(projected)
+        delta = projection.expand(steps, maps)
         grad_y = grad_y.expand(maps.shape) if reduction == 'sum' else grad_y
         of_scan = _of_scan(given, sides, corners)
         found = run.coupled_scan_backward(grad_y, maps, delta, *of_scan)
         grad_maps, grad_delta, grad_A, grad_weight, *grad_sides, grad_D, grad_bias = found
-        grad_projected, *of_dt = _reduce(grad_delta, steps, grad_sides, projected, given)
-        flat = grad_projected.flatten(0, -2)
-        rows = maps.flatten(0, -2)
-        # A view, as `flatten` need not be: the sum has to reach the gradient itself.
-        grad_maps.view(rows.shape).addmm_(flat, _pad_x_proj(x, given))
-        of_x_proj = weight_gradient(flat, rows, given.x_proj.dtype)
+        of_weights = projection.gradients(
+            grad_delta, grad_sides, grad_maps, projected, maps, dtypes
+        )
         of_second = run.convs_backward(
             grad_maps, between, given.second_conv, given.second_conv_bias, seconds
         )
         grad_x, *of_conv = run.convs_backward(of_second[0], x, given.conv, given.conv_bias, firsts)
-    rank = given.dt_proj.shape[1]
-    of_x_proj = _take_padding_off(of_x_proj, rank, steps[0].shape[1])
     of_rest = (grad_bias, grad_A, grad_weight, grad_D)
-    return present((grad_x, *of_conv, *of_second[1:], of_x_proj, *of_dt, *of_rest))
-
-
-def _reduce(
-    grad_delta: Tensor,
-    steps: Sequence[Tensor],
-    grad_sides: Sequence[Tensor],
-    projected: Tensor,
-    given: _Parameters,
-) -> tuple[Tensor, ...]:
-    """Gradients of what is projected, like that, and of both time steps' projections."""
-    grad = torch.empty_like(projected)
-    of_steps, of_sides = _steps_and_sides(grad, given)
-    of_weights = []
-    for k, weight in enumerate(_pad_dt_projs(projected, given)):
-        rows = grad_delta[k].flatten(0, -2)
-        torch.mm(rows, weight, out=of_steps[k])
-        of_weight = weight_gradient(rows, steps[k], given.dt_projs[k].dtype)
-        of_weights.append(of_weight[:, : given.dt_proj.shape[1]])
-    for target, value in zip(of_sides, grad_sides, strict=True):
-        target.copy_(value)
-    return grad, *of_weights
+    return present((grad_x, *of_conv, *of_second[1:], *of_weights, *of_rest))
 
 
 differentiate_from_kept(_ssm, _ssm_backward)

@@ -16,6 +16,7 @@ from mmv2m.ops import BACKENDS, CORNERS, Corner, choose_backend, coupled_ssm
 from mmv2m.ops.operator import Operator
 
 MODULE = importlib.import_module('mmv2m.ops.coupled_ssm')
+PADDED_RANK = 'mmv2m.ops.coupled_projection.padded_rank'
 ALL = tuple(CORNERS)
 HAS_CPU = choose_backend('auto', torch.zeros(1)) == 'cpu'
 needs_cpu_kernels = pytest.mark.skipif(not HAS_CPU, reason='there is no C++ compiler')
@@ -227,7 +228,7 @@ def test_padded_ranks(rank, dtype, reduction, monkeypatch):
         widths.append(rank + 5)
         return rank + 5
 
-    monkeypatch.setattr(MODULE, '_padded_rank', pad)
+    monkeypatch.setattr(PADDED_RANK, pad)
     compare(results(inputs, ALL, reduction, 'cpu'), expected, TOLERANCE[dtype])
     assert set(widths) == {rank + 5}
 
@@ -235,7 +236,7 @@ def test_padded_ranks(rank, dtype, reduction, monkeypatch):
 @needs_cpu_kernels
 def test_opcheck_of_padded_ranks(monkeypatch):
     """Shapes without numbers have to be the padded ones, too."""
-    monkeypatch.setattr(MODULE, '_padded_rank', lambda x, rank: rank + 5)
+    monkeypatch.setattr(PADDED_RANK, lambda x, rank: rank + 5)
     check_both_operators(monkeypatch, make_inputs())
 
 

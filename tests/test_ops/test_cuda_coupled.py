@@ -1,7 +1,5 @@
 """The exact 2D recurrence in CUDA C++ against the float64 reference; emulated without a GPU."""
 
-import importlib
-
 import naive
 import pytest
 import torch
@@ -246,8 +244,8 @@ def compare_ssm(inputs, *options):
 @pytest.mark.parametrize('reduction', ['none', 'sum'])
 def test_one_operator_for_all_steps(dtype, rank, reduction, on_cuda, monkeypatch):
     """Its products have rows of zeros, as on a GPU, so that those of B and C are aligned."""
-    ssm = importlib.import_module('mmv2m.ops.coupled_ssm')
-    monkeypatch.setattr(ssm, '_padded_rank', lambda x, rank: -(-rank // 8) * 8)
+    padded_rank = 'mmv2m.ops.coupled_projection.padded_rank'
+    monkeypatch.setattr(padded_rank, lambda x, rank: -(-rank // 8) * 8)
     inputs = make_coupled_ssm_inputs((2, 3, 4), 12, rank, 4, dtype)
     compare_ssm(inputs, list(CORNERS), reduction)
 
