@@ -1,10 +1,13 @@
+import importlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 from runners import forget_runners
 
 ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / 'tools' / 'benchmarks'
 
 
 def _load_main(name):
@@ -58,3 +61,22 @@ def fails(capsys):
         return lines[0]
 
     return run
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import a module of tools/benchmarks as its scripts do; their plain names do not stay."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], '__file__', None) or '/').parent == BENCHMARKS:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def script(load):
+    """Import a script, all of which need what the benchmarks compare with."""
+    pytest.importorskip('triton')
+    pytest.importorskip('timm')
+    return load

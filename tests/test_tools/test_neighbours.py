@@ -1,6 +1,5 @@
 """neighbours.py on a CPU, where it times small things; and its page."""
 
-import importlib
 import itertools
 import json
 import os
@@ -15,19 +14,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'tools' / 'benchmarks'
 HEAD = dict(device='GPU of the test', torch='2.11', triton='3.6', date='2026-11-30')
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """Import a module of tools/benchmarks as its scripts do; their plain names do not stay."""
-    pytest.importorskip('triton')
-    pytest.importorskip('timm')
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], '__file__', None) or '/').parent == FOLDER:
-            del sys.modules[name]
 
 
 def run(folder, *arguments, code=0):
@@ -93,8 +79,8 @@ def test_a_budget_ends_a_run(tmp_path):
     assert 'left out, for the budget: models: DeiT-T; operators: V2M, one corner' in printed
 
 
-def test_a_process_that_takes_too_long(load, tmp_path, monkeypatch):
-    neighbours = load('neighbours')
+def test_a_process_that_takes_too_long(script, tmp_path, monkeypatch):
+    neighbours = script('neighbours')
     script = tmp_path / 'neighbour_runs.py'
     script.write_text(
         'import json, sys, time\n'
@@ -128,8 +114,8 @@ def measured(name, kind='models', mode='eager', size=224, training=False, **othe
     return {**common, **others}
 
 
-def test_results_of_several_runs_are_merged(load, tmp_path, monkeypatch):
-    neighbours = load('neighbours')
+def test_results_of_several_runs_are_merged(script, tmp_path, monkeypatch):
+    neighbours = script('neighbours')
     path = tmp_path / 'neighbours.json'
     first = neighbours.Merged(path, 'CPU')
     first.append(measured('A', mode=None, size=None, training=None, failure='no clone'))
@@ -150,8 +136,8 @@ def figures(milliseconds, batch, gib=None):
     return dict(milliseconds=milliseconds, images_per_second=speed, **common)
 
 
-def test_page(load):
-    page = load('page')
+def test_page(script):
+    page = script('page')
     text = (ROOT / 'docs' / 'neighbours.md').read_text()
     operator = dict(kind='operators', size=32)
     results = [
@@ -181,7 +167,7 @@ def test_page(load):
     assert f'{begin}{end}' in page.build_readme(readme, {}).replace('\n', '')
 
 
-def test_models_on_two_scans_are_compared(load):
+def test_models_on_two_scans_are_compared(script):
     def sampled(name, logits, norm):
         return measured(name, sample=dict(logits=logits, gradient_norm=norm))
 
@@ -190,18 +176,18 @@ def test_models_on_two_scans_are_compared(load):
         sampled('A on our scan', [3.0, 4.005], 2.0002),
         sampled('B, official', [1.0], 1.0),
     ]
-    table = load('neighbour_page').agreement(results)
+    table = script('neighbour_page').agreement(results)
     rows = [[c.strip() for c in line.strip('|').split('|')] for line in table.splitlines()[2:]]
     assert rows == [['A, official', '224', '1e-03', '1e-04']]
 
 
-def test_facts_are_complete(load):
-    facts = load('neighbour_page').load_facts()
+def test_facts_are_complete(script):
+    facts = script('neighbour_page').load_facts()
     for repository in facts['repositories']:
         assert facts['columns'].keys() < repository.keys(), repository['name']
         assert all(isinstance(repository[key], str) for key in facts['columns'])
         assert ('commit' in repository) == ('date' in repository)
-    cases = load('neighbour_cases')
+    cases = script('neighbour_cases')
     clones = {case.clone for kind in cases.KINDS.values() for case in kind.values()}
     assert clones - {None} == {r['name'] for r in facts['repositories']} - {'mmv2m'}
     code = (FOLDER / 'official_code.py').read_text() + (FOLDER / 'neighbour_cases.py').read_text()
@@ -210,9 +196,9 @@ def test_facts_are_complete(load):
 
 
 @torch.no_grad()
-def test_recurrence_of_mamba2d(load):
+def test_recurrence_of_mamba2d(script):
     """By the operator, against a walk over all tokens."""
-    scans = load('scans_2d')
+    scans = script('scans_2d')
     torch.manual_seed(0)
     batch, height, width, channels, states = 2, 3, 4, 5, 2
     size = (batch, height, width)
