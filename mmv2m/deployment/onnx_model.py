@@ -56,14 +56,9 @@ def export_onnx(
         metadata: What the file is going to say of the model.
 
     Raises:
-        ValueError: If the module has the coupled recurrence, which is not translated to ONNX.
         RuntimeError: If outputs of the exported model differ from the module's.
     """
-    from mmv2m.models.layers import CoupledSSM
     from mmv2m.ops.onnx import translations
-
-    if any(isinstance(part, CoupledSSM) for part in module.modules()):
-        raise ValueError("recurrence='coupled' has no translation to ONNX; torch.export takes it")
 
     module.eval()
     images = torch.randn(max(BATCHES), 3, *image_size, generator=torch.Generator().manual_seed(0))

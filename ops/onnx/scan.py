@@ -4,9 +4,9 @@ from typing import Any
 
 import onnx_ir as ir
 from onnxscript import opset18 as op
-from onnxscript.evaluator import default as default_evaluator
 
 from ..directions import get_direction
+from .recorder import record_scan
 from .scan_body import scan_body
 from .values import in_dtype, state_type, times_silu
 
@@ -72,7 +72,7 @@ def translate_scan(
     images, lanes = (op.Shape(x, start=i, end=i + 1) for i in (0, walk.lanes))
     shape = op.Concat(images, lanes, op.Constant(value_ints=[states, channels]), axis=0)
     zero = op.Constant(value=ir.tensor([0.0], dtype=dtype))
-    y = _record_scan(
+    y = record_scan(
         op.Expand(zero, shape),
         *maps,
         body=body,
@@ -86,10 +86,3 @@ def translate_scan(
     y = y if D is None else op.Add(y, op.Mul(u, D))
     y = y if z is None else times_silu(y, in_dtype(z, dtype))
     return y if x.dtype == dtype else op.Cast(y, to=x.dtype)
-
-
-def _record_scan(*inputs: Any, **attributes: Any) -> Any:
-    """The second output of a ``Scan``; onnxscript's own function for it has only one output."""
-    scan = ir.node('Scan', inputs, attributes, num_outputs=2)
-    default_evaluator().nodes.append(scan)
-    return scan.outputs[1]

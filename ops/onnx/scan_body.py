@@ -1,48 +1,12 @@
 """One step of the scan: the graph inside ONNX's ``Scan``."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import onnx_ir as ir
 
+from .recorder import Recorder
+
 __all__ = ['scan_body']
-
-
-class _Step:
-    """Records the nodes of a step; every value has a name of its own, as ONNX demands.
-
-    Args:
-        dtype: Of all values.
-    """
-
-    def __init__(self, dtype: ir.DataType) -> None:
-        self.dtype = dtype
-        self.nodes: list[ir.Node] = []
-        self.inputs: list[ir.Value] = []
-
-    def value(self, name: str, *sizes: int | str) -> ir.Value:
-        """A value of the step; sizes that may differ from call to call have names."""
-        kind = ir.TensorType(self.dtype)
-        return ir.Value(name=f'step_{name}', type=kind, shape=ir.Shape(sizes))
-
-    def input(self, name: str, *sizes: int | str) -> ir.Value:
-        """A value that the step is given."""
-        self.inputs.append(self.value(name, *sizes))
-        return self.inputs[-1]
-
-    def constant(self, name: str, number: int) -> ir.Value:
-        """An int64 vector of one element, which axes are given as."""
-        value = ir.Value(name=f'step_{name}', type=ir.TensorType(ir.DataType.INT64))
-        tensor = ir.AttrTensor('value', ir.tensor([number], dtype=ir.DataType.INT64))
-        self.nodes.append(ir.node('Constant', [], {'value': tensor}, outputs=[value]))
-        return value
-
-    def add(self, kind: str, *inputs: ir.Value, to: ir.Value | str, **attributes: Any) -> ir.Value:
-        """A node's output, which is new if only its name is given."""
-        if isinstance(to, str):
-            to = ir.Value(name=f'step_{to}', type=ir.TensorType(self.dtype))
-        self.nodes.append(ir.node(kind, inputs, attributes, outputs=[to]))
-        return to
 
 
 def scan_body(
@@ -65,7 +29,7 @@ def scan_body(
         dtype: Of all values.
         sizes: N and E.
     """
-    body, (states, channels) = _Step(dtype), sizes
+    body, (states, channels) = Recorder(dtype, 'step'), sizes
     lanes = ('images', 'lanes')
     before = body.input('state', *lanes, states, channels)
     step, drive = (body.input(name, *lanes, channels) for name in ('delta', 'drive'))
@@ -94,4 +58,4 @@ def scan_body(
     else:
         read = after if C is None else body.add('Mul', after, C, to='read')
         body.add('ReduceSum', read, second, to=y, keepdims=0)
-    return ir.Graph(body.inputs, [after, y], nodes=body.nodes, name='scan_step')
+    return body.graph(after, y)

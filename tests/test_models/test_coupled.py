@@ -1,7 +1,6 @@
 """Mixers and models with the exact 2D recurrence, and with both sides in each simplified scan."""
 
 from functools import partial
-from pathlib import Path
 
 import naive
 import naive_coupled
@@ -9,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmv2m.deployment import export_onnx
+from mmv2m.deployment import export_onnx, missing_packages
 from mmv2m.models import SS2D, V2M
 from mmv2m.models.layers import CORNERS, CoupledSSM
 from mmv2m.utils.complexity import measure_complexity
@@ -18,6 +17,8 @@ from mmv2m.visualization import corner_views
 ALL = tuple(CORNERS)
 GRIDS = [(3, 3), (2, 4), (5, 3), (1, 4)]
 TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), state_dims=2)
+PYRAMID = dict(embed_dims=8, depths=(1, 1, 1, 1), layout='pyramid', expand=1, state_dims=1)
+PYRAMID |= dict(gated=False, share='opposite', ffn_ratio=2)
 PLAIN = dict(img_size=32, patch_size=8)
 
 
@@ -148,9 +149,7 @@ def test_a_model_trains_on_images_of_any_size(class_token):
 
 
 def test_the_pyramid_trains():
-    arch = dict(embed_dims=8, depths=(1, 1, 1, 1), layout='pyramid', expand=1, state_dims=1)
-    arch |= dict(gated=False, share='opposite', ffn_ratio=2)
-    model = V2M(arch, recurrence='coupled')
+    model = V2M(PYRAMID, recurrence='coupled')
     (y,) = model(torch.rand(2, 3, 64, 32))
     y.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -220,8 +219,25 @@ def test_export():
         program = torch.export.export(model, (x,), dynamic_shapes=shapes)
         for images in (x, x[:1], torch.cat((x, x))):
             assert torch.equal(program.module()(images)[0], model(images)[0])
-    with pytest.raises(ValueError, match='has no translation to ONNX'):
-        export_onnx(model, (32, 32), Path('model.onnx'), {})
+
+
+@pytest.mark.skipif(bool(missing_packages()), reason='needs: pip install mmv2m[onnx]')
+@pytest.mark.parametrize(
+    ('settings', 'size'),
+    [
+        (dict(arch=TINY, class_token='edge', img_size=(24, 40), patch_size=8), (24, 40)),
+        (dict(arch=TINY, class_token='mean', **PLAIN), (32, 32)),
+        (dict(arch=PYRAMID), (64, 32)),
+    ],
+)
+def test_onnx(settings, size, tmp_path):
+    """The export compares the file with the model at several batch sizes."""
+    torch.manual_seed(0)
+    model = V2M(recurrence='coupled', **settings)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    made = export_onnx(model, size, tmp_path / 'model.onnx', {})
+    assert made.difference < 1e-5 and made.path.is_file()
 
 
 def test_parameters_and_flops():

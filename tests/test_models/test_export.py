@@ -18,7 +18,8 @@ from mmv2m.deployment import build_model, part_of
 from mmv2m.ops.backends import can_run
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPORTED = ('plain', 'pyramid', 'local', 'vim', 'local_vim', 'vmamba', 'plain_mamba', 'efficient')
+EXPORTED = ('plain', 'pyramid', 'local', 'coupled')
+EXPORTED += ('vim', 'local_vim', 'vmamba', 'plain_mamba', 'efficient')
 HAS_ONNX = all(map(importlib.util.find_spec, ('onnx', 'onnxscript', 'onnxruntime')))
 
 IN_A_FRESH_PROCESS = """

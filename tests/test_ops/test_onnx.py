@@ -1,17 +1,13 @@
 """The scan and the convolution as ONNX, in onnxruntime."""
 
-import numpy as np
+import onnxruntime
 import pytest
 import torch
+from onnx_runs import assert_equal, run
 from torch import nn
 
-for package in ('onnx', 'onnxscript', 'onnxruntime'):
-    pytest.importorskip(package, reason=f'{package} is not installed: pip install mmv2m[onnx]')
-
-import onnxruntime  # noqa: E402
-
-from mmv2m.ops import DIRECTIONS, directional_conv, directional_scan  # noqa: E402
-from mmv2m.ops.onnx import translations  # noqa: E402
+from mmv2m.ops import DIRECTIONS, directional_conv, directional_scan
+from mmv2m.ops.onnx import translations
 
 B, H, W, E, N = 2, 3, 5, 4, 3
 
@@ -25,33 +21,6 @@ class Calls(nn.Module):
 
     def forward(self, x, others):
         return tuple(self.operator(x, *others, **call) for call in self.calls)
-
-
-def run(module, x, *others):
-    """What PyTorch and what onnxruntime compute, with another batch than the exported one."""
-    open_batch = {0: torch.export.Dim('batch')}
-    program = torch.onnx.export(
-        module.eval(),
-        (x, others),
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=(open_batch, tuple(open_batch for _ in others)),
-        custom_translation_table=translations(),
-    )
-    session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), providers=['CPUExecutionProvider']
-    )
-    maps = [torch.cat((m, m.flip(0), m)) for m in (x, *others)]
-    names = [one.name for one in session.get_inputs()]
-    results = session.run(None, {n: m.numpy() for n, m in zip(names, maps, strict=True)})
-    return module(maps[0], maps[1:]), results, program
-
-
-def assert_equal(expected, results, tolerance=1e-6):
-    assert len(expected) == len(results)
-    for y, result in zip(expected, results, strict=True):
-        assert result.dtype == y.numpy().dtype and result.shape == tuple(y.shape)
-        np.testing.assert_allclose(result, y.numpy(), rtol=tolerance, atol=tolerance)
 
 
 def draw(*shape, dtype=torch.float32):

@@ -108,6 +108,20 @@ def check_bad_inputs(session, onnxruntime):
 
 
 @needs_packages
+def test_the_exact_recurrence(tool, model, capsys):
+    import onnxruntime
+
+    cfg = Config.fromfile('config.py')
+    cfg.model.backbone.recurrence = 'coupled'
+    cfg.dump('coupled.py')
+    torch.save(dict(state_dict=build_model(cfg)[0].state_dict()), 'coupled.pth')
+    tool.main(['coupled.py', 'coupled.pth'])
+    assert 'checked in onnxruntime' in capsys.readouterr().out
+    session = onnxruntime.InferenceSession('coupled.onnx', providers=['CPUExecutionProvider'])
+    check_bad_inputs(session, onnxruntime)
+
+
+@needs_packages
 def test_a_detector_s_backbone_and_neck(tool, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tiny_mask_rcnn()

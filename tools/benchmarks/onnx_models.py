@@ -35,6 +35,7 @@ from mmv2m.ops import choose_backend
 MODELS: dict[str, Callable[[], nn.Module]] = {
     'V2M-S*': lambda: V2M('pyramid-small'),
     'V2M-T': lambda: V2M('tiny'),
+    'V2M-T coupled': lambda: V2M('tiny', recurrence='coupled'),
     'V2M-T + local': lambda: V2M('local-tiny'),
     'Vim-T': lambda: Vim('tiny'),
     'LocalVim-T': lambda: LocalVim('tiny'),
