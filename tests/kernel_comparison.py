@@ -27,10 +27,12 @@ def compare(function, tensors, tolerance, **options):
 
 
 def compare_backend(function, tensors, tolerance, kernels, **options):
+    """The same on one backend, whose device the tensors are on."""
+    device = 'cpu' if kernels == 'cpu' else DEVICE
     results = []
     for backend, dtype in ((kernels, None), ('reference', torch.float64)):
         leaves = {
-            name: None if value is None else value.to(DEVICE, dtype).detach().requires_grad_()
+            name: None if value is None else value.to(device, dtype).detach().requires_grad_()
             for name, value in tensors.items()
         }
         y = function(**leaves, **options, backend=backend)
