@@ -58,11 +58,12 @@ class CoupledProjection(NamedTuple):
         """
         rank = dt_projs[0].shape[1]
         more = padded_rank(x, rank) - rank
-        weight = x_proj.to(x.dtype)
-        if more:
+        weight, *expansions = (p.to(x.dtype) for p in (x_proj, *dt_projs))
+        if more:  # to pad by nothing would copy all the same
             steps = F.pad(weight[: 2 * rank].unflatten(0, (2, rank)), (0, 0, 0, more))
             weight = torch.cat((steps.flatten(0, 1), weight[2 * rank :]))
-        return cls(weight, [F.pad(p.to(x.dtype), (0, more)) for p in dt_projs], rank, states)
+            expansions = [F.pad(p, (0, more)) for p in expansions]
+        return cls(weight, expansions, rank, states)
 
     @property
     def padded(self) -> int:

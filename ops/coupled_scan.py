@@ -1,20 +1,16 @@
 """The exact 2D recurrence: two states that are coupled, one along rows and one along columns."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backend_operator import backend_operator
+from .backends import choose_backend
 from .checks import check_floating, check_like, check_parameters
 from .directions import CORNERS, Corner, write_corners
 from .operator import (
     differentiate_again,
-    differentiate_from_inputs,
-    like_inputs,
     like_x,
-    operator,
-    present,
 )
 from .precision import state_dtype
 from .reference import coupled_scan_reference
@@ -134,17 +130,5 @@ def check_corners(corners: Sequence[str | Corner]) -> str:
     return write_corners([found])
 
 
-@operator('coupled_scan', like_x)
-def _scan(*args: Any) -> Tensor:
-    *inputs, backend = args
-    return BACKENDS[backend].coupled_scan_forward(*inputs).contiguous()
-
-
-@operator('coupled_scan_backward', like_inputs)
-def _scan_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
-    *inputs, backend = args
-    return present(BACKENDS[backend].coupled_scan_backward(grad_y, *inputs))
-
-
-differentiate_from_inputs(_scan, _scan_backward)
+_scan, _scan_backward = backend_operator('coupled_scan', 'coupled_scan', like_x)
 differentiate_again(_scan_backward, coupled_scan_reference)

@@ -12,7 +12,7 @@ from .checks import check_floating, check_map, check_parameters
 from .coupled_projection import CoupledProjection, projected_width
 from .coupled_scan import check_corners, coupled_scan
 from .directional_conv import directional_conv
-from .directional_ssm import check_reduction
+from .directional_ssm import check_reduction, conv_shape
 from .directions import CORNERS, Corner, read_corners, write_directions
 from .operator import (
     differentiate_from_kept,
@@ -100,12 +100,12 @@ def coupled_ssm(
     _check(x, convs, x_proj, dt_projs, A, weight, D)
     backend = choose_backend(backend, x, 'coupled_scan_forward', 'coupled_scan_backward')
     dtype = state_dtype(x)
-    exact = [None if p is None else p.flatten(1).to(dtype) for p in (convs[0][0], convs[1][0])]
-    biases = [None if bias is None else bias.to(dtype) for _, bias in convs]
+    conv, second_conv = (weight.flatten(1).to(dtype) for weight, _ in convs)
+    conv_bias, second_bias = (None if bias is None else bias.to(dtype) for _, bias in convs)
     (dt_proj, dt_bias), (second_dt_proj, second_dt_bias) = dt_projs
     assert dt_bias is not None and second_dt_bias is not None
     given = _Parameters(
-        *(exact[0], biases[0], exact[1], biases[1], x_proj, dt_proj, second_dt_proj),
+        *(conv, conv_bias, second_conv, second_bias, x_proj, dt_proj, second_dt_proj),
         torch.stack((dt_bias.to(dtype), second_dt_bias.to(dtype))),
         *(p.to(dtype) for p in (A, weight, D)),
     )
@@ -139,9 +139,8 @@ def _check(
     for k in range(2):
         conv, conv_bias = convs[k]
         dt_proj, dt_bias = dt_projs[k]
-        middle = (1,) * (conv.dim() - 2)
         expected += [
-            (f'convs[{k}][0]', conv, (channels, *middle, conv.shape[-1])),
+            (f'convs[{k}][0]', conv, conv_shape(conv, channels)),
             (f'convs[{k}][1]', conv_bias, (channels,)),
             (f'dt_projs[{k}][0]', dt_proj, (channels, rank)),
             (f'dt_projs[{k}][1]', dt_bias, (channels,)),

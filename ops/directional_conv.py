@@ -6,16 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend, has
+from .backend_operator import backend_operator
+from .backends import choose_backend, has
 from .checks import check_floating, check_parameter
 from .directions import Direction, get_direction, read_directions, write_directions
 from .operator import (
     differentiate_again,
-    differentiate_from_inputs,
-    like_inputs,
     like_x,
-    operator,
-    present,
 )
 from .precision import state_dtype, without_autocast
 from .reference import directional_conv_reference
@@ -105,19 +102,7 @@ def _check_directions(
     return names
 
 
-@operator('directional_conv', like_x)
-def _conv(*args: Any) -> Tensor:
-    *inputs, backend = args
-    return BACKENDS[backend].conv_forward(*inputs).contiguous()
-
-
-@operator('directional_conv_backward', like_inputs)
-def _conv_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
-    *inputs, backend = args
-    return present(BACKENDS[backend].conv_backward(grad_y, *inputs))
-
-
-differentiate_from_inputs(_conv, _conv_backward)
+_conv, _conv_backward = backend_operator('directional_conv', 'conv', like_x)
 differentiate_again(_conv_backward, directional_conv_reference)
 
 
@@ -126,16 +111,4 @@ def _one_map_a_direction(x: Tensor, weight: Tensor, bias: Any, directions: str, 
     return torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
-@operator('directional_convs', _one_map_a_direction)
-def _convs(*args: Any) -> Tensor:
-    *inputs, backend = args
-    return BACKENDS[backend].convs_forward(*inputs).contiguous()
-
-
-@operator('directional_convs_backward', like_inputs)
-def _convs_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
-    *inputs, backend = args
-    return present(BACKENDS[backend].convs_backward(grad_y, *inputs))
-
-
-differentiate_from_inputs(_convs, _convs_backward)
+_convs, _ = backend_operator('directional_convs', 'convs', _one_map_a_direction)

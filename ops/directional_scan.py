@@ -1,19 +1,14 @@
 """The scan: the recurrence of a state space model along rows or columns."""
 
-from typing import Any
-
 from torch import Tensor
 
-from .backends import BACKENDS, choose_backend
+from .backend_operator import backend_operator
+from .backends import choose_backend
 from .checks import check_map, check_parameter, check_projection, check_same_map
 from .directions import Direction, get_direction
 from .operator import (
     differentiate_again,
-    differentiate_from_inputs,
-    like_inputs,
     like_x,
-    operator,
-    present,
     spread,
 )
 from .precision import state_dtype
@@ -120,17 +115,5 @@ def _exact_parameters(x: Tensor, delta: Tensor, *parameters: Tensor | None) -> l
     return [x, delta, *exact]
 
 
-@operator('directional_scan', like_x)
-def _scan(*args: Any) -> Tensor:
-    *inputs, backend = args
-    return BACKENDS[backend].scan_forward(*inputs).contiguous()
-
-
-@operator('directional_scan_backward', like_inputs)
-def _scan_backward(grad_y: Tensor, *args: Any) -> list[Tensor]:
-    *inputs, backend = args
-    return present(BACKENDS[backend].scan_backward(grad_y, *inputs))
-
-
-differentiate_from_inputs(_scan, _scan_backward)
+_scan, _scan_backward = backend_operator('directional_scan', 'scan', like_x)
 differentiate_again(_scan_backward, directional_scan_reference)

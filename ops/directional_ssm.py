@@ -19,6 +19,7 @@ __all__ = [
     'check_directions',
     'check_ssm',
     'check_reduction',
+    'conv_shape',
     'directional_ssm',
     'exact_parameters',
 ]
@@ -125,7 +126,7 @@ def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], proje
         if given and conv_weight is None:
             raise ValueError(f'{name} needs a convolution, but conv_weight is None')
     expected = (
-        ('conv_weight', conv_weight, _conv_shape(conv_weight, channels)),
+        ('conv_weight', conv_weight, conv_shape(conv_weight, channels)),
         ('conv_bias', conv_bias, (channels,)),
         ('x_proj', x_proj, (rank + SIDES[projects] * states, channels)),
         ('dt_proj', dt_proj, (channels, rank)),
@@ -136,7 +137,7 @@ def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], proje
     check_parameters(expected, x)
 
 
-def _conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
+def conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
     """(E, K), or (E, 1, K) as modules have it."""
     if weight is None:
         return ()

@@ -8,18 +8,17 @@ import naive
 import naive_coupled
 import pytest
 import torch
+from cpu_kernels import needs_cpu_kernels
 from scan_inputs import make_coupled_ssm_inputs as make_inputs
 from scan_inputs import nest_coupled_ssm
 from torch.export import Dim
 
-from mmv2m.ops import BACKENDS, CORNERS, Corner, choose_backend, coupled_ssm
+from mmv2m.ops import BACKENDS, CORNERS, Corner, coupled_ssm
 from mmv2m.ops.operator import Operator
 
 MODULE = importlib.import_module('mmv2m.ops.coupled_ssm')
 PADDED_RANK = 'mmv2m.ops.coupled_projection.padded_rank'
 ALL = tuple(CORNERS)
-HAS_CPU = choose_backend('auto', torch.zeros(1)) == 'cpu'
-needs_cpu_kernels = pytest.mark.skipif(not HAS_CPU, reason='there is no C++ compiler')
 CPU = pytest.param('cpu', marks=needs_cpu_kernels)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3, torch.float64: 1e-12}
 

@@ -4,13 +4,13 @@ import naive
 import pytest
 import torch
 import torch.nn.functional as F
+from cpu_kernels import needs_cpu_kernels
 from kernel_comparison import CORNERS, compare_backend
 from operator_calls import cases, outputs
 from scan_inputs import make_inputs, make_ssm_inputs
 
 from mmv2m.ops import (
     Halves,
-    choose_backend,
     corner_ssm,
     directional_conv,
     directional_scan,
@@ -18,9 +18,7 @@ from mmv2m.ops import (
 )
 from mmv2m.ops.cpu import build, ssm
 
-pytestmark = pytest.mark.skipif(
-    choose_backend('auto', torch.zeros(1)) != 'cpu', reason='there is no C++ compiler'
-)
+pytestmark = needs_cpu_kernels
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 SHAPES = [(2, 3, 5, 4), (1, 1, 7, 32), (2, 4, 1, 33), (1, 2, 2, 70)]
 

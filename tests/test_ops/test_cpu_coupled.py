@@ -2,15 +2,14 @@
 
 import pytest
 import torch
+from cpu_kernels import needs_cpu_kernels
 from kernel_comparison import compare_backend
 from scan_inputs import make_coupled_inputs
 
 from mmv2m.models import V2M
-from mmv2m.ops import CORNERS, choose_backend, coupled_scan
+from mmv2m.ops import CORNERS, coupled_scan
 
-pytestmark = pytest.mark.skipif(
-    choose_backend('auto', torch.zeros(1)) != 'cpu', reason='there is no C++ compiler'
-)
+pytestmark = needs_cpu_kernels
 ALL = tuple(CORNERS)
 
 

@@ -3,14 +3,13 @@
 import naive
 import pytest
 import torch
+from cpu_kernels import needs_cpu_kernels
 from kernel_comparison import compare_backend
 from mixer_inputs import make_mixer_inputs, mix
 
-from mmv2m.ops import add_norm, choose_backend, gated_linear
+from mmv2m.ops import add_norm, gated_linear
 
-pytestmark = pytest.mark.skipif(
-    choose_backend('auto', torch.zeros(1)) != 'cpu', reason='there is no C++ compiler'
-)
+pytestmark = needs_cpu_kernels
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 SHAPES = [(2, 3, 5, 37), (1, 1, 1, 1), (1, 1, 1, 32), (3, 2, 1, 192), (1, 7, 2, 100)]
 EMPTY = [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (1, 1, 1, 0)]

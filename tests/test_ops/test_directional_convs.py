@@ -3,20 +3,18 @@
 import naive
 import pytest
 import torch
+from cpu_kernels import needs_cpu_kernels
 from kernel_comparison import compare_backend
 
 from mmv2m.ops import BACKENDS, DIRECTIONS, Direction, directional_conv
-from mmv2m.ops.backends import choose_backend
 
 ALL = tuple(DIRECTIONS)
 SHAPES = [(2, 3, 5, 37), (1, 1, 7, 4), (2, 4, 1, 33), (1, 1, 1, 1)]
-HAS_CPU = choose_backend('auto', torch.zeros(1)) == 'cpu'
-needs_cpu_kernels = pytest.mark.skipif(not HAS_CPU, reason='there is no C++ compiler')
 CPU_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
 def make_inputs(maps=0, shape=(2, 3, 5, 4), taps=4, bias=True, dtype=torch.float64):
-    """A map for all directions, or as many as there are ``maps``; parameters in float64."""
+    """Make one map for all directions, or ``maps`` of them. The parameters are float64."""
     generator = torch.Generator().manual_seed(0)
     whole = (maps, *shape) if maps else shape
     sizes = dict(x=whole, weight=(shape[-1], taps), bias=(shape[-1],))
