@@ -1,6 +1,6 @@
 """Parameters and FLOPs, under the two counting rules in use for state space models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,10 +9,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmv2m.ops.directions import read_corners, read_directions, write_directions
-from mmv2m.ops.groups import unpack_groups
-
 from .meta_model import build_on_meta, forward_without_annotations
+from .operator_flops import OperatorFlops
 
 __all__ = [
     'COUNTING_RULES',
@@ -57,94 +55,8 @@ def measure_complexity(
         forward: What to run on the (1, C, H, W) image; the model itself by default.
         channels: C.
     """
-    scans = 0
-
-    def count_scan(x: torch.Size, delta: Any, A: torch.Size, *args: Any, **kwargs: Any) -> int:
-        nonlocal scans
-        scans += 9 * x.numel() * A[-1]
-        return 0
-
-    def count_coupled(x: torch.Size, delta: Any, A: torch.Size, *args: Any, **kwargs: Any) -> int:
-        """Two states: each counts as a scan, and 6 more for what it takes of the other one.
-
-        These are the second decay's argument and exponential, both terms' shares, and the second
-        term's product and sum.
-        """
-        nonlocal scans
-        scans += 2 * 15 * x.numel() * A[-1]
-        return 0
-
-    def count_conv(x: torch.Size, weight: torch.Size, *args: Any, **kwargs: Any) -> int:
-        return 2 * x.numel() * weight[-1]
-
-    def count_convs(
-        x: torch.Size, weight: torch.Size, bias: Any, directions: str, *args: Any, **kwargs: Any
-    ) -> int:
-        """In several directions, of a map for each or one for all."""
-        return len(read_directions(directions)) * count_conv(x[-4:], weight)
-
-    def count_ssm(x: torch.Size, *args: Any, **kwargs: Any) -> int:
-        """Convolution, projections and scan in one operator."""
-        nonlocal scans
-        _, conv_weight, _, x_proj, dt_proj, _, A, _, directions = args[:9]
-        tokens = len(read_directions(directions)) * x[-4:].numel()
-        scans += 9 * tokens * A[-1]
-        taps = 0 if conv_weight is None else conv_weight[-1]
-        return 2 * tokens * (taps + x_proj[0] + dt_proj[-1])
-
-    def count_coupled_ssm(
-        x: torch.Size, parameters: Sequence[Any], corners: str, *args: Any, **kwargs: Any
-    ) -> int:
-        """Convolutions along both axes, projections and the scan, from each corner."""
-        conv, _, second, _, x_proj, dt_proj, second_dt, _, A, *_ = parameters
-        maps = torch.Size((len(read_corners(corners)[0].corners), *x))
-        count_coupled(maps, None, A)
-        return 2 * maps.numel() * (conv[-1] + second[-1] + x_proj[0] + dt_proj[-1] + second_dt[-1])
-
-    def count_corner_ssm(x: torch.Size, gate: Any, *args: Any, **kwargs: Any) -> int:
-        """Both scans of all groups of corners."""
-        return sum(
-            count_ssm(x, None, *parameters, write_directions(directions))
-            for rows, columns, corners in unpack_groups(*args[:2])
-            for parameters, directions in ((rows, corners.first), (columns, corners.second))
-        )
-
-    def count_ss2d(
-        x: torch.Size, in_weight: torch.Size, out_weight: torch.Size, *args: Any, **kwargs: Any
-    ) -> int:
-        """The 2D SSM between two linear layers."""
-        scanned = torch.Size((*x[:-1], out_weight[1]))
-        products = count_product(x, in_weight) + count_product(scanned, out_weight)
-        return products + count_corner_ssm(scanned, None, *args[2:])
-
-    def count_product(x: torch.Size, weight: torch.Size) -> int:
-        return 2 * x.numel() * weight[0]
-
-    def count_gated_linear(x: torch.Size, z: Any, weight: torch.Size, *args: Any, **kw: Any) -> int:
-        return count_product(x, weight)
-
-    def count_mlp(x: torch.Size, parameters: Sequence[Any], *args: Any, **kwargs: Any) -> int:
-        """Two linear layers."""
-        weight, _, out_weight, _ = parameters
-        hidden = torch.Size((*x[:-1], weight[0]))
-        return count_product(x, weight) + count_product(hidden, out_weight)
-
-    counter = FlopCounterMode(
-        display=False,
-        custom_mapping={
-            torch.ops.mmv2m.directional_scan: count_scan,
-            torch.ops.mmv2m.coupled_scan: count_coupled,
-            torch.ops.mmv2m.coupled_ssm: count_coupled_ssm,
-            torch.ops.mmv2m.directional_conv: count_conv,
-            torch.ops.mmv2m.directional_convs: count_convs,
-            torch.ops.mmv2m.directional_ssm: count_ssm,
-            torch.ops.mmv2m.corner_ssm: count_corner_ssm,
-            torch.ops.mmv2m.ss2d: count_ss2d,
-            torch.ops.mmv2m.ss2d_inference: count_ss2d,
-            torch.ops.mmv2m.gated_linear: count_gated_linear,
-            torch.ops.mmv2m.mlp: count_mlp,
-        },
-    )
+    operators = OperatorFlops()
+    counter = FlopCounterMode(display=False, custom_mapping=operators.rules())
     device = next(model.parameters()).device
     image = torch.zeros(1, channels, *shape, device=device)
     training = model.training
@@ -155,7 +67,7 @@ def measure_complexity(
     products = counter.get_total_flops() // 2  # the counter takes a multiply-add for two
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
-        flops={'matmul+conv': products, 'matmul+conv+scan': products + scans},
+        flops={'matmul+conv': products, 'matmul+conv+scan': products + operators.scans},
     )
 
 
