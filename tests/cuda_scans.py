@@ -54,6 +54,6 @@ def reference_results(tensors, grad_y, directions, sums):
 
 
 def cut_into_segments(monkeypatch, steps):
-    """Of at least so many steps."""
+    """Have lanes cut into segments of at least this number of steps."""
     monkeypatch.setattr('mmv2m.ops.cuda.scan_edges.LEAST_STEPS', steps)
     monkeypatch.setattr('mmv2m.ops.cuda.scan_edges.LEAST_SEGMENTS', 2)

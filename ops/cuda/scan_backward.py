@@ -140,7 +140,7 @@ class BackwardScan:
         return self.warps * (channels * states * 4 + sum(staged_bytes(*s) for s in staged))
 
     def cut(self, most_steps: int) -> None:
-        """Cut lanes into chunks of at most so many steps, as even as possible."""
+        """Cut lanes into chunks of at most ``most_steps`` steps, as even as possible."""
         self.chunks = -(-self.longest // most_steps)
         self.chunk = -(-self.longest // self.chunks)
         # What is carried from chunk to chunk: a tile for each warp.

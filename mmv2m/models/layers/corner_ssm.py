@@ -80,8 +80,8 @@ class WindowSSM(CornerSSM):
     with zeros, at the bottom and the right, to whole windows; what comes out there is cut off.
 
     The first scans of all corners have to walk along one axis, as those of opposite corners do. The
-    map's lanes are then cut into windows by a view: a row of W tokens is W / window rows, a column
-    likewise. Nothing is copied, except for padding.
+    map's lanes are then cut into windows by a view: a row of W tokens is W / window rows, and a
+    column of H tokens is H / window columns. Nothing is copied, except for padding.
 
     Raises:
         ValueError: If the first scans walk along different axes.

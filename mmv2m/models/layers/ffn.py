@@ -27,9 +27,9 @@ class FFN(MMCVFFN):
     :func:`.door.may_stand_for`; any other MLP runs as mmcv's.
 
     Args:
-        args: Arguments of mmcv's FFN.
+        args: Positional arguments of mmcv's FFN.
         backend: Of the operator: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
-        kwargs: Likewise.
+        kwargs: Keyword arguments of mmcv's FFN.
     """
 
     layers: Sequential

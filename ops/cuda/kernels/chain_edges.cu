@@ -12,7 +12,7 @@
 // One number of the state of a lane: its way along the segments, in the order of the walk.
 struct Chain {
   float *edges;         // of the first segment
-  const float *totals;  // likewise
+  const float *totals;  // of the first segment
   int edge_step, total_step;
   float A_log2;
 

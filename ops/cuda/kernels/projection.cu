@@ -4,7 +4,7 @@
 // thread has under way together.
 #include "projection.cuh"
 
-// A thread's tokens of tile number `tile`, of so many.
+// A thread's tokens of tile number `tile`, in a map of `tokens` tokens.
 DEVICE Tokens find_tokens(int tile, int tokens, const Place& place) {
   Tokens found;
 #pragma unroll

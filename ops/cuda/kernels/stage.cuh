@@ -27,7 +27,7 @@ DEVICE void copy_tokens(Staged<T, TOKENS, COLUMNS>& to, const T* from, int dista
                         int columns) {
   constexpr int COUNT = BYTES / sizeof(T), CHUNKS = COLUMNS / COUNT;
   int lane = threadIdx.x % 32;
-  if constexpr (CHUNKS <= 32 && 32 % CHUNKS == 0) {  // the same columns of every so many tokens
+  if constexpr (CHUNKS <= 32 && 32 % CHUNKS == 0) {  // the same columns of every AT_ONCE-th token
     constexpr int AT_ONCE = 32 / CHUNKS;
     int token = lane / CHUNKS, column = lane % CHUNKS * COUNT;
     bool there = column < columns;

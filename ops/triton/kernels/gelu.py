@@ -60,7 +60,8 @@ def gelu_backward_kernel(
 ):
     """``y`` as in the forward kernel, and its gradient ``grad`` replaced by that of ``x``.
 
-    A program owns a block of columns and every so many-th of the ``tiles`` of rows.
+    A program owns a block of columns. The programs along the rows share out the ``tiles`` of rows
+    in turn.
 
     Shapes: grad, x and y (rows, E); bias (E,) or None, as grad_bias, (programs along the rows, E),
     float32, partial sums. Grid: (programs along the rows, blocks of columns).
