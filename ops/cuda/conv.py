@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from ..gpu.conv_targets import NEW, ConvGradients, ConvTargets
 from ..gpu.maps import token_layout
 from ..gpu.projections import ProjectedGradient
 from ..runtime.launch import Launch, address, launch, multiprocessors
-from .arguments import make_map
+from .arguments import MOST_WARPS, make_map
 from .conv_arguments import ConvWalks, takes_conv
 from .conv_passes import Positions, plan_passes
 from .projected_gradient import AddedGradient
@@ -70,7 +71,7 @@ def convs_forward(
     launch(
         Launch(
             'conv_forward.cu',
-            call.compiled_for(STEPS, (y, call.grid.channels)),
+            call.compiled_for(STEPS, (y, call.grid.channels), idle_leave=True),
             (max(1, min(lanes, most)), call.groups),
             32 * call.warps,
             0,
@@ -114,10 +115,10 @@ def convs_backward(
     for i, one in enumerate(passes):
         first, last = sum(rows[:i]), sum(rows[: i + 1])
         parts = (grad_weight[first:last], grad_bias[first:last])
-        how = dict(
+        how: dict[str, Any] = dict(
             SENSES=one.senses,
             SHARED_X=x.dim() == 4,
-            BLOCKS=blocks,
+            BLOCKS=warps[call.held] // MOST_WARPS,
             COLUMNS=added.columns,
         )
         launch(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..gpu.maps import Grid, token_layout
 from ..runtime.launch import address
-from .arguments import NUMBERS, choose_warps, loads_at_once, within_reach
+from .arguments import MOST_WARPS, NUMBERS, choose_warps, loads_at_once, within_reach
 
 __all__ = ['Conv', 'ConvInputs', 'ConvWalks', 'takes_conv']
 
@@ -94,18 +94,30 @@ class ConvWalks(ConvInputs):
         self.groups = -(-columns // self.warps)
 
     def compiled_for(
-        self, steps: int, *others: tuple[Tensor | None, int], **more: Any
+        self,
+        steps: int,
+        *others: tuple[Tensor | None, int],
+        idle_leave: bool = False,
+        **more: Any,
     ) -> tuple[tuple[str, Any], ...]:
-        """All that one is compiled for; ``others`` are more maps that it uses, as in ``maps``."""
+        """All that one is compiled for.
+
+        Args:
+            steps: Tokens whose loads a thread has under way together.
+            others: More maps that it uses, as in ``maps``.
+            idle_leave: Whether threads without channels leave at once.
+            more: More names and values.
+        """
         channels = self.grid.channels
-        vectors = loads_at_once(self.held, [*self.maps, *others])
+        vectors = loads_at_once(self.held, [*self.maps, *others]) and channels % self.held == 0
+        whole = idle_leave or channels % (32 * self.held * self.warps) == 0
         values = dict(
             self.definitions,
             CHANNELS_HELD=self.held,
-            WHOLE_CHANNELS=vectors and channels % (32 * self.held * self.warps) == 0,
-            VECTORS=vectors and channels % self.held == 0,
+            WHOLE_CHANNELS=vectors and whole,
+            VECTORS=vectors,
             STEPS=steps,
-            WARPS=self.warps,
+            WARPS=MOST_WARPS,
             **more,
         )
         return tuple(values.items())

@@ -1,8 +1,8 @@
 // What the kernels of the convolution share: taps, gates, and where a lane's input lies.
 //
 // Given to the compiler, beside what channels.cuh needs: NUMBER, the type of maps; TAPS; HAS_GATE;
-// HAS_BIAS; WARPS of a block; but for the kernel that projects too, STEPS, tokens whose loads a thread
-// has under way together.
+// HAS_BIAS; WARPS, the most that a block has; but for the kernel that projects too, STEPS, tokens whose
+// loads a thread has under way together.
 #pragma once
 
 #include "channels.cuh"
@@ -19,9 +19,9 @@ struct Conv {
   long long x_direction;
 };
 
-// A warp's place: the group of channels that it works on, of which a block has WARPS.
+// A warp's place: the group of channels that it works on.
 DEVICE ChannelPlace find_place(const Map& map) {
-  int warp = blockIdx.y * WARPS + threadIdx.x / 32;
+  int warp = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
   return {(warp * 32 + (int)(threadIdx.x % 32)) * CHANNELS_HELD, map.channels};
 }
 

@@ -135,9 +135,9 @@ struct LaneWalk {
   }
 };
 
-// Grid: (any number of blocks, which share out the lanes of the map's directions; groups of WARPS
-// warps along the channels). A launch has several directions where they share nothing, or else one,
-// and the opposite one with it if SENSES is two.
+// Grid: (any number of blocks, which share out the lanes of the map's directions; groups of channels
+// for each block's warps). A launch has several directions where they share nothing, or else one, and
+// the opposite one with it if SENSES is two.
 //
 // Shapes: grad_y (K, tokens, E); x, gate, weight, bias as in the forward kernel; grad_x
 // (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); `*_token` is the distance between
@@ -148,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
                   Positions positions) {
   SHARED(ProjectedWalk<COLUMNS>::Shared, shared);
   ChannelPlace place = find_place(map);
-  ProjectedWalk<COLUMNS> projected_walk(*shared, projected, place);
+  ProjectedWalk<COLUMNS> projected_walk(shared[threadIdx.x / 32], projected, place);
   Taps taps;
   Channels bias;
   load_taps(taps, bias, conv, place);

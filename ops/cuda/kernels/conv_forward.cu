@@ -46,14 +46,18 @@ struct ConvWalk {
   }
 };
 
-// Grid: (any number of blocks, which share out the lanes of all directions; groups of WARPS warps
-// along the channels).
+// Threads that have no channels leave at once. So WHOLE_CHANNELS is for all that have all of theirs or
+// none, and channels that fill no warp need no other kernel.
+//
+// Grid: (any number of blocks, which share out the lanes of all directions; groups of channels for each
+// block's warps).
 //
 // Shapes: x (K, tokens, E), or (tokens, E) for all; gate (tokens, E); weight (E, TAPS); bias
 // (E,); y (K, tokens, E). `*_token` is the distance between tokens.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
     conv_forward(Conv conv, NUMBER* y, Map map) {
   ChannelPlace place = find_place(map);
+  if (place.channel >= place.channels) return;
   Taps taps;
   Channels bias;
   load_taps(taps, bias, conv, place);

@@ -28,14 +28,14 @@ struct ProjectedWalk {
   // Rows of the exchange are apart by other than multiples of the banks, and aligned.
   static constexpr int ROW = 32 * CHANNELS_HELD + (CHANNELS_HELD > 2 ? CHANNELS_HELD : 2);
 
-  // Words of A, in the order in which threads load them; sums of a warp's tokens and channels.
+  // A warp's words of A, in the order in which threads load them; sums of its tokens and channels.
   struct Shared {
-    Quad weight[WARPS][TILES][COUNT][32];
-    float sums[WARPS][8][ROW];
+    Quad weight[TILES][COUNT][32];
+    float sums[8][ROW];
   };
 
   Shared& shared;
-  int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const NUMBER* at;
   long long to_opposite;  // from there
   int step;
@@ -49,7 +49,7 @@ struct ProjectedWalk {
     for (int tile = 0; tile < TILES; ++tile) {
 #pragma unroll
       for (int part = 0; part < COUNT; ++part) {
-        Quad& quad = shared.weight[warp][tile][part][lane];
+        Quad& quad = shared.weight[tile][part][lane];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           int channel = first + 2 * tile + i % 2, column = (t * COUNT + part) * 4 + i / 2 * 2;
@@ -94,7 +94,7 @@ struct ProjectedWalk {
 #pragma unroll
       for (int j = 0; j < STEPS; ++j) {
         Held& dy = now.dy[s][WAIT + j];
-        dy = sum(dy, &shared.sums[warp][j][lane * CHANNELS_HELD]);
+        dy = sum(dy, &shared.sums[j][lane * CHANNELS_HELD]);
       }
       __syncwarp();
     }
@@ -112,12 +112,12 @@ struct ProjectedWalk {
     float sums[4] = {};
 #pragma unroll
     for (int part = 0; part < COUNT; ++part) {
-      Quad a = shared.weight[warp][tile][part][lane];
+      Quad a = shared.weight[tile][part][lane];
       multiply<NUMBER>(sums, a.at, b[part].at[0], b[part].at[1]);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float* to = &shared.sums[warp][2 * t + i][g * 4 * CHANNELS_HELD + 2 * tile];
+      float* to = &shared.sums[2 * t + i][g * 4 * CHANNELS_HELD + 2 * tile];
       *reinterpret_cast<Pack<float, 2>*>(to) = {sums[i], sums[i + 2]};
     }
   }
