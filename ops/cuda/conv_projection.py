@@ -51,7 +51,8 @@ def convs_project(
     The convolved map is written, but not read; the results are those of the separate kernels to the
     bit. This takes what both of those take in CUDA C++, if that is enough to fill the GPU; gates
     and maps at multiples of 16 bytes; 2 to 5 taps; and the shared memory of the projection has to
-    have room for 4 bytes more for each tap and bias of a channel.
+    have room for 4 bytes more for each tap and bias of a channel. It leaves single states without a
+    gate: :mod:`.ssm_forward` has these, but for the last stages of pyramids, whose maps are small.
     """
     call = _Call(
         ConvInputs(x, gate, weight, bias),
@@ -85,6 +86,7 @@ class _Call:
     def is_taken(self, x: Tensor) -> bool:
         return (
             1 < self.inputs.taps <= TOKENS_HELD + 1
+            and (self.inputs.definitions['HAS_GATE'] or self.sizes.states * self.sizes.sides > 1)
             and self._units() >= LEAST_UNITS * multiprocessors(x.device)
             and takes_conv(x)
             and projection.takes_projection(

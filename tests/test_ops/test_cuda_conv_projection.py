@@ -167,7 +167,8 @@ def test_settings(at_once, ahead, monkeypatch):
     ('rank', 'states', 'sides'), [(1, 1, 1), (3, 1, 2), (12, 3, 2), (24, 16, 2), (96, 16, 1)]
 )
 def test_ranks_and_states(rank, states, sides):
-    inputs = make_inputs((1, 3, 5), 72, False, rank=rank, states=states, sides=sides)
+    gated = states * sides == 1  # without a gate, another kernel has these
+    inputs = make_inputs((1, 3, 5), 72, gated, rank=rank, states=states, sides=sides)
     compare(inputs, ['right', 'left'], states)
 
 
@@ -253,10 +254,11 @@ def is_separate(steps, inputs, states=16):
         (dict(taps=6), None),
         (dict(channels=1408, rank=24), None),
         (dict(states=200), None),
+        (dict(states=1, gated=False), None),
     ],
     ids=[
         *('float32', 'odd x', 'odd gate', 'odd weight', 'channels', 'one tap', 'taps', 'memory'),
-        'states',
+        *('states', 'single states'),
     ],
 )
 def test_what_separate_kernels_serve(settings, change, steps, monkeypatch):
