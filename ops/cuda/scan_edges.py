@@ -94,6 +94,12 @@ class SegmentEdges:
         self.inputs, self.grad_y, self.shared = inputs, grad_y, shared
         self.number, self.steps = segments
         self.tile = forward_tile(whole_states(inputs))
+        # Single states have one kernel for all cases, which finds out what there is.
+        single = inputs.states == 1 and 'token' in (inputs.B_kind, inputs.C_kind)
+        self.may_have_gradients = single or grad_y is not None
+        self.may_have_B, self.may_have_C = (
+            single or kind == 'token' for kind in (inputs.B_kind, inputs.C_kind)
+        )
         (group,), grid = by_axis(inputs.directions), inputs.grid
         self.lanes = group.lanes(grid) * len(group.walks)
         rows, kinds = self.lanes * self.number, 1 if grad_y is None else 2
@@ -113,12 +119,13 @@ class SegmentEdges:
         inputs, grid = self.inputs, self.inputs.grid
         columns = -(-grid.channels // self.tile.channels)
         warps = choose_warps(columns)
-        at_once = WARPS_AT_ONCE if self.grad_y is None else WARPS_WITH_GRADIENTS
+        at_once = WARPS_WITH_GRADIENTS if self.may_have_gradients else WARPS_AT_ONCE
         groups, blocks = -(-columns // warps), at_once[self.tile.states] // warps
         most = max(1, multiprocessors(inputs.x.device) * blocks // groups)
         arguments = (
             pack_scan(inputs, inputs.x, inputs.delta, None),
             ctypes.c_void_p(address(self.grad_y)),
+            ctypes.c_int(self.shared),
             self.map,
             *(ctypes.c_void_p(address(t)) for t in (self.edges, self.totals)),
             ctypes.c_int(inputs.states),
@@ -134,7 +141,7 @@ class SegmentEdges:
 
     def _stage_bytes(self) -> int:
         """Size of ``Stage`` in the kernel."""
-        inputs, adjoint = self.inputs, self.grad_y is not None
+        inputs, adjoint = self.inputs, self.may_have_gradients
         channels, states, number = self.tile.channels, self.tile.states, inputs.x.element_size()
         gradient = number if self.grad_y is None else self.grad_y.element_size()
         return sum(
@@ -144,8 +151,8 @@ class SegmentEdges:
                 (True, channels, number),
                 (adjoint and inputs.z is not None, channels, number),
                 (adjoint, channels, gradient),
-                (inputs.B_kind == 'token', states, side_bytes(inputs)),
-                (adjoint and inputs.C_kind == 'token', states, side_bytes(inputs)),
+                (self.may_have_B, states, side_bytes(inputs)),
+                (adjoint and self.may_have_C, states, side_bytes(inputs)),
             )
         )
 
@@ -154,9 +161,10 @@ class SegmentEdges:
         gradient = inputs.x if self.grad_y is None else self.grad_y
         common = scan_definitions(inputs, self.tile, MOST_WARPS, blocks, ())
         more = dict(
-            ADJOINT=self.grad_y is not None,
+            B_TOKEN=int(self.may_have_B),
+            C_TOKEN=int(self.may_have_C),
+            ADJOINT=self.may_have_gradients,
             GRADIENT=NUMBERS[gradient.dtype],
-            SHARED_Y=self.shared,
             SUMS=False,
             STEPS=STEPS,
             UNROLL=UNROLL,

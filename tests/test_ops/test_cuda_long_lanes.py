@@ -64,7 +64,9 @@ def test_single_states(length, directions):
 
 @needs_a_device
 @pytest.mark.parametrize(('B', 'C'), [('token', None), (None, 'token'), (None, None)])
-def test_single_states_along_columns(B, C):
+def test_single_states_along_columns(B, C, monkeypatch):
+    """In segments forward too."""
+    cut_into_segments(monkeypatch, 6)
     compare((2, SEGMENT + 9, 2, 6), 1, ['up'], gated=C is None, B=B, C=C)
 
 
