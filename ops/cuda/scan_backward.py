@@ -10,7 +10,7 @@ from torch import Tensor
 from ..gpu.scan_inputs import ScanInputs, gradient_buffers
 from ..runtime.hardware import hardware_of
 from ..runtime.launch import Launch, address, launch, multiprocessors
-from .arguments import NUMBERS, choose_warps, copied_at_once, make_map
+from .arguments import MOST_WARPS, NUMBERS, choose_warps, copied_at_once, make_map
 from .scan_arguments import (
     Gradients,
     Tile,
@@ -30,6 +30,10 @@ __all__ = ['BackwardScan', 'scans_backward']
 WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 15, (2, 2): 24, (4, 2): 16}
 """Warps of a multiprocessor, by states and channels that a thread holds: as many as have registers
 enough, or fewer where that is faster."""
+
+WIDE_WARPS = 3
+"""Of a block, at most, where a thread holds four channels of a single state: blocks of four would
+leave three of a multiprocessor's 15 warps out."""
 
 ENOUGH_WARPS = 12
 """The least number of warps of a multiprocessor for which lanes stay whole. With fewer, lanes are
@@ -94,7 +98,8 @@ class BackwardScan:
         self.tile = backward_tile(whole_states(inputs), self.grid.channels)
         self.walks = inputs.directions
         column_blocks = -(-self.grid.channels // self.tile.channels)
-        self.warps = choose_warps(column_blocks)
+        wide = self.tile.channels_held == 4 and self.tile.states == 1
+        self.warps = choose_warps(column_blocks, WIDE_WARPS if wide else MOST_WARPS)
         self.groups = -(-column_blocks // self.warps)
         lanes = sum(self.grid.lanes(walk.axis) for walk in self.walks)
         self.edges = self._cut_lanes(lanes, multiprocessors)

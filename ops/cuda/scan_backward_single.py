@@ -31,10 +31,9 @@ maps in four bytes, each has half as many: shared memory is scarce on smaller GP
 WARPS_AT_ONCE = 16
 """Of a multiprocessor: as many as have registers enough."""
 
-
 LEAST_STEPS = 32
-"""Of a lane without a gate: of shorter ones this kernel would leave half of its warps without work,
-and the other one keeps them in shared memory."""
+"""Of a lane without a gate, where the channels fill warps: of shorter ones this kernel would leave
+half of its warps without work, and the other one keeps them in shared memory."""
 
 
 def segment_steps(inputs: ScanInputs) -> int:
@@ -50,12 +49,16 @@ def _steps(inputs: ScanInputs) -> int:
 def takes_single_states(inputs: ScanInputs) -> bool:
     """Whether this kernel is the one for a scan, of single states along one axis.
 
-    Short lanes without a gate are left to the other kernel.
+    Short lanes without a gate are left to the other kernel, unless the channels do not fill warps:
+    it would be compiled for the first stage of a pyramid of 96 channels alone, whose lanes are
+    hardly ever short.
     """
     groups = by_axis(inputs.directions)
     if inputs.states != 1 or len(groups) != 1:
         return False
-    return inputs.z is not None or groups[0].length(inputs.grid) > LEAST_STEPS
+    fills_warps = inputs.grid.channels % forward_tile(1).channels == 0
+    is_short = groups[0].length(inputs.grid) <= LEAST_STEPS
+    return inputs.z is not None or not (fills_warps and is_short)
 
 
 class SingleBackwardScan:
