@@ -120,9 +120,9 @@ class SingleBackwardScan:
     def _definitions(self) -> Definitions:
         inputs, channels = self.inputs, self.grid.channels
         maps = (inputs.x, inputs.delta, self.grad_y)
-        # All warps of a block have the same channels.
-        whole = channels % self.tile.channels == 0
-        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps, whole)
+        # Of whole channels it is not told, so that 96 and 192 share a kernel: there is a condition
+        # on its stores then, but no instruction more.
+        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps)
         more = dict(
             STEPS=_steps(inputs),
             GRADIENT=NUMBERS[self.grad_y.dtype],
