@@ -1,5 +1,6 @@
 """Launching the backward kernels of the projection."""
 
+import math
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def project_backward(
     blocks = triton.cdiv(channels, STEP_CHANNELS)
     grid = (blocks, min(tiles, max(1, most // blocks)))
     # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
-    grad_low = x.new_empty((blocks, tokens, rank))
+    grad_low = x.new_empty((blocks, tokens, triton.cdiv(rank, 4) * 4))
     grad_dt_weight = x.new_empty((grid[1], *dt_weight.shape), dtype=torch.float32)
     launch(
         time_step_back_kernel,
@@ -82,7 +83,7 @@ def project_backward(
         BLOCK_E=STEP_CHANNELS,
         **common,
     )
-    projected = _join(grad_low, grad_sides, x)
+    projected = _join(grad_low, grad_sides, rank)
     blocks = triton.cdiv(channels, BLOCK_CHANNELS)
     grid = (blocks, min(tiles, max(1, most // blocks)))
     grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
@@ -102,24 +103,21 @@ def project_backward(
     return grad_weight, grad_dt_weight, ProjectedGradient(projected, weight)
 
 
-def _join(grad_low: Tensor, grad_sides: list[Tensor], x: Tensor) -> Tensor:
+def _join(grad_low: Tensor, grad_sides: list[Tensor], rank: int) -> Tensor:
     """``grad`` of :class:`ProjectedGradient`."""
-    tokens, rank = grad_low.shape[1:]
-    states = grad_sides[0].shape[-1]
-    width = rank + len(grad_sides) * states
-    columns = triton.cdiv(width, COLUMNS) * COLUMNS
-    projected = x.new_empty((tokens, columns))
+    tokens, states = grad_low.shape[1], grad_sides[0].shape[-1]
+    columns = triton.cdiv(rank + len(grad_sides) * states, COLUMNS) * COLUMNS
+    projected = grad_low.new_empty((tokens, columns))
     launch(
         join_kernel,
-        (triton.cdiv(tokens, BLOCK_TOKENS),),
+        (triton.cdiv(tokens, BLOCK_TOKENS), columns // COLUMNS),
         *(grad_low, grad_sides[0], grad_sides[-1], projected, tokens),
-        *(grad_low.shape[0], grad_sides[0].shape[0]),
-        rank=rank,
+        *(grad_low.shape[0], grad_sides[0].shape[0], rank, columns),
+        ALIGNED=math.gcd(rank, states, 4),
         states=states,
-        width=width,
-        COLUMNS=columns,
-        WIDTH=triton.next_power_of_2(columns),
+        SIDES=len(grad_sides),
         BLOCK_T=BLOCK_TOKENS,
+        BLOCK_C=COLUMNS,
         num_warps=4,
     )
     return projected

@@ -29,12 +29,14 @@ def time_step_back_kernel(
 
     Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
     (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
-    rank); grad_dt_weight (programs along the tokens, E, rank), float32. RANK is a power of two, at
-    least 16. Grid: (channel blocks, programs along the tokens).
+    rank rounded up to a multiple of 4), of which ``rank`` columns count; grad_dt_weight (programs
+    along the tokens, E, rank), float32. RANK is a power of two, at least 16. Grid: (channel blocks,
+    programs along the tokens).
     """
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = channel < channels
     step = tl.arange(0, RANK)
+    steps: tl.constexpr = (rank + 3) // 4 * 4
     matrix = channel[:, None] * rank + step[None, :]
     in_matrix = valid[:, None] & (step < rank)[None, :]
     weight = tl.load(dt_weight + matrix, in_matrix, 0).to(grad_delta.dtype.element_ty).to(DOT_DTYPE)
@@ -50,13 +52,29 @@ def time_step_back_kernel(
         part = tl.dot(grad, weight, input_precision=PRECISION)
         first = tl.program_id(0).to(tl.int64) * tokens
         part = part.to(grad_low.dtype.element_ty)
-        tl.store(grad_low + (first + row) * rank + step[None, :], part, of_step)
+        in_steps = inside & (step < steps)[None, :]
+        tl.store(grad_low + (first + row) * steps + step[None, :], part, in_steps)
         sums = tl.dot(grad.trans(), low, sums, input_precision=PRECISION)
     first = tl.program_id(1).to(tl.int64) * channels * rank
     tl.store(grad_dt_weight + first + matrix, sums, in_matrix)
 
 
-@triton.jit(do_not_specialize=['tokens', 'blocks', 'groups'])
+@triton.jit
+def sum_side(side, begin, token, state, inside, tokens, groups, states: tl.constexpr):
+    """Partial sums of what B or C gets, of some tokens behind ``begin``, in the states' columns."""
+    if states == 1:  # loaded once for a token, not for each of its columns
+        at, there = token, inside
+    else:
+        at, there = token * states + state, inside & (state >= 0) & (state < states)
+    side += begin * states
+    sums = tl.zeros(there.shape, tl.float32)
+    for _ in range(groups):
+        sums += tl.load(side + at, there, 0)
+        side += tokens.to(tl.int64) * states
+    return tl.where(state == 0, sums, 0) if states == 1 else sums
+
+
+@triton.jit(do_not_specialize=['tokens', 'blocks', 'groups', 'rank'])
 def join_kernel(
     grad_low,
     grad_first,
@@ -65,37 +83,43 @@ def join_kernel(
     tokens,
     blocks,
     groups,
-    rank: tl.constexpr,
+    rank,
+    columns,
+    ALIGNED: tl.constexpr,
     states: tl.constexpr,
-    width: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    SIDES: tl.constexpr,
     BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
 ):
     """Finish the sums of what a token's projection gets, and put them side by side.
 
-    Shapes: partial sums grad_low (blocks, tokens, rank); grad_first and, if there is room for it in
-    ``width``, grad_second (groups, tokens, states), float32; grad_projected (tokens,
-    COLUMNS), zero from ``width`` on. Grid: (token tiles,).
+    Shapes: partial sums grad_low (blocks, tokens, rank rounded up to a multiple of 4), of which
+    ``rank`` columns count; grad_first and, with two SIDES, grad_second (groups, tokens, states),
+    float32; grad_projected (tokens, columns), zero behind all of them. ALIGNED divides ``rank`` and
+    ``states``, and BLOCK_C ``columns``. Grid: (token tiles, blocks of columns).
     """
-    token = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
-    inside = (token < tokens)[:, None]
-    row = token.to(tl.int64)[:, None]
-    column = tl.arange(0, WIDTH)[None, :]
-    sums = tl.zeros((BLOCK_T, WIDTH), tl.float32)
-    where = row * rank + column
-    for _ in range(blocks):
-        sums += tl.load(grad_low + where, inside & (column < rank), 0).to(tl.float32)
-        where += tokens * rank
-    state = column - rank
-    where = row * states + state
-    for _ in range(groups):
-        sums += tl.load(grad_first + where, inside & (state >= 0) & (state < states), 0)
-        of_second = inside & (state >= states) & (column < width)
-        sums += tl.load(grad_second + where - states, of_second, 0)
-        where += tokens * states
+    rank = rank // ALIGNED * ALIGNED
+    first, begin = tl.program_id(1) * BLOCK_C, tl.program_id(0) * BLOCK_T
+    token, column = tl.arange(0, BLOCK_T)[:, None], first + tl.arange(0, BLOCK_C)[None, :]
+    inside = token < tokens - begin
+    begin = begin.to(tl.int64)
+    sums = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
+
+    steps = (rank + 3) // 4 * 4
+    source, of_rank = grad_low + begin * steps, inside & (column < steps)
+    for _ in range(tl.where(first < rank, blocks, 0)):
+        sums += tl.load(source + (token * steps + column), of_rank, 0).to(tl.float32)
+        source += tokens.to(tl.int64) * steps
+    sums = tl.where(column < rank, sums, 0)
+
+    groups = tl.where(first + BLOCK_C > rank, groups, 0)
+    sums += sum_side(grad_first, begin, token, column - rank, inside, tokens, groups, states)
+    if SIDES > 1:
+        state = column - rank - states
+        sums += sum_side(grad_second, begin, token, state, inside, tokens, groups, states)
     result = sums.to(grad_projected.dtype.element_ty)
-    tl.store(grad_projected + row * COLUMNS + column, result, inside & (column < COLUMNS))
+    target = grad_projected + begin * columns
+    tl.store(target + (token * columns + column), result, inside)
 
 
 @triton.jit(do_not_specialize=['tokens', 'tiles'])
