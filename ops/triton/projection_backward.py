@@ -68,8 +68,8 @@ def project_backward(
     tiles = triton.cdiv(tokens, BLOCK_TOKENS)
     most = 2 * PROGRAMS if len(weight) <= NARROW else PROGRAMS
     common: dict[str, Any] = dict(BLOCK_T=BLOCK_TOKENS, **dot_options(x.dtype), num_warps=4)
-    blocks = triton.cdiv(channels, STEP_CHANNELS)
-    grid = (blocks, min(tiles, max(1, most // blocks)))
+    blocks, held = triton.cdiv(channels, STEP_CHANNELS), _columns_held(rank)
+    grid = (blocks, min(tiles, max(1, most // blocks)), triton.cdiv(rank, held))
     # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
     grad_low = x.new_empty((blocks, tokens, triton.cdiv(rank, 4) * 4))
     grad_dt_weight = x.new_empty((grid[1], *dt_weight.shape), dtype=torch.float32)
@@ -77,30 +77,38 @@ def project_backward(
         time_step_back_kernel,
         grid,
         *(grad_delta, low_rank, dt_weight.contiguous(), grad_low, grad_dt_weight),
-        *(tokens, channels, tiles),
-        rank=rank,
-        RANK=max(16, triton.next_power_of_2(rank)),
+        *(tokens, channels, tiles, rank),
+        ALIGNED=math.gcd(rank, 2 if held == COLUMNS else 8),
+        RANK=held,
         BLOCK_E=STEP_CHANNELS,
         **common,
     )
-    projected = _join(grad_low, grad_sides, rank)
+    projected, width = _join(grad_low, grad_sides, rank), len(weight)
     blocks = triton.cdiv(channels, BLOCK_CHANNELS)
-    grid = (blocks, min(tiles, max(1, most // blocks)))
+    held = max(COLUMNS, triton.next_power_of_2(width)) if adds else _columns_held(width)
+    grid = (blocks, min(tiles, max(1, most // blocks)), triton.cdiv(width, held))
     grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
     launch(
         project_back_kernel,
         grid,
         *(projected, x, weight.contiguous(), grad_x, grad_weight),
-        *(tokens, channels, tiles),
-        width=weight.shape[0],
-        COLUMNS=projected.shape[1],
-        WIDTH=max(16, triton.next_power_of_2(weight.shape[0])),
+        *(tokens, channels, tiles, width, projected.shape[1]),
+        WIDTH=held,
         ADDS=adds,
         BLOCK_E=BLOCK_CHANNELS,
         num_stages=2,
         **common,
     )
     return grad_weight, grad_dt_weight, ProjectedGradient(projected, weight)
+
+
+def _columns_held(columns: int) -> int:
+    """Of some columns, those of a program.
+
+    It is one of two numbers, so that the stages of a pyramid share kernels; of more than 32, such
+    as in the last stage, whose maps are small, several programs have some each.
+    """
+    return COLUMNS if columns <= COLUMNS else 2 * COLUMNS
 
 
 def _join(grad_low: Tensor, grad_sides: list[Tensor], rank: int) -> Tensor:

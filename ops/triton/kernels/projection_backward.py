@@ -6,7 +6,7 @@ import triton.language as tl
 __all__ = ['join_kernel', 'project_back_kernel', 'time_step_back_kernel']
 
 
-@triton.jit(do_not_specialize=['tokens', 'tiles'])
+@triton.jit(do_not_specialize=['tokens', 'tiles', 'rank'])
 def time_step_back_kernel(
     grad_delta,
     low_rank,
@@ -16,7 +16,8 @@ def time_step_back_kernel(
     tokens,
     channels,
     tiles,
-    rank: tl.constexpr,
+    rank,
+    ALIGNED: tl.constexpr,
     RANK: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -25,18 +26,20 @@ def time_step_back_kernel(
 ):
     """Of ``raw = low_rank @ dt_weight.T``: ``grad_low`` and ``grad_dt_weight``.
 
-    A program owns a block of channels and every so many-th tile of tokens, which it reads once.
+    A program owns a block of channels, RANK columns of ``low_rank`` and every so many-th tile of
+    tokens, which it reads once.
 
     Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
     (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
     rank rounded up to a multiple of 4), of which ``rank`` columns count; grad_dt_weight (programs
-    along the tokens, E, rank), float32. RANK is a power of two, at least 16. Grid: (channel blocks,
-    programs along the tokens).
+    along the tokens, E, rank), float32. ALIGNED divides ``rank``; RANK is a power of two, at least
+    16. Grid: (channel blocks, programs along the tokens, blocks of columns).
     """
+    rank = rank // ALIGNED * ALIGNED
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = channel < channels
-    step = tl.arange(0, RANK)
-    steps: tl.constexpr = (rank + 3) // 4 * 4
+    step = tl.program_id(2) * RANK + tl.arange(0, RANK)
+    steps = rank if ALIGNED % 4 == 0 else (rank + 3) // 4 * 4
     matrix = channel[:, None] * rank + step[None, :]
     in_matrix = valid[:, None] & (step < rank)[None, :]
     weight = tl.load(dt_weight + matrix, in_matrix, 0).to(grad_delta.dtype.element_ty).to(DOT_DTYPE)
@@ -122,7 +125,7 @@ def join_kernel(
     tl.store(target + (token * columns + column), result, inside)
 
 
-@triton.jit(do_not_specialize=['tokens', 'tiles'])
+@triton.jit(do_not_specialize=['tokens', 'tiles', 'width'])
 def project_back_kernel(
     grad_projected,
     x,
@@ -132,8 +135,8 @@ def project_back_kernel(
     tokens,
     channels,
     tiles,
-    width: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    width,
+    columns,
     WIDTH: tl.constexpr,
     ADDS: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -143,16 +146,17 @@ def project_back_kernel(
 ):
     """Of ``projected = x @ weight.T``: ``grad_weight``, and what comes through to ``grad_x``.
 
-    That is added to it if ADDS, and else left to whatever reads it. Programs as above.
+    That is added to it if ADDS, and else left to whatever reads it. A program owns a block of
+    channels, WIDTH columns of ``projected`` and every so many-th tile of tokens.
 
-    Shapes: grad_projected (tokens, COLUMNS), of which ``width`` columns count; x and grad_x
-    (tokens, E); weight (width, E); grad_weight (programs along the tokens, width, E), float32,
-    partial sums. WIDTH is a power of two, at least 16. Grid: (channel blocks, programs along the
-    tokens).
+    Shapes: grad_projected (tokens, columns), of which ``width`` columns count, and others are zero;
+    x and grad_x (tokens, E); weight (width, E); grad_weight (programs along the tokens, width, E),
+    float32, partial sums. WIDTH is a power of two, at least 16, and of all columns if ADDS. Grid:
+    (channel blocks, programs along the tokens, blocks of columns).
     """
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = (channel < channels)[None, :]
-    column = tl.arange(0, WIDTH)
+    column = tl.program_id(2) * WIDTH + tl.arange(0, WIDTH)
     matrix = column[:, None] * channels + channel[None, :]
     in_matrix = (column < width)[:, None] & valid
     if ADDS:
@@ -163,8 +167,8 @@ def project_back_kernel(
         inside = (token < tokens)[:, None]
         row = token.to(tl.int64)[:, None]
         where = row * channels + channel[None, :]
-        of_columns = inside & (column < width)[None, :]
-        grad = tl.load(grad_projected + row * COLUMNS + column[None, :], of_columns, 0)
+        of_columns = inside & (column < columns)[None, :]
+        grad = tl.load(grad_projected + row * columns + column[None, :], of_columns, 0)
         grad = grad.to(DOT_DTYPE)
         values = tl.load(x + where, inside & valid, 0).to(DOT_DTYPE)
         if ADDS:
