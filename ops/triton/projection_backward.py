@@ -23,6 +23,10 @@ BLOCK_TOKENS = 64
 STEP_CHANNELS, BLOCK_CHANNELS = 64, 128
 """Channels of a program: of the time step's kernel, and of the projection's."""
 
+MOST_COLUMNS = 32
+"""Columns of a program, of low ranks half as many, so that the stages of a pyramid share kernels.
+Its last stage has more, and small maps: several programs have some of these columns each."""
+
 PROGRAMS = 264
 """Programs, at most: two for each of some 130 multiprocessors. Those along the tokens each leave a
 partial sum of the weights' gradients."""
@@ -68,7 +72,8 @@ def project_backward(
     tiles = triton.cdiv(tokens, BLOCK_TOKENS)
     most = 2 * PROGRAMS if len(weight) <= NARROW else PROGRAMS
     common: dict[str, Any] = dict(BLOCK_T=BLOCK_TOKENS, **dot_options(x.dtype), num_warps=4)
-    blocks, held = triton.cdiv(channels, STEP_CHANNELS), _columns_held(rank)
+    blocks = triton.cdiv(channels, STEP_CHANNELS)
+    held = COLUMNS if rank <= COLUMNS else MOST_COLUMNS
     grid = (blocks, min(tiles, max(1, most // blocks)), triton.cdiv(rank, held))
     # As exact as what they are sums of; in float32 they would be a tenth of all that moves here.
     grad_low = x.new_empty((blocks, tokens, triton.cdiv(rank, 4) * 4))
@@ -85,7 +90,7 @@ def project_backward(
     )
     projected, width = _join(grad_low, grad_sides, rank), len(weight)
     blocks = triton.cdiv(channels, BLOCK_CHANNELS)
-    held = max(COLUMNS, triton.next_power_of_2(width)) if adds else _columns_held(width)
+    held = max(COLUMNS, triton.next_power_of_2(width)) if adds else MOST_COLUMNS
     grid = (blocks, min(tiles, max(1, most // blocks)), triton.cdiv(width, held))
     grad_weight = x.new_empty((grid[1], *weight.shape), dtype=torch.float32)
     launch(
@@ -100,15 +105,6 @@ def project_backward(
         **common,
     )
     return grad_weight, grad_dt_weight, ProjectedGradient(projected, weight)
-
-
-def _columns_held(columns: int) -> int:
-    """Of some columns, those of a program.
-
-    It is one of two numbers, so that the stages of a pyramid share kernels; of more than 32, such
-    as in the last stage, whose maps are small, several programs have some each.
-    """
-    return COLUMNS if columns <= COLUMNS else 2 * COLUMNS
 
 
 def _join(grad_low: Tensor, grad_sides: list[Tensor], rank: int) -> Tensor:
