@@ -1,5 +1,7 @@
 """Launching the expansion of time steps from their low rank."""
 
+import math
+
 import triton
 from torch import Tensor
 
@@ -12,8 +14,11 @@ __all__ = ['expand']
 BLOCK = 64 * 64
 """Tokens times channels of a program."""
 
-BLOCK_CHANNELS = (64, 32)
-"""Of a program: the first if it divides all of them, so that the last block is not half empty."""
+LOW, HIGH = 16, 64
+"""What ranks are rounded up to, if they are not higher still, so that stages share kernels."""
+
+BLOCK_CHANNELS = {LOW: 32, HIGH: 64}
+"""Of a program. Where ranks are low, channels are few, and the last block would be half empty."""
 
 
 def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
@@ -33,16 +38,16 @@ def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
     delta = low_rank.new_empty((*low_rank.shape[:-1], channels))
     if delta.numel():
         tokens = delta.numel() // channels
-        wide, narrow = BLOCK_CHANNELS
-        columns = narrow if channels % wide else wide
+        padded = LOW if rank <= LOW else max(HIGH, triton.next_power_of_2(rank))
+        columns = BLOCK_CHANNELS[min(padded, HIGH)]
         blocks, rows = triton.cdiv(channels, columns), BLOCK // columns
         launch(
             expand_kernel,
             (triton.cdiv(tokens, rows) * blocks,),
             *(low_rank.contiguous(), dt_weight.contiguous(), dt_bias.contiguous(), delta),
-            *(tokens, channels, blocks),
-            rank=rank,
-            RANK=max(16, triton.next_power_of_2(rank)),
+            *(tokens, channels, blocks, rank),
+            ALIGNED=math.gcd(rank, 2 if padded == LOW else 8),
+            RANK=padded,
             BLOCK_T=rows,
             BLOCK_E=columns,
             **dot_options(low_rank.dtype),

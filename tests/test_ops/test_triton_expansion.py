@@ -46,7 +46,7 @@ def compare(delta, low_rank, weight, bias):
 
 
 @pytest.mark.parametrize('dtype', ROUNDING)
-@pytest.mark.parametrize('rank', [1, 3, 24, 48])
+@pytest.mark.parametrize('rank', [1, 3, 16, 24, 48, 70])
 @pytest.mark.parametrize(
     ('tokens', 'channels'), [((1,), 5), ((7, 11), 96), ((77,), 200), ((1,), 200), ((2, 77), 128)]
 )

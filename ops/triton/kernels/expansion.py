@@ -8,7 +8,7 @@ from .elementary import softplus
 __all__ = ['expand_kernel']
 
 
-@triton.jit(do_not_specialize=['tokens'])
+@triton.jit(do_not_specialize=['tokens', 'blocks', 'rank'])
 def expand_kernel(
     low_rank,
     dt_weight,
@@ -17,7 +17,8 @@ def expand_kernel(
     tokens,
     channels,
     blocks,
-    rank: tl.constexpr,
+    rank,
+    ALIGNED: tl.constexpr,
     RANK: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -30,8 +31,10 @@ def expand_kernel(
     other write to the same tokens.
 
     Shapes: low_rank (tokens, rank); dt_weight (E, rank); dt_bias (E,); delta (tokens, E) in
-    low_rank's dtype. RANK is a power of two, at least 16. Grid: (token tiles * blocks,).
+    low_rank's dtype. ALIGNED divides ``rank``; RANK is a power of two, at least 16. Grid: (token
+    tiles * blocks,).
     """
+    rank = rank // ALIGNED * ALIGNED
     token = tl.program_id(0) // blocks * BLOCK_T + tl.arange(0, BLOCK_T)
     channel = tl.program_id(0) % blocks * BLOCK_E + tl.arange(0, BLOCK_E)
     inside, valid = (token < tokens)[:, None], channel < channels
