@@ -38,8 +38,9 @@ WARPS_AT_ONCE = {
 """Warps of a multiprocessor in the backward kernel, by how many channels a thread holds:
 without and with a gate, and where walks serve one direction or two."""
 
-HELD = (4, 2, 1)
-"""Channels that a thread may hold in the forward kernel."""
+HELD, SLACK = (4, 2, 1), 1.2
+"""Channels that a thread may hold in the forward kernel; the first if that costs a fifth more
+instructions at most, because the kernel waits for memory, and stages share it."""
 
 
 class Gradients(ctypes.Structure):
@@ -64,7 +65,7 @@ def convs_forward(
     y = torch.empty((len(directions), *x.shape[-4:]), dtype=x.dtype, device=x.device)
     if not y.numel():
         return y
-    call = ConvWalks(x, gate, weight, bias, holds=HELD)
+    call = ConvWalks(x, gate, weight, bias, holds=HELD, slack=SLACK)
     lanes = sum(call.grid.lanes(walk.axis) for walk in directions)
     blocks = FORWARD_WARPS_AT_ONCE[gate is not None] // call.warps
     most = multiprocessors(x.device) * blocks // call.groups

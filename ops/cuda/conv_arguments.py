@@ -81,14 +81,17 @@ class ConvWalks(ConvInputs):
     Args:
         *inputs: Of :class:`ConvInputs`.
         holds: Channels that a thread may hold.
+        slack: How many times the instructions of the best number the first one may cost and still
+            be taken, so that more stages share a kernel.
     """
 
-    def __init__(self, *inputs: Any, holds: Iterable[int]) -> None:
+    def __init__(self, *inputs: Any, holds: Iterable[int], slack: float = 1.0) -> None:
         super().__init__(*inputs)
         channels = self.grid.channels
-        self.held = min(
-            holds, key=lambda held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE)
-        )
+        costs = {held: -(-channels // (32 * held)) * (held + INSTRUCTIONS_ASIDE) for held in holds}
+        self.held = next(iter(costs))
+        if costs[self.held] > slack * min(costs.values()):
+            self.held = min(costs, key=lambda held: costs[held])
         columns = -(-channels // (32 * self.held))
         self.warps = choose_warps(columns)
         self.groups = -(-columns // self.warps)
