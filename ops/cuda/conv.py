@@ -112,7 +112,7 @@ def convs_backward(
     grad_bias = weight.new_empty((sum(rows), weight.shape[0]))
     grad_y = grad_y.contiguous()
     left = [(None, 0) if t is None else (t, token_layout(t)[1]) for t in (grad_x, grad_gate)]
-    added = AddedGradient(projected)
+    added = AddedGradient(projected, call)
     for i, one in enumerate(passes):
         first, last = sum(rows[:i]), sum(rows[: i + 1])
         parts = (grad_weight[first:last], grad_bias[first:last])
@@ -128,7 +128,7 @@ def convs_backward(
                 call.compiled_for(STEPS_BACKWARD, (grad_y, call.grid.channels), *left, **how),
                 (rows[i], call.groups),
                 32 * call.warps,
-                added.shared_bytes(call),
+                added.shared_bytes(),
                 (
                     call.arguments(),
                     ctypes.c_void_p(address(grad_y)),

@@ -20,7 +20,7 @@ class GradientArguments(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('grad', 'weight')),
-        ('width', ctypes.c_int),
+        *((name, ctypes.c_int) for name in ('width', 'parts', 'apart')),
     ]
 
 
@@ -40,22 +40,28 @@ class AddedGradient:
 
     Attributes:
         arguments: For the kernel.
-        columns: Of the gradient, in multiples of COLUMNS.
+        columns: Of the gradient, at most, in multiples of COLUMNS.
 
     Args:
         projected: The gradient, if :func:`adds_projected_gradient`; or None.
+        call: Of the convolution's kernel.
     """
 
-    def __init__(self, projected: ProjectedGradient | None) -> None:
-        self.arguments, self.columns = GradientArguments(), 0
+    def __init__(self, projected: ProjectedGradient | None, call: ConvWalks) -> None:
+        self.call, self.arguments, self.columns = call, GradientArguments(), 0
         if projected is not None:
             self._weight = projected.weight.contiguous()
-            self.columns = projected.grad.shape[-1] // COLUMNS
+            parts = projected.grad.shape[-1] // COLUMNS
+            # One kernel has 16 and 32 columns, for two stages of a pyramid. Where threads hold a
+            # single channel, it is another one anyway.
+            self.columns = parts if call.held == 1 else max(2, parts)
             pointers = (address(projected.grad), address(self._weight))
-            self.arguments = GradientArguments(*pointers, len(projected.weight))
+            sizes = (len(projected.weight), parts, COLUMNS if parts == self.columns else 0)
+            self.arguments = GradientArguments(*pointers, *sizes)
 
-    def shared_bytes(self, call: ConvWalks) -> int:
+    def shared_bytes(self) -> int:
         """The size of ``Shared`` in projected_gradient.cuh."""
-        weight = 2 * call.held * self.columns * 32 * 16
-        sums = 8 * (32 * call.held + max(2, call.held)) * 4
-        return call.warps * (weight + sums) if self.columns else 0
+        held = self.call.held
+        weight = 2 * held * self.columns * 32 * 16
+        sums = 8 * (32 * held + max(2, held)) * 4
+        return self.call.warps * (weight + sums) if self.columns else 0

@@ -161,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     Reading reading;
     Leaving leaving;
     begin_walk(reading, leaving, conv, grad_y, grads, map, lane, positions, place);
-    projected_walk.begin(projected, map, lane, positions);
+    projected_walk.begin(map, lane, positions);
     if (positions.adds) {
       LaneWalk<true> walk(reading, leaving, lane.length);
       walk.whole(projected_walk, place, taps, bias, sums);

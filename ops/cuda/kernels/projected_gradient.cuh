@@ -6,18 +6,20 @@
 // threads of a g sum up the channels that they hold; for other tokens than their own, so that they
 // exchange them, in shared memory.
 //
-// Given to the compiler besides what conv_walk.cuh needs: COLUMNS of a token's `grad`, in sixteens;
-// none if nothing does.
+// Given to the compiler besides what conv_walk.cuh needs: COLUMNS of a token's `grad`, in sixteens, at
+// most; none if nothing does.
 #pragma once
 
 #include "conv_walk.cuh"
 #include "matrix.cuh"
 
-// Shapes: grad (K, tokens, 16 * COLUMNS), zero from `width` on; weight (width, E).
+// Shapes: grad (K, tokens, 16 * parts), zero from `width` on; weight (width, E). A part is `apart` from
+// the next one; or if there is a single one, and COLUMNS is two, none: it is read twice, and multiplied
+// by zeros the second time.
 struct ProjectedGradient {
   const NUMBER* grad;
   const float* weight;
-  int width;
+  int width, parts, apart;
 };
 
 typedef Pack<unsigned, 2> Words;  // four numbers
@@ -35,6 +37,7 @@ struct ProjectedWalk {
   };
 
   Shared& shared;
+  const ProjectedGradient& given;
   int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const NUMBER* at;
   long long to_opposite;  // from there
@@ -42,7 +45,7 @@ struct ProjectedWalk {
   Words words[SENSES][COUNT];
 
   DEVICE ProjectedWalk(Shared& shared, const ProjectedGradient& given, const ChannelPlace& place)
-      : shared(shared) {
+      : shared(shared), given(given) {
     // The first channel of those that the four threads of this g hold.
     int first = place.channel - t * CHANNELS_HELD;
 #pragma unroll
@@ -52,7 +55,7 @@ struct ProjectedWalk {
         Quad& quad = shared.weight[tile][part][lane];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          int channel = first + 2 * tile + i % 2, column = (t * COUNT + part) * 4 + i / 2 * 2;
+          int channel = first + 2 * tile + i % 2, column = (part * 4 + t) * 4 + i / 2 * 2;
           quad.at[i] = pack_two<NUMBER>(number(given, place, channel, column),
                                         number(given, place, channel, column + 1));
         }
@@ -61,12 +64,12 @@ struct ProjectedWalk {
   }
 
   // At the start of a lane, like begin_walk().
-  DEVICE void begin(const ProjectedGradient& given, const Map& map, const Lane& lane,
-                    const Positions& positions) {
-    step = lane.step * 16 * COUNT;
+  DEVICE void begin(const Map& map, const Lane& lane, const Positions& positions) {
+    int parts = given.parts;
+    step = lane.step * 16 * parts;
     long long token = (positions.first + lane.k) * map.tokens() + lane.entry;
-    at = given.grad + token * 16 * COUNT + (long long)g * step + t * 4 * COUNT;
-    to_opposite = (positions.opposite - positions.first) * map.tokens() * 16 * COUNT;
+    at = given.grad + token * 16 * parts + (long long)g * step + t * 4;
+    to_opposite = (positions.opposite - positions.first) * map.tokens() * 16 * parts;
   }
 
   // Begin to load the next stretch. `left` tokens are left, which are at least STEPS if it is WHOLE.
@@ -78,7 +81,7 @@ struct ProjectedWalk {
       const NUMBER* from = s ? at + to_opposite : at;
 #pragma unroll
       for (int part = 0; part < COUNT; ++part) {
-        words[s][part] = there ? reinterpret_cast<const Words*>(from)[part] : Words{};
+        words[s][part] = there ? *reinterpret_cast<const Words*>(from + part * given.apart) : Words{};
       }
     }
     at += STEPS * step;
@@ -141,7 +144,7 @@ struct ProjectedWalk<0> {
   struct Shared {};
 
   DEVICE ProjectedWalk(Shared&, const ProjectedGradient&, const ChannelPlace&) {}
-  DEVICE void begin(const ProjectedGradient&, const Map&, const Lane&, const Positions&) {}
+  DEVICE void begin(const Map&, const Lane&, const Positions&) {}
   template <bool WHOLE>
   DEVICE void next(int) {}
   DEVICE void add_to(Stretch&) {}
