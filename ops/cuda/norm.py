@@ -1,7 +1,6 @@
 """The norms in CUDA C++: the kernels' arguments, and their launches."""
 
 import ctypes
-import math
 
 import torch
 from torch import Tensor
@@ -23,8 +22,8 @@ BLOCKS = {3: 5, 6: 3, 12: 2}
 registers enough."""
 
 MOST_CHUNKS = (6, 12)
-"""How many times HELD channels a thread has of a row in the forward pass: the first if it can be.
-Then all stages of a pyramid share a kernel, whose rows take 2 to 32 threads."""
+"""How many times HELD channels a thread has of a row: the first if it can be. Then all stages of a
+pyramid share a kernel, whose rows take 2 to 32 threads."""
 
 
 class NormForward(ctypes.Structure):
@@ -87,7 +86,7 @@ def norm_rows(
 
 
 def _fewest_lanes(channels: int) -> int:
-    """Threads of a warp that have a row together in the forward pass; 0 if none can."""
+    """Threads of a warp that have a row together; 0 if none can."""
     pieces = channels // HELD if channels % HELD == 0 else 0
     lanes = (
         lanes
@@ -126,18 +125,16 @@ def norm_gradients(
 ) -> list[Tensor | None]:
     """See :func:`mmv2m.ops.triton.norm.norm_gradients`.
 
-    This takes channels in multiples of 4 times a power of two, of which a thread has few enough:
-    3, 6 or 12 times 4 of them, where 32 have a row together.
+    This takes the channels that :func:`norm_rows` takes.
     """
     channels = total.shape[-1]
-    lanes = math.gcd(32, channels // HELD)
-    chunks = channels // (HELD * lanes) if channels % HELD == 0 and channels else 0
+    lanes = _fewest_lanes(channels)
     maps = [grad_normed, grad_total, total, grad_branch, grad_residual]
-    blocks = next((blocks for most, blocks in BLOCKS.items() if chunks <= most), 0)
     whole = loads_at_once(HELD, [(t, channels) for t in maps])
-    if not (chunks and blocks and whole and 0 < total.numel() < channels * 2**31):
+    if not (lanes and whole and 0 < total.numel() < channels * 2**31):
         return NotImplemented
-    rows = total.numel() // channels
+    rows, chunks = total.numel() // channels, channels // (HELD * lanes)
+    blocks = next(blocks for most, blocks in BLOCKS.items() if chunks <= most)
     of_image = image_rows(rows, factor)
     together = WARPS * 32 // lanes
     programs = min(-(-rows // together), blocks * multiprocessors(total.device))
