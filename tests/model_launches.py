@@ -16,7 +16,9 @@ InterpretedFunction.params = ()  # which a rehearsal asks for
 CORNERS = 'right-down,left-up,down-left,up-right'
 OPPOSITE = 'right-down,left-up;down-right,up-left'
 
-CUDA = Operators(Kernels(cuda, triton), lambda function, gradients=None: (function, gradients))
+KERNELS = Kernels(cuda, triton)
+
+CUDA = Operators(KERNELS, lambda function, gradients=None: (function, gradients))
 """Each operator, and what runs its gradients."""
 
 new = partial(torch.empty, device='meta')
@@ -98,10 +100,23 @@ def coupled_scan_of(channels, states=16):
     return Operator(*CUDA.coupled_scan_forward, arguments)
 
 
-def norm_of(channels, bias=True, offset=False):
+def gate_of(channels):
+    """Behind the sum over the corners."""
+
+    def arguments(sizes):
+        return [half(*sizes, channels), half(*sizes, 2 * channels)[..., channels:]]
+
+    return Operator(*CUDA.gate_forward, arguments)
+
+
+def gelu_of(channels):
+    return Operator(*CUDA.gelu_forward, lambda sizes: [half(*sizes, channels), new(channels)])
+
+
+def norm_of(channels, bias=True, offset=False, make=half):
     def arguments(sizes):
         shifts = (new(channels) if there else None for there in (bias, offset))
-        return [half(*sizes, channels), new(channels), *shifts, 1e-5]
+        return [make(*sizes, channels), new(channels), *shifts, 1e-5]
 
     return Operator(*CUDA.norm_forward, arguments)
 
@@ -117,34 +132,26 @@ def add_norm_of(channels, bias=True):
 def plain(embed_dims):
     """V2M-T or V2M-S."""
     mixer = corner_ssm_of(2 * embed_dims, embed_dims // 16, 16, True, CORNERS)
-    return [mixer, add_norm_of(embed_dims, bias=False)]
+    return [mixer, gate_of(2 * embed_dims), add_norm_of(embed_dims, bias=False)]
 
 
-def norms_of(widths):
-    return [
+def hierarchical(mixer_of, expand=1):
+    """Four stages whose widths double, from 96 on; with what is around their mixers."""
+    widths = [96, 192, 384, 768]
+    mixers = [mixer_of(expand * width, width // 16) for width in widths]
+    norms = [
         kind
         for width in widths
         for kind in (norm_of(width), norm_of(width, offset=True), add_norm_of(width))
     ]
-
-
-def pyramid(embed_dims):
-    """V2M-S* or V2M-B*: single states, widths that double from stage to stage."""
-    widths = [embed_dims * 2**stage for stage in range(4)]
-    return [*(corner_ssm_of(width, width // 16) for width in widths), *norms_of(widths)]
-
-
-def vmamba(embed_dims):
-    """VMamba-T."""
-    widths = [embed_dims * 2**stage for stage in range(4)]
-    return [*(ssm_of(width, width // 16) for width in widths), *norms_of(widths)]
+    return [*mixers, *norms, norm_of(expand * 768), norm_of(768, make=new), gelu_of(4 * 96)]
 
 
 MODELS = {
     'V2M-T': plain(192),
     'V2M-T, coupled': [convs_of(384, False), convs_of(384, True), coupled_scan_of(384)],
     'V2M-S': plain(384),
-    'V2M-S*': pyramid(96),
-    'V2M-B*': pyramid(192),
-    'VMamba-T': vmamba(96),
+    'V2M-S*': hierarchical(corner_ssm_of),
+    'V2M-B*': hierarchical(corner_ssm_of, expand=2),
+    'VMamba-T': hierarchical(ssm_of),
 }

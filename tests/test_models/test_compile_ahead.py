@@ -1,15 +1,23 @@
 """Kernels of all stages are compiled before the first stage runs, and nobody notices the calls."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_backbones import KINDS, make, make_image
 from torch import nn
 
+from mmv2m.models import V2M, VMamba
 from mmv2m.models.backbones import staged
 from mmv2m.models.layers.compile_ahead import compile_ahead
 from mmv2m.models.layers.stage import Stage
+from mmv2m.ops.backends import BACKENDS
+from mmv2m.ops.gpu.operators import COUPLED, OPERATORS, Operators
+from mmv2m.ops.runtime import hardware
+from mmv2m.ops.runtime.hardware import Hardware
+from mmv2m.ops.runtime.rehearsal import rehearse
+from mmv2m.ops.runtime.watch import rehearsing
 
 
 @pytest.fixture
@@ -115,3 +123,43 @@ def test_a_gpu_computes_the_same(monkeypatch):
     monkeypatch.setattr(staged, 'compile_ahead', lambda *args: None)
     for _ in range(3):
         torch.testing.assert_close(model(image)[0], ahead, rtol=0, atol=0)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """What is compiled for operators that run on a GPU; all of them are only rehearsed."""
+    pytest.importorskip('triton')
+    from model_launches import KERNELS
+
+    found = set()
+
+    def hear(call):
+        found.add(call.key())
+
+    def prepare(function, gradients=None):
+        def run(*args):
+            rehearse(function, gradients, args, torch.device('cpu'), hear)
+            with rehearsing(hear):
+                return function(*args)
+
+        return run
+
+    operators = Operators(KERNELS, prepare)
+    functions = {name: getattr(operators, name) for name in (*OPERATORS, *COUPLED)}
+    backend = SimpleNamespace(DEVICES=None, refusal=lambda x: None, **functions)
+    monkeypatch.setitem(BACKENDS, 'cuda', backend)
+    monkeypatch.setattr(hardware, 'EMULATED', Hardware(132, 228 * 1024, 227 * 1024))
+    return found
+
+
+@pytest.mark.parametrize(
+    ('cls', 'arch'),
+    [(V2M, 'tiny'), (V2M, 'pyramid-small'), (V2M, 'pyramid-base'), (VMamba, 'tiny')],
+)
+def test_a_training_step_compiles_few_kernels(cls, arch, kernels):
+    """On an H100, in autocast: those of all its layers, for maps of any size."""
+    model = cls(arch=arch, drop_path_rate=0.2).train()
+    with torch.autocast('cpu', torch.bfloat16):
+        *_, y = model(torch.rand(1, 3, 224, 224))
+    y.float().sum().backward()
+    assert 10 < len(kernels) <= 40

@@ -68,9 +68,9 @@ def of_cuda(calls):
 def test_another_size_compiles_nothing_and_all_is_little(model, monkeypatch):
     monkeypatch.setattr(hardware, 'EMULATED', CHIPS['sm_90'])
     calls = [call for op in MODELS[model] for call in op.rehearse()]
-    kernels = {call.key() for call in of_cuda(calls)}
-    assert len(kernels) <= 42
-    assert len({call.key() for call in calls} - kernels) <= 17  # Triton's, one after the other
+    kernels = {call.key() for call in calls}
+    assert len(kernels) <= 40
+    assert len(kernels - {call.key() for call in of_cuda(calls)}) <= 10  # Triton's, one by one
     for operator in MODELS[model]:
         rehearsed = {call.key() for call in of_cuda(operator.rehearse())}
         for sizes in SIZES:
