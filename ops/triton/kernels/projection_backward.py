@@ -26,8 +26,8 @@ def time_step_back_kernel(
 ):
     """Of ``raw = low_rank @ dt_weight.T``: ``grad_low`` and ``grad_dt_weight``.
 
-    A program owns a block of channels, RANK columns of ``low_rank`` and every so many-th tile of
-    tokens, which it reads once.
+    A program owns a block of channels and RANK columns of ``low_rank``. The programs along the
+    tokens share out their tiles in turn, and each tile is read once.
 
     Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
     (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
@@ -147,7 +147,7 @@ def project_back_kernel(
     """Of ``projected = x @ weight.T``: ``grad_weight``, and what comes through to ``grad_x``.
 
     That is added to it if ADDS, and else left to whatever reads it. A program owns a block of
-    channels, WIDTH columns of ``projected`` and every so many-th tile of tokens.
+    channels and WIDTH columns of ``projected``. Those along the tokens share out their tiles.
 
     Shapes: grad_projected (tokens, columns), of which ``width`` columns count, and others are zero;
     x and grad_x (tokens, E); weight (width, E); grad_weight (programs along the tokens, width, E),
