@@ -216,6 +216,16 @@ struct Stage {
   }
 };
 
+// What a row takes of p from the strip in front. The load is under way while the sums of the row above
+// are finished.
+DEVICE void enter_row(Tile& p, const Work& work, const Edges& edges, int row) {
+  const Strip& strip = work.strip;
+  clear(p);
+  if (strip.number > 0) {
+    load_patch(p, edges.p_at(work.map, strip, strip.number - 1, row, work.group), work.place.lane);
+  }
+}
+
 // Walk down a tile: the gradient of C, and the states of the tile for the walk up.
 template <bool FOLDED>
 DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges& edges, int tile,
@@ -232,14 +242,10 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
     }
     store_patch(work.memory.between_rows + column * WARP_PATCH, q, place.lane);
   }
+  Tile p;
+  enter_row(p, work, edges, begin);
   for (int row = begin; row < end; ++row) {
     stage.finish();
-    Tile p;
-    clear(p);
-    if (strip.number > 0) {
-      const float* edge = edges.p_at(work.map, strip, strip.number - 1, row, work.group);
-      load_patch(p, edge, place.lane);
-    }
     KEPT* before = work.history.at(row - begin, 0);
     float* between = work.memory.between_rows;
     const Token* tokens = work.tokens_at(0);
@@ -273,7 +279,10 @@ DEVICE void walk_down(const Work& work, const Rates<FOLDED>& rates, const Edges&
       between += WARP_PATCH;
       sums_at += SIDE;
     }
-    if (row + 1 < end) stage.begin(row + 1);
+    if (row + 1 < end) {
+      stage.begin(row + 1);
+      enter_row(p, work, edges, row + 1);
+    }
     work.finish_sums(work.out.C, row);
   }
 }
@@ -371,6 +380,17 @@ DEVICE void step_back(Tile& of_p, Tile& of_q, Sums& sums, const Tile& p, const T
   }
 }
 
+// What a row takes of the gradient of p from the strip behind, as soon as that has it.
+DEVICE void enter_row_back(Tile& of_p, const Work& work, const Edges& back, int row) {
+  const Strip& strip = work.strip;
+  int turn = strip.rows - 1 - row, behind = strip.number + 1;
+  clear(of_p);
+  if (!strip.is_last()) {
+    await_word(back.done_at(work.map, strip, behind, work.group), turn + 1);
+    load_patch(of_p, back.p_at(work.map, strip, behind, turn, work.group), work.place.lane);
+  }
+}
+
 // Walk up a tile.
 template <bool FOLDED>
 DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, const Edges& back,
@@ -384,15 +404,11 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
   stage.begin(end - 1);
   const KEPT* before = work.history.at(end - 1 - begin, last);
   begin_states(ahead, before, place.lane);
+  Tile of_p;
+  enter_row_back(of_p, work, back, end - 1);
   for (int row = end - 1; row >= begin; --row) {
     stage.finish();
-    Tile of_p;
-    clear(of_p);
     int turn = strip.rows - 1 - row;
-    if (!strip.is_last()) {
-      await_word(back.done_at(work.map, strip, strip.number + 1, group), turn + 1);
-      load_patch(of_p, back.p_at(work.map, strip, strip.number + 1, turn, group), place.lane);
-    }
     const Token* token = work.tokens_at(last);
     const float* sides = work.sides_at(last);
     float* sums_of_B = work.sums_at(last);
@@ -425,7 +441,10 @@ DEVICE void walk_up(Sums& sums, const Work& work, const Rates<FOLDED>& rates, co
       __syncwarp();
       if (place.lane == 0) publish_word(back.done_at(work.map, strip, strip.number, group), turn + 1);
     }
-    if (row > begin) stage.begin(row - 1);
+    if (row > begin) {
+      stage.begin(row - 1);
+      enter_row_back(of_p, work, back, row - 1);
+    }
     work.finish_sums(work.out.B, row);
   }
 }
