@@ -1,6 +1,7 @@
 """The sizes of V2M's models, and the check of a user's own sizes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..layers import LOCAL_SCANS, plan_local_groups
 from ..layers.corners import MERGES, ORDERS, PROJECTS, SHARES
@@ -62,7 +63,6 @@ class Arch(StagedArch):
             orders=ORDERS,
             merge=MERGES,
             projects=PROJECTS,
-            gated=(True, False),
         )
         for name, choices in choices_of.items():
             value = getattr(self, name)
@@ -70,8 +70,7 @@ class Arch(StagedArch):
                 raise ValueError(
                     f'arch: {name} must be one of {", ".join(map(str, choices))}, but is {value!r}'
                 )
-        if not isinstance(self.ffn_ratio, (int, float)) or not 0 <= self.ffn_ratio < float('inf'):
-            raise ValueError(f'arch: ffn_ratio must be a number from 0, but is {self.ffn_ratio!r}')
+        check_ffn_ratio(self.ffn_ratio, self.embed_dims)
         if self.is_pyramid and self.embed_dims % 2:
             raise ValueError(
                 f"arch: a pyramid's embed_dims must be even, but is {self.embed_dims}: its stem's "
@@ -80,6 +79,11 @@ class Arch(StagedArch):
         if self.scans is not None:
             if self.orders != 'one':
                 raise ValueError("arch: scans name their order themselves: leave orders at 'one'")
+            if self.share != 'all':
+                raise ValueError(
+                    'arch: each of the scans shares its parameters with its flip alone: leave '
+                    "share at 'all'"
+                )
             scans = check_scans(self.scans, sum(self.depths), plan_local_groups)
             object.__setattr__(self, 'scans', scans)
 
@@ -118,6 +122,18 @@ def _pyramid(depths: tuple[int, ...], expand: int) -> Arch:
         share='opposite',
         ffn_ratio=4,
     )
+
+
+def check_ffn_ratio(ratio: Any, embed_dims: int) -> None:
+    """Raise a ValueError unless a width times ``ratio`` is that of an MLP, or of none."""
+    number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+    if not number or not 0 <= ratio < float('inf'):
+        raise ValueError(f'arch: ffn_ratio must be a number from 0, but is {ratio!r}')
+    if ratio and int(embed_dims * ratio) < 1:
+        raise ValueError(
+            f'arch: ffn_ratio must be 0, or leave an MLP at least one channel, but is {ratio!r}: '
+            f'{embed_dims} times that is less than 1'
+        )
 
 
 ARCH_ZOO: dict[str, Arch] = {

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -38,11 +38,13 @@ def check_common(values: dict[str, Any]) -> None:
         ValueError: If a value is impossible; says what is possible.
     """
     check_choice('out_type', values['out_type'], OUT_TYPES)
-    check_choice('frozen_stages', values['frozen_stages'], range(-1, 5))
+    _check_stage_number('frozen_stages', values['frozen_stages'])
     check_choice('scan_backend', values['scan_backend'], ('auto', *BACKENDS))
     stage_indices(values['out_indices'])
     for name in ('drop_rate', 'drop_path_rate'):
         _check_rate(name, values.get(name, 0.0))
+    for name in ('norm_eval', 'with_cp'):
+        _check_switch(name, values[name])
     if not _is_positive_integer(values['in_channels']):
         raise ValueError(
             f'in_channels must be a positive integer, but got {values["in_channels"]!r}'
@@ -83,7 +85,7 @@ def stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
         ValueError: If one is no stage, or there is none.
     """
     given = [out_indices] if isinstance(out_indices, int) else out_indices
-    valid = isinstance(given, Sequence) and all(isinstance(i, int) for i in given)
+    valid = isinstance(given, Sequence) and all(map(_is_integer, given))
     if not valid or not given or any(i not in range(-4, 4) for i in given):
         raise ValueError(
             f'out_indices must be stages from 0 to 3, or from -4 to -1, but got {out_indices!r}'
@@ -91,8 +93,23 @@ def stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({i % 4 for i in given}))
 
 
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_positive_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return _is_integer(value) and value > 0
+
+
+def _check_stage_number(name: str, value: object) -> None:
+    if not _is_integer(value) or value not in range(-1, 5):
+        raise ValueError(f'{name} must be one of -1, 0, 1, 2, 3, 4, but got {value!r}')
+
+
+def _check_switch(name: str, value: object) -> None:
+    # A text such as 'False' would switch it on.
+    if not isinstance(value, bool):
+        raise ValueError(f'{name} must be True or False, but got {value!r}')
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:

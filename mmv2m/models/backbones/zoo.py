@@ -17,7 +17,8 @@ class StagedArch:
         depths: Blocks in each of the four stages.
 
     Raises:
-        ValueError: If ``depths`` are not four, or a field declared as int is not positive.
+        ValueError: If ``depths`` are not four, a field declared as int is not positive, or one
+            declared as bool is none.
     """
 
     embed_dims: int
@@ -26,8 +27,11 @@ class StagedArch:
     def __post_init__(self) -> None:
         object.__setattr__(self, 'depths', _four_depths(self.depths))
         for field in fields(self):
+            value = getattr(self, field.name)
             if field.type is int:
-                check_count(field.name, getattr(self, field.name))
+                check_count(field.name, value)
+            if field.type is bool and not isinstance(value, bool):
+                raise ValueError(f'arch: {field.name} must be True or False, but is {value!r}')
 
 
 Arch = TypeVar('Arch', bound=StagedArch)
