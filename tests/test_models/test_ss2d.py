@@ -213,6 +213,17 @@ def test_released_geometry_shares_all_parameters():
         (dict(share='some'), "share must be one of all, opposite, none, but got 'some'"),
         (dict(orders='two'), "orders must be one of one, both, but got 'two'"),
         (dict(merge='max'), "merge must be one of sum, mean.* but got 'max'"),
+        (dict(states=0), 'states must be a positive integer, but got 0'),
+        (dict(expand=1.5), 'expand must be a positive integer, but got 1.5'),
+        (dict(conv_size=True), 'conv_size must be a positive integer, but got True'),
+        (dict(dt_rank=2.7), 'dt_rank must be a positive integer, but got 2.7'),
+        (dict(gated='no'), "gated must be one of True, False, but got 'no'"),
+        (dict(backend='gpu'), "backend must be one of auto, cuda.* but got 'gpu'"),
+        (dict(class_token='edges', scans=('h', 'w2')), "middle, edge, mean, but got 'edges'"),
+        (dict(scans=()), 'names such as'),
+        (dict(scans=('h',), corners=('UL',)), 'corners do not go with scans'),
+        (dict(scans=('h',), share='none'), "share at 'all'"),
+        (dict(scans=('h',), geometry='released'), "geometry at 'paper'"),
     ],
 )
 def test_impossible_variants(settings, words):

@@ -14,7 +14,9 @@ __all__ = [
     'PROJECTS',
     'RECURRENCES',
     'SHARES',
+    'check_choices',
     'check_coupled',
+    'check_local',
     'plan_groups',
     'plan_local_groups',
     'plan_corners',
@@ -100,9 +102,7 @@ def plan_groups(
             or is asked for in both orders.
     """
     chosen = plan_corners(corners, geometry)
-    for name, value, choices in (('share', share, SHARES), ('orders', orders, ORDERS)):
-        if value not in choices:
-            raise ValueError(f'{name} must be one of {", ".join(choices)}, but got {value!r}')
+    check_choices(share=(share, SHARES), orders=(orders, ORDERS))
     if geometry != 'paper' and (share != 'all' or orders != 'one'):
         raise ValueError(
             "geometry='released' shares all parameters and has one order: use share='all' and "
@@ -152,6 +152,25 @@ def plan_local_groups(scans: Sequence[str]) -> dict[str, CornerGroup]:
     return groups
 
 
+def check_choices(**settings: tuple[object, Sequence[object]]) -> None:
+    """Raise a ValueError for a setting, given with its possible values, that is none of them."""
+    for name, (value, choices) in settings.items():
+        if value not in choices:
+            possible = ', '.join(map(str, choices))
+            raise ValueError(f'{name} must be one of {possible}, but got {value!r}')
+
+
+def check_local(corners: Sequence[str], geometry: str, share: str, orders: str) -> None:
+    """Raise a ValueError unless what the names of LocalVim's scans say is left at its default."""
+    if tuple(corners) != tuple(CORNERS):
+        raise ValueError('corners do not go with scans: the names of scans say where they start')
+    if (geometry, share, orders) != ('paper', 'all', 'one'):
+        raise ValueError(
+            'scans have one geometry, and each shares its parameters with its flip alone: leave '
+            "geometry at 'paper', share at 'all' and orders at 'one'"
+        )
+
+
 def check_coupled(recurrence: str, geometry: str, orders: str, projects: str, local: bool) -> None:
     """Check a 2D SSM's recurrence, and what it does not go with.
 
@@ -165,12 +184,7 @@ def check_coupled(recurrence: str, geometry: str, orders: str, projects: str, lo
     Raises:
         ValueError: If the recurrence or ``projects`` is unknown, or they do not go with the others.
     """
-    for name, value, choices in (
-        ('recurrence', recurrence, RECURRENCES),
-        ('projects', projects, PROJECTS),
-    ):
-        if value not in choices:
-            raise ValueError(f'{name} must be one of {", ".join(choices)}, but got {value!r}')
+    check_choices(recurrence=(recurrence, RECURRENCES), projects=(projects, PROJECTS))
     if geometry == 'released' and projects != 'one':
         raise ValueError("geometry='released' projects one side in each scan: use projects='one'")
     if recurrence == 'simplified':

@@ -8,16 +8,25 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmv2m.ops import Group, ScanNorm, ss2d
+from mmv2m.ops import BACKENDS, Group, ScanNorm, ss2d
 
-from .class_token import insert_zeros, strip_cross
+from .class_token import CLASS_TOKENS, insert_zeros, strip_cross
 from .corner_ssm import CORNER_SSM, build_corner_ssm
-from .corners import CORNERS, MERGES, check_coupled, plan_groups, plan_local_groups
+from .corners import (
+    CORNERS,
+    MERGES,
+    check_choices,
+    check_coupled,
+    check_local,
+    plan_groups,
+    plan_local_groups,
+)
 from .coupled_ssm import CoupledSSM
 from .door import LINEAR, Known, may_stand_for
 from .out_projection import OUT_PROJECTION, OutProjection, project_gated
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 from .scan_attention import ScanAttention
+from .sizes import check_counts
 
 __all__ = ['SS2D']
 
@@ -49,7 +58,8 @@ class SS2D(BaseModule):
             ``'mean'``.
         scans: Instead of ``corners``, names of LocalVim's scans, see :func:`plan_local_groups`:
             2D SSMs over the whole map and inside windows. A scan and its flip share parameters, and
-            a :class:`ScanAttention` weighs each such pair.
+            a :class:`ScanAttention` weighs each such pair. The names say all that ``corners``,
+            ``geometry``, ``share`` and ``orders`` do, which have to be left out.
         recurrence: ``'simplified'``, the paper's two scans one behind the other (Eq. 9-12), or
             ``'coupled'``, the recurrence of Eq. 6-8 that it comes from, see :class:`CoupledSSM`.
             The coupled one goes with whole maps and the paper's geometry. It has both orders in one
@@ -66,8 +76,7 @@ class SS2D(BaseModule):
             own initialisation whatever is configured here or above.
 
     Raises:
-        ValueError: If ``corners``, ``geometry``, ``share``, ``orders``, ``merge``, ``scans``,
-            ``recurrence`` or ``projects`` is impossible, alone or with the others.
+        ValueError: If a setting is impossible, alone or with the others; says what is possible.
     """
 
     def __init__(
@@ -92,6 +101,13 @@ class SS2D(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        sizes = dict(embed_dims=embed_dims, expand=expand, states=states, conv_size=conv_size)
+        check_counts(**sizes, **({} if dt_rank == 'auto' else dict(dt_rank=dt_rank)))
+        check_choices(
+            class_token=(class_token, CLASS_TOKENS),
+            gated=(gated, (True, False)),
+            backend=(backend, ('auto', *BACKENDS)),
+        )
         self.geometry = geometry
         self.class_token = class_token
         self.gated = gated
@@ -105,8 +121,9 @@ class SS2D(BaseModule):
                 f'merge must be one of {", ".join(MERGES)}, and sum in the released geometry, but '
                 f'got {merge!r}'
             )
-        check_coupled(recurrence, geometry, orders, projects, bool(scans))
-        if scans:
+        check_coupled(recurrence, geometry, orders, projects, scans is not None)
+        if scans is not None:
+            check_local(corners, geometry, share, orders)
             groups = plan_local_groups(scans)
         else:
             groups = plan_groups(corners, geometry, share, orders)
@@ -123,8 +140,8 @@ class SS2D(BaseModule):
                 for name, group in groups.items()
             }
         )
-        self.weighs_scans = bool(scans)
-        self.attention = ScanAttention(inner) if scans else nn.Identity()
+        self.weighs_scans = scans is not None
+        self.attention = ScanAttention(inner) if self.weighs_scans else nn.Identity()
         self.out_norm: Any = nn.Identity() if gated else SameDtypeLayerNorm(inner)
         self.out_proj = OutProjection(inner, embed_dims, out_proj_scale)
 
