@@ -251,8 +251,12 @@ def test_impossible_settings_are_refused_with_and_without_building(name, setting
 
 @every_backbone
 def test_wrong_images(name):
-    with pytest.raises(ValueError, match=f'{name} takes images as'):
-        make(name)(torch.rand(1, 1, 32, 32))
+    model = make(name)
+    for shape in ((1, 1, 32, 32), (1, 3, 0, 32), (1, 3, 32, 0)):
+        with pytest.raises(ValueError, match=f'{name} takes images as'):
+            model(torch.rand(*shape))
+    with pytest.raises(TypeError, match=f'{name} takes normalised images .* torch.uint8'):
+        model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
 
 
 def differentiable(name, batch):

@@ -19,6 +19,7 @@ from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.compile_ahead import compile_ahead
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
+from ..layers.sizes import is_known
 from ..layers.stage import STAGE
 from .incoming import inflate_incoming, rename_incoming, require_fit
 from .settings import check_common, stage_indices
@@ -222,6 +223,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
+            TypeError: If ``x`` is not floating point.
         """
         return tuple(map(self.format_output, self.normed_maps(x)))
 
@@ -255,11 +257,22 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             compile_ahead(self.stages, self.widths, x.device, dtype, self.stage_arguments())
 
     def check_images(self, x: Tensor) -> None:
-        """Raise a ValueError unless ``x`` is a batch of images with ``in_channels`` channels."""
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
+        """Check that ``x`` is a batch of images with ``in_channels`` channels.
+
+        Raises:
+            ValueError: If its shape is another, or an image has no pixels.
+            TypeError: If it is not floating point, as images are that nobody has normalised.
+        """
+        shaped = x.dim() == 4 and x.shape[1] == self.in_channels
+        if not shaped or is_known(x.shape[2] * x.shape[3] == 0):
             raise ValueError(
                 f'{type(self).__name__} takes images as (B, {self.in_channels}, H, W), but got '
                 f'{tuple(x.shape)}; see in_channels'
+            )
+        if not x.is_floating_point():
+            raise TypeError(
+                f'{type(self).__name__} takes normalised images in floating point, but got '
+                f'{x.dtype}'
             )
 
     def stage_arguments(self) -> tuple[nn.Module, ...]:
