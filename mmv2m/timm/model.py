@@ -96,7 +96,7 @@ class Classifier(_TimmModel, HubMixin):
 
     Raises:
         ValueError: If the name or a setting is unknown or impossible.
-        TypeError: If the backbone has no such setting.
+        TypeError: If the backbone has no such setting, or a classifier leaves it no choice.
     """
 
     def __init__(
@@ -108,7 +108,14 @@ class Classifier(_TimmModel, HubMixin):
         drop_rate: float = 0.0,
         **settings: Any,
     ) -> None:
+        if 'out_type' in settings:
+            raise TypeError('a classifier reads features as global_pool says: leave out_type out')
         super().__init__(name, in_chans, **settings)
+        if len(self.backbone.out_indices) > 1:
+            raise ValueError(
+                'a classifier reads one stage: out_indices must name one, but got '
+                f'{settings["out_indices"]!r}'
+            )
         self.num_features = self.head_hidden_size = self.backbone.out_channels[-1]
         self.feature_info = _feature_info(self.backbone)
         self.global_pool = global_pool

@@ -77,6 +77,10 @@ def test_settings(name):
     assert model.backbone.with_cp
     with pytest.raises(TypeError, match="'qkv_bias'"):
         create(name, qkv_bias=True)
+    with pytest.raises(TypeError, match='leave out_type out'):
+        create(name, out_type='avg_featmap')
+    with pytest.raises(ValueError, match=r'out_indices must name one, but got \(0, 3\)'):
+        create(name, out_indices=(0, 3))
     with pytest.raises(RuntimeError, match='No pretrained weights exist'):
         create(name, pretrained=True)
 
