@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,8 +65,10 @@ def kernels() -> Any:
 def _load() -> str | None:
     try:
         torch.ops.load_library(_find_or_compile())
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:
         return str(error)
+    except OSError as error:
+        return f'its kernels cannot be kept in $MMV2M_CACHE_DIR, or loaded from there: {error}'
     return None
 
 
@@ -89,9 +92,10 @@ def _find_or_compile() -> Path:
 
 
 def _compile(library: Path) -> None:
-    compiler = os.environ.get('CXX', 'c++')
-    if shutil.which(compiler) is None:
+    compiler = os.environ.get('CXX', '').strip() or 'c++'
+    if shutil.which(shlex.split(compiler)[0]) is None:
         raise RuntimeError(f'there is no C++ compiler {compiler!r}: install g++, or set $CXX')
+    library.parent.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger('mmv2m')
     if os.environ.get('LOCAL_RANK', '0') == '0':
         log.warning(
@@ -99,7 +103,6 @@ def _compile(library: Path) -> None:
             'compiled only once',
             *(compiler, library.parent),
         )
-    library.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         kernels, made = str(Path(folder, 'kernels.o')), str(Path(folder, library.name))
@@ -112,7 +115,8 @@ def _compile(library: Path) -> None:
 
 
 def _run(compiler: str, *arguments: str) -> None:
-    done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
+    command = [*shlex.split(compiler), *arguments]  # $CXX may be 'ccache g++'
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         printed = done.stderr.splitlines() or ['it printed nothing']
         reason = next((line for line in printed if 'error' in line), printed[0])

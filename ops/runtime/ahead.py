@@ -24,7 +24,8 @@ _LOCK = threading.Lock()
 
 def cache_folder() -> Path:
     """Where compiled kernels are kept: ``$MMV2M_CACHE_DIR``, by default ``~/.cache/mmv2m``."""
-    return Path(os.environ.get('MMV2M_CACHE_DIR', '~/.cache/mmv2m')).expanduser()
+    # An empty variable is as good as none: otherwise kernels would land in the current folder.
+    return Path(os.environ.get('MMV2M_CACHE_DIR') or '~/.cache/mmv2m').expanduser()
 
 
 @cache

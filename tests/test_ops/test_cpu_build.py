@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +47,31 @@ def test_a_compiler_that_fails_is_quoted(fresh, monkeypatch):
     reason = build.refusal()
     assert 'do not compile with' in reason and 'a.h:1: fatal error: no such file' in reason
     assert not list(fresh.glob('*.so'))
+
+
+def test_a_compiler_with_something_in_front(fresh, monkeypatch):
+    monkeypatch.setenv('CXX', 'env true')
+    assert 'cannot be kept in $MMV2M_CACHE_DIR' in build.refusal()  # it has made no library
+    monkeypatch.setenv('CXX', 'env false')
+    build._load.cache_clear()
+    assert 'do not compile with env false' in build.refusal()
+
+
+def test_an_empty_variable_is_as_good_as_none(fresh, monkeypatch):
+    monkeypatch.setenv('CXX', '')
+    monkeypatch.setenv('PATH', str(fresh))
+    assert "no C++ compiler 'c++'" in build.refusal()
+    monkeypatch.setenv('MMV2M_CACHE_DIR', '')
+    assert build.cache_folder() == Path('~/.cache/mmv2m').expanduser()
+
+
+def test_a_cache_that_is_no_folder(fresh, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING, 'mmv2m')
+    (fresh / 'file').touch()
+    monkeypatch.setenv('MMV2M_CACHE_DIR', str(fresh / 'file'))
+    reason = build.refusal()
+    assert 'cannot be kept in $MMV2M_CACHE_DIR' in reason and str(fresh / 'file') in reason
+    assert not caplog.records  # nothing is compiled, and nothing says so
 
 
 def test_a_compiled_library_is_taken_as_it_is(fresh, monkeypatch):
