@@ -232,6 +232,8 @@ def test_registered_for_every_library(name, scope):
         (dict(out_type='map'), ValueError, 'out_type must be one of'),
         (dict(out_indices=(4,)), ValueError, 'out_indices must be stages from 0 to 3'),
         (dict(frozen_stages=5), ValueError, 'frozen_stages must be one of -1, 0'),
+        (dict(init_cfg='weights.pth'), ValueError, "init_cfg must be .*, but got 'weights.pth'"),
+        (dict(init_cfg=[dict(std=0.02)]), ValueError, 'init_cfg must be None or a dict with a typ'),
         (dict(with_cp='False'), ValueError, "with_cp must be True or False, but got 'False'"),
         (dict(drop_path_rate=1.0), ValueError, 'drop_path_rate must be a number from 0'),
         (dict(scan_backend='opencl'), ValueError, 'scan_backend must be one of auto'),

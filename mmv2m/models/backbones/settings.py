@@ -44,12 +44,13 @@ def check_common(values: dict[str, Any]) -> None:
     for name in ('drop_rate', 'drop_path_rate'):
         _check_rate(name, values.get(name, 0.0))
     for name in ('norm_eval', 'with_cp'):
-        _check_switch(name, values[name])
+        _check_switch(name, values.get(name, False))
     if not _is_positive_integer(values['in_channels']):
         raise ValueError(
             f'in_channels must be a positive integer, but got {values["in_channels"]!r}'
         )
     _check_norm(values.get('norm_cfg'))
+    _check_init(values.get('init_cfg'))
 
 
 def check_v2m(values: dict[str, Any]) -> None:
@@ -122,6 +123,17 @@ def _check_rate(name: str, value: object) -> None:
     valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
     if not valid:
         raise ValueError(f'{name} must be a number from 0 to below 1, but got {value!r}')
+
+
+def _check_init(init_cfg: object) -> None:
+    # mmengine asserts this without a word, after the model has been built.
+    several = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    dicts = all(isinstance(one, dict) and 'type' in one for one in several)
+    if init_cfg is not None and not dicts:
+        raise ValueError(
+            "init_cfg must be None or a dict with a type, such as dict(type='Pretrained', "
+            f'checkpoint=FILE), or a list of such dicts, but got {init_cfg!r}'
+        )
 
 
 def _check_norm(norm_cfg: object) -> None:
