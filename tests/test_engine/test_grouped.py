@@ -223,3 +223,10 @@ def test_fused_steps_on_a_gpu(paramwise):
         fused.step(), plain.step()
     for ours, theirs in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_setting_that_nobody_reads_is_refused():
+    with pytest.raises(ValueError, match="paramwise_cfg has no setting 'layer_decay_rate'"):
+        build(Net(), GROUPED, dict(layer_decay_rate=0.9))
+    with pytest.raises(ValueError, match="'flat_decay_mul'; did you mean 'flat_decay_mult'"):
+        build(Net(), GROUPED, dict(flat_decay_mul=0.0))

@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -12,6 +12,7 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmv2m.utils.suggestions import unknown_setting
 
 from .fused import use_fused
 from .loading import check_groups_on_load
@@ -20,6 +21,18 @@ __all__ = ['GroupedOptimWrapperConstructor']
 
 APPLIED = ('lr_mult', 'decay_mult')
 """Keys that mmengine leaves in a group, and has already applied to lr and weight_decay."""
+
+SETTINGS = (
+    'custom_keys',
+    'bias_lr_mult',
+    'bias_decay_mult',
+    'norm_decay_mult',
+    'dwconv_decay_mult',
+    'dcn_offset_lr_mult',
+    'flat_decay_mult',
+    'bypass_duplicate',
+)
+"""What mmengine's constructor reads of ``paramwise_cfg``; of any other name it takes no notice."""
 
 UNKNOWN = object()
 """Stands for a default that neither the config nor the optimizer's signature names."""
@@ -46,8 +59,8 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: Settings by parameter, as for mmengine's constructor. Defaults to None.
 
     Raises:
-        ValueError: If the model has a parameter under two names and ``paramwise_cfg`` lacks
-            ``bypass_duplicate=True``.
+        ValueError: If ``paramwise_cfg`` has a setting that there is not, or the model has a
+            parameter under two names and ``paramwise_cfg`` lacks ``bypass_duplicate=True``.
 
     Example:
         >>> optim_wrapper = dict(
@@ -58,6 +71,13 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     optimizer_cfg: dict[str, Any]
+    settings: ClassVar[tuple[str, ...]] = SETTINGS
+
+    def _validate_cfg(self) -> None:
+        super()._validate_cfg()
+        for name in self.paramwise_cfg:
+            if name not in self.settings:
+                raise ValueError(f'paramwise_cfg has {unknown_setting(name, self.settings)}')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper of a model.

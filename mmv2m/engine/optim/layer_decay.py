@@ -4,7 +4,7 @@ from torch import nn
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-from .grouped import GroupedOptimWrapperConstructor
+from .grouped import SETTINGS, GroupedOptimWrapperConstructor
 
 __all__ = ['LayerDecayOptimWrapperConstructor']
 
@@ -37,6 +37,8 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
         ...     ),
         ... )
     """
+
+    settings = (*SETTINGS, 'layer_decay_rate')
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
