@@ -249,6 +249,16 @@ def test_what_falls_back_says_so_once(caplog):
     ]
 
 
+def test_shapes_alone_are_not_called_slow(caplog):
+    from mmv2m.models.layers import door
+
+    door._TOLD.clear()
+    caplog.set_level('WARNING', 'mmv2m')
+    with module_by_module():
+        infer(make('pyramid').to('meta'), make_image('pyramid').to('meta'))
+    assert not caplog.records
+
+
 class Centred(nn.LayerNorm):
     """A norm of a subclass that computes something else."""
 

@@ -76,7 +76,7 @@ def may_stand_for(
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks
     ):
-        _tell(layer, None, 'hooks are registered for all modules')
+        _tell(layer, x, None, 'hooks are registered for all modules')
         return False
     dtype = x.dtype
     if dtype in HALVES and has_autocast(x):
@@ -84,7 +84,7 @@ def may_stand_for(
     for module, known in parts:
         found = _find_obstacle(module, known, x, dtype)
         if found is not None:
-            _tell(layer, *found)
+            _tell(layer, x, *found)
             return False
     return True
 
@@ -161,9 +161,11 @@ def _find_fault(name: str, parameter: Tensor | None, needed: bool | None, x: Ten
     return f'has its {name!r} in another dtype than its input'
 
 
-def _tell(layer: nn.Module, module: nn.Module | None, reason: str) -> None:
+def _tell(layer: nn.Module, x: Tensor, module: nn.Module | None, reason: str) -> None:
     """Log once that a layer runs module by module, and why."""
     if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return
+    if x.is_meta:  # shapes alone are never slow
         return
     key = (type(layer), type(module), reason)
     if key in _TOLD:
