@@ -226,7 +226,7 @@ def test_fused_steps_on_a_gpu(paramwise):
 
 
 def test_a_setting_that_nobody_reads_is_refused():
-    with pytest.raises(ValueError, match="paramwise_cfg has no setting 'layer_decay_rate'"):
+    with pytest.raises(ValueError, match="has no setting 'layer_decay_rate': Grouped"):
         build(Net(), GROUPED, dict(layer_decay_rate=0.9))
     with pytest.raises(ValueError, match="'flat_decay_mul'; did you mean 'flat_decay_mult'"):
         build(Net(), GROUPED, dict(flat_decay_mul=0.0))

@@ -12,7 +12,7 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmv2m.utils.suggestions import unknown_setting
+from mmv2m.utils.suggestions import did_you_mean
 
 from .fused import use_fused
 from .loading import check_groups_on_load
@@ -77,7 +77,11 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super()._validate_cfg()
         for name in self.paramwise_cfg:
             if name not in self.settings:
-                raise ValueError(f'paramwise_cfg has {unknown_setting(name, self.settings)}')
+                raise ValueError(
+                    f'paramwise_cfg has no setting {name!r}'
+                    f'{did_you_mean(name, self.settings, cutoff=0.8)}: '
+                    f'{type(self).__name__} reads {", ".join(self.settings)}'
+                )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper of a model.
