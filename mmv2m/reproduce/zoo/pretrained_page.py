@@ -35,41 +35,43 @@ mim download mmv2m --config vmamba-t_8xb128_in1k --dest .  # the first file that
 {limits}"""
 INTRO = (
     "V2M's authors publish no weights. Those of Vim, VMamba, LocalMamba, PlainMamba and "
-    'EfficientVMamba do, and their files work here as they are: a file is recognised by the names '
-    'of its tensors and converted as it is read. Download it, name the config that takes it, and '
-    'the metric is printed:'
+    'EfficientVMamba do, and their files work here as they are. A file is recognised by the names '
+    'of its tensors, and converted as it is read. Download it and name the config that takes it. '
+    'The test then prints the metric:'
 )
 WHERE = (
-    'ImageNet has to lie in `data/imagenet`, as [getting_started.md](getting_started.md) says. '
-    'Below stands every published file, with what its authors print for it; nothing of this was '
-    'measured here, and they print no sizes of files. mim, for a clone that is installed, fetches '
-    'a file where its address is printed:'
+    'ImageNet has to lie in `data/imagenet`, as [Getting started](getting_started.md#imagenet) '
+    'says. The tables below list every published file, with the figures that its authors print. '
+    'None of these figures was measured here. Where the address of a file is known, mim fetches '
+    'it, if the clone is installed:'
 )
 HOW = (
-    "A file works in the same way as `load_from`, as `init_cfg=dict(type='Pretrained', "
-    'checkpoint=...)` of a backbone, which takes its part of it, and as the start of '
-    '[fine-tuning](fine_tuning.md). A line of the log says that it was converted. '
+    "A file works as `load_from` too, and as `init_cfg=dict(type='Pretrained', checkpoint=...)` of "
+    'a backbone, which takes its part of it. [Fine-tuning](fine_tuning.md) starts from such a '
+    'file. A line of the log says that it was converted. '
     '`python tools/model_converters/official_to_mmv2m.py vmamba SRC DST` writes a converted file.'
 )
 SETTINGS = (
     'The heads and necks of detectors and segmentors are those of mmdet and mmseg. Backbones have '
-    "the outputs that their authors' have: VMamba and PlainMamba a norm behind each; Vim what the "
-    "last mixer of each quarter adds, with no norm (`out_features='mixer'`), and its "
-    "deconvolutions as mmseg's `Feature2Pyramid`; LocalVim the same behind LayerNorms, with "
-    "LayerNorms in its blocks (`norm_cfg=dict(type='LN')`). Vim's, LocalVim's and "
-    "EfficientVMamba's authors publish no file of a detector or segmentor; files that their code "
-    'for UPerNet saves work in `configs/baselines/upernet_vim-t_*` and `upernet_local-vim-*`. '
-    "Those of Vim's own config for UPerNet on Vim-S are refused: it is another model, with rotary "
-    'positions, a class token, and scans that are added up and not averaged.'
+    "the outputs that their authors' have. VMamba and PlainMamba have a norm behind each output. "
+    'An output of Vim is what the last mixer of a quarter of the blocks adds, without a norm '
+    "(`out_features='mixer'`); mmseg's `Feature2Pyramid` has Vim's deconvolutions. An output of "
+    'LocalVim is the same behind a LayerNorm, and its blocks have LayerNorms too '
+    "(`norm_cfg=dict(type='LN')`). The authors of Vim, LocalVim and EfficientVMamba publish no "
+    'file of a detector or segmentor. Files that the UPerNet code of Vim and LocalVim saves work '
+    'in `configs/baselines/upernet_vim-t_*` and `upernet_local-vim-*`. Files of '
+    "Vim's own config for UPerNet on Vim-S are refused, because that is another model: it has "
+    'rotary positions and a class token, and its scans are added up and not averaged.'
 )
 COMPARED = (
-    'The backbones of all these detectors and segmentors, those of Vim-T, Vim-S, LocalVim-T and '
-    'LocalVim-S too, were compared with the official code on random weights, on a CPU '
-    '(`python tools/benchmarks/official_dense.py --clones ..`, with clones of the repositories in '
-    '`..`). Each is as its config here and the official config have it; Vim-S is as the official '
-    "config of Vim-T has it, at Vim-S's width. The relative errors of all four outputs are below "
-    '8e-6. Images were square for Vim, whose official code takes one size alone, and for LocalVim, '
-    'whose official code puts scans along columns back as if maps were square.'
+    'The backbones of all these detectors and segmentors were compared with the official code on '
+    'random weights, on a CPU, and so were those of Vim-T, Vim-S, LocalVim-T and LocalVim-S. The '
+    'command is `python tools/benchmarks/official_dense.py --clones FOLDER`, with clones of the '
+    'repositories in `FOLDER`. Each backbone is what its config here and the official config '
+    "build. Vim-S is what the official config of Vim-T builds at Vim-S's width. The relative "
+    'errors of all four outputs are below 8e-6. Images were square for Vim, whose official code '
+    'takes one size alone. They were square for LocalVim as well, whose official code puts scans '
+    'along columns back as if maps were square.'
 )
 LIMITS = (
     'Images are resized and cropped as mmpretrain, mmdet and mmseg do it, which may differ a '
