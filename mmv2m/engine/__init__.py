@@ -9,6 +9,7 @@ from .hooks import (
     ResultRecordHook,
     ResumeGroupsHook,
     SafeCheckpointHook,
+    StopAtInvalidLossHook,
 )
 from .optim import (
     ForeachExponentialMovingAverage,
@@ -28,4 +29,5 @@ __all__ = [
     'ResultRecordHook',
     'ResumeGroupsHook',
     'SafeCheckpointHook',
+    'StopAtInvalidLossHook',
 ]

@@ -318,6 +318,8 @@ def test_state_notices_changes():
     assert changes(lambda b: b.stages.append(nn.Identity()))
     assert not changes(lambda b: b.load_state_dict(b.state_dict()))
     assert not State(make_backbone(), x).holds(x[..., :16])
+    with pytest.MonkeyPatch.context() as patch:
+        assert changes(lambda b: patch.setattr(nn.Linear, 'forward', lambda self, x: x))
 
 
 def test_obstacles_are_named():

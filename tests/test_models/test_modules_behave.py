@@ -221,3 +221,21 @@ def test_weights_of_a_tensor_subclass(kind):
             assert type(module.weight) is Halved
             assert_same(infer(model, x), truth, name)
             module.weight = own
+
+
+@every_kind
+def test_another_forward_of_a_class(kind, monkeypatch):
+    """As tools replace :meth:`torch.nn.Linear.forward` for all layers of a process."""
+    model, x = make(kind), make_image(kind)
+    truth = infer(model, x)
+    for cls in {type(module) for _, module in called_modules(model)}:
+        calls, own = [], cls.forward
+
+        def forward(self, *args, calls=calls, own=own, **kwargs):
+            calls.append(self)
+            return own(self, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cls, 'forward', forward)
+            assert_same(infer(model, x), truth, cls.__name__)
+        assert {type(module) for module in calls} >= {cls}, cls.__name__

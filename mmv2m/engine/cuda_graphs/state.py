@@ -17,9 +17,10 @@ CONTENTS = ('_modules', '_parameters', '_buffers')
 class State:
     """The state of a module, and of a call of it.
 
-    It covers the submodules with their classes, attributes and hooks, the memory, dtypes and
-    ``requires_grad`` of parameters and buffers, the layout of the input, and PyTorch's global
-    settings. An attribute that is changed in place, such as an element of a list, is not seen.
+    It covers the submodules with their classes, the ``forward`` of these, attributes and hooks, the
+    memory, dtypes and ``requires_grad`` of parameters and buffers, the layout of the input, and
+    PyTorch's global settings. An attribute that is changed in place, such as an element of a list,
+    is not seen.
 
     Args:
         root: The module. Its own hooks run outside of its forward pass and do not count.
@@ -29,6 +30,7 @@ class State:
     def __init__(self, root: nn.Module, x: Tensor) -> None:
         self.call = _call_state(x)
         self.modules = list(root.modules())
+        self.kinds = list(set(map(type, self.modules)))
         # Every training step compares these lists, so that the slow part is done once, here.
         dicts = [module.__dict__ for module in self.modules]
         dicts += [values[name] for values in list(dicts) for name in CONTENTS]
@@ -51,6 +53,7 @@ class State:
     def _module_state(self) -> list[Any]:
         return [
             list(map(type, self.modules)),
+            list(map(attrgetter('forward'), self.kinds)),
             list(map(tuple, map(dict.values, self.filled))),
             any(self.empty),
             any(self.hooks),

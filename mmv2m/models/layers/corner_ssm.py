@@ -7,7 +7,7 @@ from torch import Tensor
 from mmv2m.ops import CornerGroup, Group, corner_ssm
 
 from .directional_ssm import DIRECTIONAL_SSM, DirectionalSSM
-from .door import Known, may_stand_for
+from .door import Known, may_stand_for, unchanged
 from .sizes import is_known
 
 __all__ = ['CORNER_SSM', 'CornerSSM', 'WindowSSM', 'build_corner_ssm']
@@ -70,7 +70,9 @@ class CornerSSM(BaseModule):
         return Group(self.rows.tensors(), self.columns.tensors(), self.corners)
 
 
-CORNER_SSM = Known((CornerSSM,), parts=(('rows', DIRECTIONAL_SSM), ('columns', DIRECTIONAL_SSM)))
+CORNER_SSM = Known(
+    unchanged(CornerSSM), parts=(('rows', DIRECTIONAL_SSM), ('columns', DIRECTIONAL_SSM))
+)
 
 
 class WindowSSM(CornerSSM):

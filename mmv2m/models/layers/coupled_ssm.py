@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmv2m.ops import CornerGroup, coupled_scan, coupled_ssm
 
 from .directional_ssm import CAUSAL_CONV
-from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
+from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for, unchanged
 from .lanes import convolve_lanes
 from .params import widen
 from .time_steps import OwnTimeSteps, draw_time_steps
@@ -143,11 +143,11 @@ class CoupledSSM(OwnTimeSteps):
         return torch.stack(maps)
 
 
-CONVS = Known((ModuleList,), parts=(('0', CAUSAL_CONV), ('1', CAUSAL_CONV)))
-DT_PROJS = Known((ModuleList,), parts=(('0', LINEAR_WITH_BIAS), ('1', LINEAR_WITH_BIAS)))
+CONVS = Known(unchanged(ModuleList), parts=(('0', CAUSAL_CONV), ('1', CAUSAL_CONV)))
+DT_PROJS = Known(unchanged(ModuleList), parts=(('0', LINEAR_WITH_BIAS), ('1', LINEAR_WITH_BIAS)))
 
 COUPLED_SSM = Known(
-    (CoupledSSM,),
+    unchanged(CoupledSSM),
     (('A_log', True), ('mix', True), ('D', True)),
     parts=(('convs', CONVS), ('x_proj', LINEAR), ('dt_projs', DT_PROJS)),
 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmv2m.ops import Direction, directional_scan, directional_ssm
 
-from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for
+from .door import LINEAR, LINEAR_WITH_BIAS, Known, may_stand_for, unchanged
 from .lanes import convolve_lanes
 from .params import widen
 from .time_steps import OwnTimeSteps, draw_time_steps
@@ -129,13 +129,13 @@ class DirectionalSSM(OwnTimeSteps):
 
 
 CAUSAL_CONV = Known(
-    (nn.Conv1d,),
+    unchanged(nn.Conv1d),
     (('weight', True), ('bias', None)),
     (('stride', (1,)), ('padding', (0,)), ('dilation', (1,))),
 )
 
 DIRECTIONAL_SSM = Known(
-    (DirectionalSSM,),
+    unchanged(DirectionalSSM),
     (('A_log', True), ('D', True)),
     parts=(('conv', CAUSAL_CONV), ('x_proj', LINEAR), ('dt_proj', LINEAR_WITH_BIAS)),
 )

@@ -17,7 +17,15 @@ from torch.nn.modules import module as torch_module
 
 from mmv2m.ops.precision import has_autocast
 
-__all__ = ['GELU', 'LINEAR', 'LINEAR_WITH_BIAS', 'Known', 'is_watched', 'may_stand_for']
+__all__ = [
+    'GELU',
+    'LINEAR',
+    'LINEAR_WITH_BIAS',
+    'Known',
+    'is_watched',
+    'may_stand_for',
+    'unchanged',
+]
 
 PLAIN_TENSORS = (nn.Parameter, Tensor, FakeTensor, FunctionalTensor)
 """Types of parameters that are nothing but numbers.
@@ -30,26 +38,32 @@ fake ones there.
 HALVES = (torch.bfloat16, torch.float16)
 
 
+def unchanged(*kinds: type[nn.Module]) -> dict[type[nn.Module], Any]:
+    """Classes of modules and the ``forward`` of each, which something may replace later."""
+    return {kind: kind.forward for kind in kinds}
+
+
 class Known(NamedTuple):
     """A module as an operator knows it.
 
     Attributes:
-        kinds: Classes that the module may be of. Subclasses of them do not count.
+        kinds: Classes that the module may be of, see :func:`unchanged`. Subclasses of them do not
+            count.
         parameters: Name of each parameter that the operator reads, and whether the module must have
             it (True), must not (False) or may (None).
         settings: Name and value of each attribute that must have this value.
         parts: Name and description of each submodule that the operator stands for too.
     """
 
-    kinds: tuple[type[nn.Module], ...]
+    kinds: Mapping[type[nn.Module], Any]
     parameters: tuple[tuple[str, bool | None], ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
     parts: tuple[tuple[str, 'Known'], ...] = ()
 
 
-LINEAR = Known((nn.Linear,), (('weight', True), ('bias', False)))
-LINEAR_WITH_BIAS = Known((nn.Linear,), (('weight', True), ('bias', True)))
-GELU = Known((nn.GELU,), settings=(('approximate', 'none'),))
+LINEAR = Known(unchanged(nn.Linear), (('weight', True), ('bias', False)))
+LINEAR_WITH_BIAS = Known(unchanged(nn.Linear), (('weight', True), ('bias', True)))
+GELU = Known(unchanged(nn.GELU), settings=(('approximate', 'none'),))
 
 
 def may_stand_for(
@@ -60,7 +74,8 @@ def may_stand_for(
     It may if each module is exactly of a class that the operator knows, its parameters are plain
     tensors in the dtype of ``x`` (under autocast, in any dtype that autocast casts), and nothing
     watches or changes it: no hook of its own or of all modules, no parametrization, no wrapper, no
-    ``forward`` or compiled forward of this one instance, no tensor subclass.
+    ``forward`` or compiled forward of this one instance, no other ``forward`` of its class, no
+    tensor subclass.
 
     The answer may change from one pass to the next, so it is asked for in every pass. The first
     refusal of each kind is logged with its reason.
@@ -102,8 +117,11 @@ def _find_obstacle(
     """
     # A model's step asks for hundreds of modules, so this reads attributes and does little else.
     kinds, parameters, settings, parts = known
-    if type(module) not in kinds or module is None:
-        return module, f'is of class {type(module).__module__}.{type(module).__qualname__}'
+    kind: type[Any] = type(module)
+    if kind not in kinds or module is None:
+        return module, f'is of class {kind.__module__}.{kind.__qualname__}'
+    if kinds[kind] is not kind.forward:
+        return module, f'is of class {kind.__qualname__}, whose forward was replaced'
     attributes = module.__dict__  # faster than the attributes themselves
     watcher = _find_watcher(attributes)
     if watcher:

@@ -4,11 +4,11 @@ import torch
 from mmcv.cnn.bricks.drop import DropPath
 from torch import Tensor, nn
 
-from .door import Known, may_stand_for
+from .door import Known, may_stand_for, unchanged
 
 __all__ = ['DropLater']
 
-DROP_PATH = Known((DropPath,))
+DROP_PATH = Known(unchanged(DropPath))
 
 
 class DropLater:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from mmv2m.ops import mlp
 
-from .door import GELU, Known, may_stand_for
+from .door import GELU, Known, may_stand_for, unchanged
 
 __all__ = ['FFN', 'FFN_WITHOUT_SUM']
 
-EITHER_LINEAR = Known((nn.Linear, Linear), (('weight', True), ('bias', None)))
-DROPOUT = Known((nn.Dropout,))
-FIRST = Known((Sequential,), parts=(('0', EITHER_LINEAR), ('1', GELU), ('2', DROPOUT)))
+EITHER_LINEAR = Known(unchanged(nn.Linear, Linear), (('weight', True), ('bias', None)))
+DROPOUT = Known(unchanged(nn.Dropout))
+FIRST = Known(unchanged(Sequential), parts=(('0', EITHER_LINEAR), ('1', GELU), ('2', DROPOUT)))
 
 
 class FFN(MMCVFFN):
@@ -66,6 +66,6 @@ class _Layers(Sequential):
         return not (inner.training and inner.p or drop.training and drop.p)
 
 
-LAYERS = Known((_Layers,), parts=(('0', FIRST), ('1', EITHER_LINEAR), ('2', DROPOUT)))
+LAYERS = Known(unchanged(_Layers), parts=(('0', FIRST), ('1', EITHER_LINEAR), ('2', DROPOUT)))
 
-FFN_WITHOUT_SUM = Known((FFN,), settings=(('add_identity', False),))
+FFN_WITHOUT_SUM = Known(unchanged(FFN), settings=(('add_identity', False),))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmv2m.ops import gated_linear
 
-from .door import Known, may_stand_for
+from .door import Known, may_stand_for, unchanged
 
 __all__ = ['OUT_PROJECTION', 'OutProjection', 'project_gated']
 
@@ -37,9 +37,9 @@ class OutProjection(nn.Linear):
             self.weight *= self.scale
 
 
-OUT_PROJECTION = Known((OutProjection,), (('weight', True), ('bias', False)))
+OUT_PROJECTION = Known(unchanged(OutProjection), (('weight', True), ('bias', False)))
 
-GATED = Known((OutProjection, nn.Linear), (('weight', True), ('bias', None)))
+GATED = Known(unchanged(OutProjection, nn.Linear), (('weight', True), ('bias', None)))
 
 
 def project_gated(

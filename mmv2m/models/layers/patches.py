@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmv2m.ops.convolution import conv2d
 from mmv2m.ops.precision import has_autocast
 
-from .door import Known, may_stand_for
+from .door import Known, may_stand_for, unchanged
 from .params import dtype_of
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 from .sizes import is_known
@@ -23,7 +23,7 @@ AT_ONCE = 8
 """Channels that tensor cores convolve at once in half precision; cuDNN is slow with fewer."""
 
 CONV = Known(
-    (nn.Conv2d,),
+    unchanged(nn.Conv2d),
     (('weight', True), ('bias', None)),
     (('dilation', (1, 1)), ('groups', 1), ('padding_mode', 'zeros')),
 )

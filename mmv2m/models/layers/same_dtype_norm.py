@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from mmv2m.ops import channel_norm
 from mmv2m.registry import MODELS
 
-from .door import Known
+from .door import Known, unchanged
 
 __all__ = ['SAME_DTYPE_NORM', 'SameDtypeLayerNorm']
 
@@ -31,4 +31,4 @@ class SameDtypeLayerNorm(nn.LayerNorm):
         return channel_norm(x, self.weight, self.bias, self.eps, offset)
 
 
-SAME_DTYPE_NORM = Known((SameDtypeLayerNorm,), (('weight', True), ('bias', True)))
+SAME_DTYPE_NORM = Known(unchanged(SameDtypeLayerNorm), (('weight', True), ('bias', True)))

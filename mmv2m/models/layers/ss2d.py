@@ -22,7 +22,7 @@ from .corners import (
     plan_local_groups,
 )
 from .coupled_ssm import CoupledSSM
-from .door import LINEAR, Known, may_stand_for
+from .door import LINEAR, Known, may_stand_for, unchanged
 from .out_projection import OUT_PROJECTION, OutProjection, project_gated
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 from .scan_attention import ScanAttention
@@ -225,4 +225,4 @@ class SS2D(BaseModule):
         return self.in_proj.weight, weight, groups, norm
 
 
-NOTHING = Known((nn.Identity,))
+NOTHING = Known(unchanged(nn.Identity))

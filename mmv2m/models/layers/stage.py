@@ -8,7 +8,7 @@ from mmengine.model import Sequential
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .door import Known, may_stand_for
+from .door import Known, may_stand_for, unchanged
 from .mixer_block import MixerBlock
 from .patches import Downsample
 from .stream import Stream
@@ -16,8 +16,8 @@ from .v2m_block import V2MBlock
 
 __all__ = ['STAGE', 'Stage']
 
-BLOCK = Known((MixerBlock, V2MBlock))
-DOWNSAMPLE = Known((Downsample,))
+BLOCK = Known(unchanged(MixerBlock, V2MBlock))
+DOWNSAMPLE = Known(unchanged(Downsample))
 
 
 class Stage(Sequential):
@@ -96,4 +96,4 @@ class Stage(Sequential):
         return run(x, *args)
 
 
-STAGE = Known((Stage,))
+STAGE = Known(unchanged(Stage))

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from mmv2m.ops import add_norm
 
 from .add_branch import add_branch
-from .door import Known, may_stand_for
+from .door import Known, may_stand_for, unchanged
 from .params import dtype_of, widen
 from .same_dtype_norm import SameDtypeLayerNorm
 
 __all__ = ['Stream', 'normalise']
 
-LAYER_NORM = Known((nn.LayerNorm, SameDtypeLayerNorm), (('weight', True), ('bias', True)))
-RMS_NORM = Known((nn.RMSNorm,), (('weight', True),))
+LAYER_NORM = Known(unchanged(nn.LayerNorm, SameDtypeLayerNorm), (('weight', True), ('bias', True)))
+RMS_NORM = Known(unchanged(nn.RMSNorm), (('weight', True),))
 
 
 def normalise(norm: nn.Module, x: Tensor, *others: nn.Module) -> Tensor:
