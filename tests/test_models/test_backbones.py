@@ -88,6 +88,8 @@ def test_output_types_agree(name):
 def test_stages_behind_the_last_output_are_not_built(name):
     model, x = make_dense(name).eval(), torch.rand(1, 3, 32, 32)
     first = make(name, out_indices=[0, -3], out_type='featmap').eval()
+    with pytest.raises(AttributeError, match=r'build another one with out_indices=\(2, 3\)'):
+        first.out_indices = (2, 3)
     assert len(first.stages) == 2
     assert not first.load_state_dict(model.state_dict(), strict=False).missing_keys
     for some, other in zip(first(x), model(x), strict=False):

@@ -12,7 +12,7 @@ from mmv2m.registry import MODELS
 
 from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
 from .plain_mamba import ARCH_ZOO, PlainMamba
-from .settings import check_choice
+from .settings import check_choice, stage_indices
 from .staged import PYRAMID_STRIDES, checks_settings
 from .zoo import look_up_arch
 
@@ -105,7 +105,7 @@ class PlainMambaAdapter(PlainMamba):
         )
         self.up = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.out_norms = ModuleList(nn.BatchNorm2d(width) for _ in SCALES)
-        self.out_indices = tuple(sorted({i % 4 for i in _as_tuple(out_indices)}))
+        self._out_indices = stage_indices(out_indices)
         self.out_channels = (width,) * len(self.out_indices)
         self.strides = PYRAMID_STRIDES
 
@@ -206,7 +206,3 @@ def _resize(x: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return x
     return F.interpolate(x, scale_factor=scale, mode='bilinear', align_corners=False)
-
-
-def _as_tuple(indices: int | Sequence[int]) -> tuple[int, ...]:
-    return (indices,) if isinstance(indices, int) else tuple(indices)

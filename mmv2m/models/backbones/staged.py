@@ -100,7 +100,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.in_channels = in_channels
-        self.out_indices = stage_indices(out_indices)
+        self._out_indices = stage_indices(out_indices)
         self.out_type = out_type
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -172,6 +172,19 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         for stage in self._modules.get('stages') or ():
             if isinstance(stage, Stage):
                 stage.with_cp = recompute
+
+    @property
+    def out_indices(self) -> tuple[int, ...]:
+        """The stages behind which there are outputs; chosen when the model is built."""
+        return self._out_indices
+
+    @out_indices.setter
+    def out_indices(self, stages: object) -> None:
+        # There is no norm behind another stage, and behind the last output there are no stages.
+        raise AttributeError(
+            f'out_indices are {self._out_indices} since the {type(self).__name__} was built: build '
+            f'another one with out_indices={stages!r}, and load the weights into it'
+        )
 
     @property
     def stages_built(self) -> int:
