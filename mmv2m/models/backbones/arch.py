@@ -28,7 +28,7 @@ class Arch(StagedArch):
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
         gated: Whether the mixers have gates; see :class:`~mmv2m.models.layers.SS2D`.
         share: The corners that share parameters: ``'all'``, ``'opposite'`` or ``'none'``. With
-            ``scans``, a scan shares them with its flip.
+            ``scans`` it has to be ``'all'``: a scan shares them with its flip.
         orders: ``'one'`` scans from each corner along one axis and then along the other (Eq. 7).
             ``'both'`` also scans in the other order, with parameters of its own (Eq. 8).
         merge: ``'sum'`` or ``'mean'`` of corners and orders.
