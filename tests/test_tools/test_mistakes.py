@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.models import TIMMBackbone
 from mmpretrain.utils import require
@@ -205,6 +206,17 @@ def test_weights_of_another_model(test, fails, more):
     assert 'other.pth lacks' in line and 'parameters of v2m-mini_digits.py, such as ' in line
     torch.save(dict(state_dict={'head.fc.weight': torch.zeros(10, 3)}), 'head.pth')
     assert 'size mismatch for head.fc.weight' in fails(test, demo, 'head.pth', *more)
+
+
+def test_weights_of_the_other_geometry(test, fails):
+    """Their names and shapes fit, and what the model computes is wrong."""
+    demo, trained = ROOT / 'configs' / 'v2m-mini_digits.py', Config(dict(model=dict(type='V2M')))
+    torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'paper.pth')
+    line = fails(test, demo, 'paper.pth', '--cfg-options', 'model.backbone.geometry=released')
+    assert "paper.pth was trained with other scans, those of geometry='paper'" in line
+    trained.model.geometry = 'released'
+    torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'released.pth')
+    assert "those of geometry='released': model.backbone" in fails(test, demo, 'released.pth')
 
 
 @pytest.mark.parametrize(

@@ -130,17 +130,28 @@ def _misfit(backbone: Any, weights: dict[str, Any], prefix: str) -> str | None:
 
 
 def _check_geometry(cfg: Config, what: str, content: Mapping[str, Any]) -> None:
-    """Refuse weights of V2M's released code where the scans would go elsewhere than there.
+    """Refuse weights of a V2M where the scans would go elsewhere than in its training.
 
-    Their names and shapes fit the paper's geometry too.
+    Their names and shapes fit the other geometry too.
     """
-    meta, backbone = content.get('meta'), cfg.model.get('backbone') or {}
-    released = isinstance(meta, Mapping) and meta.get('family') == 'v2m'
-    if released and backbone.get('geometry', 'paper') != 'released':
+    trained = _geometry_of(content.get('meta'))
+    if trained not in (None, (cfg.model.get('backbone') or {}).get('geometry', 'paper')):
         raise UserError(
-            f"{what} was trained by V2M's released code, whose scans are those of "
-            "geometry='released': model.backbone has to say so"
+            f'{what} was trained with other scans, those of geometry={trained!r}: model.backbone '
+            'has to say so'
         )
+
+
+def _geometry_of(meta: Any) -> str | None:
+    """With which geometry the V2M of a checkpoint was trained, if its ``meta`` tells."""
+    if not isinstance(meta, Mapping):
+        return None
+    if meta.get('family') == 'v2m':
+        return 'released'
+    text = meta.get('cfg')  # read as text: a checkpoint's config must not run
+    if not isinstance(text, str) or not re.search(r"type='(mmv2m\.)?V2M'", text):
+        return None
+    return 'released' if "geometry='released'" in text else 'paper'
 
 
 def _read(path: str, what: str) -> dict[str, Any]:
