@@ -29,15 +29,22 @@ def only_training_in(work_dir: str | Path) -> Iterator[None]:
         work_dir: The folder.
 
     Raises:
-        UserError: If another training holds the lock; says which process it is.
+        UserError: If the folder cannot be made or written to, or another training holds the lock;
+            says which process it is.
     """
     rank = next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), '0')
     if rank != '0' or not is_main_process():
         yield
         return
     file = Path(work_dir) / LOCK
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(
+            f'{work_dir} cannot be used as the folder of the training: {error}; choose another one '
+            'with --work-dir'
+        ) from error
     _held.add(descriptor)
     try:
         try:

@@ -261,6 +261,8 @@ def test_wrong_images(name):
             model(torch.rand(*shape))
     with pytest.raises(TypeError, match=f'{name} takes normalised images .* torch.uint8'):
         model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(TypeError, match=f'{name} takes a batch .* as one tensor, but got a list'):
+        model([torch.zeros(3, 32, 32)])
 
 
 def differentiable(name, batch):

@@ -327,3 +327,9 @@ def test_the_mean_over_corners_is_the_sum_divided(gated):
     else:
         layer.eps *= 16
     assert naive.relative_error(mean(x), total(x)) < 1e-12
+
+
+def test_maps_of_another_layout_are_refused():
+    for shape in ((2, 16, 4, 5), (2, 20, 16)):
+        with pytest.raises(ValueError, match=r'takes a map as \(B, H, W, 16\), channels last'):
+            SS2D(16)(torch.zeros(shape))

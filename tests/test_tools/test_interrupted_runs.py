@@ -66,6 +66,13 @@ def test_two_trainings_in_one_folder(train, capsys, config):
     assert Path('run/epoch_1.pth').exists()
 
 
+def test_a_folder_that_cannot_be_made(train, capsys, config):
+    Path('file').touch()
+    line = stopped(train, capsys, config, '--work-dir', 'file/run')
+    assert 'file/run cannot be used as the folder of the training' in line
+    assert 'choose another one with --work-dir' in line
+
+
 def test_the_lock_of_a_training(train, capsys, config, monkeypatch):
     """It is there while the training runs, in the training's own process."""
     from mmengine.runner import Runner

@@ -84,6 +84,8 @@ def test_config_content(train, fails, tmp_path, text, says):
         ('model.backbone.init_cfg.type=Pretrained', None),
         ('optim_wrapper.type=AmpOptimWrapper', 'needs a GPU; --no-amp trains without it'),
         ('data_root=/images', 'the setting is train_dataloader.dataset.data_root'),
+        ('data_preprocessor.mean=[1,2]', 'mean has 2 numbers, but images have 3 channels'),
+        ('data_preprocessor.std=[1,2,3,4]', 'std has 4 numbers, but images have 3 channels'),
         ('noequals', 'key=value'),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmv2m.registry import MODELS
+from mmv2m.utils.complexity import image_channels
 
 from ..errors import UserError
 from .files import check_checkpoint
@@ -29,13 +30,14 @@ def check_model(cfg: Config) -> None:
 
     Raises:
         UserError: If a part is not registered, its class refuses its settings, or the weights that
-            an ``init_cfg`` loads do not exist.
+            an ``init_cfg`` loads do not exist, or images cannot be normalised as configured.
     """
     if cfg.get('model') is None:
         raise UserError('the config has no model')
     for where, part, scope in model_parts(cfg):
         _check_part(cfg, where, part, scope)
     _check_pretrained(cfg)
+    _check_normalisation(cfg)
 
 
 def model_parts(cfg: Config) -> Iterator[tuple[str, dict, str]]:
@@ -94,6 +96,20 @@ def _check_pretrained(cfg: Config) -> None:
             "backbone's own weights are named by "
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
+
+
+def _check_normalisation(cfg: Config) -> None:
+    """Refuse a mean or a standard deviation for another number of channels than images have."""
+    channels = image_channels(cfg)
+    given = cfg.get('data_preprocessor') or {}
+    preprocessor = cfg.model.get('data_preprocessor') or given
+    for name in ('mean', 'std'):
+        value = preprocessor.get(name)
+        if isinstance(value, (list, tuple)) and len(value) not in (1, 3, channels):
+            raise UserError(
+                f'data_preprocessor.{name} has {len(value)} numbers, but images have {channels} '
+                'channels: it needs a number for each'
+            )
 
 
 def _parts(node: Any, where: str, scope: str) -> Iterator[tuple[str, dict, str]]:

@@ -274,8 +274,14 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
         Raises:
             ValueError: If its shape is another, or an image has no pixels.
-            TypeError: If it is not floating point, as images are that nobody has normalised.
+            TypeError: If it is no tensor, or not floating point, as images are that nobody has
+                normalised.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f'{type(self).__name__} takes a batch of images as one tensor, but got a '
+                f'{type(x).__name__}; torch.stack makes one of images of one size'
+            )
         shaped = x.dim() == 4 and x.shape[1] == self.in_channels
         if not shaped or is_known(x.shape[2] * x.shape[3] == 0):
             raise ValueError(

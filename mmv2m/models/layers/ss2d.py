@@ -108,6 +108,7 @@ class SS2D(BaseModule):
             gated=(gated, (True, False)),
             backend=(backend, ('auto', *BACKENDS)),
         )
+        self.embed_dims = embed_dims
         self.geometry = geometry
         self.class_token = class_token
         self.gated = gated
@@ -155,8 +156,14 @@ class SS2D(BaseModule):
             (B, H, W, D).
 
         Raises:
-            ValueError: If the geometry is the released one and the map is not square.
+            ValueError: If ``x`` is no such map, or the geometry is the released one and the map is
+                not square.
         """
+        if x.dim() != 4 or x.shape[-1] != self.embed_dims:
+            raise ValueError(
+                f'{type(self).__name__} takes a map as (B, H, W, {self.embed_dims}), channels '
+                f'last, but got {tuple(x.shape)}'
+            )
         if self._is_one_operator(x):
             return ss2d(x, *self._operands(), backend=self.backend, log_A=True)
         if not self.gated:
