@@ -57,11 +57,12 @@ def ssm_at_once(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :meth:`mmv2m.ops.gpu.kernels.Kernels.ssm_at_once`.
 
-    The kernel takes maps in half precision, with parameters in float32; a convolution of up to 5
-    taps and no gate; one state and one projected side; channels in multiples of 32, of whose
-    weights, tokens and time steps shared memory has room for two blocks (on an H100: up to 384
-    channels where R is 24). It leaves lanes of more than 4,096 tokens, if they are too few for all
-    multiprocessors, to kernels that cut them.
+    The kernel takes maps in half precision, with parameters in float32, and biases of time steps at
+    a multiple of 8 bytes; a convolution of up to 5 taps and no gate; one state and one projected
+    side; channels in multiples of 32, of whose weights, tokens and time steps shared memory has
+    room for two blocks. On an H100 it has room for three blocks of 384 channels where R is 24. The
+    kernel leaves lanes of more than 4,096 tokens, if they are too few for all multiprocessors, to
+    kernels that cut them.
     """
     if given.conv() is None or given.gate is not None or projects not in ('input', 'output'):
         return NotImplemented
@@ -111,7 +112,7 @@ class _Walk:
             and grid.channels % 32 == 0
             and self.threads <= 1024
             and self.threads % 32 == 0
-            and loads_at_once(2, self.inputs.maps)
+            and loads_at_once(2, [*self.inputs.maps, (self.others[0], grid.channels)])
             and within_reach(grid, max(grid.channels, self.inputs.maps[0][1]))
             and self._resident() >= LEAST_BLOCKS
             and all(self._fills(axis) for axis in self.axes)
@@ -188,6 +189,6 @@ class _Walk:
         """Size of ``Shared`` in the kernel."""
         channels, rank = self.inputs.grid.channels, -(-self.rank // CHUNK) * CHUNK
         outputs = -(-(self.rank + 1) // 8) * 8
-        weights = 2 * channels * (outputs + rank) + 4 * channels
+        weights = 2 * channels * (outputs + rank)
         rows = 2 * CHUNK * (2 * (channels + 8) + rank + 8)
         return -(-(weights + self.lanes * (rows + 4 * CHUNK + 8 + 4)) // 16) * 16

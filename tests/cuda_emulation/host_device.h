@@ -148,6 +148,15 @@ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   __syncwarp();
 }
 
+template <typename T>
+void load_words(unsigned (&a)[4], const T* matrix, int row) {
+  int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  for (int i = 0; i < 4; ++i) {
+    const T* two = matrix + (g + i % 2 * 8) * row + 2 * t + i / 2 * 8;
+    a[i] = *reinterpret_cast<const unsigned*>(two);
+  }
+}
+
 inline unsigned transpose(unsigned two) {
   int me = threadIdx.x, lane = me % 32, row = lane / 4, column = lane % 4 * 2;
   const emulation::Words* warp = &emulation::fragments[me - lane];

@@ -206,8 +206,17 @@ def of_24_channels(given):
     return make_tensors((1, 2, 3), 24)
 
 
+def with_biases_at_an_odd_address(given):
+    memory = torch.empty(given.dt_bias.numel() + 1, device=given.dt_bias.device)
+    return given._replace(dt_bias=memory[1:].copy_(given.dt_bias))
+
+
 @pytest.mark.parametrize(
-    'change', [gated, with_two_states, in_float32, without_conv, of_24_channels]
+    'change',
+    [
+        *(gated, with_two_states, in_float32, without_conv, of_24_channels),
+        with_biases_at_an_odd_address,
+    ],
 )
 def test_what_it_does_not_take(change):
     given = change(make_tensors((1, 2, 3), 32))

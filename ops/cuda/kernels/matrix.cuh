@@ -45,6 +45,18 @@ MULTIPLY(bfloat16, "bf16")
 MULTIPLY(float16, "f16")
 #undef MULTIPLY
 
+// The words of A, of a matrix in shared memory whose rows are `row` numbers apart and aligned to 16 bytes.
+template <typename T>
+DEVICE void load_words(unsigned (&a)[4], const T* matrix, int row) {
+  int lane = threadIdx.x % 32;  // says where a row of one of four matrices (8, 8) is
+  const T* mine = matrix + lane % 16 * row + lane / 16 * 8;
+  unsigned at = (unsigned)__cvta_generic_to_shared(mine);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+               : "r"(at)
+               : "memory");
+}
+
 // Transposes a matrix (8, 8), two to a word: from (g, 2t) and its right neighbour in each thread to
 // (2t, g) and its lower neighbour.
 DEVICE unsigned transpose(unsigned two) {

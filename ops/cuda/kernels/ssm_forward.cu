@@ -39,7 +39,6 @@ struct Walked {
 struct Shared {
   Words project[OUTPUT_TILES][CHANNEL_STEPS][32];
   Words expand[CHANNEL_TILES][RANK_STEPS][32];
-  Pack<float, 2> dt_bias[PAIRS];
   alignas(16) NUMBER tokens[LANES][CHUNK][TOKEN_ROW];
   alignas(16) NUMBER time_steps[LANES][CHUNK][TOKEN_ROW];
   alignas(16) NUMBER low_rank[LANES][CHUNK][RANK_ROW];
@@ -79,22 +78,9 @@ DEVICE void fill(Shared& shared, const Walked& given) {
     shared.expand[tile][step][lane] =
         words_of(given.dt_proj, CHANNELS, RANK, tile * 8 + g, step * 16 + 2 * t);
   }
-  for (int i = threadIdx.x; i < CHANNELS; i += WARPS * 32) {
-    shared.dt_bias[i / 2].at[i % 2] = given.dt_bias[i];
-  }
   NUMBER* low_rank = &shared.low_rank[0][0][0];
   for (int i = threadIdx.x; i < LANES * CHUNK * RANK_ROW; i += WARPS * 32) {
     low_rank[i] = from_float<NUMBER>(0.f);
-  }
-}
-
-// The words of A of a step of 16 columns, of a matrix whose rows are `row` numbers apart.
-DEVICE void load_rows(unsigned (&a)[4], const NUMBER* matrix, int row, int step) {
-  int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const NUMBER* two = matrix + (g + i % 2 * 8) * row + step * 16 + 2 * t + i / 2 * 8;
-    a[i] = *reinterpret_cast<const unsigned*>(two);
   }
 }
 
@@ -123,7 +109,7 @@ DEVICE void project(Shared& shared, const Walked& given, int steps) {
 #pragma unroll 4
     for (int step = 0; step < CHANNEL_STEPS; ++step) {
       unsigned a[4];
-      load_rows(a, &shared.tokens[lane][0][0], TOKEN_ROW, step);
+      load_words(a, &shared.tokens[lane][0][step * 16], TOKEN_ROW);
       Words b = shared.project[tile][step][threadIdx.x % 32];
       multiply<NUMBER>(sums[step % 2], a, b.at[0], b.at[1]);
     }
@@ -136,7 +122,9 @@ DEVICE void project(Shared& shared, const Walked& given, int steps) {
 }
 
 // Time steps of all channels of all lanes' tokens.
-DEVICE void expand(Shared& shared) {
+DEVICE void expand(Shared& shared, const Walked& given) {
+  typedef Pack<float, 2> Two;
+  const Two* biases = reinterpret_cast<const Two*>(given.dt_bias);
   int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll 1
   for (int task = threadIdx.x / 32; task < LANES * CHANNEL_TILES / TOGETHER; task += WARPS) {
@@ -144,12 +132,12 @@ DEVICE void expand(Shared& shared) {
     unsigned a[RANK_STEPS][4];
 #pragma unroll
     for (int step = 0; step < RANK_STEPS; ++step) {
-      load_rows(a[step], &shared.low_rank[lane][0][0], RANK_ROW, step);
+      load_words(a[step], &shared.low_rank[lane][0][step * 16], RANK_ROW);
     }
     NUMBER* to = &shared.time_steps[lane][g][tile * 8 + 2 * t];
 #pragma unroll
     for (int i = 0; i < TOGETHER; ++i) {
-      Pack<float, 2> bias = shared.dt_bias[(tile + i) * 4 + t];
+      Two bias = biases[(tile + i) * 4 + t];
       float sums[4] = {bias.at[0], bias.at[1], bias.at[0], bias.at[1]};
 #pragma unroll
       for (int step = 0; step < RANK_STEPS; ++step) {
@@ -335,7 +323,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     __syncthreads();
     project(*shared, given, steps);
     __syncthreads();
-    expand(*shared);
+    expand(*shared, given);
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < CHUNK; ++j) {
