@@ -109,7 +109,8 @@ class BackwardScan:
         self.blocks = self._choose_blocks()
         self.rows = max(1, min(lanes, multiprocessors * self.blocks // self.groups))
         self.gradients = gradient_buffers(inputs, self.rows, self.groups)
-        self.cut(self._most_steps(self.blocks))
+        most = self._most_steps(self.blocks, self.edges is None)
+        self.cut(most if most >= self.longest else self._most_steps(self.blocks))
 
     def _cut_lanes(self, lanes: int, multiprocessors: int) -> SegmentEdges | None:
         rows = multiprocessors * self._most_blocks() // self.groups
@@ -127,22 +128,36 @@ class BackwardScan:
         most = self._most_blocks()
         enough = MANY_STATES_ENOUGH if self.tile.states > 4 else ENOUGH_WARPS
         fewest = min(most, -(-enough // self.warps))
-        uncut = (n for n in range(most, fewest - 1, -1) if self._most_steps(n) >= self.longest)
+        uncut = (
+            n
+            for n in range(most, fewest - 1, -1)
+            if self._most_steps(n, self.edges is None) >= self.longest
+        )
         return next(uncut, most)
 
-    def _most_steps(self, blocks: int) -> int:
-        """Of a chunk, for which shared memory has room beside that many blocks."""
+    def _most_steps(self, blocks: int, from_zero: bool = False) -> int:
+        """Of a chunk, for which shared memory has room beside that many blocks.
+
+        Args:
+            blocks: Of a multiprocessor.
+            from_zero: Whether each chunk is a whole lane, which begins with states of zero.
+        """
         hardware = hardware_of(self.x.device)
         of_block = hardware.shared_bytes // blocks - hardware.reserved_bytes
-        return 2 * (of_block // self._slot_bytes())
+        one, two = (self._shared_bytes(pairs, from_zero) for pairs in (1, 2))
+        return 2 * (1 + (of_block - one) // (two - one))
 
-    def _slot_bytes(self) -> int:
-        """Bytes of two steps: of their history, and of ``Stage`` in the kernel."""
+    def _shared_bytes(self, pairs: int, from_zero: bool) -> int:
+        """Of a block, for a history and a stage of each pair of steps: ``Memory`` in the kernel."""
         channels, states = self.tile.channels, self.tile.states
         sides = (self.inputs.B_kind, self.inputs.C_kind).count('token')
         staged = [(2, channels, t.element_size()) for t in (self.x, self.delta, self.grad_y)]
         staged.append((2 * max(1, sides), states, side_bytes(self.inputs)))
-        return self.warps * (channels * states * 4 + sum(staged_bytes(*s) for s in staged))
+        patch, sums = channels * states * 4, staged_bytes(2, sides * states, 4)
+        of_pair = self.warps * (patch + sum(staged_bytes(*s) for s in staged))
+        # One patch of zeros stands for all those of a first pair, which leave their sums alone.
+        spared = self.warps * (patch - sums) - patch if from_zero else 0
+        return pairs * of_pair - spared
 
     def cut(self, most_steps: int) -> None:
         """Cut lanes into chunks of at most ``most_steps`` steps, as even as possible."""
@@ -178,7 +193,7 @@ class BackwardScan:
             tuple(self._definitions().items()),
             (self.rows, self.groups),
             32 * self.warps,
-            (self.chunk + 1) // 2 * self._slot_bytes(),
+            self._shared_bytes((self.chunk + 1) // 2, self.chunks == 1 and self.edges is None),
             arguments,
         )
 

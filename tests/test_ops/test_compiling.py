@@ -89,6 +89,22 @@ def test_shared_memory_of_launches_is_there(chip, monkeypatch):
     assert max(call.shared_bytes for call in launches) <= CHIPS[chip].shared_bytes_of_block
 
 
+@pytest.mark.parametrize('tokens', [14, 15, 16])
+def test_short_lanes_of_many_states_leave_room_for_three_blocks(tokens, monkeypatch):
+    """In the backward scan of a V2M-T: 196 tokens, or 225 with class tokens, or 256."""
+    monkeypatch.setattr(hardware, 'EMULATED', CHIPS['sm_90'])
+    launches = [
+        call
+        for operator in MODELS['V2M-T']
+        for call in of_cuda(operator.launches((2, tokens, tokens)))
+        if call.source == 'scan_backward.cu'
+    ]
+    assert len(launches) == 2
+    chip = CHIPS['sm_90']
+    for call in launches:
+        assert 3 * (call.shared_bytes + chip.reserved_bytes) <= chip.shared_bytes
+
+
 def resources(cubin, folder):
     """Registers of a thread, and shared memory that the compiler has laid out."""
     path = folder / 'looked-at.cubin'

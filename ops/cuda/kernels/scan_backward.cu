@@ -27,9 +27,42 @@ DEVICE int owned_side_sum(int lane) {
 }
 DEVICE int state_order(int lane) { return owned_side_sum(lane) / 2 & STATE_BITS; }
 
-// The history: a slot for every pair of steps, in it a patch for every warp, in that the states of
-// each channel that its threads hold.
-constexpr int PATCH = CHANNELS_HELD * 32, SLOT = WARPS * PATCH;
+// A warp's history: a patch for every pair of steps, with the states of each channel that its threads
+// hold. The end of a patch has room for sums over channels; both are counted in HeldStates.
+constexpr int PATCH = CHANNELS_HELD * 32;
+constexpr int SUMS = (2 * SIDES * STATES * 4 + 63) / 64 * 64 / (int)sizeof(HeldStates);
+
+// A block's shared memory: the warps' histories, and their stages of a pair of steps each.
+//
+// If lanes are single chunks and begin with states of zero, `from_zero`, a first pair needs no patch
+// but for its sums: a patch of zeros serves all warps. `history` is where its own would begin.
+struct Memory {
+  HeldStates *zeros, *history;
+  Stage* stages;
+  int distance;  // from the history of a warp to that of the next one
+  bool from_zero;
+
+  DEVICE Memory(HeldStates* memory, int slots, bool from_zero) : zeros(memory), from_zero(from_zero) {
+    int spared = from_zero * (PATCH - SUMS);
+    HeldStates* first = zeros + from_zero * PATCH;
+    distance = slots * PATCH - spared;
+    history = first - spared;
+    stages = reinterpret_cast<Stage*>(first + WARPS * distance) + threadIdx.x / 32 * slots;
+  }
+
+  DEVICE void clear_zeros() const {
+    if (!from_zero) return;
+    for (int i = threadIdx.x; i < PATCH; i += WARPS * 32) zeros[i] = {};
+    __syncthreads();
+  }
+
+  // The patch of a warp's pair p.
+  DEVICE HeldStates* patch(int warp, int p) const { return history + warp * distance + p * PATCH; }
+};
+
+DEVICE float* sums_in(HeldStates* patch) {
+  return reinterpret_cast<float*>(patch + PATCH - SUMS);
+}
 
 // A thread's walk ahead along a lane: where it finds its channels and states of the first token, and
 // how far they are from token to token.
@@ -148,11 +181,11 @@ DEVICE void step_back(float& grad, float before, float after, float decay, float
 }
 
 // Both steps of a pair, the later one first, from the states before them.
-DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldStates* history,
+DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldStates* before,
                       const Step (&now)[2], StepBack (&back)[2]) {
 #pragma unroll
   for (int c = 0; c < CHANNELS_HELD; ++c) {
-    HeldStates start = history[c * 32];
+    HeldStates start = before[c * 32];
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
       float A = A_log2[c][n], before = start.at[n];
@@ -206,7 +239,7 @@ DEVICE void stage_sums(float* stage, const Place& place, const States& first,
 }
 
 // Sum what the warps have staged of a chunk, and store it by token.
-DEVICE void store_staged(const Gradients& grads, const HeldStates* history, const Map& map,
+DEVICE void store_staged(const Gradients& grads, const Memory& memory, const Map& map,
                          const Cursor& at, int states, int steps) {
   constexpr int AT_ONCE = WHOLE_STATES && STATES % 4 == 0 ? 4 : 1, PARTS = STATES / AT_ONCE;
   typedef Pack<float, AT_ONCE> Part;
@@ -215,10 +248,10 @@ DEVICE void store_staged(const Gradients& grads, const HeldStates* history, cons
   for (int i = threadIdx.x; i < steps * SIDES * PARTS; i += WARPS * 32) {
     int part = i % PARTS, side = i / PARTS % SIDES, t = i / (PARTS * SIDES);
     Part sum = {};
+    HeldStates* patch = memory.patch(0, t / 2);
 #pragma unroll
-    for (int warp = 0; warp < WARPS; ++warp) {
-      const HeldStates* patch = history + t / 2 * SLOT + warp * PATCH;
-      Part more = reinterpret_cast<const Part*>(patch)[(t % 2 * SIDES + side) * PARTS + part];
+    for (int warp = 0; warp < WARPS; ++warp, patch += memory.distance) {
+      Part more = reinterpret_cast<Part*>(sums_in(patch))[(t % 2 * SIDES + side) * PARTS + part];
 #pragma unroll
       for (int n = 0; n < AT_ONCE; ++n) sum.at[n] += more.at[n];
     }
@@ -267,30 +300,35 @@ struct Warp {
     }
   }
 
-  // Leave the states before every pair of steps in the pair's slot.
-  DEVICE void fill_history(HeldStates* slot, const Stage* stages, int first, int turn,
-                           Tile& state, int pairs) const {
-    slot += place.lane;
-    for (int i = first;; i += turn, slot += SLOT) {
+  DEVICE void keep_before(HeldStates* patch, const Tile& state) const {
 #pragma unroll
-      for (int c = 0; c < CHANNELS_HELD; ++c) {
-        HeldStates held;
+    for (int c = 0; c < CHANNELS_HELD; ++c) {
+      HeldStates held;
 #pragma unroll
-        for (int n = 0; n < STATES_HELD; ++n) held.at[n] = state[c][n];
-        slot[c * 32] = held;
-      }
-      if (--pairs == 0) return;
-      Step now[2];
-      read_step(now[0], stages[i], place, given.bias, 0);
-      read_step(now[1], stages[i], place, given.bias, 1);
-      advance(state, given.A_log2, now[0]);
-      advance(state, given.A_log2, now[1]);
+      for (int n = 0; n < STATES_HELD; ++n) held.at[n] = state[c][n];
+      patch[c * 32 + place.lane] = held;
     }
   }
 
-  // The way back over a pair. Its sums over channels stay in the slot, which is free by then.
-  DEVICE void walk_back(HeldStates* slot, const Stage& stage, Leaving& to, Tile& grad, Sums& sums,
-                        bool paired) const {
+  // Leave the states before every pair of steps in the pair's patch.
+  DEVICE void fill_history(const Memory& memory, int first, int turn, Tile& state, int pairs) const {
+    HeldStates* patch = memory.patch(threadIdx.x / 32, 0);
+    if (!memory.from_zero) keep_before(patch, state);
+    for (int i = first; --pairs > 0; i += turn) {
+      Step now[2];
+      read_step(now[0], memory.stages[i], place, given.bias, 0);
+      read_step(now[1], memory.stages[i], place, given.bias, 1);
+      advance(state, given.A_log2, now[0]);
+      advance(state, given.A_log2, now[1]);
+      patch += PATCH;
+      keep_before(patch, state);
+    }
+  }
+
+  // The way back over a pair, from the states before it. Its sums over channels stay in its patch,
+  // which is free by then.
+  DEVICE void walk_back(HeldStates* patch, const HeldStates* before, const Stage& stage, Leaving& to,
+                        Tile& grad, Sums& sums, bool paired) const {
     Step now[2];
     StepBack back[2];
 #pragma unroll
@@ -299,9 +337,9 @@ struct Warp {
       read_step_back(back[j], stage, place, j);
     }
     if (!ZEROS_SKIP && !paired) skip_step(now[1], back[1]);
-    pair_back(grad, sums.A, given.A_log2, slot + place.lane, now, back);
+    pair_back(grad, sums.A, given.A_log2, before + place.lane, now, back);
     __syncwarp();
-    float* sides = reinterpret_cast<float*>(slot);
+    float* sides = sums_in(patch);
     if (B_TOKEN) stage_sums(sides, place, back[0].grad_B, back[1].grad_B);
     if (C_TOKEN) stage_sums(sides + B_TOKEN * STATES, place, back[0].grad_C, back[1].grad_C);
 #pragma unroll
@@ -335,8 +373,8 @@ struct Warp {
 };
 
 // Grid: (any number of blocks, which share out the lanes; groups of WARPS * WARP_CHANNELS
-// channels). A lane is cut into chunks of at most `chunk` steps, for whose (chunk + 1) / 2 pairs the
-// shared memory has slots of history, then each warp's stages.
+// channels). A lane is cut into chunks of at most `chunk` steps, for whose (chunk + 1) / 2 pairs there
+// is shared memory.
 //
 // Shapes: grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; incoming, the gradients of the states
 // that leave each lane, like scan.start; gradients of maps like the maps. Partial sums, to be summed
@@ -346,11 +384,12 @@ struct Warp {
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     scan_backward(Scan scan, const GRADIENT* grad_y, const float* incoming, Gradients grads,
                   Map map, float* carried, int states, int chunk, int most_chunks) {
-  SHARED(HeldStates, shared_history);
+  SHARED(HeldStates, shared);
   int number = threadIdx.x / 32, slots = (chunk + 1) / 2;
   int channel = (blockIdx.y * WARPS + number) * WARP_CHANNELS;
-  HeldStates* history = shared_history + number * PATCH;
-  Stage* stages = reinterpret_cast<Stage*>(shared_history + slots * SLOT) + number * slots;
+  Memory memory(shared, slots, most_chunks == 1 && scan.start == nullptr);
+  Stage* stages = memory.stages;
+  memory.clear_zeros();
   Warp warp(scan, map, states);
   Sums sums = {};
 
@@ -386,7 +425,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     int steps = now.steps(chunk), pairs = (steps + 1) / 2;
     await_copies<1>();  // the last pair is not needed yet
     __syncwarp();
-    warp.fill_history(history, stages, first, turn, state, pairs);
+    warp.fill_history(memory, first, turn, state, pairs);
     await_copies<0>();
     source.finish();
     __syncwarp();
@@ -395,16 +434,17 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     first = i;
 #pragma unroll 1
     for (; p >= pairs; --p, i -= turn) source.copy(stages[i]);
-    HeldStates* slot = history + p * SLOT;
     Leaving leaving(grads, map, now, 2 * p + 1, warp.place);
+    HeldStates* patch = memory.patch(number, p);
     for (; p >= 0; --p, i -= turn) {
-      warp.walk_back(slot, stages[i], leaving, grad, sums, 2 * p + 1 < steps);
+      HeldStates* before = memory.from_zero && p == 0 ? memory.zeros : patch;
+      warp.walk_back(patch, before, stages[i], leaving, grad, sums, 2 * p + 1 < steps);
       source.copy(stages[i]);
-      slot -= SLOT;
+      patch -= PATCH;
     }
     turn = -turn;
     __syncthreads();
-    store_staged(grads, shared_history, map, now, states, steps);
+    store_staged(grads, memory, map, now, states, steps);
     __syncthreads();
   }
   await_copies<0>();  // of zeros
