@@ -56,8 +56,11 @@ struct Memory {
     __syncthreads();
   }
 
-  // The patch of a warp's pair p.
+  // The patch of a warp's pair p, and the states before that pair.
   DEVICE HeldStates* patch(int warp, int p) const { return history + warp * distance + p * PATCH; }
+  DEVICE const HeldStates* before(const HeldStates* patch, int p) const {
+    return from_zero && p == 0 ? zeros : patch;
+  }
 };
 
 DEVICE float* sums_in(HeldStates* patch) {
@@ -148,23 +151,18 @@ DEVICE void read_step(Step& out, const Stage& stage, const Place& place, const C
   finish_step(out, bias);
 }
 
+// No sums yet.
+DEVICE void clear(StepBack& back) {
+#pragma unroll
+  for (int c = 0; c < CHANNELS_HELD; ++c) back.du[c] = back.decay[c] = 0.f;
+#pragma unroll
+  for (int n = 0; n < STATES_HELD; ++n) back.grad_B[n] = back.grad_C[n] = 0.f;
+}
+
 DEVICE void read_step_back(StepBack& out, const Stage& stage, const Place& place, int j) {
   read_channels(out.dy, &stage.grad_y.at[j][place.in_warp()], place);
   read_side<C_TOKEN, STATE_BITS>(out.C, stage.sides.at[2 * (SIDES > 1) + j] + place.state, place);
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) out.du[c] = out.decay[c] = 0.f;
-#pragma unroll
-  for (int n = 0; n < STATES_HELD; ++n) out.grad_B[n] = out.grad_C[n] = 0.f;
-}
-
-// Whether zeros in place of a step are one that changes nothing and leaves nothing.
-constexpr bool ZEROS_SKIP =
-    SOFTPLUS == SOFTPLUS_APPLIED || (SOFTPLUS == SOFTPLUS_NONE && !HAS_BIAS);
-
-// Make a step such a one.
-DEVICE void skip_step(Step& now, StepBack& back) {
-#pragma unroll
-  for (int c = 0; c < CHANNELS_HELD; ++c) now.dt[c] = now.u[c] = back.dy[c] = 0.f;
+  clear(out);
 }
 
 // One state's way back over one step: `grad` is the gradient of `after`, and becomes `before`'s.
@@ -180,7 +178,9 @@ DEVICE void step_back(float& grad, float before, float after, float decay, float
   A_sum += exponent * now.dt[c];
 }
 
-// Both steps of a pair, the later one first, from the states before them.
+// Both steps of a pair, the later one first, from the states before them; or the first step alone,
+// unless they are PAIRED.
+template <bool PAIRED>
 DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldStates* before,
                       const Step (&now)[2], StepBack (&back)[2]) {
 #pragma unroll
@@ -189,10 +189,13 @@ DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldSta
 #pragma unroll
     for (int n = 0; n < STATES_HELD; ++n) {
       float A = A_log2[c][n], before = start.at[n];
-      float first = exp2_approx(now[0].dt[c] * A), second = exp2_approx(now[1].dt[c] * A);
+      float first = exp2_approx(now[0].dt[c] * A);
       float between = first * before + times_side<B_TOKEN>(now[0].u[c], now[0].B[n]);
-      float after = second * between + times_side<B_TOKEN>(now[1].u[c], now[1].B[n]);
-      step_back(grad[c][n], between, after, second, A, c, n, now[1], back[1], A_sum[c][n]);
+      if (PAIRED) {
+        float second = exp2_approx(now[1].dt[c] * A);
+        float after = second * between + times_side<B_TOKEN>(now[1].u[c], now[1].B[n]);
+        step_back(grad[c][n], between, after, second, A, c, n, now[1], back[1], A_sum[c][n]);
+      }
       step_back(grad[c][n], before, between, first, A, c, n, now[0], back[0], A_sum[c][n]);
     }
   }
@@ -200,7 +203,7 @@ DEVICE void pair_back(Tile& grad, Tile& A_sum, const Tile& A_log2, const HeldSta
 
 // Sum a step's gradients over the states, and store those of its x and its time step.
 DEVICE void store_step(const Leaving& to, const Place& place, const Step& now, StepBack& back,
-                       const Channels& skip, Sums& sums, bool there) {
+                       const Channels& skip, Sums& sums) {
   sum_states(back.du, place);
   sum_states(back.decay, place);
   Channels grad_x, grad_delta;
@@ -213,9 +216,8 @@ DEVICE void store_step(const Leaving& to, const Place& place, const Step& now, S
       sums.D[i] += back.dy[i] * now.x[i];
     }
     if (SOFTPLUS != SOFTPLUS_NONE) grad_delta[i] *= softplus_grad(now.dt[i]);
-    if (HAS_BIAS && there) sums.bias[i] += grad_delta[i];
+    if (HAS_BIAS) sums.bias[i] += grad_delta[i];
   }
-  if (!there) return;
   place.store_owned(to.x, grad_x);
   place.store_owned(to.delta, grad_delta);
 }
@@ -325,26 +327,27 @@ struct Warp {
     }
   }
 
-  // The way back over a pair, from the states before it. Its sums over channels stay in its patch,
+  // The way back over a pair, or over a single step, from the states before it. Its sums over channels stay in its patch,
   // which is free by then.
+  template <bool PAIRED>
   DEVICE void walk_back(HeldStates* patch, const HeldStates* before, const Stage& stage, Leaving& to,
-                        Tile& grad, Sums& sums, bool paired) const {
+                        Tile& grad, Sums& sums) const {
     Step now[2];
     StepBack back[2];
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
+    for (int j = 0; j <= PAIRED; ++j) {
       read_step(now[j], stage, place, given.bias, j);
       read_step_back(back[j], stage, place, j);
     }
-    if (!ZEROS_SKIP && !paired) skip_step(now[1], back[1]);
-    pair_back(grad, sums.A, given.A_log2, before + place.lane, now, back);
+    if (!PAIRED) clear(back[1]);
+    pair_back<PAIRED>(grad, sums.A, given.A_log2, before + place.lane, now, back);
     __syncwarp();
     float* sides = sums_in(patch);
     if (B_TOKEN) stage_sums(sides, place, back[0].grad_B, back[1].grad_B);
     if (C_TOKEN) stage_sums(sides + B_TOKEN * STATES, place, back[0].grad_C, back[1].grad_C);
 #pragma unroll
-    for (int j = 1; j >= 0; --j) {
-      store_step(to, place, now[j], back[j], given.skip, sums, j == 0 || paired);
+    for (int j = PAIRED; j >= 0; --j) {
+      store_step(to, place, now[j], back[j], given.skip, sums);
       to.back();
     }
   }
@@ -434,13 +437,16 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     first = i;
 #pragma unroll 1
     for (; p >= pairs; --p, i -= turn) source.copy(stages[i]);
-    Leaving leaving(grads, map, now, 2 * p + 1, warp.place);
+    Leaving leaving(grads, map, now, steps - 1, warp.place);
     HeldStates* patch = memory.patch(number, p);
-    for (; p >= 0; --p, i -= turn) {
-      HeldStates* before = memory.from_zero && p == 0 ? memory.zeros : patch;
-      warp.walk_back(patch, before, stages[i], leaving, grad, sums, 2 * p + 1 < steps);
+    if (steps % 2) {
+      warp.walk_back<false>(patch, memory.before(patch, p), stages[i], leaving, grad, sums);
       source.copy(stages[i]);
-      patch -= PATCH;
+      --p, i -= turn, patch -= PATCH;
+    }
+    for (; p >= 0; --p, i -= turn, patch -= PATCH) {
+      warp.walk_back<true>(patch, memory.before(patch, p), stages[i], leaving, grad, sums);
+      source.copy(stages[i]);
     }
     turn = -turn;
     __syncthreads();
