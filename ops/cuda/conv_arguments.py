@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..gpu.maps import Grid, token_layout
+from ..gpu.maps import Grid, token_layout, without_gaps
 from ..runtime.launch import address
 from .arguments import MOST_WARPS, NUMBERS, choose_warps, loads_at_once, within_reach
 
@@ -53,7 +53,7 @@ class ConvInputs:
             token_layout(x),
             (None, 0) if gate is None else token_layout(gate),
         ]
-        self._weight, self._bias = weight.contiguous(), bias
+        self._weight, self._bias = without_gaps(weight, bias)
         self._shared = x.dim() == 4
         self.definitions: dict[str, Any] = dict(
             NUMBER=NUMBERS[x.dtype],

@@ -80,7 +80,7 @@ class _Call:
         self.inputs = inputs
         self.walks = directions
         x_proj, dt_proj, dt_bias = parameters
-        self.parameters = (x_proj.contiguous(), dt_proj.contiguous(), dt_bias)
+        self.parameters = (x_proj.contiguous(), dt_proj.contiguous(), dt_bias.contiguous())
         self.sizes = sizes._replace(tokens=len(directions) * inputs.grid.tokens)
 
     def is_taken(self, x: Tensor) -> bool:

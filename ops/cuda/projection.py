@@ -61,7 +61,7 @@ def project(
     of them, 2 more for each of R, and 4. On an H100 that is up to 1408 channels where R is 24 and
     N is 16.
     """
-    weight, dt_weight = weight.contiguous(), dt_weight.contiguous()
+    weight, dt_weight, dt_bias = (p.contiguous() for p in (weight, dt_weight, dt_bias))
     sizes = Sizes.of(x, weight, dt_weight, states)
     parameters = (weight, dt_weight, dt_bias)
     if not takes_projection(sizes, [(x, sizes.channels)], parameters, WARPS):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..directions import Direction
-from ..gpu.maps import AxisWalks, by_axis
+from ..gpu.maps import AxisWalks, by_axis, without_gaps
 from ..gpu.scan_inputs import make_output
 from ..runtime.compile import Definitions
 from ..runtime.hardware import hardware_of
@@ -91,7 +91,7 @@ class _Walk:
         self.x, self.inputs = given.x, ConvInputs(*conv)
         self.walks, self.axes = directions, by_axis(directions)
         self.x_proj, self.dt_proj = given.x_proj.contiguous(), given.dt_proj.contiguous()
-        self.others = (given.dt_bias, given.A.contiguous(), given.D)
+        self.others = tuple(without_gaps(given.dt_bias, given.A, given.D))
         self.states = given.A.shape[1]
         self.options = dict(PROJECTS_INPUT=projects == 'input', SUMS=sums, KEEPS=keeps, LOG_A=log_A)
         self.sums, self.keeps = sums, keeps

@@ -1,7 +1,7 @@
 """Layouts of (B, H, W, E) maps, and directions sorted by their axis."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ __all__ = [
     'even_parts',
     'power_of_two',
     'token_layout',
+    'without_gaps',
 ]
 
 
@@ -94,6 +95,14 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
         regular = regular and (size == 1 or stride == distance * tokens)
         tokens *= size
     return (x, distance) if regular else (x.contiguous(), x.shape[-1])
+
+
+def without_gaps(*parameters: Any) -> list[Any]:
+    """Parameters as kernels read them, number after number; None stays None.
+
+    A row of a parameter, say, or one that is expanded, has another distance between its numbers.
+    """
+    return [None if p is None else p.contiguous() for p in parameters]
 
 
 def check_target(target: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..directions import Direction
-from .maps import Grid, check_target, token_layout
+from .maps import Grid, check_target, token_layout, without_gaps
 
 __all__ = ['ScanInputs', 'gradient_buffers', 'make_output']
 
@@ -53,6 +53,7 @@ class ScanInputs:
         self.B, self.B_token, self.B_kind = _projection(self.B)
         self.C, self.C_token, self.C_kind = _projection(self.C)
         self.A = self.A.contiguous()
+        self.D, self.delta_bias = without_gaps(self.D, self.delta_bias)
         self.z, self.z_token = (None, 0) if self.z is None else token_layout(self.z)
 
     def with_gate(self, z: Tensor | None) -> 'ScanInputs':

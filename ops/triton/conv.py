@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..directions import Direction
 from ..gpu.conv_targets import NEW, ConvGradients, ConvTargets
-from ..gpu.maps import Grid, by_axis, even_parts, token_layout
+from ..gpu.maps import Grid, by_axis, even_parts, token_layout, without_gaps
 from .kernels.conv_backward import conv_backward_kernel
 from .kernels.conv_forward import conv_forward_kernel
 from .launch import launch
@@ -49,6 +49,7 @@ def convs_forward(
     y = torch.empty((len(directions), *grid), dtype=x.dtype, device=x.device)
     if not y.numel():
         return y
+    weight, bias = without_gaps(weight, bias)
     x, x_token = token_layout(x)
     gate, gate_token = (None, 0) if gate is None else token_layout(gate)
     for group in by_axis(directions):
@@ -56,7 +57,7 @@ def convs_forward(
         launch(
             conv_forward_kernel,
             (programs, len(group.walks)),
-            *(x, gate, weight.contiguous(), bias, y),
+            *(x, gate, weight, bias, y),
             *(group.length(grid), grid.width, grid.tokens, grid.channels),
             *(x_token, gate_token, *pack_walks(group)),
             SHARED_X=shared,
@@ -93,7 +94,7 @@ def convs_backward(
     grad_bias = weight.new_empty((sum(programs), grid.channels))
     x, x_token = token_layout(x)
     gate, gate_token = (None, 0) if gate is None else token_layout(gate)
-    weight, grad_y = weight.contiguous(), grad_y.contiguous()
+    weight, bias, grad_y = without_gaps(weight, bias, grad_y)
     first = 0
     for group, number in zip(groups, programs, strict=True):
         rows = slice(first, first + number)

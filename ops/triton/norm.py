@@ -6,6 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ..gpu.maps import without_gaps
 from ..gpu.norms import image_rows
 from .kernels.norm import norm_backward_kernel, norm_forward_kernel
 from .launch import launch
@@ -45,6 +46,7 @@ def norm_rows(
     """
     if not branch.numel():
         return
+    weight, bias, offset, factor = without_gaps(weight, bias, offset, factor)
     options, channels = _options(branch, bias, TILE), branch.shape[-1]
     rows = branch.numel() // channels
     launch(
@@ -86,6 +88,7 @@ def norm_gradients(
         Gradients of weight, bias and offset: partial sums, still to be summed over their first
         axis.
     """
+    weight, offset, factor = without_gaps(weight, offset, factor)
     options, channels = _options(total, bias, TILE_BACKWARD), total.shape[-1]
     rows = total.numel() // max(1, channels)
     tiles = triton.cdiv(rows, options['BLOCK_R'])

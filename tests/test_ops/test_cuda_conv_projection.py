@@ -11,7 +11,7 @@ from cuda_emulation import (
     needs_a_device,
     nothing_launched,
 )
-from scan_inputs import directions_of
+from scan_inputs import directions_of, with_gaps
 from torch.testing import assert_close
 
 from mmv2m.ops.reference import directional_conv_reference
@@ -191,6 +191,15 @@ def test_what_is_not_a_number_stays_where_the_taps_reach(gated):
         reached[0, 0, 1, 5:9] = reached[1, 0, 1, 2:6] = True
         assert torch.equal(t.isnan().any(-1), reached)
         assert torch.equal(t.isnan().all(-1), reached)
+
+
+@needs_a_device
+def test_parameters_with_gaps():
+    x, gate, *parameters = make_inputs((1, 3, 6), 32)
+    y, projected = run([x, gate, *parameters], CORNERS)
+    found_y, found = run([x, gate, *map(with_gaps, parameters)], CORNERS)
+    assert torch.equal(found_y, y)
+    assert torch.equal(found.delta, projected.delta)
 
 
 def test_no_tokens():

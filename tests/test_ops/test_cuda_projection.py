@@ -11,6 +11,7 @@ from cuda_emulation import (
     needs_a_device,
     nothing_launched,
 )
+from scan_inputs import with_gaps
 from torch.testing import assert_close
 
 from mmv2m.ops.runtime.compile import compile_kernel
@@ -108,6 +109,13 @@ def test_what_is_not_a_number_stays_with_its_token():
     for t in (result.low_rank, result.delta, *result.sides):
         assert t[5].isnan().all()
         assert not torch.cat((t[:5], t[6:])).isnan().any()
+
+
+@needs_a_device
+def test_parameters_with_gaps():
+    x, *parameters = make_inputs((7,), 32, 6, 4, 1, torch.bfloat16)
+    expected, found = project([x, *parameters], 4), project([x, *map(with_gaps, parameters)], 4)
+    assert torch.equal(found.delta, expected.delta)
 
 
 def test_no_tokens():

@@ -11,7 +11,7 @@ from cuda_emulation import (
     nothing_launched,
 )
 from naive import relative_error
-from scan_inputs import directions_of
+from scan_inputs import directions_of, with_gaps
 from torch.testing import assert_close
 
 from mmv2m.ops import directional_ssm
@@ -106,6 +106,15 @@ def test_kinds_of_input(maps, bias, D):
     given = make_tensors((1, 3, 6), 32, maps=maps, bias=bias, D=D)
     compare(given, ['left', 'right'], 'input')
     compare(given, ['up', 'down'], 'output', 'sum')
+
+
+@needs_a_device
+def test_parameters_with_gaps():
+    given = make_tensors((1, 3, 6), 32)
+    names = ('conv_bias', 'x_proj', 'dt_proj', 'dt_bias', 'A', 'D')
+    apart = given._replace(**{name: with_gaps(getattr(given, name)) for name in names})
+    results = [walk(tensors, ['left', 'right'], 'input') for tensors in (given, apart)]
+    assert all(map(torch.equal, *results))
 
 
 @needs_a_device
