@@ -128,10 +128,11 @@ def _last_state(group: ScanGroup, softplus: bool) -> Tensor:
     dtype = state_dtype(group.x)
     step = group.delta[:, 0].to(dtype)
     if group.delta_bias is not None:
-        step = step + group.delta_bias
+        step = step + group.delta_bias.to(dtype)
     if softplus:
         step = F.softplus(step)
-    later = step.flip(1).cumsum(1).flip(1) - step
+    # Not the sum from each step on, less that step: beside a large one, those behind it were lost.
+    later = F.pad(step[:, 1:], (0, 0, 0, 1)).flip(1).cumsum(1).flip(1)
     drive = step * group.x[:, 0].to(dtype)
     A, B = group.A.to(dtype), group.B.to(dtype)
     states = []  # one after the other: all at once would take N times the memory of u

@@ -1,6 +1,7 @@
 """mamba_ssm's scan on our operator, against the recurrence in float64."""
 
 import importlib
+import math
 from pathlib import Path
 
 import naive
@@ -98,6 +99,20 @@ def test_long_sequences_keep_the_last_state():
         h = torch.exp(steps[:, t, None] * exact['A']) * h + added
     assert naive.relative_error(true[0], h) < 1e-12
     assert naive.relative_error(state[0], h) < 1e-5
+
+
+@pytest.mark.parametrize('large', [100.0, 1e8, torch.inf])
+def test_the_last_state_decays_behind_a_large_step(large):
+    u = torch.ones(1, 1, 3)
+    delta = torch.tensor([[[0.5, large, 1.0]]])
+    _, state = selective_scan_fn(u, delta, -torch.ones(1, 1), u, u, return_last_state=True)
+    torch.testing.assert_close(state.item(), large * math.exp(-1) + 1)
+
+
+def test_the_last_state_is_float32_beside_a_float64_bias():
+    inputs = make(channels=6, dtype=torch.float32)
+    inputs['delta_bias'] = inputs['delta_bias'].double()
+    assert selective_scan_fn(**inputs, return_last_state=True)[1].dtype == torch.float32
 
 
 def test_the_last_state_that_mamba_vision_asks_for():
