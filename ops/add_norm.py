@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import check_map, check_parameter
+from .checks import check_floating, check_map, check_parameter
 from .operator import differentiate, like_inputs, operator, present, spread
 from .precision import state_dtype, without_autocast
 
@@ -50,6 +50,8 @@ def add_norm(
     """
     check_map('branch', branch)
     exact = state_dtype(branch)
+    for name, value in (('residual', residual), ('weight', weight)):
+        check_floating(name, value)
     check_parameter('residual', residual, tuple(branch.shape), branch)
     if residual.dtype not in (exact, branch.dtype):
         raise TypeError(

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import check_channels, check_parameter
+from .checks import check_channels, check_floating, check_parameter
 from .operator import differentiate_from_inputs, like_inputs, like_x, operator, present
 from .precision import state_dtype, without_autocast
 
@@ -46,6 +46,7 @@ def channel_norm(
         RuntimeError: If the backend asked for cannot run; says why.
     """
     check_channels('x', x)
+    check_floating('weight', weight)
     check_parameter('weight', weight, (x.shape[-1],), x)
     check_parameter('bias', bias, (x.shape[-1],), x)
     check_parameter('offset', offset, (x.shape[-1],), x)

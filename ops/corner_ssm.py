@@ -9,7 +9,7 @@ from torch import Tensor
 from .backends import BACKENDS, choose_backend, has
 from .checks import MapLike, check_map, check_same_map
 from .directional_ssm import check_reduction, check_ssm, directional_ssm, exact_parameters
-from .groups import Group, pack_groups, unpack_groups
+from .groups import PARAMETERS, Group, pack_groups, unpack_groups
 from .operator import differentiate_from_kept, like_inputs_not_kept, operator, present
 from .precision import state_dtype
 
@@ -85,6 +85,11 @@ def check_groups(x: Tensor | MapLike, gated: bool, groups: Sequence[Group], redu
     for rows, columns, corners in groups:
         if not corners.corners:
             raise ValueError('a group must have at least one corner, but there is none')
+        if any(len(half) != PARAMETERS for half in (rows, columns)):
+            raise ValueError(
+                f'each scan of a group has {PARAMETERS} parameters, conv_weight to D, but there '
+                f'are {len(rows)} and {len(columns)}'
+            )
         check_ssm(x, False, rows, 'input')
         check_ssm(x, gated, columns, 'output')
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .backend_operator import backend_operator
 from .backends import choose_backend
-from .checks import check_map, check_parameter, check_projection, check_same_map
+from .checks import check_floating, check_map, check_parameter, check_projection, check_same_map
 from .directions import Direction, get_direction
 from .operator import (
     differentiate_again,
@@ -68,6 +68,7 @@ def directional_scan(
         RuntimeError: If the backend asked for cannot run; says why.
     """
     check_map('x', x)
+    check_floating('delta', delta)
     check_same_map('delta', delta, x)
     if not isinstance(A, Tensor) or A.dim() != 2:
         raise ValueError(f'A must be an (E, N) tensor, but is {getattr(A, "shape", A)}')

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import MapLike, check_map, check_parameters, check_same_map
+from .checks import MapLike, check_floating, check_map, check_parameters, check_same_map
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directions import Direction, read_directions, write_directions
@@ -121,6 +121,7 @@ def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], proje
         projects: See there.
     """
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
+    _check_axes(conv_weight, dict(x_proj=x_proj, dt_proj=dt_proj, dt_bias=dt_bias, A=A, D=D))
     channels, (states, rank) = x.shape[-1], (A.shape[-1], dt_proj.shape[-1])
     for name, given in (('gate', gated), ('conv_bias', conv_bias is not None)):
         if given and conv_weight is None:
@@ -137,6 +138,24 @@ def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], proje
     check_parameters(expected, x)
 
 
+def _check_axes(conv_weight: Any, needed: dict[str, Any]) -> None:
+    """Check that the tensors that are needed are there, and have the axes whose sizes are read."""
+    for name, value in needed.items():
+        check_floating(name, value)
+    for name, axes in (('A', '(E, N)'), ('dt_proj', '(E, R)')):
+        if needed[name].dim() != 2:
+            raise ValueError(f'{name} must be {axes}, but has shape {tuple(needed[name].shape)}')
+    if conv_weight is None:
+        return
+    check_floating('conv_weight', conv_weight)
+    # Kernels for no taps at all would write a gradient where there is no memory for it.
+    if conv_weight.dim() not in (2, 3) or conv_weight.shape[-1] == 0:
+        raise ValueError(
+            'conv_weight must be (E, taps) or (E, 1, taps) with at least one tap, but has shape '
+            f'{tuple(conv_weight.shape)}'
+        )
+
+
 def conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
     """(E, K), or (E, 1, K) as modules have it."""
     if weight is None:
@@ -146,6 +165,7 @@ def conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
 
 def _check_maps(x: Tensor, gate: Tensor | None, directions: Sequence[Any]) -> Tensor:
     """One of the K maps, if all of them and the gate are as they should be."""
+    check_floating('x', x)
     if x.dim() == 5 and x.shape[0] != len(directions):
         raise ValueError(f'x has {x.shape[0]} maps for {len(directions)} directions')
     if x.dim() not in (4, 5):

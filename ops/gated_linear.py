@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import check_map, check_same_map, check_weight
+from .checks import check_floating, check_map, check_same_map, check_weight
 from .operator import differentiate_from_inputs, like_inputs, operator, present
 from .precision import state_dtype, without_autocast
 from .products import input_gradient, project, projected_like, weight_gradient
@@ -33,6 +33,7 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
         RuntimeError: If the backend asked for cannot run; says why.
     """
     check_map('x', x)
+    check_floating('z', z)
     check_same_map('z', z, x)
     check_weight(weight, x)
     backend = choose_backend(backend, x)

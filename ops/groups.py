@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .directions import Corner, CornerGroup, get_direction, read_corners, write_corners
 
-__all__ = ['Group', 'Halves', 'pack_groups', 'unpack_groups']
+__all__ = ['PARAMETERS', 'Group', 'Halves', 'pack_groups', 'unpack_groups']
 
 PARAMETERS = 7
 """Tensors of one scan's parameters, from ``conv_weight`` to ``D``."""

@@ -73,6 +73,8 @@ def test_stream_that_begins_in_half_precision():
     ('position', 'value', 'error', 'words'),
     [
         (0, torch.rand(2, 5), ValueError, r'branch must be a \(B, H, W, E\) map'),
+        (1, None, TypeError, 'residual must be a tensor'),
+        (2, None, TypeError, 'weight must be a tensor'),
         (1, torch.rand(2, 3, 4, 5), TypeError, 'residual must be torch.float64 beside a'),
         (1, torch.rand(2, 3, 4, 6), ValueError, 'residual must have shape'),
         (2, torch.rand(6), ValueError, 'weight must have shape'),

@@ -21,6 +21,7 @@ def scan_with(**changes):
         (dict(x=torch.zeros(SHAPE, dtype=torch.int32)), TypeError, 'x must be real floating'),
         (dict(x=torch.zeros(SHAPE, dtype=torch.complex64)), TypeError, 'x must be real floating'),
         (dict(x=[[0.0]]), TypeError, 'x must be a tensor, but is list'),
+        (dict(delta=None), TypeError, 'delta must be a tensor'),
         (dict(delta=torch.zeros(2, 3, 4, 6)), ValueError, r'delta must have shape'),
         (dict(delta=torch.zeros(SHAPE).half()), TypeError, 'delta is torch.float16 but x is'),
         (dict(delta=torch.zeros(SHAPE, device='meta')), ValueError, 'delta is on meta but x is'),

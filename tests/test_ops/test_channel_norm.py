@@ -54,6 +54,7 @@ def test_stays_in_half_precision_under_autocast(bias):
     [
         (0, torch.ones(2, 5, dtype=torch.int64), TypeError, 'x must be real floating point'),
         (0, torch.tensor(1.0), ValueError, 'x must have an axis of channels'),
+        (1, None, TypeError, 'weight must be a tensor'),
         (1, torch.rand(6), ValueError, 'weight must have shape'),
         (2, torch.rand(6), ValueError, 'bias must have shape'),
         (4, torch.rand(6), ValueError, 'offset must have shape'),

@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from mmv2m import ops
-from mmv2m.ops import CORNERS, DIRECTIONS, Corner, Group, Halves
+from mmv2m.ops import CORNERS, DIRECTIONS, Corner, Group, Halves, corner_ssm
 from mmv2m.ops.directions import (
     get_direction,
     read_corners,
@@ -56,6 +57,12 @@ def test_groups_are_packed_and_unpacked():
     parameters, corners = pack_groups([one, two])
     assert parameters == [*range(28)] and corners == 'right-down;up-left,up-right'
     assert [*unpack_groups(parameters, corners)] == [one, two]
+
+
+def test_a_group_needs_all_parameters():
+    group = Halves([None] * 7, [None] * 6, ['right'], ['down'])
+    with pytest.raises(ValueError, match='has 7 parameters, conv_weight to D, but there are 7 and'):
+        corner_ssm(torch.rand(1, 2, 3, 4), None, [group])
 
 
 def test_names_of_earlier_versions():

@@ -31,6 +31,7 @@ def test_weights_of_another_dtype_and_autocast_keep_the_maps_dtype():
     ('position', 'value', 'error', 'words'),
     [
         (0, torch.rand(2, 5), ValueError, r'x must be a \(B, H, W, E\) map'),
+        (1, None, TypeError, 'z must be a tensor'),
         (1, torch.rand(2, 3, 4, 5), TypeError, 'z is torch.float32 but x is'),
         (2, torch.rand(5), ValueError, r'weight must be a \(D, E\) tensor'),
         (2, None, ValueError, r'weight must be a \(D, E\) tensor'),
