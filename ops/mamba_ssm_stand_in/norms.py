@@ -42,7 +42,7 @@ def layer_norm_fn(
     Raises:
         NotImplementedError: If another setting is given.
     """
-    asked = [name for name, value in others.items() if value]
+    asked = [name for name, value in others.items() if isinstance(value, Tensor) or value]
     if asked:
         raise NotImplementedError(f'this stand-in has no {", ".join(asked)}')
     exact = x.to(state_dtype(x))

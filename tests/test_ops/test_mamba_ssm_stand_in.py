@@ -257,5 +257,8 @@ def test_norms(rms, residual, in_fp32):
     assert naive.relative_error(y, true) < 1e-3 and naive.relative_error(total, exact) < 1e-3
     with pytest.raises(NotImplementedError, match='this stand-in has no dropout_p'):
         function(x, weight, bias, other, dropout_p=0.5)
+    for second in (x, torch.zeros(1)):
+        with pytest.raises(NotImplementedError, match='this stand-in has no x1'):
+            function(x, weight, bias, other, x1=second)
     module = norms.RMSNorm(6)
     torch.testing.assert_close(module(x), norms.rms_norm_fn(x, module.weight, None, eps=1e-5))
