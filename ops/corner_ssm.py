@@ -9,6 +9,7 @@ from torch import Tensor
 from .backends import BACKENDS, choose_backend, has
 from .checks import MapLike, check_map, check_same_map
 from .directional_ssm import check_reduction, check_ssm, directional_ssm, exact_parameters
+from .directions import CornerGroup
 from .groups import PARAMETERS, Group, pack_groups, unpack_groups
 from .operator import differentiate_from_kept, like_inputs_not_kept, operator, present
 from .precision import state_dtype
@@ -83,8 +84,7 @@ def check_groups(x: Tensor | MapLike, gated: bool, groups: Sequence[Group], redu
             f'{len(groups)}'
         )
     for rows, columns, corners in groups:
-        if not corners.corners:
-            raise ValueError('a group must have at least one corner, but there is none')
+        _check_corners(corners, reduction)
         if any(len(half) != PARAMETERS for half in (rows, columns)):
             raise ValueError(
                 f'each scan of a group has {PARAMETERS} parameters, conv_weight to D, but there '
@@ -92,6 +92,21 @@ def check_groups(x: Tensor | MapLike, gated: bool, groups: Sequence[Group], redu
             )
         check_ssm(x, False, rows, 'input')
         check_ssm(x, gated, columns, 'output')
+
+
+def _check_corners(group: CornerGroup, reduction: str) -> None:
+    """Check the corners of a group; raises what :func:`corner_ssm` says.
+
+    Windows and flips are the layers': the operator would leave them out without a word.
+    """
+    if not isinstance(group, CornerGroup):
+        raise TypeError(f'corners of a group must be a CornerGroup, but are {group!r}')
+    if not group.corners:
+        raise ValueError('a group must have at least one corner, but there is none')
+    if group.window:
+        raise ValueError('corner_ssm has no windows: it scans whole maps')
+    if reduction == 'sum' and any(corner.flip for corner in group.corners):
+        raise ValueError("corner_ssm flips nothing: flip what reduction='none' returns, then sum")
 
 
 def like_results(

@@ -70,7 +70,7 @@ def get_direction(name: str | Direction) -> Direction:
     """
     if isinstance(name, Direction):
         return name
-    if name not in DIRECTIONS:
+    if not isinstance(name, str) or name not in DIRECTIONS:
         raise ValueError(f'direction must be one of {", ".join(DIRECTIONS)}, but got {name!r}')
     return DIRECTIONS[name]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
 from .channel_norm import channel_norm
-from .checks import MapLike, check_map, check_parameters, check_weight
+from .checks import MapLike, check_floating, check_map, check_parameters, check_weight
 from .corner_ssm import check_groups, corner_ssm, exact_groups, like_results
 from .gated_linear import gated_linear
 from .groups import Group, pack_groups
@@ -119,6 +119,8 @@ def _check_mixer(
     check_weight(out_weight, scanned, 'out_weight')
     if norm is not None:
         expected = ("the norm's weight", norm.weight), ("the norm's bias", norm.bias)
+        for name, value in expected:
+            check_floating(name, value)
         check_parameters(((*one, (inner,)) for one in expected), scanned)
 
 

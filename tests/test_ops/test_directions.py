@@ -1,8 +1,19 @@
 import pytest
 import torch
+from scan_inputs import make_ssm_inputs
 
 from mmv2m import ops
-from mmv2m.ops import CORNERS, DIRECTIONS, Corner, Group, Halves, corner_ssm
+from mmv2m.ops import (
+    CORNERS,
+    DIRECTIONS,
+    Corner,
+    CornerGroup,
+    Group,
+    Halves,
+    ScanNorm,
+    corner_ssm,
+    ss2d,
+)
 from mmv2m.ops.directions import (
     get_direction,
     read_corners,
@@ -25,6 +36,8 @@ def test_a_direction_is_found_by_its_name_or_itself(name):
 def test_unknown_directions_are_refused():
     with pytest.raises(ValueError, match="one of right, left, down, up, but got 'north'"):
         get_direction('north')
+    with pytest.raises(ValueError, match=r"but got \['right'\]"):
+        get_direction(['right'])
 
 
 def test_directions_as_text():
@@ -63,6 +76,29 @@ def test_a_group_needs_all_parameters():
     group = Halves([None] * 7, [None] * 6, ['right'], ['down'])
     with pytest.raises(ValueError, match='has 7 parameters, conv_weight to D, but there are 7 and'):
         corner_ssm(torch.rand(1, 2, 3, 4), None, [group])
+
+
+@pytest.mark.parametrize(
+    ('corners', 'error', 'words'),
+    [
+        (('UL',), TypeError, r"must be a CornerGroup, but are \('UL',\)"),
+        (CornerGroup(()), ValueError, 'at least one corner'),
+        (CornerGroup((CORNERS['UL'],), window=2), ValueError, 'has no windows'),
+        (CornerGroup((Corner.of('right', 'down', (1,)),)), ValueError, 'flips nothing'),
+    ],
+)
+def test_corners_that_a_group_cannot_have(corners, error, words):
+    with pytest.raises(error, match=words):
+        corner_ssm(torch.rand(1, 2, 3, 4), None, [Group([None] * 7, [None] * 7, corners)])
+
+
+def test_a_mixers_norm_needs_a_bias():
+    _, _, *half = make_ssm_inputs(channels=4).values()
+    groups = [Halves(half, half, ['right'], ['down'])]
+    weights = (torch.rand(4, 4), torch.rand(4, 4))
+    norm = ScanNorm(torch.ones(4), None)  # would be an RMSNorm on some backends
+    with pytest.raises(TypeError, match="the norm's bias must be a tensor, but is NoneType"):
+        ss2d(torch.rand(1, 2, 3, 4), *weights, groups, norm)
 
 
 def test_names_of_earlier_versions():
