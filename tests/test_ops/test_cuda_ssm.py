@@ -69,9 +69,10 @@ def walk(given, directions, projects, reduction='none', add_to=None, keeps=True)
 
 def exact(given, directions, projects, reduction):
     """The reference in float64."""
-    tensors = [None if t is None else t.double() for t in given]
+    *tensors, A, D = (None if t is None else t.double() for t in given)
+    D = given.dt_bias.new_zeros(given.dt_bias.shape, dtype=torch.double) if D is None else D
     options = dict(projects=projects, reduction=reduction, backend='reference')
-    return directional_ssm(*tensors[:7], -tensors[7].exp(), tensors[8], directions, **options)
+    return directional_ssm(*tensors, -A.exp(), D, directions, **options)
 
 
 def compare(given, directions, projects, reduction='none'):
