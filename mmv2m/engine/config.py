@@ -40,6 +40,11 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
     try:
         cfg.merge_from_dict(options or {})
+    except AttributeError as error:  # how mmengine fails at a list of anything but dicts
+        raise UserError(
+            f'--cfg-options does not fit {path}: a key goes on below a number or a word of a list; '
+            'give the whole list, as in key="[a,b]"'
+        ) from error
     except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'--cfg-options does not fit {path}: {error}') from error
     check_top_level(cfg, options or ())

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from tiny_digits import TINY_DIGITS
 
+from mmv2m.engine.errors import UserError
+from mmv2m.engine.preflight.schedule import check_schedule
 from mmv2m.engine.top_level import check_top_level
 from mmv2m.models import V2M, VMamba
 
@@ -111,12 +113,86 @@ def test_names_of_ones_own(config, tmp_path):
         ),
         ('val_evaluator.type=Acuracy', "val_evaluator: 'Acuracy' is not in the metric registry of"),
         ('default_hooks.checkpoint.intervall=1', "checkpoint (CheckpointHook): no setting 'interv"),
+        ('custom_hooks=[{}]', "custom_hooks[0] is the word '{}', where a dict belongs"),
+        ('model.data_preprocessor.mean.0=1', 'a key goes on below a number or a word of a list'),
+        ('param_scheduler=[dict(a=1,b=2)]', 'a value is a number, a word, or a list or tuple of'),
         ('model.head.num_clases=3', "head (LinearClsHead): no setting 'num_clases'; did you mean"),
     ],
 )
 def test_misspelt_keys(train, fails, config, option, says):
     config.write_text(TINY_DIGITS.replace("Head', num_classes=10, in", "Head', in"))
     assert says in fails(train, config, '--cfg-options', option)
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        ('', 'nothing would be saved before the end: set by_epoch=False in default_hooks.checkp'),
+        (
+            "default_hooks['checkpoint']['by_epoch'] = False\n"
+            "param_scheduler = [dict(type='MultiStepLR', milestones=[2])]\n",
+            'param_scheduler[0] (MultiStepLR) counts epochs and train_cfg counts iterations',
+        ),
+    ],
+)
+def test_epochs_are_not_counted_by_a_training_by_iterations(train, fails, config, line, says):
+    config.write_text(TINY_DIGITS + 'train_cfg = dict(by_epoch=False, max_iters=4)\n' + line)
+    assert says in fails(train, config)
+
+
+def test_schedules_of_a_training_by_iterations(config):
+    cfg = Config.fromfile(config)
+    cfg.train_cfg = dict(by_epoch=False, max_iters=4)
+    cfg.default_hooks.checkpoint.by_epoch = False
+    cfg.param_scheduler = [
+        dict(type='LinearLR', by_epoch=False, end=2),
+        dict(type='CosineAnnealingLR', T_max=2, convert_to_iter_based=True),
+        dict(type='ReduceOnPlateauLR', monitor='accuracy/top1'),  # counts validations
+    ]
+    check_schedule(cfg)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'says'),
+    [
+        (dict(base_batch_sise=256), "no setting 'base_batch_sise'; did you mean 'base_batch_size'"),
+        (dict(enable=True), 'auto_scale_lr needs base_batch_size'),
+        (dict(enable=True, base_batch_size=0), 'but it is 0'),
+    ],
+)
+def test_scaled_learning_rates(config, settings, says):
+    cfg = Config.fromfile(config)
+    cfg.auto_scale_lr = settings
+    with pytest.raises(UserError) as error:
+        check_schedule(cfg)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'says'),
+    [
+        (dict(constructor='GroupedOptimConstructor'), "did you mean 'GroupedOptimWrapperConstr"),
+        (dict(paramwise_cfg=dict(layer_decay_rate=0.5)), 'what DefaultOptimWrapperConstructor rea'),
+        (dict(paramwise_cfg=dict(norm_decay=0.0)), "did you mean 'norm_decay_mult'"),
+        (
+            dict(paramwise_cfg=dict(custom_keys={'.A_log': dict(decay_mul=0.0)})),
+            "custom_keys['.A_log']: no setting 'decay_mul'; did you mean 'decay_mult'?, and SGD",
+        ),
+        (
+            dict(
+                constructor='GroupedOptimWrapperConstructor',
+                paramwise_cfg=dict(custom_keys={'.D': dict(lr=1.0, lr_scale=2.0)}),
+            ),
+            "no setting 'lr_scale'",
+        ),
+    ],
+)
+def test_settings_by_parameter(config, wrapper, says):
+    cfg = Config.fromfile(config)
+    cfg.optim_wrapper.update(wrapper)
+    with pytest.raises(UserError) as error:
+        check_schedule(cfg)
+    assert says in str(error.value)
 
 
 def test_misspelt_keys_in_python():

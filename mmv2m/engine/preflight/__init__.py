@@ -11,6 +11,7 @@ from .files import check_checkpoint, is_remote
 from .keys import check_keys
 from .model import check_model
 from .outputs import check_outputs
+from .schedule import check_schedule
 from .weights import check_incoming, check_weights
 
 __all__ = ['check_test', 'check_train']
@@ -30,6 +31,7 @@ def check_train(cfg: Config) -> None:
     check_outputs(cfg)
     check_backend(cfg)
     check_keys(cfg, ('train', 'val'))
+    check_schedule(cfg)
     check_data(cfg, ('train', 'val'))
     # DeepSpeed's checkpoints, which are folders, are resumed only.
     if cfg.get('load_from') and not (cfg.get('resume') and Path(cfg.load_from).is_dir()):

@@ -54,11 +54,18 @@ def inner_model(cfg: Config) -> dict:
 
 
 def numbered(value: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """A part of a model, or each of a list of them, and where it stands."""
+    """A part of a config, or each of a list of them, and where it stands.
+
+    Raises:
+        UserError: If one is a word, as a dict on the command line is.
+    """
     if isinstance(value, dict):
         yield where, value
     elif isinstance(value, (list, tuple)):
-        yield from ((f'{where}[{i}]', part) for i, part in enumerate(value))
+        for i, part in enumerate(value):
+            if isinstance(part, str):
+                raise UserError(f'{where}[{i}] is the word {part!r}, where a dict belongs')
+            yield f'{where}[{i}]', part
 
 
 def _check_part(cfg: Config, where: str, part: dict, scope: str) -> None:

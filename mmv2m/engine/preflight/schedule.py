@@ -1,0 +1,93 @@
+"""Check that hooks, learning rates and groups of parameters count and name what the run has."""
+
+from mmengine.config import Config
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIMIZERS
+
+from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmv2m.utils.suggestions import unknown_setting
+
+from ..errors import UserError
+from ..optim.grouped import APPLIED, SETTINGS, GroupedOptimWrapperConstructor
+from .model import numbered
+from .registered import find_class, require_class
+from .settings import takes, type_name
+
+__all__ = ['check_schedule']
+
+AUTO_SCALE = ('enable', 'base_batch_size')
+"""What mmengine reads of ``auto_scale_lr``."""
+
+
+def check_schedule(cfg: Config) -> None:
+    """Check settings that mmengine would take without a word, and never act on.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        UserError: With the first of them, and what would have an effect.
+    """
+    loop = cfg.get('train_cfg') or {}
+    if loop.get('by_epoch') is False or type_name(loop) == 'IterBasedTrainLoop':
+        _check_iterations(cfg)
+    _check_auto_scale(cfg.get('auto_scale_lr') or {})
+    _check_constructor(cfg)
+
+
+def _check_iterations(cfg: Config) -> None:
+    """Refuse what waits for the end of an epoch, which a training by iterations has only once."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('by_epoch', True) and hook.get('interval', -1) > 0:
+        raise UserError(
+            'default_hooks.checkpoint counts epochs and train_cfg counts iterations, so that '
+            'nothing would be saved before the end: set by_epoch=False in '
+            'default_hooks.checkpoint, and its interval in iterations'
+        )
+    for where, scheduler in numbered(cfg.get('param_scheduler'), 'param_scheduler'):
+        after_validation = type_name(scheduler).startswith('ReduceOnPlateau')
+        by_iter = not scheduler.get('by_epoch', True) or scheduler.get('convert_to_iter_based')
+        if not by_iter and not after_validation:
+            raise UserError(
+                f'{where} ({type_name(scheduler)}) counts epochs and train_cfg counts iterations, '
+                'so that it would never change anything: set by_epoch=False in it, and its '
+                'begin, end and lengths in iterations'
+            )
+
+
+def _check_auto_scale(settings: dict) -> None:
+    for name in settings:
+        if name not in AUTO_SCALE:
+            raise UserError(f'auto_scale_lr: {unknown_setting(name, AUTO_SCALE)}')
+    base = settings.get('base_batch_size')
+    if settings.get('enable') and (not isinstance(base, int) or base < 1):
+        raise UserError(
+            'auto_scale_lr needs base_batch_size, the number of images in a step that the learning '
+            f'rate is for, but it is {base!r}'
+        )
+
+
+def _check_constructor(cfg: Config) -> None:
+    """Refuse a constructor that there is not, and what it would not read."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    scope = cfg.get('default_scope') or 'mmengine'
+    name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    found = require_class(OPTIM_WRAPPER_CONSTRUCTORS, scope, name, 'optim_wrapper.constructor')
+    given, where = wrapper.get('paramwise_cfg') or {}, 'optim_wrapper.paramwise_cfg'
+    plain = found is DefaultOptimWrapperConstructor
+    if not plain and not issubclass(found, GroupedOptimWrapperConstructor):
+        return
+    known = SETTINGS if plain else found.settings
+    for setting in given:
+        if setting not in known:
+            raise UserError(
+                f'{where}: {unknown_setting(setting, known)}; they are what {found.__name__} reads'
+            )
+    optimizer = find_class(OPTIMIZERS, scope, (wrapper.get('optimizer') or {}).get('type'))
+    for key, settings in (given.get('custom_keys') or {}).items():
+        for setting in settings:
+            if setting not in APPLIED and not takes(optimizer, setting):
+                raise UserError(
+                    f'{where}.custom_keys[{key!r}]: {unknown_setting(setting, APPLIED)}, and '
+                    f'{optimizer.__name__} has none either'
+                )
