@@ -161,6 +161,28 @@ def test_coco_hint(train, fails):
     assert 'elsewhere does not exist' in line and 'cocodataset' not in line
 
 
+def test_metrics_have_the_annotations_of_what_is_tested(train, fails):
+    config = nuclei()
+    file = 'data/nuclei/annotations/instances_train.json'
+    line = fails(train, config, '--cfg-options', f'val_evaluator.ann_file={file}')
+    assert f'val_evaluator.ann_file is {file}, but val_dataloader.dataset has the' in line
+    assert 'annotations data/nuclei/annotations/instances_val.json: set both' in line
+
+
+@pytest.mark.parametrize(
+    ('setting', 'strides'),
+    [
+        ('rpn_head.anchor_generator.strides', '[8,16,32,64,128]'),
+        ('roi_head.bbox_roi_extractor.featmap_strides', '[8,16,32,64]'),
+        ('roi_head.mask_roi_extractor.featmap_strides', '[2,4,8,16]'),
+    ],
+)
+def test_strides_of_heads(train, fails, setting, strides):
+    line = fails(train, nuclei(), '--cfg-options', f'model.{setting}="{strides}"')
+    assert f'model.{setting} are {strides.replace(",", ", ")}, but the maps behind' in line
+    assert 'model.neck have the strides [4, 8, 16, 32, 64]: boxes would be' in line
+
+
 def voc(*names):
     """A VOC folder with objects of these names, and a config of a detector for it."""
     for folder in ('Annotations', 'ImageSets/Main', 'JPEGImages'):

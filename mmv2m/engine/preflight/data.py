@@ -10,10 +10,12 @@ from mmengine.config import Config
 from mmv2m.registry import DATASETS
 
 from ..errors import UserError
+from .annotations import kind_of
 from .classes import check_mixed_labels
 from .dataset_classes import check_classes
 from .files import is_remote
 from .registered import require_class
+from .settings import type_name
 
 __all__ = ['check_data', 'datasets']
 
@@ -54,7 +56,11 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             if local:
                 _check_paths(where, _paths(dataset, found), _hint(cfg, dataset, found))
             there.append((where, dataset, found, local))
-        _check_paths(f'{split}_evaluator', _metric_paths(cfg.get(f'{split}_evaluator')), '')
+        metrics = list(_metric_paths(cfg.get(f'{split}_evaluator')))
+        _check_paths(f'{split}_evaluator', iter(metrics), '')
+        where, dataset, found, _ = there[-1] if loader and there else ('', {}, None, False)
+        if where == f'{split}_dataloader.dataset' and kind_of(found) == 'CocoDataset':
+            _compare_files(split, metrics, dataset)
     folders: dict[str, list[str]] = {}
     for where, *rest in there:
         of_folders = check_classes(cfg, where, *rest)
@@ -122,6 +128,20 @@ def _metric_paths(evaluator: Any) -> Iterator[tuple[str, str]]:
     for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator or {}]:
         if isinstance(metric.get('ann_file'), str):
             yield 'ann_file', metric['ann_file']
+
+
+def _compare_files(split: str, metrics: Sequence[tuple[str, str]], dataset: dict) -> None:
+    """Check that a metric has the annotations of the images that are tested."""
+    name = dataset.get('ann_file')
+    if not isinstance(name, str) or 'Panoptic' in type_name(dataset):  # which has two such files
+        return
+    tested = _join(dataset.get('data_root') or '', name)
+    for key, path in metrics:
+        if not is_remote(path) and osp.realpath(path) != osp.realpath(tested):
+            raise UserError(
+                f'{split}_evaluator.{key} is {path}, but {split}_dataloader.dataset has the '
+                f'annotations {tested}: set both to the same file'
+            )
 
 
 def _check_paths(where: str, paths: Iterator[tuple[str, str]], hint: str) -> None:

@@ -12,6 +12,7 @@ from mmv2m.utils.meta_model import build_on_meta
 from ..errors import UserError
 from .model import inner_model, numbered
 from .settings import type_name
+from .strides import check_strides
 
 __all__ = ['check_outputs']
 
@@ -26,15 +27,17 @@ class Outputs(NamedTuple):
         widths: Channels of each output.
         are_maps: Whether they are (B, C, H, W), and not (B, C).
         own: Whether the backbone is one of mmv2m's, which have out_type and out_indices.
+        strides: Pixels from one point of each output to the next; none if they are not known.
     """
 
     widths: list[int]
     are_maps: bool
     own: bool
+    strides: tuple[int, ...] = ()
 
 
 def check_outputs(cfg: Config) -> None:
-    """Check the number, the kind and the channels of a backbone's outputs.
+    """Check the number, the kind, the channels and the strides of a backbone's outputs.
 
     Otherwise the first training step fails, in a convolution or a product of matrices. A backbone
     that cannot be made or run on shapes alone is left to the runner, and so is what follows a neck
@@ -67,6 +70,8 @@ def check_outputs(cfg: Config) -> None:
         )
     for where, wanted in wants:
         _compare(where, wanted, given)
+    if given.strides:
+        check_strides(model, neck, given.strides)
 
 
 def _wanted(model: dict, neck: Any) -> Iterator[tuple[str, list[int] | dict[int, int]]]:
@@ -104,7 +109,8 @@ def _outputs(cfg: Config, backbone: dict) -> Outputs | None:
         settings = dict(backbone, pretrained=False) if backbone.get('pretrained') else backbone
         model: Any = build_on_meta(cfg, part=settings)
         if hasattr(model, 'adapt_weights'):
-            return Outputs(list(model.out_channels), model.out_type == 'featmap', own=True)
+            strides = tuple(model.strides[i] for i in model.out_indices)
+            return Outputs(list(model.out_channels), model.out_type == 'featmap', True, strides)
         size = backbone.get('img_size', 224)
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
         channels = backbone.get('in_channels', backbone.get('in_chans', 3))
