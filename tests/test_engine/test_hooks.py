@@ -17,7 +17,7 @@ from mmengine.visualization import Visualizer
 from mmpretrain.models import AverageClsScoreTTA
 
 from mmv2m.datasets import Digits
-from mmv2m.engine.hooks import CurvePlotHook, PredictionSheetHook
+from mmv2m.engine.hooks import CUDAGraphHook, CurvePlotHook, PredictionSheetHook
 from mmv2m.engine.hooks.curve_plot import draw_curves, read_scalars
 from mmv2m.engine.hooks.prediction_sheet import Prediction, draw_sheet
 from mmv2m.engine.task_library import task_library_of
@@ -267,3 +267,11 @@ def test_colours_are_those_that_the_model_sees(to_rgb, red):
     batch['inputs'][0][red] = 200
     hook.after_test_iter(runner, 0, batch, outputs)
     assert hook._right[0].image[0, 0].tolist() == [200, 0, 0]
+
+
+def test_cuda_graphs_that_there_are_not_are_said_in_the_log():
+    lines = []
+    model = torch.nn.ModuleDict(dict(backbone=torch.nn.Linear(1, 1)))
+    hook = CUDAGraphHook()
+    hook.before_train(SimpleNamespace(model=model, logger=SimpleNamespace(warning=lines.append)))
+    assert lines == ['no CUDA graphs: the model is not on an NVIDIA GPU']

@@ -65,3 +65,22 @@ def test_a_training_without_validation_is_refused_before_it_starts(train, capsys
     error = 'error: ResultRecordHook records what a validation gives: there is none'
     assert capsys.readouterr().err.splitlines()[-1] == error
     assert not list(Path('work_dirs/tiny').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        ("default_hooks['checkpoint'] = None", 'the config needs default_hooks.checkpoint'),
+        ("default_hooks['checkpoint'].update(save_last=False)", 'with save_last=True'),
+        ("custom_hooks[0]['out_dir'] = 'tiny.py'", 'ResultRecordHook.out_dir cannot be made'),
+    ],
+)
+def test_what_could_not_be_recorded_at_the_end_is_refused_before_it_starts(
+    train, capsys, line, says
+):
+    config = _write(TINY_DIGITS + HOOK + line)
+    with pytest.raises(SystemExit) as refused:
+        train([config])
+    assert refused.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+    assert not list(Path('work_dirs/tiny').glob('*.pth'))

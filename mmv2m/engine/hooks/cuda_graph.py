@@ -1,7 +1,5 @@
 """A backbone's training pass as CUDA graphs."""
 
-import logging
-
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -46,12 +44,14 @@ class CUDAGraphHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             if not isinstance(model, DistributedDataParallel):
-                _tell(f'no CUDA graphs: {type(model).__name__} changes what parameters are')
+                runner.logger.warning(
+                    f'no CUDA graphs: {type(model).__name__} changes what parameters are'
+                )
                 return
             model = model.module
         module = getattr(model, self.module)
         if not any(p.is_cuda for p in module.parameters()):
-            _tell('no CUDA graphs: the model is not on an NVIDIA GPU')
+            runner.logger.warning('no CUDA graphs: the model is not on an NVIDIA GPU')
             return
         self._graphed = GraphedForward(module)
         module.forward = self._graphed
@@ -61,7 +61,3 @@ class CUDAGraphHook(Hook):
         if self._graphed is not None:
             self._graphed.remove()
             self._graphed = None
-
-
-def _tell(message: str) -> None:
-    logging.getLogger('mmv2m').info(message)

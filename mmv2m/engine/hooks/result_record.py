@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from mmengine.dist import get_world_size, master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from mmv2m.registry import HOOKS
@@ -36,10 +36,11 @@ class ResultRecordHook(Hook):
         self._validated: tuple[int, dict[str, float]] | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Check that there will be metrics and a config to record, before any work is done.
+        """Check that there will be something to record, and a place, before any work is done.
 
         Raises:
-            UserError: If the run has no validation, or its config comes from no file.
+            UserError: If the run has no validation or saves no checkpoint at its end, its config
+                comes from no file, or the folder cannot be made.
         """
         if runner._train_loop is None:
             return
@@ -47,6 +48,15 @@ class ResultRecordHook(Hook):
             raise UserError('ResultRecordHook records what a validation gives: there is none')
         if not runner.cfg.filename:
             raise UserError('ResultRecordHook records the config file, and there is none')
+        if not any(isinstance(hook, CheckpointHook) and hook.save_last for hook in runner.hooks):
+            raise UserError(
+                'ResultRecordHook records the last checkpoint, and none is saved at the end: the '
+                'config needs default_hooks.checkpoint, with save_last=True'
+            )
+        try:
+            Path(self.out_dir or runner.work_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f'ResultRecordHook.out_dir cannot be made: {error}') from error
 
     def before_train(self, runner: Runner) -> None:
         """Start the clock."""
