@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.models import TIMMBackbone
 from mmpretrain.utils import require
+from tiny_digits import TINY_DIGITS
 
 import mmv2m.models  # noqa: F401
 
@@ -251,3 +252,13 @@ def test_script_from_anywhere(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == 'error: config missing.py does not exist\n'
+
+
+def test_the_best_checkpoint_is_chosen_by_a_metric_that_there_is(train, capsys):
+    Path('tiny.py').write_text(TINY_DIGITS)
+    with pytest.raises(SystemExit) as stop:
+        train(['tiny.py', '--cfg-options', 'default_hooks.checkpoint.save_best=accuracy/top5'])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "is 'accuracy/top5', but the validation gives accuracy/top1" in line
+    assert Path('work_dirs/tiny/epoch_1.pth').exists()

@@ -249,3 +249,27 @@ def test_segmentation(train, fails):
     map_path = Path('data/camvid/ann_dir/train/0.png')
     Image.fromarray(np.zeros((48, 80, 3), np.uint8)).save(map_path)
     assert '0.png has 3 channels: a label map has one' in fails(train, config)
+
+
+@pytest.mark.parametrize(
+    ('options', 'says'),
+    [
+        (('mode=slides',), "model.test_cfg.mode must be 'slide' or 'whole', but is 'slides'"),
+        (('mod=slide',), "model.test_cfg has no setting 'mod'; did you mean 'mode'?"),
+        (('mode=slide',), "crop_size must be (height, width) for mode='slide', but is None"),
+        (('mode=slide', 'crop_size=32', 'stride=16'), 'but is 32'),
+        (('mode=slide', 'crop_size="(32,32)"', 'stride="(32,48)"'), 'pixels between the windows'),
+    ],
+)
+def test_windows(train, fails, options, says):
+    make_camvid()
+    config = tiny_upernet('upernet_v2m-s-star')
+    options = [f'model.test_cfg.{option}' for option in options]
+    assert says in fails(train, config, '--cfg-options', *options)
+
+
+def test_labels_are_reduced_in_all_data_sets_or_none(train, fails):
+    make_camvid()
+    config = tiny_upernet('upernet_v2m-s-star')
+    line = fails(train, config, '--cfg-options', f'{TRAIN}.reduce_zero_label=True')
+    assert f'{TRAIN} has reduce_zero_label=True, but val_dataloader.dataset has False' in line

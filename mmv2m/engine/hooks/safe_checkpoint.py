@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from mmv2m.registry import HOOKS
 
+from ..errors import UserError
 from ..resuming import ATOMIC_FILES
 
 __all__ = ['SafeCheckpointHook']
@@ -26,6 +27,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     backend_args: dict | None
+    key_indicators: list[str]
     best_ckpt_path: str | None
     best_ckpt_path_dict: dict[str, str | None]
     file_backend: Any
@@ -52,6 +54,12 @@ class SafeCheckpointHook(CheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        wanted = self.key_indicators if self.save_best else []
+        if unknown := [key for key in wanted if key not in metrics and key != 'auto']:
+            raise UserError(
+                f'save_best of the checkpoint hook is {unknown[0]!r}, but the validation gives '
+                f'{", ".join(metrics)}'
+            )
         with self._removing_late():
             super()._save_best_checkpoint(runner, metrics)
 

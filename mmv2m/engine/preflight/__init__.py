@@ -13,6 +13,7 @@ from .model import check_model
 from .outputs import check_outputs
 from .schedule import check_schedule
 from .weights import check_incoming, check_weights
+from .windows import check_windows
 
 __all__ = ['check_test', 'check_train']
 
@@ -29,6 +30,7 @@ def check_train(cfg: Config) -> None:
     check_environment(cfg)
     check_model(cfg)
     check_outputs(cfg)
+    check_windows(cfg)
     check_backend(cfg)
     check_keys(cfg, ('train', 'val'))
     check_schedule(cfg)
@@ -54,6 +56,7 @@ def check_test(cfg: Config) -> None:
     check_environment(cfg)
     check_model(cfg)
     check_outputs(cfg)
+    check_windows(cfg)
     check_backend(cfg)
     check_keys(cfg, ('test',))
     check_data(cfg, ('test',))

@@ -12,7 +12,7 @@ from mmv2m.registry import DATASETS
 from ..errors import UserError
 from .annotations import kind_of
 from .classes import check_mixed_labels
-from .dataset_classes import check_classes
+from .dataset_classes import check_classes, default_setting
 from .files import is_remote
 from .registered import require_class
 from .settings import type_name
@@ -66,8 +66,25 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         of_folders = check_classes(cfg, where, *rest)
         if of_folders is not None:
             _compare_folders(folders, where, of_folders)
+    _compare_zero_labels(there)
     if cfg.get('model') is not None and 'train' in splits:
         check_mixed_labels(cfg)
+
+
+def _compare_zero_labels(there: Sequence[tuple[str, dict, Any, bool]]) -> None:
+    """Check that data sets of one class all have their labels reduced by one, or none has."""
+    seen: dict[Any, tuple[str, bool]] = {}
+    for where, dataset, found, _ in there:
+        if kind_of(found) != 'BaseSegDataset':
+            continue
+        default = default_setting(found, 'reduce_zero_label')
+        reduced = bool(dataset.get('reduce_zero_label', default))
+        other, before = seen.setdefault(found, (where, reduced))
+        if before != reduced:
+            raise UserError(
+                f'{other} has reduce_zero_label={before}, but {where} has {reduced}: a class would '
+                'have two different labels'
+            )
 
 
 def _compare_folders(seen: dict[str, list[str]], where: str, names: list[str]) -> None:

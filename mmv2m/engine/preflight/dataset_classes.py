@@ -13,7 +13,7 @@ from .files import is_remote
 from .images import check_folders, check_label_maps, check_listed
 from .model import inner_model
 
-__all__ = ['check_classes']
+__all__ = ['check_classes', 'default_setting']
 
 
 def check_classes(
@@ -76,7 +76,7 @@ def _classification(
             )
         # What is tested need not have an image of each class.
         return None, classes or (labels if where.startswith('train') else None)
-    extensions = dataset.get('extensions') or _default(found, 'extensions')
+    extensions = dataset.get('extensions') or default_setting(found, 'extensions')
     folders = check_folders(where, root, extensions)
     if classes is not None and len(classes) != len(folders):
         raise UserError(
@@ -109,7 +109,7 @@ def _segmentation(
             'names: set metainfo=dict(classes=(...)) in each data set'
         )
     names = ('img_suffix', 'seg_map_suffix', 'reduce_zero_label', 'ignore_index')
-    settings = {name: dataset.get(name, _default(found, name)) for name in names}
+    settings = {name: dataset.get(name, default_setting(found, name)) for name in names}
     heads = head_settings(inner_model(cfg), 'ignore_index') if cfg.get('model') else ()
     settings['ignored'] = [settings['ignore_index'], *(value for _, value in heads)]
     ann_file = _joined(dataset, dataset.get('ann_file') or '')
@@ -126,7 +126,7 @@ def _joined(dataset: dict, path: str) -> str:
     return osp.join(dataset.get('data_root') or '', path)
 
 
-def _default(found: Any, name: str) -> Any:
+def default_setting(found: Any, name: str) -> Any:
     """The default of a setting, which a class or one of its bases has."""
     for base in found.__mro__:
         value = getattr(base, 'IMG_EXTENSIONS', None) if name == 'extensions' else None
