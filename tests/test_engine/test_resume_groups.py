@@ -270,3 +270,45 @@ def test_fused_steps_go_on_from_steps_that_were_not(wrapper):
     fused.load_state_dict(state)
     step(models[1], fused, 6)
     assert all(p.isfinite().all() for p in models[1].parameters())
+
+
+@pytest.fixture
+def resumed(cfg, tmp_path):
+    """Train two epochs, and go on with a changed config; returns the log."""
+
+    def run(**changes):
+        first = deepcopy(cfg)
+        first.param_scheduler = cfg.param_scheduler[:2]
+        first.update(work_dir=str(tmp_path / 'run'), train_cfg=dict(by_epoch=True, max_epochs=2))
+        build_runner(deepcopy(first)).train()
+        forget_runners()
+        first.update(resume=True, load_from=str(tmp_path / 'run/epoch_2.pth'))
+        first.train_cfg.max_epochs = 3
+        first.update(changes)
+        runner = build_runner(first)
+        runner.train()
+        return sorted((tmp_path / 'run').glob('*/*.log'))[-1].read_text()
+
+    return run
+
+
+TOLD = "A resumed training keeps its checkpoint's settings"
+
+
+def test_a_resume_says_what_it_does_not_take_from_the_config(resumed, cfg):
+    schedule = [cfg.param_scheduler[0], dict(cfg.param_scheduler[1], end=9)]
+    log = resumed(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5)), param_scheduler=schedule)
+    assert f'{TOLD}, whatever the config says: lr is 0.01, not 0.5; param_scheduler[1].' in log
+    assert 'param_scheduler[1].end is 4, not 9' in log
+
+
+def test_a_resume_of_the_same_settings_says_nothing(resumed):
+    assert TOLD not in resumed()
+
+
+def test_other_optimizers_and_schedules_are_not_resumed(resumed):
+    with pytest.raises(UserError, match="the checkpoint's optimizer has no betas"):
+        resumed(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.5)))
+    forget_runners()
+    with pytest.raises(UserError, match='the checkpoint has 2 schedules and param_scheduler has 1'):
+        resumed(param_scheduler=[dict(type='ConstantLR', factor=0.5)])

@@ -1,5 +1,7 @@
 """The picture of what a classifier looks at, from a command."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,3 +43,11 @@ def test_mistakes_are_one_line(tool, place, arguments, words, capsys):
         tool.main(arguments)
     error = capsys.readouterr().err
     assert words in error and error.count('\n') == 1
+
+
+def test_only_classifiers_have_classes_of_images(tool, place, capsys):
+    Path('config.py').write_text("default_scope = 'mmdet'\nmodel = dict(type='RetinaNet')\n")
+    with pytest.raises(SystemExit):
+        tool.main(['config.py', 'weights.pth', 'digit.png'])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == 'error: config.py is no config of a classifier: its model has no head'

@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with exit_on_user_error():
         cfg = load_config(args.config)
         task_library_of(cfg).prepare()
+        if not isinstance(cfg.model.get('head'), dict):
+            raise UserError(f'{args.config} is no config of a classifier: its model has no head')
         if not Path(args.image).is_file():
             raise UserError(f'image {args.image} does not exist')
         try:

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from mmv2m.registry import HOOKS
 
 from ..optim.regrouping import regroup_checkpoint
+from ..resuming import tell_differences
 
 __all__ = ['ResumeGroupsHook']
 
@@ -43,3 +44,4 @@ class ResumeGroupsHook(Hook):
         if all('param_names' in group for group in wrapper.optimizer.param_groups):
             model = getattr(runner.model, 'module', runner.model)
             regroup_checkpoint(checkpoint, wrapper, model)
+        tell_differences(runner, checkpoint, wrapper)

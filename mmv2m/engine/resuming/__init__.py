@@ -1,6 +1,7 @@
 """Parts of a training that goes on after a resume as if it had not been interrupted."""
 
 from .atomic_files import ATOMIC_FILES
+from .differences import tell_differences
 from .epoch_loop import ResumableEpochLoop, resumable_loop
 from .generators import generator_states, restore_generators
 from .latest import latest_checkpoint
@@ -14,4 +15,5 @@ __all__ = [
     'latest_checkpoint',
     'restore_generators',
     'resumable_loop',
+    'tell_differences',
 ]
