@@ -12,6 +12,8 @@ from mmv2m.packages import exit_without_libraries  # noqa: E402
 exit_without_libraries()
 
 import mmengine  # noqa: E402
+import numpy as np  # noqa: E402
+from mmengine.dist import is_main_process  # noqa: E402
 
 from mmv2m.engine.cli import parse_test_args  # noqa: E402
 from mmv2m.engine.config import apply_test_args, load_config  # noqa: E402
@@ -38,8 +40,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         check_test(cfg)
     library.prepare()
     metrics = build_runner(cfg).test()
-    if args.out and args.out_item == 'metrics':
-        mmengine.dump(metrics, args.out)
+    if args.out and args.out_item == 'metrics' and is_main_process():
+        # mmseg's are numbers of NumPy, which YAML would write as calls of Python.
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in metrics.items()}
+        mmengine.dump(plain, args.out)
     return metrics
 
 

@@ -3,6 +3,7 @@
 import os.path as osp
 from argparse import Namespace
 from importlib.util import find_spec
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -126,7 +127,18 @@ def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
         library.dump_predictions(cfg, args.out)
     elif args.out and not args.out.endswith(('.json', '.yaml', '.yml', '.pkl')):
         raise UserError(f'--out {args.out}: metrics go to a .json, .yaml or .pkl file')
+    if args.out:
+        _prepare_out(args.out)
     _complete_dataloader(cfg, 'test_dataloader', args, library)
+
+
+def _prepare_out(out: str) -> None:
+    """Make the folder of ``--out``, which the libraries do behind the last image only."""
+    path = Path(out)
+    try:
+        (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--out {out}: its folder cannot be made: {error}') from error
 
 
 def _apply_common_args(cfg: Config, args: Namespace) -> None:

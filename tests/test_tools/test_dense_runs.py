@@ -1,8 +1,11 @@
 """Whole pipelines of detection and segmentation, small: train, evaluate, test, augment."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from dense_data import (
     SIZES,
     assert_learned,
@@ -85,5 +88,6 @@ def test_upernet(train, test):
         labels = np.asarray(Image.open(f'maps/{i}.png'))
         assert labels.shape == size
         assert labels.max() < 11
-    several = test([*argv, '--tta'])
+    several = test([*argv[:-1], 'm.yaml', '--out-item', 'metrics', '--tta'])
+    assert yaml.safe_load(Path('m.yaml').read_text()) == pytest.approx(several)
     assert 0 < single['mIoU'] <= 100 and 0 < several['mIoU'] <= 100

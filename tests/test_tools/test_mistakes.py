@@ -228,6 +228,7 @@ def test_weights_of_the_other_geometry(test, fails):
         (['--out', 'x.txt'], '.pkl'),
         (['--out', 'x.txt', '--out-item', 'metrics'], '.json'),
         (['--out-item', 'pred'], '--out PATH'),
+        (['--out', 'w.pth/x.pkl'], '--out w.pth/x.pkl: its folder cannot be made'),
         (['--show-dir', 'x'], 'visualization hook'),
     ],
 )
