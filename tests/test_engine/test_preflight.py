@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from mmengine.config import Config
 from tiny_digits import TINY_DIGITS
 
 from mmv2m.engine.errors import UserError, did_you_mean, exit_on_user_error
+from mmv2m.engine.preflight.coco_entries import check_entries
 from mmv2m.engine.preflight.data import check_data
 from mmv2m.engine.preflight.weights import check_weights
 from mmv2m.utils.meta_model import build_on_meta
@@ -68,6 +70,14 @@ def test_metric_file(tmp_path, monkeypatch):
     cfg = Config(dict(val_evaluator=[dict(type='CocoMetric', ann_file='ann.json')]))
     with pytest.raises(UserError, match='val_evaluator.ann_file'):
         check_data(cfg, ('val',))
+
+
+def test_panoptic_annotations_are_left_alone(tmp_path):
+    file = tmp_path / 'panoptic.json'
+    annotation = dict(image_id=1, file_name='1.png', segments_info=[])
+    content = dict(images=[dict(id=1)], categories=[dict(id=1)], annotations=[annotation])
+    file.write_text(json.dumps(content))
+    check_entries('val_dataloader.dataset', str(file))
 
 
 def test_checkpoints_have_to_hold_the_model(tmp_path, monkeypatch):

@@ -161,6 +161,27 @@ def test_coco_hint(train, fails):
     assert 'elsewhere does not exist' in line and 'cocodataset' not in line
 
 
+@pytest.mark.parametrize(
+    ('split', 'changes', 'says'),
+    [
+        ('train', None, 'instances_train.json has no annotations'),
+        ('train', dict(category_id=7), 'has the category_id 7, which is none of the categories'),
+        ('train', dict(image_id='0'), "image_id is '0' in the first one, and ids of images are su"),
+        ('train', dict(area=None), "an annotation has no 'area'"),
+        ('val', dict(iscrowd=None), "an annotation has no 'iscrowd'"),
+        ('val', dict(id=0), 'the id 0, whose detections pycocotools counts as wrong'),
+    ],
+)
+def test_coco_annotations(train, fails, split, changes, says):
+    config = nuclei()
+    file = Path(f'data/nuclei/annotations/instances_{split}.json')
+    content = json.loads(file.read_text())
+    changed = [annotation | (changes or {}) for annotation in content['annotations']]
+    kept = [{k: v for k, v in one.items() if v is not None} for one in changed]
+    file.write_text(json.dumps(content | dict(annotations=kept if changes else [])))
+    assert says in fails(train, config)
+
+
 def test_metrics_have_the_annotations_of_what_is_tested(train, fails):
     config = nuclei()
     file = 'data/nuclei/annotations/instances_train.json'

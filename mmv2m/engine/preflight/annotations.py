@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .coco_entries import check_entries
 from .files import is_remote
 
 __all__ = ['check_coco', 'check_voc', 'kind_of']
@@ -37,7 +38,7 @@ def kind_of(found: Any) -> str | None:
 
 
 def check_coco(where: str, ann_file: str, images: str, classes: Sequence[str], named: bool) -> None:
-    """Check a COCO file's categories against the classes, and that its images are there.
+    """Check a COCO file's categories against the classes, its images and its annotations.
 
     mmdet numbers the categories in the file's order, leaving out those that are no class. So each
     class has to be a category, and in that order; otherwise labels get the names of others.
@@ -50,13 +51,14 @@ def check_coco(where: str, ann_file: str, images: str, classes: Sequence[str], n
         named: Whether the config names them.
 
     Raises:
-        UserError: If they do not fit, or the first image is missing.
+        UserError: If they do not fit, the first image is missing, or an annotation is wrong.
     """
     names, image = _read_coco(ann_file)
     if names is not None:
         _compare_categories(f'{where}: {ann_file}', names, classes, named)
     if image is not None and not is_remote(image):
         _check_image(where, osp.join(images, image), 'data_prefix.img')
+    check_entries(where, ann_file)
 
 
 def check_voc(
