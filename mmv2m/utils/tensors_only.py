@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 __all__ = ['load_tensors', 'read_pickle', 'what_is_wrong']
 
@@ -27,6 +28,7 @@ TENSORS = {
 """Module and name of the classes and functions in pickles of tensors and state dicts."""
 
 MMENGINE = {
+    ('collections', 'Counter'),
     ('mmengine.logging.history_buffer', 'HistoryBuffer'),
     ('_codecs', 'encode'),
     *(('numpy', name) for name in ('ndarray', 'dtype')),
@@ -41,7 +43,11 @@ MMENGINE = {
         for name in ('set', 'frozenset', 'slice', 'complex', 'bytearray')
     ),
 }
-"""Those of mmengine's checkpoints: curves of the log, and descriptions of data sets."""
+"""Those of mmengine's checkpoints: curves of the log, descriptions of data sets, milestones."""
+
+ONE_CYCLE = ('mmengine.optim.scheduler.param_scheduler', 'OneCycleParamScheduler')
+ANNEALING = ('_annealing_cos', '_annealing_linear')
+"""A class whose pickles name one of these functions of numbers, which is all that is loaded."""
 
 
 class _Opaque(dict):
@@ -63,6 +69,10 @@ class _Opaque(dict):
         """Forget the items."""
 
 
+class _OneCycle(_Opaque):
+    """Takes the place of mmengine's schedule, of which one function is wanted."""
+
+
 def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
     """A class of unpicklers that loads only allowed names.
 
@@ -72,7 +82,9 @@ def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
     trusted = _trusted_by_the_user()
 
     def statistic(owner: Any, name: str) -> Any:
-        """The ``getattr`` of a HistoryBuffer's pickle, which finds its own methods only."""
+        """The ``getattr`` of pickles, which finds methods of a HistoryBuffer, and ANNEALING."""
+        if owner is _OneCycle and name in ANNEALING:
+            return getattr(OneCycleParamScheduler, name)
         method = vars(HistoryBuffer).get(name)
         if owner is HistoryBuffer and isinstance(method, FunctionType) and name[:1] != '_':
             return method
@@ -89,6 +101,8 @@ def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
                 return getattr(torch, name)
             if module in ('builtins', '__builtin__') and name == 'getattr':
                 return statistic
+            if (module, name) == ONE_CYCLE:
+                return _OneCycle
             if f'{module}.{name}' in trusted:
                 return trusted[f'{module}.{name}']
             skipped.append(f'{module}.{name}')

@@ -75,7 +75,8 @@ def _check_constructor(cfg: Config) -> None:
     found = require_class(OPTIM_WRAPPER_CONSTRUCTORS, scope, name, 'optim_wrapper.constructor')
     given, where = wrapper.get('paramwise_cfg') or {}, 'optim_wrapper.paramwise_cfg'
     plain = found is DefaultOptimWrapperConstructor
-    if not plain and not issubclass(found, GroupedOptimWrapperConstructor):
+    grouped = isinstance(found, type) and issubclass(found, GroupedOptimWrapperConstructor)
+    if not plain and not grouped:
         return
     known = SETTINGS if plain else found.settings
     for setting in given:
