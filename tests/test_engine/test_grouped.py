@@ -157,6 +157,8 @@ def test_the_log_has_a_line_a_group():
     assert [line for line in lines if 'paramwise_options' in line] == []
     assert 'optimizer group 1 of 2: lr=0.5, weight_decay=0.0; 11 parameters with 39 values' in lines
     assert sum('optimizer group' in line for line in lines) == 2
+    build(Net(), GROUPED, dict(custom_keys={'depthwis.': dict(lr_mult=0.5)}))
+    assert "custom_keys: no parameter has 'depthwis.' in its name" in lines
     assert 'depthwise.weight is skipped since its requires_grad=False' in lines  # mmengine's own
     build(Net(), 'DefaultOptimWrapperConstructor', PARAMWISE['flat'])
     assert any('paramwise_options' in line for line in lines)

@@ -263,3 +263,13 @@ def test_the_best_checkpoint_is_chosen_by_a_metric_that_there_is(train, capsys):
     line = capsys.readouterr().err.splitlines()[-1]
     assert "is 'accuracy/top5', but the validation gives accuracy/top1" in line
     assert Path('work_dirs/tiny/epoch_1.pth').exists()
+
+
+def test_epochs_have_batches(train, capsys):
+    Path('tiny.py').write_text(TINY_DIGITS)
+    options = ['train_dataloader.batch_size=17', 'train_dataloader.drop_last=True']
+    with pytest.raises(SystemExit) as stop:
+        train(['tiny.py', '--cfg-options', *options])
+    assert stop.value.code == 2
+    assert 'train_dataloader has no batch' in capsys.readouterr().err.splitlines()[-1]
+    assert not list(Path('work_dirs/tiny').glob('*.pth'))

@@ -101,6 +101,9 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group['param_names'] = [names[id(parameter)] for parameter in group['params']]
         check_groups_on_load(wrapper.optimizer)
         _log_groups(wrapper.optimizer.param_groups)
+        for key in self.paramwise_cfg.get('custom_keys', {}):
+            if not any(key in name for name in names.values()):
+                print_log(f'custom_keys: no parameter has {key!r} in its name', logger='current')
         return wrapper
 
     def add_params(

@@ -7,6 +7,8 @@ from typing import Any
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader, Sampler
 
+from ..errors import UserError
+
 __all__ = ['ResumableEpochLoop', 'resumable_loop']
 
 
@@ -20,6 +22,19 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """
 
     batches_done: int = 0
+
+    def run(self) -> Any:
+        """Train all epochs.
+
+        Raises:
+            UserError: If an epoch has no batch, so that nothing would be trained.
+        """
+        if len(self.dataloader) == 0:
+            raise UserError(
+                'train_dataloader has no batch: its data set has fewer images than batch_size, and '
+                'drop_last drops the only batch'
+            )
+        return super().run()
 
     def run_epoch(self) -> None:
         """Iterate one epoch, or the rest of it."""
