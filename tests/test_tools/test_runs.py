@@ -97,7 +97,7 @@ def images(tmp_path):
         Image.fromarray(pixels[:32, :32, 0] // 128).save(tmp_path / f'seg/ann/{i}.png')
         entries.append(dict(id=i, file_name=f'{i}.png', height=64, width=64))
     boxes = [
-        dict(id=i, image_id=i, category_id=1, bbox=[8, 8, 40, 40], area=1600, iscrowd=0)
+        dict(id=i + 1, image_id=i, category_id=1, bbox=[8, 8, 40, 40], area=1600, iscrowd=0)
         for i in range(4)
     ]
     (tmp_path / 'coco/ann.json').write_text(
