@@ -116,6 +116,10 @@ def test_names_of_ones_own(config, tmp_path):
         ('custom_hooks=[{}]', "custom_hooks[0] is the word '{}', where a dict belongs"),
         ('model.data_preprocessor.mean.0=1', 'a key goes on below a number or a word of a list'),
         ('param_scheduler=[dict(a=1,b=2)]', 'a value is a number, a word, or a list or tuple of'),
+        ('optim_wrapper.clip_grad.max_nrom=5', "clip_grad: no setting 'max_nrom'; did you mean"),
+        ('optim_wrapper.clip_grad.type=norms', 'clip_grad.type must be norm or value, but is'),
+        ('optim_wrapper.clip_grad.type=value', 'clip_grad of type value needs clip_value'),
+        ('optim_wrapper.clip_grad=5', 'clip_grad is 5, where a dict such as dict(max_norm=5.0)'),
         ('model.head.num_clases=3', "head (LinearClsHead): no setting 'num_clases'; did you mean"),
     ],
 )

@@ -1,8 +1,13 @@
 """Check that hooks, learning rates and groups of parameters count and name what the run has."""
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIMIZERS
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmv2m.utils.suggestions import unknown_setting
@@ -19,8 +24,12 @@ AUTO_SCALE = ('enable', 'base_batch_size')
 """What mmengine reads of ``auto_scale_lr``."""
 
 
+CLIPPING: dict[Any, Callable[..., Any]] = dict(norm=clip_grad_norm_, value=clip_grad_value_)
+"""What ``clip_grad`` has arguments of, by its type."""
+
+
 def check_schedule(cfg: Config) -> None:
-    """Check settings that mmengine would take without a word, and never act on.
+    """Check settings that mmengine would take without a word, and never act on, or fail at late.
 
     Args:
         cfg: The whole config.
@@ -33,6 +42,7 @@ def check_schedule(cfg: Config) -> None:
         _check_iterations(cfg)
     _check_auto_scale(cfg.get('auto_scale_lr') or {})
     _check_constructor(cfg)
+    _check_clipping((cfg.get('optim_wrapper') or {}).get('clip_grad'))
 
 
 def _check_iterations(cfg: Config) -> None:
@@ -92,3 +102,21 @@ def _check_constructor(cfg: Config) -> None:
                     f'{where}.custom_keys[{key!r}]: {unknown_setting(setting, APPLIED)}, and '
                     f'{optimizer.__name__} has none either'
                 )
+
+
+def _check_clipping(settings: object) -> None:
+    """Refuse arguments that PyTorch's clipping has not, which the first step would fail at."""
+    where = 'optim_wrapper.clip_grad'
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        raise UserError(f'{where} is {settings!r}, where a dict such as dict(max_norm=5.0) belongs')
+    kind = settings.get('type', 'norm')
+    if kind not in CLIPPING:
+        raise UserError(f'{where}.type must be norm or value, but is {kind!r}')
+    _, *known = inspect.signature(CLIPPING[kind]).parameters
+    for name in settings:
+        if name != 'type' and name not in known:
+            raise UserError(f'{where}: {unknown_setting(name, known)}')
+    if known[0] not in settings:
+        raise UserError(f'{where} of type {kind} needs {known[0]}')
