@@ -16,6 +16,7 @@ __all__ = [
     'check_parameters',
     'check_projection',
     'check_same_map',
+    'check_taps',
     'check_weight',
 ]
 
@@ -46,6 +47,23 @@ def check_floating(name: str, value: Tensor) -> None:
         raise TypeError(f'{name} must be real floating point, but is {value.dtype}')
     if value.dtype.itemsize < 2:
         raise TypeError(f'{name} must have at least 16 bits a number, but is {value.dtype}')
+
+
+def check_taps(name: str, weight: Tensor) -> None:
+    """Check that a convolution's weight has the axes whose sizes are read, and a tap.
+
+    Kernels for no taps at all would write a gradient where there is no memory for it.
+
+    Raises:
+        TypeError: If it is no tensor of real floating-point numbers.
+        ValueError: If it has other axes, or no tap.
+    """
+    check_floating(name, weight)
+    if weight.dim() not in (2, 3) or weight.shape[-1] == 0:
+        raise ValueError(
+            f'{name} must be (E, taps) or (E, 1, taps) with at least one tap, but has shape '
+            f'{tuple(weight.shape)}'
+        )
 
 
 def check_channels(name: str, x: Tensor) -> None:

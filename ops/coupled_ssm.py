@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import check_floating, check_map, check_parameters
+from .checks import check_floating, check_map, check_parameters, check_taps
 from .coupled_projection import CoupledProjection, projected_width
 from .coupled_scan import check_corners, coupled_scan
 from .directional_conv import directional_conv
@@ -163,13 +163,8 @@ def _check_layers(convs: Sequence[Layer], dt_projs: Sequence[Layer]) -> None:
         )
     for k in range(2):
         (conv, _), (dt_proj, dt_bias) = convs[k], dt_projs[k]
-        check_floating(f'convs[{k}][0]', conv)
+        check_taps(f'convs[{k}][0]', conv)
         check_floating(f'dt_projs[{k}][0]', dt_proj)
-        if conv.dim() not in (2, 3) or conv.shape[-1] == 0:
-            raise ValueError(
-                f'convs[{k}][0] must be (E, taps) or (E, 1, taps) with at least one tap, but has '
-                f'shape {tuple(conv.shape)}'
-            )
         if dt_proj.dim() != 2:
             raise ValueError(
                 f'dt_projs[{k}][0] must be (E, R), but has shape {tuple(dt_proj.shape)}'

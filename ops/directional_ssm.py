@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends import BACKENDS, choose_backend, has
-from .checks import MapLike, check_floating, check_map, check_parameters, check_same_map
+from .checks import (
+    MapLike,
+    check_floating,
+    check_map,
+    check_parameters,
+    check_same_map,
+    check_taps,
+)
 from .directional_conv import directional_conv
 from .directional_scan import directional_scan
 from .directions import Direction, read_directions, write_directions
@@ -145,15 +152,8 @@ def _check_axes(conv_weight: Any, needed: dict[str, Any]) -> None:
     for name, axes in (('A', '(E, N)'), ('dt_proj', '(E, R)')):
         if needed[name].dim() != 2:
             raise ValueError(f'{name} must be {axes}, but has shape {tuple(needed[name].shape)}')
-    if conv_weight is None:
-        return
-    check_floating('conv_weight', conv_weight)
-    # Kernels for no taps at all would write a gradient where there is no memory for it.
-    if conv_weight.dim() not in (2, 3) or conv_weight.shape[-1] == 0:
-        raise ValueError(
-            'conv_weight must be (E, taps) or (E, 1, taps) with at least one tap, but has shape '
-            f'{tuple(conv_weight.shape)}'
-        )
+    if conv_weight is not None:
+        check_taps('conv_weight', conv_weight)
 
 
 def conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:

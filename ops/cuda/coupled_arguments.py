@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..directions import Corner, read_corners
-from ..gpu.maps import Grid, even_parts, power_of_two, token_layout
+from ..gpu.maps import Grid, even_parts, power_of_two, token_layout, without_gaps
 from ..runtime.launch import address
 from .arguments import NUMBERS, loads_at_once, within_reach
 
@@ -229,7 +229,7 @@ def read_inputs(
     grid = Grid.of(x)
     if not within_reach(grid, max(grid.channels, B_token, C_token)):
         return None
-    D, bias = (None if p is None else p.contiguous() for p in (D, delta_bias))
+    D, bias = without_gaps(D, delta_bias)
     maps = (x.contiguous(), delta.contiguous(), A.contiguous(), weight.contiguous())
     sides = (B, C, B_token, C_token)
     return CoupledInputs(*maps, *sides, D, bias, delta_softplus, ways, states_held)

@@ -5,6 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from ..gpu.maps import without_gaps
 from ..gpu.norms import image_rows
 from ..runtime.launch import Launch, address, launch, multiprocessors
 from .arguments import NUMBERS, loads_at_once
@@ -56,8 +57,7 @@ def norm_rows(
     """
     channels = branch.shape[-1]
     lanes = _fewest_lanes(channels)
-    parameters = [None if p is None else p.contiguous() for p in (weight, bias, offset)]
-    factor = None if factor is None else factor.contiguous()
+    *parameters, factor = without_gaps(weight, bias, offset, factor)
     maps = (branch, residual, normed, total)
     whole = loads_at_once(HELD, ((t, channels) for t in (*maps, *parameters)))
     if not (lanes and whole and 0 < branch.numel() < channels * 2**30):

@@ -17,8 +17,9 @@ from ..layers import (
     ScanMixer,
     parse_scans,
 )
+from ..layers.corners import check_choices
 from .sequence_arch import SequenceArch
-from .settings import OUT_FEATURES, check_choice, check_sizes
+from .settings import OUT_FEATURES, check_sizes
 from .staged import LINEAR_INIT, StagedBackbone, checks_settings
 from .zoo import check_scans, look_up_arch
 
@@ -167,7 +168,7 @@ class LocalVim(StagedBackbone):
         """See :meth:`StagedBackbone.check_values`."""
         look_up_arch(values['arch'], ARCH_ZOO)
         check_sizes(values['img_size'], values['patch_size'])
-        check_choice('out_features', values['out_features'], OUT_FEATURES)
+        check_choices(out_features=(values['out_features'], OUT_FEATURES))
 
     def stem(self) -> Iterator[nn.Module]:
         """See :meth:`StagedBackbone.stem`."""

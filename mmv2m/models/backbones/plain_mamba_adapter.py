@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from mmv2m.registry import MODELS
 
 from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
+from ..layers.corners import check_choices
 from .plain_mamba import ARCH_ZOO, PlainMamba
-from .settings import check_choice, stage_indices
+from .settings import stage_indices
 from .staged import PYRAMID_STRIDES, checks_settings
 from .zoo import look_up_arch
 
@@ -113,7 +114,7 @@ class PlainMambaAdapter(PlainMamba):
     def check_values(cls, values: dict[str, Any]) -> None:
         """See :meth:`StagedBackbone.check_values`."""
         super().check_values(values)
-        check_choice('out_type', values['out_type'], ('featmap',))
+        check_choices(out_type=(values['out_type'], ('featmap',)))
         width = look_up_arch(values['arch'], ARCH_ZOO).embed_dims
         heads = _heads(values['deform_num_heads'], width)
         if not isinstance(heads, int) or heads < 1 or width % heads:

@@ -12,12 +12,12 @@ from mmv2m.ops import BACKENDS
 
 from ..layers import CORNERS, plan_corners
 from ..layers.class_token import CLASS_TOKENS
-from ..layers.corners import check_coupled
+from ..layers.corners import check_choices, check_coupled
+from ..layers.sizes import check_counts
 from .arch import Arch, parse_arch
 
 __all__ = [
     'OUT_FEATURES',
-    'check_choice',
     'check_common',
     'check_sizes',
     'check_v2m',
@@ -37,18 +37,15 @@ def check_common(values: dict[str, Any]) -> None:
     Raises:
         ValueError: If a value is impossible; says what is possible.
     """
-    check_choice('out_type', values['out_type'], OUT_TYPES)
+    check_choices(out_type=(values['out_type'], OUT_TYPES))
     _check_stage_number('frozen_stages', values['frozen_stages'])
-    check_choice('scan_backend', values['scan_backend'], ('auto', *BACKENDS))
+    check_choices(scan_backend=(values['scan_backend'], ('auto', *BACKENDS)))
     stage_indices(values['out_indices'])
     for name in ('drop_rate', 'drop_path_rate'):
         _check_rate(name, values.get(name, 0.0))
     for name in ('norm_eval', 'with_cp'):
         _check_switch(name, values.get(name, False))
-    if not _is_positive_integer(values['in_channels']):
-        raise ValueError(
-            f'in_channels must be a positive integer, but got {values["in_channels"]!r}'
-        )
+    check_counts(in_channels=values['in_channels'])
     _check_norm(values.get('norm_cfg'))
     _check_init(values.get('init_cfg'))
 
@@ -66,7 +63,7 @@ def check_v2m(values: dict[str, Any]) -> None:
     arch = parse_arch(values['arch'])
     plan_corners(values['corners'], values['geometry'])
     if values['class_token'] is not None:
-        check_choice('class_token', values['class_token'], CLASS_TOKENS)
+        check_choices(class_token=(values['class_token'], CLASS_TOKENS))
     patch_size = arch.patch_size if values['patch_size'] is None else values['patch_size']
     check_sizes(values['img_size'], patch_size)
     scans = arch.scans is not None
@@ -111,12 +108,6 @@ def _check_switch(name: str, value: object) -> None:
     # A text such as 'False' would switch it on.
     if not isinstance(value, bool):
         raise ValueError(f'{name} must be True or False, but got {value!r}')
-
-
-def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Raise a ValueError that names the choices unless ``value`` is one of them."""
-    if value not in choices:
-        raise ValueError(f'{name} must be one of {", ".join(map(str, choices))}, but got {value!r}')
 
 
 def _check_rate(name: str, value: object) -> None:

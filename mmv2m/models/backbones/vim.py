@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from mmv2m.registry import MODELS
 
 from ..layers import MeanToken, MiddleToken, MixerBlock, PatchMap, PositionEmbedding, ScanMixer
+from ..layers.corners import check_choices
 from .sequence_arch import SequenceArch
-from .settings import OUT_FEATURES, check_choice, check_sizes
+from .settings import OUT_FEATURES, check_sizes
 from .staged import StagedBackbone, checks_settings
 from .zoo import look_up_arch
 
@@ -132,11 +133,11 @@ class Vim(StagedBackbone):
     def check_values(cls, values: dict[str, Any]) -> None:
         """See :meth:`StagedBackbone.check_values`."""
         look_up_arch(values['arch'], ARCH_ZOO)
-        check_choice('class_token', values['class_token'], ('middle', 'mean'))
+        check_choices(class_token=(values['class_token'], ('middle', 'mean')))
         check_sizes(values['img_size'], values['patch_size'])
-        check_choice('out_features', values['out_features'], OUT_FEATURES)
+        check_choices(out_features=(values['out_features'], OUT_FEATURES))
         if values['stride'] is not None:
-            check_choice('stride', values['stride'], range(1, values['patch_size'] + 1))
+            check_choices(stride=(values['stride'], range(1, values['patch_size'] + 1)))
 
     def stem(self) -> Iterator[nn.Module]:
         """See :meth:`StagedBackbone.stem`."""
