@@ -94,12 +94,10 @@ class SegmentEdges:
         self.inputs, self.grad_y, self.shared = inputs, grad_y, shared
         self.number, self.steps = segments
         self.tile = forward_tile(whole_states(inputs))
-        # Single states have one kernel for all cases, which finds out what there is.
+        # Single states have one kernel for a B, a C or both, which finds out what there is.
         single = inputs.states == 1 and 'token' in (inputs.B_kind, inputs.C_kind)
-        self.may_have_gradients = single or grad_y is not None
-        self.may_have_B, self.may_have_C = (
-            single or kind == 'token' for kind in (inputs.B_kind, inputs.C_kind)
-        )
+        self.may_have_B = single or inputs.B_kind == 'token'
+        self.may_have_C = grad_y is not None and (single or inputs.C_kind == 'token')
         (group,), grid = by_axis(inputs.directions), inputs.grid
         self.lanes = group.lanes(grid) * len(group.walks)
         rows, kinds = self.lanes * self.number, 1 if grad_y is None else 2
@@ -119,7 +117,7 @@ class SegmentEdges:
         inputs, grid = self.inputs, self.inputs.grid
         columns = -(-grid.channels // self.tile.channels)
         warps = choose_warps(columns)
-        at_once = WARPS_WITH_GRADIENTS if self.may_have_gradients else WARPS_AT_ONCE
+        at_once = WARPS_AT_ONCE if self.grad_y is None else WARPS_WITH_GRADIENTS
         groups, blocks = -(-columns // warps), at_once[self.tile.states] // warps
         most = max(1, multiprocessors(inputs.x.device) * blocks // groups)
         arguments = (
@@ -141,7 +139,7 @@ class SegmentEdges:
 
     def _stage_bytes(self) -> int:
         """Size of ``Stage`` in the kernel."""
-        inputs, adjoint = self.inputs, self.may_have_gradients
+        inputs, adjoint = self.inputs, self.grad_y is not None
         channels, states, number = self.tile.channels, self.tile.states, inputs.x.element_size()
         gradient = number if self.grad_y is None else self.grad_y.element_size()
         return sum(
@@ -152,7 +150,7 @@ class SegmentEdges:
                 (adjoint and inputs.z is not None, channels, number),
                 (adjoint, channels, gradient),
                 (self.may_have_B, states, side_bytes(inputs)),
-                (adjoint and self.may_have_C, states, side_bytes(inputs)),
+                (self.may_have_C, states, side_bytes(inputs)),
             )
         )
 
@@ -163,7 +161,7 @@ class SegmentEdges:
         more = dict(
             B_TOKEN=int(self.may_have_B),
             C_TOKEN=int(self.may_have_C),
-            ADJOINT=self.may_have_gradients,
+            ADJOINT=self.grad_y is not None,
             GRADIENT=NUMBERS[gradient.dtype],
             SUMS=False,
             STEPS=STEPS,

@@ -5,8 +5,8 @@
 //
 // Given to the compiler, beside what scan_ahead.cuh needs: ADJOINT, whether there are output gradients;
 // GRADIENT, their type; GRADIENT_BYTES, which are copied of them at once; UNROLL, how many steps are
-// unrolled. For single states one kernel has all cases: ADJOINT, B_TOKEN and C_TOKEN say what there may
-// be, and null pointers that there is none.
+// unrolled. For single states B_TOKEN and C_TOKEN say what there may be, and null pointers that there
+// is none, so that one kernel serves scans of either.
 #include "scan_ahead.cuh"
 
 // What a warp reads of a stretch; of what it never reads, a single token.
@@ -17,10 +17,6 @@ struct Stage {
   Staged<SIDE, B_TOKEN ? STEPS : 1, STATES> B;
   Staged<SIDE, ADJOINT && C_TOKEN ? STEPS : 1, STATES> C;
 };
-
-DEVICE bool is_adjoint(const GRADIENT* grad_y) {
-  return ADJOINT && (STATES > 1 || grad_y != nullptr);
-}
 
 // In place of a B or C that is not there, which is never copied.
 template <int TOKENS>
@@ -44,7 +40,7 @@ struct Copy {
     copy_tokens<MAP_BYTES>(stage.x, scan.x + first, map_step, at.steps(), channels);
     copy_tokens<MAP_BYTES>(stage.delta, scan.delta + first, map_step, at.steps(), channels);
     if (scan.B) B.begin(stage.B, scan.B + token * scan.B_token, scan.B_token, at, states);
-    if (!is_adjoint(grad_y)) return;
+    if (!ADJOINT) return;
     const GRADIENT* from = grad_y + (shared ? own : token) * map.channels + channel;
     copy_tokens<GRADIENT_BYTES>(stage.grad_y, from, map_step, at.steps(), channels);
     if (HAS_Z) {
@@ -54,9 +50,9 @@ struct Copy {
     if (scan.C) C.begin(stage.C, scan.C + token * scan.C_token, scan.C_token, at, states);
   }
 
-  DEVICE void finish(Stage& stage, const Scan& scan, const GRADIENT* grad_y) const {
+  DEVICE void finish(Stage& stage, const Scan& scan) const {
     if (scan.B) B.finish(stage.B);
-    if (scan.C && is_adjoint(grad_y)) C.finish(stage.C);
+    if (ADJOINT && scan.C) C.finish(stage.C);
   }
 };
 
@@ -76,8 +72,7 @@ struct Found {
     }
   }
 
-  DEVICE void walk_step(const Stage& stage, const Place& place, const Parameters& given, int j,
-                        bool adjoint) {
+  DEVICE void walk_step(const Stage& stage, const Place& place, const Parameters& given, int j) {
     Step now;
     Tile one;
     read_channels(now.x, &stage.x.at[j][place.in_warp()], place);
@@ -93,7 +88,7 @@ struct Found {
         state[c][n] = one[c][n] * state[c][n] + times_side<B_TOKEN>(now.u[c], now.B[n]);
       }
     }
-    if (adjoint) add_gradient(stage, place, one, j);
+    if (ADJOINT) add_gradient(stage, place, one, j);
   }
 
   DEVICE void add_gradient(const Stage& stage, const Place& place, const Tile& one, int j) {
@@ -118,8 +113,7 @@ struct Found {
   }
 
   // Leave it as that of segment `unit`; gradients lie behind the states of all `units`.
-  DEVICE void store(float* edges, float* totals, int unit, int units, const Place& place,
-                    bool adjoint) const {
+  DEVICE void store(float* edges, float* totals, int unit, int units, const Place& place) const {
     long long row = (long long)unit * place.channels + place.channel;
 #pragma unroll
     for (int c = 0; c < CHANNELS_HELD; ++c) {
@@ -130,7 +124,7 @@ struct Found {
       for (int n = 0; n < STATES_HELD; ++n) {
         float* to = edges + (row + channel) * STATES + place.state + n;
         *to = state[c][n];
-        if (adjoint) to[(long long)units * place.channels * STATES] = grad[c][n];
+        if (ADJOINT) to[(long long)units * place.channels * STATES] = grad[c][n];
       }
     }
   }
@@ -152,10 +146,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   Parameters given(scan, place);
   Work work(map, 0);
   Stage* stage = stages + 2 * number;
-  bool adjoint = is_adjoint(grad_y);
   for (int i = 0; i < 2; ++i) {
     if (B_TOKEN && !scan.B) fill_with_ones(stage[i].B);
-    if (C_TOKEN && !scan.C) fill_with_ones(stage[i].C);
+    if (ADJOINT && C_TOKEN && !scan.C) fill_with_ones(stage[i].C);
   }
   Copy copy;
   Found found;
@@ -164,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
   Cursor next(work);
   if (next.there(work)) copy.begin(stage[0], scan, grad_y, shared, map, next, channel, states);
   commit_copies();
-  if (next.there(work)) copy.finish(stage[0], scan, grad_y);
+  if (next.there(work)) copy.finish(stage[0], scan);
   for (int turn = 0; next.there(work); turn ^= 1) {
     Cursor now = next;
     next.advance(work);
@@ -175,12 +168,12 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     __syncwarp();
     int steps = now.steps();
 #pragma unroll UNROLL
-    for (int j = 0; j < steps; ++j) found.walk_step(stage[turn], place, given, j, adjoint);
+    for (int j = 0; j < steps; ++j) found.walk_step(stage[turn], place, given, j);
     if (now.start + steps == now.lane.length) {
-      found.store(edges, totals, now.unit, work.lanes, place, adjoint);
+      found.store(edges, totals, now.unit, work.lanes, place);
       found.clear();
     }
-    if (more) copy.finish(stage[turn ^ 1], scan, grad_y);
+    if (more) copy.finish(stage[turn ^ 1], scan);
     __syncwarp();  // the stage is free for the next stretch but one
   }
 }
