@@ -216,10 +216,37 @@ def test_weights_of_the_other_geometry(test, fails):
     demo, trained = ROOT / 'configs' / 'v2m-mini_digits.py', Config(dict(model=dict(type='V2M')))
     torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'paper.pth')
     line = fails(test, demo, 'paper.pth', '--cfg-options', 'model.backbone.geometry=released')
-    assert "paper.pth was trained with other scans, those of geometry='paper'" in line
+    says = "paper.pth was trained with geometry='paper', and model.backbone has 'released'"
+    assert says in line
     trained.model.geometry = 'released'
     torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'released.pth')
-    assert "those of geometry='released': model.backbone" in fails(test, demo, 'released.pth')
+    line = fails(test, demo, 'released.pth')
+    assert "trained with geometry='released', and model.backbone has 'paper'" in line
+
+
+@pytest.mark.parametrize(
+    ('setting', 'then', 'now', 'by_default'),
+    [
+        ('corners', ['LL', 'LR', 'UL', 'UR'], ['LR', 'UL'], True),
+        ('corners', ['UL', 'UR'], ['LR', 'UL'], False),
+        ('class_token', 'middle', 'edge', True),
+        ('class_token', 'edge', 'middle', False),
+    ],
+)
+def test_weights_of_other_scans(test, train, fails, setting, then, now, by_default):
+    """A test refuses them; a training may begin with them."""
+    demo = ROOT / 'configs' / 'v2m-mini_digits.py'
+    cfg = Config.fromfile(demo)
+    backbone = dict(type='V2M', arch=dict(cfg.model.backbone.arch))
+    if not by_default:
+        backbone[setting] = then
+    trained = Config(dict(model=dict(type='ImageClassifier', backbone=backbone)))
+    torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'other.pth')
+    options = ['--cfg-options', f'model.backbone.{setting}={now}'.replace(' ', '')]
+    says = f'other.pth was trained with {setting}={then!r}, and model.backbone has {now!r}'
+    assert says in fails(test, demo, 'other.pth', *options)
+    line = fails(train, demo, *options, 'load_from=other.pth')
+    assert 'was trained with' not in line
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from mmv2m.utils.meta_model import build_on_meta
 from ..errors import UserError
 from .files import check_checkpoint, is_remote
 from .model import model_parts
+from .trained_as import check_trained_as
 
 __all__ = ['check_incoming', 'check_weights']
 
@@ -39,7 +40,7 @@ def check_weights(cfg: Config, checkpoint: str) -> None:
     if is_remote(checkpoint):
         raise UserError(f'{checkpoint} must be a local file: its digest is part of the record')
     content = _read(checkpoint, 'checkpoint')
-    _check_geometry(cfg, checkpoint, content)
+    check_trained_as(cfg, checkpoint, content, tests=True)
     config = Path(cfg.filename).name
     try:
         model = build_on_meta(cfg)
@@ -84,7 +85,7 @@ def check_incoming(cfg: Config) -> None:
     if not path or is_remote(path):
         return
     content = _read(path, 'checkpoint')
-    _check_geometry(cfg, path, content)
+    check_trained_as(cfg, path, content)
     if cfg.get('resume') and not {'epoch', 'iter'} <= set(content.get('meta') or ()):
         raise UserError(f'{path} holds no training to resume: --cfg-options load_from={path}')
     _require_fit(cfg, path, _weights(content), 'backbone.')
@@ -94,7 +95,7 @@ def _check_pretrained(cfg: Config, where: str, path: str, prefix: str | None) ->
     if is_remote(path):
         return
     content = _read(path, f'{where}.checkpoint')
-    _check_geometry(cfg, f'{where}: {path}', content)
+    check_trained_as(cfg, f'{where}: {path}', content)
     weights = _weights(content)
     if prefix:
         start = prefix if prefix.endswith('.') else f'{prefix}.'
@@ -127,31 +128,6 @@ def _misfit(backbone: Any, weights: dict[str, Any], prefix: str) -> str | None:
     except (RuntimeError, ValueError) as error:
         return str(error)
     return None
-
-
-def _check_geometry(cfg: Config, what: str, content: Mapping[str, Any]) -> None:
-    """Refuse weights of a V2M where the scans would go elsewhere than in its training.
-
-    Their names and shapes fit the other geometry too.
-    """
-    trained = _geometry_of(content.get('meta'))
-    if trained not in (None, (cfg.model.get('backbone') or {}).get('geometry', 'paper')):
-        raise UserError(
-            f'{what} was trained with other scans, those of geometry={trained!r}: model.backbone '
-            'has to say so'
-        )
-
-
-def _geometry_of(meta: Any) -> str | None:
-    """With which geometry the V2M of a checkpoint was trained, if its ``meta`` tells."""
-    if not isinstance(meta, Mapping):
-        return None
-    if meta.get('family') == 'v2m':
-        return 'released'
-    text = meta.get('cfg')  # read as text: a checkpoint's config must not run
-    if not isinstance(text, str) or not re.search(r"type='(mmv2m\.)?V2M'", text):
-        return None
-    return 'released' if "geometry='released'" in text else 'paper'
 
 
 def _read(path: str, what: str) -> dict[str, Any]:
