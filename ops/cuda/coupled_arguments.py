@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..directions import Corner, read_corners
-from ..gpu.maps import Grid, even_parts, power_of_two, token_layout, without_gaps
+from ..gpu.maps import Grid, power_of_two, token_layout, without_gaps
 from ..runtime.launch import address
 from .arguments import NUMBERS, loads_at_once, within_reach
 
@@ -17,6 +17,10 @@ __all__ = ['CoupledInputs', 'Edges', 'Maps', 'Patch', 'read_inputs']
 MOST_STATES, MOST_CORNERS = 32, 32
 MOST_COLUMNS, MOST_ROWS = 16, 16
 """Of a strip and of a tile: what shared memory, and a block's own memory, have room for."""
+
+ROW_COST = 3
+"""What a row of a strip costs beside its tokens, in tokens: the backward scan's times with strips
+of 8 and of 16 columns say so."""
 
 CHANNELS_HELD = 2
 """Of a thread."""
@@ -199,9 +203,9 @@ class CoupledInputs:
             return columns
 
         def cost(strip: int) -> int:
-            return -(-units * -(-columns // strip) // slots) * (strip + 1)
+            return -(-units * -(-columns // strip) // slots) * (strip + ROW_COST)
 
-        return min((even_parts(columns, min(most, n)) for n in (16, 12, 8, 6, 4)), key=cost)
+        return min(range(most, 0, -1), key=cost)
 
 
 def read_inputs(
