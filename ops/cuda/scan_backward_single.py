@@ -120,9 +120,10 @@ class SingleBackwardScan:
     def _definitions(self) -> Definitions:
         inputs, channels = self.inputs, self.grid.channels
         maps = (inputs.x, inputs.delta, self.grad_y)
-        # Of whole channels it is not told, so that 96 and 192 share a kernel: there is a condition
-        # on its stores then, but no instruction more.
-        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps)
+        # Stages of a pyramid, which have no gate here, share a kernel: it is not told that all
+        # channels fill their warps. With a gate that costs registers which it has not.
+        whole = inputs.z is not None and channels % self.tile.channels == 0
+        common = scan_definitions(inputs, self.tile, WARPS, WARPS_AT_ONCE // WARPS, maps, whole)
         more = dict(
             STEPS=_steps(inputs),
             GRADIENT=NUMBERS[self.grad_y.dtype],
