@@ -211,17 +211,21 @@ def test_weights_of_another_model(test, fails, more):
     assert 'size mismatch for head.fc.weight' in fails(test, demo, 'head.pth', *more)
 
 
-def test_weights_of_the_other_geometry(test, fails):
+@pytest.mark.parametrize('more', [(), ('--tta',)])
+def test_weights_of_the_other_geometry(test, fails, more):
     """Their names and shapes fit, and what the model computes is wrong."""
-    demo, trained = ROOT / 'configs' / 'v2m-mini_digits.py', Config(dict(model=dict(type='V2M')))
+    demo = ROOT / 'configs' / 'v2m-mini_digits.py'
+    trained = Config(dict(model=dict(type='V2M', class_token='mean')))
     torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'paper.pth')
-    line = fails(test, demo, 'paper.pth', '--cfg-options', 'model.backbone.geometry=released')
+    options = ('--cfg-options', 'model.backbone.geometry=released')
+    line = fails(test, demo, 'paper.pth', *options, *more)
     says = "paper.pth was trained with geometry='paper', and model.backbone has 'released'"
     assert says in line
     trained.model.geometry = 'released'
     torch.save(dict(meta=dict(cfg=trained.pretty_text), state_dict={}), 'released.pth')
-    line = fails(test, demo, 'released.pth')
+    line = fails(test, demo, 'released.pth', *more)
     assert "trained with geometry='released', and model.backbone has 'paper'" in line
+    assert 'was trained with' not in fails(test, demo, 'released.pth', *options, *more)
 
 
 @pytest.mark.parametrize(

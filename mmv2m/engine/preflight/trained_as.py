@@ -41,7 +41,9 @@ def check_trained_as(
     Raises:
         UserError: If a setting differs.
     """
-    trained, backbone = _trained_backbone(content.get('meta')), cfg.model.get('backbone') or {}
+    trained = _trained_backbone(content.get('meta'))
+    model = cfg.model.get('module') or cfg.model  # what test-time augmentation wraps
+    backbone = model.get('backbone') or {}
     if trained is None:
         return
     for name in IN_TESTS if tests and _is_v2m(backbone.get('type')) else ALWAYS:
