@@ -74,7 +74,7 @@ class Operator:
         if is_watched():
             return self.overload(*args)
         flat = flatten(args)
-        if not PLAIN.issuperset(map(type, flat)):
+        if not PLAIN.issuperset(map(type, flat)) or _is_negated(flat):
             return self.overload(*args)
         if not needs_gradient(flat):
             return self.function(*args)
@@ -180,6 +180,14 @@ def needs_gradient(flat: Sequence[Any]) -> bool:
     if not torch.is_grad_enabled():
         return False
     return any(isinstance(arg, Tensor) and arg.requires_grad for arg in flat)
+
+
+def _is_negated(flat: Sequence[Any]) -> bool:
+    """Whether a tensor holds the numbers of opposite sign, which PyTorch's dispatcher resolves.
+
+    The imaginary part of a complex conjugate is such a tensor.
+    """
+    return any(isinstance(arg, Tensor) and arg.is_neg() for arg in flat)
 
 
 def is_watched() -> bool:

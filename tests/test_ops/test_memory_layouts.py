@@ -1,6 +1,6 @@
-"""Parameters whose numbers do not lie side by side: rows of others' transposes, expanded ones.
+"""Tensors whose memory does not hold their numbers side by side, or holds those of opposite sign.
 
-The kernels get addresses, so that such a parameter has to be copied, or they read its neighbours.
+The kernels get addresses, so that such a tensor has to be copied, or they read other numbers.
 """
 
 import pytest
@@ -48,14 +48,30 @@ OPERATORS = dict(
 )
 
 
+def negated(t):
+    """What PyTorch makes of the imaginary part of a complex conjugate: negated when it is read."""
+    return torch._neg_view(-t) if isinstance(t, torch.Tensor) else t
+
+
+@pytest.mark.parametrize('lay', [with_gaps, negated])
 @pytest.mark.parametrize('backend', KERNELS)
 @pytest.mark.parametrize('name', OPERATORS)
-def test_operators(name, backend):
+def test_operators(name, backend, lay):
     operator, tensors, options = OPERATORS[name]
     given = options | dict(backend=backend)
     expected = run(operator, tensors, lay=lambda t: t, given=given)
-    found = run(operator, tensors, lay=with_gaps, given=given)
+    found = run(operator, tensors, lay=lay, given=given)
     assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize('backend', KERNELS)
+def test_negated_gradient(backend):
+    operator, tensors, options = OPERATORS['conv']
+    x, grad_y = tensors['x'].to(DEVICE).requires_grad_(), torch.rand(2, 1, 2, 3, 4, device=DEVICE)
+    others = {name: tensors[name].to(DEVICE) for name in ('weight', 'bias')}
+    y = operator(x, **others, **options, backend=backend)
+    found = [torch.autograd.grad(y, x, g, retain_graph=True) for g in (grad_y, negated(grad_y))]
+    assert torch.equal(*(grad for (grad,) in found))
 
 
 @pytest.mark.parametrize('backend', KERNELS)
