@@ -14,6 +14,7 @@ pytest.importorskip('triton')
 from cuda_scans import TOLERANCE  # noqa: E402
 
 from mmv2m.ops import cuda, triton  # noqa: E402
+from mmv2m.ops.cuda.coupled_arguments import read_inputs  # noqa: E402
 from mmv2m.ops.gpu.kernels import Kernels  # noqa: E402
 from mmv2m.ops.gpu.operators import Operators  # noqa: E402
 from mmv2m.ops.runtime.replay import replayed  # noqa: E402
@@ -91,6 +92,21 @@ def cut(monkeypatch, columns, rows):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_four_corners(states, dtype):
     compare((2, 3, 5, 20), states, list(CORNERS), dtype)
+
+
+@pytest.mark.parametrize(
+    ('columns', 'units', 'strip'),
+    [(14, 3072, 14), (64, 192, 16), (256, 24, 12), (512, 24, 16), (256, 1, 1)],
+)
+def test_width_of_strips(columns, units, strip):
+    """Of an H200's 264 blocks few should be idle, and strips should be wide."""
+    x = torch.empty(1, 1, 1, columns, 2, device='meta')
+    side = torch.empty(*x.shape[:-1], 2, 1, device='meta')
+    A, weight = (torch.empty(*size, device='meta') for size in ((2, 2, 2, 1), (2, 2, 2)))
+    delta = x.expand(2, *x.shape)
+    corners = write_corners([[CORNERS['UL']]])
+    inputs = read_inputs(4, x, delta, A, weight, side, side, None, None, True, corners)
+    assert inputs.choose_strip(units, 264) == strip
 
 
 @needs_a_device
