@@ -1,4 +1,4 @@
-"""Models, registered on import."""
+"""Models, which importing this package registers."""
 
 from mmv2m.registry import MODELS
 from mmv2m.utils.checkpoints import read_checkpoints_safely

@@ -103,7 +103,7 @@ def test_official_files_load(official, monkeypatch):
 def test_another_familys_file_is_refused(official):
     family, _, _, backbone, path = official
     other = FAMILIES['vim' if family != 'vim' else 'vmamba'][1]
-    with pytest.raises(RuntimeError, match=rf'\({other["type"]}\).* {backbone["type"]}, which'):
+    with pytest.raises(RuntimeError, match=rf'\({other["type"]}\).* {backbone["type"]}, so'):
         load_checkpoint(MODELS.build(other), path)
 
 

@@ -291,7 +291,11 @@ def test_exported_model_takes_any_batch(kind):
         (dict(arch=dict(PLAIN, dt_rank=0)), ValueError, 'dt_rank must be a positive integer'),
         (dict(arch=dict(PLAIN, ffn_ratio=-1)), ValueError, 'ffn_ratio must be a number from 0'),
         (dict(arch=dict(PLAIN, ffn_ratio=True)), ValueError, 'ffn_ratio must be a number from 0'),
-        (dict(arch=dict(PLAIN, ffn_ratio=0.01)), ValueError, 'an MLP at least one channel.*0.01'),
+        (
+            dict(arch=dict(PLAIN, ffn_ratio=0.01)),
+            ValueError,
+            'an MLP of at least one channel.*0.01',
+        ),
         (dict(arch=dict(PLAIN, scans=[['h']])), ValueError, 'scans must be 4 sequences of names'),
         (dict(arch=dict(PLAIN, scans=['h'] * 4)), ValueError, 'scans of a block must be names'),
         (dict(arch=dict(PLAIN, scans=[['h']] * 4, orders='both')), ValueError, 'name their order'),

@@ -91,7 +91,7 @@ def test_weights_of_something_else(train, fails, config, weights):
     torch.save({k.replace('.ssm.all.', '.'): v for k, v in backbone.items()}, 'vmamba.pth')
     init = [f'{INIT}.type=Pretrained', f'{INIT}.checkpoint=']
     for options, words in (
-        (['load_from=bare.pth'], 'which the init_cfg of the backbone loads'),
+        (['load_from=bare.pth'], 'load them by the init_cfg of the backbone'),
         (['load_from=vmamba.pth'], "type='VMamba' would fit"),
         ([init[0], f'{init[1]}student.pth'], "prefix='student.backbone.' would fit"),
         ([init[0], f'{init[1]}own.pth', f'{INIT}.prefix=bone'], "begins with prefix='bone'"),

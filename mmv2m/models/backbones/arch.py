@@ -23,20 +23,20 @@ class Arch(StagedArch):
             ``'pyramid'`` has a convolutional stem to 1/4, no positions and no class tokens.
             Between its stages the resolution halves and the width doubles.
         expand: Inner width over D.
-        state_dims: States a channel, N.
+        state_dims: States per channel, N.
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
         gated: Whether the mixers have gates; see :class:`~mmv2m.models.layers.SS2D`.
         share: The corners that share parameters: ``'all'``, ``'opposite'`` or ``'none'``. With
-            ``scans`` it has to be ``'all'``: a scan shares them with its flip.
+            ``scans`` it has to be ``'all'``, because each scan shares them with its flip.
         orders: ``'one'`` scans from each corner along one axis and then along the other (Eq. 7).
             ``'both'`` also scans in the other order, with parameters of its own (Eq. 8).
-        merge: ``'sum'`` or ``'mean'`` of corners and orders.
-        projects: ``'one'``: B of the first scan and C of the second depend on the token (Eq. 9 to
-            12). ``'both'``: B and C of both scans do.
-        scans: Names of the scans of each block; see
-            :func:`~mmv2m.models.layers.plan_local_groups`. None for the four corners of the whole
-            map in each block.
+        merge: Whether the results of corners and orders are added (``'sum'``) or averaged
+            (``'mean'``).
+        projects: With ``'one'``, B of the first scan and C of the second depend on the token (Eq. 9
+            to 12). With ``'both'``, B and C of both scans do.
+        scans: Names of the scans of each block; see :func:`~mmv2m.models.layers.plan_local_groups`.
+            With None, each block scans the whole map from its four corners.
         ffn_ratio: Inner width of the blocks' MLP over D; 0 for none.
     """
 
@@ -112,6 +112,23 @@ class Arch(StagedArch):
         """Norm of the blocks and outputs, by default."""
         return dict(type='SameDtypeLN' if self.is_pyramid else 'RMSNorm', eps=1e-5)
 
+    @property
+    def mixer_cfg(self) -> dict:
+        """The sizes and parts as arguments of :class:`~mmv2m.models.layers.SS2D`."""
+        return dict(
+            expand=self.expand,
+            states=self.state_dims,
+            conv_size=self.conv_size,
+            dt_rank=self.dt_rank,
+            share=self.share,
+            orders=self.orders,
+            merge=self.merge,
+            projects=self.projects,
+            gated=self.gated,
+            # This scale keeps the variance of the residual stream small.
+            out_proj_scale=sum(self.depths) ** -0.5,
+        )
+
 
 def _pyramid(depths: tuple[int, ...], expand: int) -> Arch:
     """VMamba's sizes: 96 channels, one state, an MLP of ratio 4, no gates."""
@@ -125,14 +142,22 @@ def _pyramid(depths: tuple[int, ...], expand: int) -> Arch:
 
 
 def check_ffn_ratio(ratio: Any, embed_dims: int) -> None:
-    """Raise a ValueError unless a width times ``ratio`` is that of an MLP, or of none."""
+    """Check the inner width of an MLP over its outer width; 0 stands for no MLP.
+
+    Args:
+        ratio: The inner width over the outer one.
+        embed_dims: The outer width.
+
+    Raises:
+        ValueError: If ``ratio`` is no number from 0, or leaves less than one inner channel.
+    """
     number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
     if not number or not 0 <= ratio < float('inf'):
         raise ValueError(f'arch: ffn_ratio must be a number from 0, but is {ratio!r}')
     if ratio and int(embed_dims * ratio) < 1:
         raise ValueError(
-            f'arch: ffn_ratio must be 0, or leave an MLP at least one channel, but is {ratio!r}: '
-            f'{embed_dims} times that is less than 1'
+            'arch: ffn_ratio must be 0, or large enough for an MLP of at least one channel, but is '
+            f'{ratio!r}: {embed_dims} times {ratio!r} is less than 1'
         )
 
 

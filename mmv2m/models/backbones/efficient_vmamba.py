@@ -24,7 +24,7 @@ class Arch(StagedArch):
         embed_dims: Width of the first stage, D.
         depths: Blocks in each of the four stages.
         expand: Inner width of the scans over D.
-        state_dims: States a channel, N.
+        state_dims: States per channel, N.
         conv_expand: Inner width of the convolutional blocks over D.
     """
 
@@ -46,7 +46,7 @@ class EfficientVMamba(HierarchicalBackbone):
     """EfficientVMamba (https://arxiv.org/abs/2403.09977).
 
     The first two stages have blocks with atrous scans beside a convolution. The last two have
-    inverted residuals. Sides that do not divide are padded at the bottom and the right.
+    inverted residuals. Sides that the strides do not divide are padded at the bottom and the right.
 
     Args:
         arch: ``'tiny' | 'small' | 'base'`` or a dict with ``embed_dims`` and ``depths`` (four

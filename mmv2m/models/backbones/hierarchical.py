@@ -15,7 +15,7 @@ __all__ = ['HierarchicalBackbone']
 
 
 class HierarchicalBackbone(StagedBackbone):
-    """A backbone of four stages. From each to the next the resolution halves and the width doubles.
+    """A backbone of four stages, each with half the resolution and twice the width of the last one.
 
     Images may have any size and aspect ratio. A subclass names its :attr:`ARCH_ZOO` and builds the
     parts.
@@ -26,25 +26,28 @@ class HierarchicalBackbone(StagedBackbone):
     Args:
         arch: A name or a dict of sizes; see the subclass. Defaults to ``'tiny'``.
         in_channels: Channels of the image. Defaults to 3.
-        out_indices: Output after which stages, an int or a sequence; negative ones count from the
-            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_indices: Stages behind which there are outputs, an int or a sequence of ints. Negative
+            numbers count from the last stage. Stages behind the last output are not built. Defaults
+            to -1.
         out_type: ``'avg_featmap'``, the mean over the map, (B, D); ``'featmap'``, the map,
             (B, D, H, W); ``'raw'``, its tokens row by row, (B, L, D); ``'cls_token'``, as
             ``'avg_featmap'``. Defaults to ``'avg_featmap'``.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
-        frozen_stages: -1: nothing frozen; 0: the stem; k: also the first k stages, set to eval
-            mode. Defaults to -1.
-        norm_eval: Keep BatchNorm layers, where there are any, in eval mode. Defaults to False.
+        drop_path_rate: Rate of stochastic depth of the last block; rates grow linearly from 0.
+            Defaults to 0.
+        frozen_stages: -1 freezes nothing, 0 the stem, and k > 0 also the first k stages. What is
+            frozen is also in eval mode. Defaults to -1.
+        norm_eval: Keep BatchNorm layers, if there are any, in eval mode. Defaults to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
-        norm_cfg: All norms but the BatchNorm layers that belong to convolutions. Defaults to
+        norm_cfg: Norms of the model, except for the BatchNorm layers of convolutions. Defaults to
             ``dict(type='SameDtypeLN')``.
-        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
-            distribution (0.02) for linear layers; the scans keep their own initialisation.
+            distribution (standard deviation 0.02) for linear layers; the scans keep their own
+            initialisation.
 
     Raises:
-        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        ValueError: If a setting is impossible. :meth:`check_settings` raises it without building.
         TypeError: If there is no such setting.
     """
 
@@ -92,11 +95,22 @@ class HierarchicalBackbone(StagedBackbone):
 
     @abstractmethod
     def build_halving(self, before: int, width: int) -> nn.Module:
-        """Build the modules from a stage's map to the next. Both widths are given."""
+        """Build the modules that halve the map of one stage for the next one.
+
+        Args:
+            before: Width of the stage in front.
+            width: Width of the stage behind.
+        """
 
     @abstractmethod
     def build_block(self, stage: int, width: int, rate: float) -> nn.Module:
-        """Build the next block of a stage, counted from 0. ``rate`` is its stochastic depth."""
+        """Build the next block of a stage.
+
+        Args:
+            stage: The stage, counted from 0.
+            width: Its width.
+            rate: The block's rate of stochastic depth.
+        """
 
     @classmethod
     def check_values(cls, values: dict[str, Any]) -> None:

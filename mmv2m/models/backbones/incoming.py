@@ -1,4 +1,4 @@
-"""Weights that are loaded into a backbone: their names, their image channels, whether they fit."""
+"""Weights that are loaded into a backbone: they are renamed, fitted to its images, and checked."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,16 +12,19 @@ from mmv2m.utils.official_weights import convert_official_weights, recognise
 __all__ = ['inflate_incoming', 'rename_incoming', 'require_fit']
 
 NEARLY = 0.9
-"""The share of a backbone's tensors that weights have to fill; about as many may be left over."""
+"""The share of a backbone's tensors that weights have to fill.
+
+The number of tensors that are left over may be at most the remaining share.
+"""
 
 ADAPTER = r'prior\.|level_embed$|interactions\.|up\.|out_norms\.'
 MAY_BE_ABSENT = re.compile(rf'norm[0-2]\.|class_token\.|.*\.num_batches_tracked$|{ADAPTER}')
-"""What a checkpoint of another image size, other outputs, other class tokens or without an adapter
-may lack.
+"""Tensors that a checkpoint may lack, since it may have other outputs or class tokens, no counters
+of batches, or no adapter.
 """
 
 MAY_DIFFER = re.compile(r'pos_embed\.|rotary\.|class_token\.')
-"""What is resized as it is loaded."""
+"""Tensors that are resized when they are loaded."""
 
 SIGNS = {
     'PlainMamba': r'stages\.\d+\.\d+\.mixer\.ssm\.direction_embed$',
@@ -31,25 +34,25 @@ SIGNS = {
     'VMamba': r'stages\.\d+\.\d+\.mixer\.(rows|columns)\.',
     'V2M': r'stages\.\d+\.\d+\.mixer\.ssm\.',
 }
-"""Names that only one of the backbones has, in the order in which they are looked for."""
+"""Patterns of tensor names by which each backbone is recognised; the first that matches counts."""
 
 
 def rename_incoming(
     state_dict: dict, prefix: str, own: Mapping[str, Tensor], logger: Any = 'current'
 ) -> None:
-    """Give weights a backbone's own names, in place, where they have others that are known.
+    """Rename weights to a backbone's own names, in place, if they have other names that are known.
 
-    Those are the names of official code, and those of a classifier, which begin with
-    ``backbone.``; what there is beside the backbone is left out then.
+    Two kinds of names are known: those of official code, and those of a whole classifier, which
+    begin with ``backbone.``. Tensors outside the classifier's backbone are left out.
 
     Args:
         state_dict: Weights that are being loaded.
         prefix: The backbone's place in the model, such as ``'backbone.'``.
         own: The backbone's state dict.
-        logger: Where a line says so, as for :func:`mmengine.logging.print_log`.
+        logger: Where the renaming is logged, as for :func:`mmengine.logging.print_log`.
 
     Raises:
-        ValueError: If they are official weights that cannot be converted.
+        ValueError: If the weights are official ones that cannot be converted.
     """
     held = _under(state_dict, prefix)
     if not held or _share(held, own) >= NEARLY:
@@ -71,15 +74,15 @@ def inflate_incoming(
 ) -> None:
     """Fit weights for images of three channels to a backbone of more or fewer, in place.
 
-    The rule is that of timm's ``adapt_input_conv``: for one channel the first convolution's weights
-    are summed over the three; for any other number they are repeated, R G B R ..., and scaled by 3
-    over that number, so that the output keeps its size.
+    The rule is the one of timm's ``adapt_input_conv``. For one channel, the first convolution's
+    weights are summed over the three channels. For any other number of channels, they are repeated
+    (R G B R ...) and multiplied by 3 over that number, so that the output keeps its magnitude.
 
     Args:
         backbone: The backbone.
         state_dict: Weights under the backbone's own names.
         prefix: The backbone's place in the model, such as ``'backbone.'``.
-        logger: Where a line says so, as for :func:`mmengine.logging.print_log`.
+        logger: Where the change is logged, as for :func:`mmengine.logging.print_log`.
     """
     name, own = _first_convolution(backbone)
     value = state_dict.get(f'{prefix}{name}')
@@ -95,7 +98,7 @@ def inflate_incoming(
         inflated = rgb[:, [i % 3 for i in range(channels)]] * (3 / channels)
     state_dict[f'{prefix}{name}'] = inflated.to(value.dtype)
     print_log(
-        f'{prefix}{name} is for images of 3 channels: it is fitted to in_channels={channels}',
+        f'{prefix}{name} is for images of 3 channels, and is fitted to in_channels={channels}',
         logger=logger,
     )
 
@@ -109,8 +112,8 @@ def require_fit(backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: s
         prefix: The backbone's place in the model, such as ``'backbone.'``.
 
     Raises:
-        RuntimeError: If they do not, which is what PyTorch raises in such cases; names the prefix
-            or the family that would fit.
+        RuntimeError: If they do not; PyTorch raises the same type in such cases. The message names
+            the prefix or the family that would fit, if there is one.
     """
     own = {k: v for k, v in backbone.state_dict().items() if not MAY_BE_ABSENT.match(k)}
     held = _under(state_dict, prefix)
@@ -133,12 +136,12 @@ def require_fit(backbone: nn.Module, state_dict: Mapping[str, Tensor], prefix: s
         raise RuntimeError(
             f'these weights hold {len(left)} tensors that the stages of the backbone ({kind}) have '
             f'no place for, such as {left[0]}: '
-            f'{_another_family(backbone, state_dict) or "they are those of another arch"}'
+            f'{_another_family(backbone, state_dict) or "they belong to another arch"}'
         )
 
 
 def _first_convolution(backbone: nn.Module) -> tuple[str, Tensor | None]:
-    """Name and value of the weights that the image meets first."""
+    """Name and value of the first convolution's weights, which read the image."""
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             return f'{name}.weight', module.weight
@@ -146,18 +149,21 @@ def _first_convolution(backbone: nn.Module) -> tuple[str, Tensor | None]:
 
 
 def _left_over(held: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Tensors of stages that the backbone has; behind its last output there are none."""
+    """Names of loaded tensors for which the backbone's stages have no place.
+
+    Stages behind the backbone's last output are not built, so their tensors do not count.
+    """
     stages = tuple({f'{name[: len("stages.0.")]}' for name in own if name.startswith('stages.')})
     return [name for name in held if name.startswith(stages) and name not in own]
 
 
 def _another_family(backbone: nn.Module, names: Iterable[str]) -> str | None:
-    """Which other backbone would fit, in words."""
+    """Say which other backbone the weights would fit, or return None."""
     names = list(names)
     family = next((f for f, sign in SIGNS.items() if any(re.search(sign, n) for n in names)), None)
     if family is None or family in {cls.__name__ for cls in type(backbone).__mro__}:
         return None
-    return f'they are those of a {family}, which type={family!r} would fit'
+    return f'they belong to a {family}, so that type={family!r} would fit'
 
 
 def _why(
@@ -169,7 +175,7 @@ def _why(
         if place != prefix and _share(_under(state_dict, place), own) >= NEARLY:
             if not place:
                 return (
-                    'they are those of a backbone alone, which the init_cfg of the backbone loads, '
+                    'they belong to a backbone alone; load them by the init_cfg of the backbone, '
                     "dict(type='Pretrained', checkpoint=...)"
                 )
             return f'their names begin with {place!r}, so that prefix={place!r} would fit'

@@ -17,7 +17,7 @@ from ..layers import (
     ScanMixer,
     parse_scans,
 )
-from ..layers.corners import check_choices
+from ..layers.checks import check_choices
 from .sequence_arch import SequenceArch
 from .settings import OUT_FEATURES, check_sizes
 from .staged import LINEAR_INIT, StagedBackbone, checks_settings
@@ -27,7 +27,7 @@ __all__ = ['LocalVim']
 
 
 WITHOUT_SEARCH = ('h', 'h_flip', 'w2', 'w2_flip')
-"""Each block's scans where none have been searched for."""
+"""Scans of each block of an arch that names no scans."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class LocalArch(SequenceArch):
     """Sizes of a LocalVim, and the scans of its blocks.
 
     Attributes:
-        scans: Names of each block's scans, as many as there are blocks; see
-            :func:`~mmv2m.models.layers.parse_scans`. By default rows and windows of 2 x 2, both
-            ways, in every block.
+        scans: One sequence of names of scans for each block; see
+            :func:`~mmv2m.models.layers.parse_scans`. By default, every block scans rows and windows
+            of 2 x 2 tokens, both forwards and backwards.
     """
 
     scans: tuple[tuple[str, ...], ...] | None = None
@@ -65,12 +65,13 @@ ARCH_ZOO: dict[str, LocalArch] = {
 class LocalVim(StagedBackbone):
     """LocalVim (https://arxiv.org/abs/2403.09338): Vim with scans inside windows.
 
-    Four stages of blocks at one resolution. Each block runs Mamba's state space model over the
-    patches in four orders, of the whole map or window by window, chosen for each block by search;
-    attention over channels weighs them. There is no class token; rotary positions turn the residual
-    stream in front of every block. Any image size and aspect ratio goes in: images that patches do
-    not cover exactly, and maps that windows do not, are padded at the bottom and the right, and
-    positions are interpolated, at run time and when a checkpoint of another size is loaded.
+    It has four stages of blocks at one resolution. Each block runs Mamba's state space model over
+    the patches in four orders, over the whole map or window by window. A search has chosen the
+    orders of each block, and attention over channels weighs their outputs. There is no class token.
+    Rotary positions turn the residual stream in front of every block. Images may have any size and
+    aspect ratio. Images that patches do not cover exactly, and maps that windows do not cover
+    exactly, are padded at the bottom and the right. Positions are interpolated, at run time and
+    when a checkpoint of another size is loaded.
 
     Args:
         arch: ``'tiny' | 'small'`` (LocalVim-T and LocalVim-S) or a dict with ``embed_dims`` and
@@ -79,8 +80,9 @@ class LocalVim(StagedBackbone):
         img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
         patch_size: Side of a patch in pixels. Defaults to 16.
         in_channels: Channels of the image. Defaults to 3.
-        out_indices: Output after which stages, an int or a sequence; negative ones count from the
-            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_indices: Stages behind which there are outputs, an int or a sequence of ints. Negative
+            numbers count from the last stage. Stages behind the last output are not built. Defaults
+            to -1.
         out_type: ``'avg_featmap'``, the mean over the map, (B, D); ``'featmap'``, the map,
             (B, D, H, W); ``'raw'``, its tokens row by row, (B, L, D); ``'cls_token'``, as
             ``'avg_featmap'``. Defaults to ``'avg_featmap'``.
@@ -88,21 +90,23 @@ class LocalVim(StagedBackbone):
             adds to it, behind a LayerNorm, which the authors' UPerNet takes. Defaults to
             ``'stream'``.
         drop_rate: Dropout after the position embedding. Defaults to 0.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
-        frozen_stages: -1: nothing frozen; 0: patches and positions; k: also the first k stages, set
-            to eval mode. Defaults to -1.
+        drop_path_rate: Rate of stochastic depth of the last block; rates grow linearly from 0.
+            Defaults to 0.
+        frozen_stages: -1 freezes nothing, 0 patches and positions, and k > 0 also the first k
+            stages. What is frozen is also in eval mode. Defaults to -1.
         norm_eval: Keep BatchNorm layers in eval mode; this backbone has none of its own. Defaults
             to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norm of the blocks and the outputs. Defaults to
             ``dict(type='RMSNorm', eps=1e-5)``.
-        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
-            distribution (0.02) for linear layers, the time steps' too, as the authors have it.
+            distribution (standard deviation 0.02) for linear layers, including those of the time
+            steps, as in the authors' code.
 
     Raises:
-        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        ValueError: If a setting is impossible. :meth:`check_settings` raises it without building.
         TypeError: If there is no such setting.
 
     Example:

@@ -30,7 +30,7 @@ class Arch(StagedArch):
         embed_dims: Width, D.
         depths: Blocks in each of the four stages.
         expand: Inner width over D.
-        state_dims: States a channel, N.
+        state_dims: States per channel, N.
         conv_size: Side of the blocks' depthwise convolutions.
         stem_convs: 3 x 3 convolutions in the stem.
         conv_behind_first: Whether a depthwise convolution follows the first block.
@@ -56,7 +56,7 @@ class PlainMamba(StagedBackbone):
     """PlainMamba (https://arxiv.org/abs/2403.17695), a Mamba without hierarchy.
 
     It has a convolutional stem, 8 x 8 patches of its map, and blocks that scan their tokens in four
-    continuous orders. Images may have any size and aspect ratio. Sides that do not divide are
+    continuous orders. Images may have any size and aspect ratio. Sides that 16 does not divide are
     padded at the bottom and the right. Positions are interpolated, at run time and when a
     checkpoint of another size is loaded.
 
@@ -66,27 +66,29 @@ class PlainMamba(StagedBackbone):
             ``conv_behind_first``. Defaults to ``'L1'``.
         img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
         in_channels: Channels of the image. Defaults to 3.
-        out_indices: Output after which stages, an int or a sequence; negative ones count from the
-            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_indices: Stages behind which there are outputs, an int or a sequence of ints. Negative
+            numbers count from the last stage. Stages behind the last output are not built. Defaults
+            to -1.
         out_type: ``'avg_featmap'``, the mean over the map, (B, D); ``'featmap'``, the map,
             (B, D, H, W); ``'raw'``, its tokens row by row, (B, L, D); ``'cls_token'``, as
             ``'avg_featmap'``. Defaults to ``'avg_featmap'``.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
-        frozen_stages: -1: nothing frozen; 0: the stem and the positions; k: also the first k
-            stages, set to eval mode. Defaults to -1.
+        drop_path_rate: Rate of stochastic depth of the last block; rates grow linearly from 0.
+            Defaults to 0.
+        frozen_stages: -1 freezes nothing, 0 the stem and the positions, and k > 0 also the first k
+            stages. What is frozen is also in eval mode. Defaults to -1.
         norm_eval: Keep the BatchNorm layers of the stem, and the one in the first stage of L1, in
             eval mode. Defaults to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norms of the blocks and the outputs. Defaults to ``dict(type='SameDtypeLN')``, and
             ``eps=1e-6`` in those of the outputs.
-        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
-            distribution (0.02) for linear layers, those of the scans included. The time steps'
-            biases start at zero, as in the authors' config.
+            distribution (standard deviation 0.02) for linear layers, including those of the scans.
+            The time steps' biases start at zero, as in the authors' config.
 
     Raises:
-        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        ValueError: If a setting is impossible. :meth:`check_settings` raises it without building.
         TypeError: If there is no such setting.
 
     Example:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmv2m.registry import MODELS
 
 from ..layers.adapter import Extractor, Injector, SpatialPrior, flatten_maps, split_maps
-from ..layers.corners import check_choices
+from ..layers.checks import check_choices
 from .plain_mamba import ARCH_ZOO, PlainMamba
 from .settings import stage_indices
 from .staged import PYRAMID_STRIDES, checks_settings
@@ -20,27 +20,28 @@ from .zoo import look_up_arch
 __all__ = ['PlainMambaAdapter']
 
 SCALES = (4, 2, 1, 0.5)
-"""Of the outputs, against the backbone's own map."""
+"""Side of each output's map over the side of the backbone's own map."""
 
 PARTS = ('prior.', 'level_embed', 'interactions.', 'up.', 'out_norms.')
-"""What the adapter adds to the backbone."""
+"""First parts of the names of parameters that the adapter adds to the backbone."""
 
 
 @MODELS.register_module()
 class PlainMambaAdapter(PlainMamba):
     """PlainMamba with the adapter that its authors' detectors have.
 
-    A pyramid of convolutional features and the backbone's tokens look at each other by deformable
-    attention around each stage (https://arxiv.org/abs/2205.08534), which takes mmcv's operators.
-    Images whose sides 32 does not divide are padded at the bottom and the right.
+    Around each stage, a pyramid of convolutional features and the backbone's tokens attend to each
+    other by deformable attention (https://arxiv.org/abs/2205.08534). The attention needs mmcv's
+    compiled operators. Images whose sides 32 does not divide are padded at the bottom and the
+    right.
 
     Args:
         arch: As for :class:`PlainMamba`. Defaults to ``'L1'``.
         img_size: The usual image size, an int or (H, W), in pixels. Defaults to 224.
         in_channels: Channels of the image. Defaults to 3.
-        out_indices: Which of the maps of a 4th, an 8th, a 16th and a 32nd of the image's sides come
-            out. Defaults to all.
-        out_type: ``'featmap'``, maps, each (B, D, H, W).
+        out_indices: Which of four maps are returned; their sides are a 4th, an 8th, a 16th and a
+            32nd of the image's. Defaults to all.
+        out_type: ``'featmap'``, the only type of output: maps, each (B, D, H, W).
         conv_inplane: Channels of the pyramid's first convolutions. Defaults to 64.
         deform_num_heads: Heads of the attention, which divide D. Defaults to the authors' 6, or 8
             where 6 does not divide D, as in L3.
@@ -49,12 +50,13 @@ class PlainMambaAdapter(PlainMamba):
         cffn_ratio: Hidden width of the pyramid's MLPs over D. Defaults to 0.25.
         drop_path_rate: Stochastic depth of the last block, and of the pyramid's MLPs. Defaults
             to 0.
-        frozen_stages: As for :class:`PlainMamba`; of the adapter nothing is frozen.
+        frozen_stages: As for :class:`PlainMamba`. Nothing of the adapter is frozen.
         norm_eval: Keep BatchNorm layers in eval mode. Defaults to False.
         with_cp: Recompute each block in the backward pass. Defaults to False.
         norm_cfg: Norms of the blocks. Defaults to ``dict(type='SameDtypeLN')``.
-        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
-        init_cfg: See :class:`mmengine.model.BaseModule`; as for :class:`PlainMamba` by default.
+        scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        init_cfg: See :class:`mmengine.model.BaseModule`. The default is the one of
+            :class:`PlainMamba`.
 
     Raises:
         ValueError: If a setting is impossible.
@@ -126,7 +128,7 @@ class PlainMambaAdapter(PlainMamba):
     def add_output_norms(
         self, norm_cfg: dict | None, widths: Sequence[int], strides: Sequence[int]
     ) -> None:
-        """See :meth:`StagedBackbone.add_output_norms`: BatchNorms of the adapter stand for them."""
+        """Put no norms behind outputs: the adapter has BatchNorms of its own there."""
         super().add_output_norms(None, widths, strides)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -140,6 +142,7 @@ class PlainMambaAdapter(PlainMamba):
 
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
+            TypeError: If ``x`` is no floating-point tensor.
         """
         self.check_images(x)
         x = F.pad(x, (0, -x.shape[3] % 32, 0, -x.shape[2] % 32))
@@ -164,13 +167,13 @@ class PlainMambaAdapter(PlainMamba):
 
 
 class Interaction(BaseModule):
-    """What passes between the backbone and the pyramid around a stage.
+    """Attention between the backbone and the pyramid, in front of a stage and behind it.
 
     Args:
         embed_dims: D.
         attention: Heads, points and ratio of the attention.
         ffn: Ratio and stochastic depth of the pyramid's MLPs.
-        extractors: How many follow each other behind the stage.
+        extractors: Number of extractors that run one after the other behind the stage.
     """
 
     def __init__(
@@ -184,12 +187,12 @@ class Interaction(BaseModule):
         )
 
     def inject(self, x: Tensor, tokens: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
-        """The stage's input, (B, H, W, D), with what it finds in the pyramid."""
+        """Add to the stage's input, (B, H, W, D), what it finds in the pyramid."""
         size = (x.shape[1], x.shape[2])
         return self.injector(x.flatten(1, 2), [size], tokens, sizes).unflatten(1, size)
 
     def extract(self, tokens: Tensor, sizes: list[tuple[int, int]], x: Tensor) -> Tensor:
-        """The pyramid, (B, L, D), with what it finds in the stage's output, (B, H, W, D)."""
+        """Add to the pyramid, (B, L, D), what it finds in the stage's output, (B, H, W, D)."""
         size = (x.shape[1], x.shape[2])
         for extractor in self.extractors:
             tokens = extractor(tokens, sizes, x.flatten(1, 2), [size])
@@ -197,7 +200,7 @@ class Interaction(BaseModule):
 
 
 def _heads(number: int | None, width: int) -> int:
-    """Heads of the attention, the authors' if none are named."""
+    """Heads of the attention: ``number``, or by default the authors' number for this width."""
     if number is not None:
         return number
     return 8 if width % 6 else 6

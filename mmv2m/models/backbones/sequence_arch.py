@@ -15,7 +15,7 @@ class SequenceArch(StagedArch):
         embed_dims: Width, D.
         depths: Blocks in each of the four stages.
         expand: Inner width over D.
-        state_dims: States a channel, N.
+        state_dims: States per channel, N.
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection; ``'auto'`` for ceil(D / 16).
     """

@@ -1,4 +1,4 @@
-"""What a backbone's settings may be, checked without building anything."""
+"""Checks of a backbone's settings, which build nothing."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from mmengine.utils import to_2tuple
 from mmv2m.ops import BACKENDS
 
 from ..layers import CORNERS, plan_corners
+from ..layers.checks import check_choices, check_counts
 from ..layers.class_token import CLASS_TOKENS
-from ..layers.corners import check_choices, check_coupled
-from ..layers.sizes import check_counts
+from ..layers.corners import check_coupled
 from .arch import Arch, parse_arch
 
 __all__ = [
@@ -29,13 +29,13 @@ OUT_FEATURES = ('stream', 'mixer')
 
 
 def check_common(values: dict[str, Any]) -> None:
-    """Check the settings that every backbone has, or any of them may have.
+    """Check the settings that all backbones share, or several of them.
 
     Args:
         values: Every argument's name and value.
 
     Raises:
-        ValueError: If a value is impossible; says what is possible.
+        ValueError: If a value is impossible. The message says what is possible.
     """
     check_choices(out_type=(values['out_type'], OUT_TYPES))
     _check_stage_number('frozen_stages', values['frozen_stages'])
@@ -51,13 +51,13 @@ def check_common(values: dict[str, Any]) -> None:
 
 
 def check_v2m(values: dict[str, Any]) -> None:
-    """Check the settings that only V2M has, alone and with each other.
+    """Check the settings that only V2M has, each by itself and all together.
 
     Args:
         values: Every argument's name and value.
 
     Raises:
-        ValueError: If a value is impossible; says what is possible.
+        ValueError: If a value is impossible. The message says what is possible.
         TypeError: If ``arch`` is neither a name nor a dict.
     """
     arch = parse_arch(values['arch'])
@@ -77,10 +77,10 @@ def check_v2m(values: dict[str, Any]) -> None:
 
 
 def stage_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
-    """``out_indices`` as ascending numbers from 0 to 3.
+    """Bring ``out_indices`` into the form of ascending numbers from 0 to 3.
 
     Raises:
-        ValueError: If one is no stage, or there is none.
+        ValueError: If an index names no stage, or there is no index.
     """
     given = [out_indices] if isinstance(out_indices, int) else out_indices
     valid = isinstance(given, Sequence) and all(map(_is_integer, given))
@@ -105,7 +105,7 @@ def _check_stage_number(name: str, value: object) -> None:
 
 
 def _check_switch(name: str, value: object) -> None:
-    # A text such as 'False' would switch it on.
+    # A string such as 'False' would count as true.
     if not isinstance(value, bool):
         raise ValueError(f'{name} must be True or False, but got {value!r}')
 
@@ -117,7 +117,7 @@ def _check_rate(name: str, value: object) -> None:
 
 
 def _check_init(init_cfg: object) -> None:
-    # mmengine asserts this without a word, after the model has been built.
+    # mmengine asserts this without a message, and only after the model has been built.
     several = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     dicts = all(isinstance(one, dict) and 'type' in one for one in several)
     if init_cfg is not None and not dicts:
@@ -141,7 +141,7 @@ def _check_norm(norm_cfg: object) -> None:
 
 
 def _normalises_tokens(norm_cfg: dict) -> bool:
-    """Whether a norm takes channels-last maps, and its result for a token depends on that alone."""
+    """Whether a norm takes channels-last maps and normalises each token by itself."""
     x = torch.linspace(-1, 1, 2 * 3 * 64).square().view(1, 2, 3, 64)
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -185,5 +185,5 @@ def _check_released(arch: Arch, values: dict[str, Any], patch_size: int) -> None
     if rows != columns or values['class_token'] != 'mean':
         raise ValueError(
             "geometry='released' needs square images and class_token='mean': "
-            'the released code knows no others'
+            'the released code has nothing else'
         )

@@ -1,4 +1,4 @@
-"""What all backbones here have in common: four stages, their outputs, freezing, checkpointing."""
+"""The base class of all backbones: four stages, their outputs, freezing and checkpointing."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -28,14 +28,14 @@ from .zoo import StagedArch
 __all__ = ['LINEAR_INIT', 'PYRAMID_STRIDES', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
 
 LINEAR_INIT = dict(type='TruncNormal', layer='Linear', std=0.02)
-"""How the baselines' authors initialise linear layers; biases are zero."""
+"""Initialisation of linear layers by the authors of the baselines; biases start at zero."""
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
 """Pixels from one token to the next where the resolution halves between stages."""
 
 
 def drop_path_rates(depths: Sequence[int], last: float) -> Iterator[float]:
-    """Rates of stochastic depth for all blocks in order, from 0 growing linearly to ``last``."""
+    """Rates of stochastic depth of all blocks in order; they grow linearly from 0 to ``last``."""
     blocks = sum(depths)
     return (last * i / max(blocks - 1, 1) for i in range(blocks))
 
@@ -60,26 +60,28 @@ def checks_settings(init: Callable[..., None]) -> Callable[..., None]:
 class StagedBackbone(BaseModule, HubMixin, ABC):
     """A stem, four stages of blocks on a channels-last map, and a norm behind each output.
 
-    A subclass's constructor, which :func:`checks_settings`, calls ``super().__init__()``, sets its
-    stem's modules, then :attr:`stages` (``stages_built`` of :class:`Stage`; what changes the
-    resolution is the first block of the stage that has the new one), then calls
-    :meth:`add_output_norms`. It implements :meth:`stem` and :meth:`embed`, and
-    :meth:`check_values` for the settings of its own.
+    A subclass decorates its constructor with :func:`checks_settings`. The constructor calls
+    ``super().__init__()``, sets the modules of the stem, sets :attr:`stages`, and calls
+    :meth:`add_output_norms` and :meth:`freeze_stages`. :attr:`stages` holds ``stages_built``
+    modules of class :class:`Stage`. A module that changes the resolution is the first one of the
+    stage that has the new resolution. The subclass also implements :meth:`stem`, :meth:`embed`, and
+    :meth:`check_values` for settings that only it has.
 
     Attributes:
-        ARCH_ZOO: What ``arch`` may be called, and the sizes behind each name.
+        ARCH_ZOO: The sizes behind each name that ``arch`` may be.
         stages: The stages that are built.
         out_channels: Width of each output.
-        out_features: What an output is made of: ``'stream'``, the residual stream behind a stage,
-            or ``'mixer'``, only what its last block's mixer adds to it.
+        out_features: ``'stream'`` if an output is made of the residual stream behind a stage,
+            ``'mixer'`` if it is made of what the mixer of the stage's last block adds to it.
         widths: Width of each of the four stages, built or not.
         strides: Pixels from one token of each of the four stages to the next.
 
     Args:
         in_channels: Channels of the image.
-        out_indices: Output after which stages; negative ones count from the last.
+        out_indices: Stages behind which there are outputs. Negative numbers count from the last
+            stage.
         out_type: ``'cls_token' | 'featmap' | 'avg_featmap' | 'raw'``; see :meth:`format_output`.
-        frozen_stages: -1: nothing frozen; 0: the stem; k: also the first k stages.
+        frozen_stages: -1 freezes nothing, 0 the stem, and k > 0 also the first k stages.
         norm_eval: Keep BatchNorm layers in eval mode.
         with_cp: Recompute each block in the backward pass.
         init_cfg: See :class:`mmengine.model.BaseModule`.
@@ -113,8 +115,8 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
     @classmethod
     def arguments(cls) -> Mapping[str, inspect.Parameter]:
         """The arguments of the class, by name."""
-        # Not those of inspect.signature(cls): before Python 3.11.4 that takes the constructor of
-        # huggingface_hub's mixin, which has a __new__, where a class inherits its own.
+        # inspect.signature(cls) would be wrong before Python 3.11.4: where a class inherits its
+        # constructor, it takes the one of huggingface_hub's mixin, because that has a __new__.
         _, *given = inspect.signature(cls.__init__).parameters.items()
         return dict(given)
 
@@ -126,7 +128,8 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             **settings: Arguments of the class.
 
         Raises:
-            ValueError: If a value is impossible, alone or with the others; says what is possible.
+            ValueError: If a value is impossible, alone or with the others. The message says what is
+                possible.
             TypeError: If there is no such setting.
         """
         cls.check_names(settings)
@@ -137,7 +140,11 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
     @classmethod
     def check_names(cls, settings: Iterable[str]) -> None:
-        """Raise a TypeError if a name is no argument of the class; says which one may be meant."""
+        """Check that all names are arguments of the class.
+
+        Raises:
+            TypeError: If a name is none. The message says which argument may be meant.
+        """
         parameters = cls.arguments()
         for name in settings:
             if name not in parameters:
@@ -149,8 +156,8 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         """Check the settings that only this class has, given all of them by name.
 
         Raises:
-            ValueError: If a value is impossible; says what is possible.
-            TypeError: If one has a type that none could have.
+            ValueError: If a value is impossible. The message says what is possible.
+            TypeError: If a value has an impossible type.
         """
 
     @abstractmethod
@@ -159,11 +166,11 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """Images, (B, in_channels, H, W), to the first stage's map, (B, h, w, D)."""
+        """Turn images, (B, in_channels, H, W), into the first stage's map, (B, h, w, D)."""
 
     @property
     def with_cp(self) -> bool:
-        """Whether each block is recomputed in the backward pass; setting it sets all stages."""
+        """Whether each block is recomputed in the backward pass. Setting it sets all stages."""
         return self._with_cp
 
     @with_cp.setter
@@ -180,7 +187,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
     @out_indices.setter
     def out_indices(self, stages: object) -> None:
-        # There is no norm behind another stage, and behind the last output there are no stages.
+        # Other stages have no norm behind them, and stages behind the last output do not exist.
         raise AttributeError(
             f'out_indices are {self._out_indices} since the {type(self).__name__} was built: build '
             f'another one with out_indices={stages!r}, and load the weights into it'
@@ -188,17 +195,17 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
     @property
     def stages_built(self) -> int:
-        """How many stages there are: those behind the last output would get no gradients."""
+        """Number of stages that exist; stages behind the last output would get no gradients."""
         return max(self.out_indices) + 1
 
     def plain_stages(
         self, depths: Sequence[int], drop_path_rate: float, block: Callable[[float], nn.Module]
     ) -> ModuleList:
-        """Stages of like blocks, up to the last output.
+        """Build stages that consist of blocks of one kind, up to the last output.
 
         Args:
             depths: Blocks in each of the four stages.
-            drop_path_rate: Stochastic depth of the last block; it grows linearly.
+            drop_path_rate: Rate of stochastic depth of the last block; rates grow linearly from 0.
             block: Builds the next block, given its rate of stochastic depth.
         """
         rates = drop_path_rates(depths, drop_path_rate)
@@ -214,8 +221,8 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
         Args:
             norm_cfg: The norm; None for none.
-            widths: Of the four stages.
-            strides: Of the four stages.
+            widths: Width of each of the four stages.
+            strides: Pixels from one token of each of the four stages to the next.
         """
         self.widths, self.strides = tuple(widths), tuple(strides)
         self.out_channels = tuple(widths[i] for i in self.out_indices)
@@ -236,7 +243,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
 
         Raises:
             ValueError: If ``x`` is no batch of images with ``in_channels`` channels.
-            TypeError: If ``x`` is not floating point.
+            TypeError: If ``x`` is no floating-point tensor.
         """
         return tuple(map(self.format_output, self.normed_maps(x)))
 
@@ -260,7 +267,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         return maps
 
     def _compile_ahead(self, x: Tensor) -> None:
-        """Have the kernels of all stages compiled when the first images of a kind are on a GPU."""
+        """Compile the kernels of all stages when a GPU gets the first images of some dtype."""
         if torch.compiler.is_compiling() or type(x) is not Tensor or not x.is_cuda:
             return
         dtype = torch.get_autocast_dtype('cuda') if torch.is_autocast_enabled('cuda') else x.dtype
@@ -273,9 +280,9 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         """Check that ``x`` is a batch of images with ``in_channels`` channels.
 
         Raises:
-            ValueError: If its shape is another, or an image has no pixels.
-            TypeError: If it is no tensor, or not floating point, as images are that nobody has
-                normalised.
+            ValueError: If ``x`` has another shape, or its images have no pixels.
+            TypeError: If ``x`` is no tensor, or not floating point; images are integers until they
+                are normalised.
         """
         if not isinstance(x, Tensor):
             raise TypeError(
@@ -295,26 +302,35 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             )
 
     def stage_arguments(self) -> tuple[nn.Module, ...]:
-        """What a stage takes beside the map."""
+        """Further arguments with which every stage is called, besides the map."""
         return ()
 
     def normed_output(self, i: int, x: Tensor) -> Tensor:
-        """The norm of the output of stage ``i``, whose map is given; both are (B, H, W, D).
+        """Normalise the map of stage ``i`` for its output.
 
-        Where no norm was put behind the output, the map itself.
+        Args:
+            i: The stage, counted from 0.
+            x: Its map, (B, H, W, D).
+
+        Returns:
+            (B, H, W, D), or ``x`` itself if there is no norm behind this output.
         """
         norm = getattr(self, f'norm{i}', None)
         if norm is None:
             return x
-        # The map may be wider than the parameters; what follows has their dtype.
+        # The map may have a wider dtype than the parameters, with which later modules agree.
         return norm(x.to(dtype_of(norm, self, default=x.dtype)))
 
     def format_output(self, x: Tensor) -> Tensor:
-        """A normalised (B, H, W, D) map, class tokens included, as ``out_type`` asks.
+        """Bring a normalised map into the form that ``out_type`` names.
 
-        ``'cls_token'``: the class token or the mean, (B, D); ``'featmap'``: the patches,
-        (B, D, H, W); ``'avg_featmap'``: their mean, (B, D); ``'raw'``: all tokens row by row,
-        class tokens included, (B, L, D).
+        Args:
+            x: (B, H, W, D), class tokens included.
+
+        Returns:
+            For ``'cls_token'``, the class token or the mean, (B, D). For ``'featmap'``, the
+            patches, (B, D, H, W). For ``'avg_featmap'``, the mean of the patches, (B, D). For
+            ``'raw'``, all tokens row by row, class tokens included, (B, L, D).
         """
         if self.out_type == 'raw':
             return x.flatten(1, 2)
@@ -323,22 +339,22 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         x = self.class_token.strip(x)
         if self.out_type == 'avg_featmap':
             return x.mean((1, 2))
-        # Convolutions hand the strides of a permuted map on, and mmcv's RoIAlign ignores strides.
+        # Convolutions pass on the strides of a permuted map, and mmcv's RoIAlign ignores strides.
         return x.permute(0, 3, 1, 2).contiguous()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Where a parameter stands, for layer-wise decay of the learning rate.
+        """Tell in which layer a parameter is, for layer-wise decay of the learning rate.
 
-        Layer 0 is the stem, then comes each block of the stages, a change of resolution counting as
-        one, and in the last layer are the norms behind the outputs and all that is not this
-        backbone's. Optimizer constructors of mmpretrain, and ours, call this.
+        Layer 0 is the stem. Each block of the stages is a layer, and so is each change of
+        resolution. The last layer holds the norms behind the outputs and all parameters outside
+        this backbone. Optimizer constructors of mmpretrain and of this project call this method.
 
         Args:
             param_name: The parameter's name in the whole model.
             prefix: This backbone's place in it, such as ``'backbone.'``.
 
         Returns:
-            The layer's number and how many layers there are.
+            The number of the layer, and the count of layers.
         """
         before = [0]
         for stage in self.stages:
@@ -382,20 +398,21 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
         strict: bool = True,
         logger: Any = 'current',
     ) -> None:
-        """Give weights this backbone's names, in place, and refuse those of something else.
+        """Rename weights to this backbone's names, in place, and refuse weights of something else.
 
-        Known are the names of official code, and those of a classifier. Weights are renamed, and
-        those for images of three channels fitted to ``in_channels``, whenever they are loaded; they
-        are refused when mmengine loads them, which only warns by itself.
+        The names of official code and of whole classifiers are known. Whenever weights are loaded,
+        they are renamed, and weights for images of three channels are fitted to ``in_channels``.
+        Weights are refused only when mmengine loads them, because mmengine itself would only warn.
 
         Args:
-            state_dict: The weights; those of other parts of a model may be among them.
+            state_dict: The weights. It may hold weights of other parts of a model too.
             prefix: This backbone's place in the model, such as ``'backbone.'``.
             strict: Refuse weights that leave more than a tenth of the backbone's tensors unfilled.
-            logger: Where a line says what was renamed, as for mmengine's ``print_log``.
+            logger: Where changes are logged, as for mmengine's ``print_log``.
 
         Raises:
-            RuntimeError: If weights are refused; says which prefix or which backbone would fit.
+            RuntimeError: If weights are refused. The message says which prefix or which backbone
+                would fit, if there is one.
             ValueError: If official weights cannot be converted.
         """
         rename_incoming(state_dict, prefix, self.state_dict(), logger)
@@ -404,7 +421,8 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             require_fit(self, state_dict, prefix)
 
     def _take_weights(self, state_dict: dict, prefix: str, *args: object) -> None:
-        # Nothing is refused here: PyTorch does not tell whether it was asked for strictness.
+        # Nothing is refused here, because PyTorch does not tell its hooks whether loading is
+        # strict.
         self.adapt_weights(state_dict, prefix, strict=False)
         # A dense backbone that loads a classifier's weights has no class tokens to fill.
         own = self.class_token.state_dict()

@@ -46,36 +46,38 @@ class V2M(StagedBackbone):
         patch_size: Side of a patch in pixels. Defaults to 16, or to 4 in a pyramid, which takes no
             other.
         in_channels: Channels of the image. Defaults to 3.
-        corners: Where the 2D SSM starts: one to four of ``'UL', 'LR', 'UR', 'LL'``, in the order of
-            Table 4. Defaults to all four.
+        corners: Corners from which the 2D SSM starts: one to four of ``'UL', 'LR', 'UR', 'LL'``,
+            which is the order of Table 4. Defaults to all four.
         geometry: ``'paper'`` or ``'released'``, which repeats the branches of the authors' released
             code, for checkpoints trained with it. Defaults to ``'paper'``.
         recurrence: ``'simplified'``, the paper's Eq. 9 to 12, or ``'coupled'``, the exact Eq. 6 to
-            8, whose two states are coupled. Defaults to ``'simplified'``. A coupled model has other
-            parameters; it takes neither an arch with scans nor the released geometry.
+            8, whose two states are coupled. A coupled model has other parameters. It takes neither
+            an arch with scans nor the released geometry. Defaults to ``'simplified'``.
         class_token: Fig. 4's ``'middle' | 'edge' | 'mean'``. ``'mean'`` adds no tokens; dense tasks
             use it. Defaults to ``'middle'``, or to ``'mean'`` in a pyramid, which takes no other.
-        out_indices: Output after which stages, an int or a sequence; negative ones count from the
-            last stage. Stages behind the last output are not built. Defaults to -1.
+        out_indices: Stages behind which there are outputs, an int or a sequence of ints. Negative
+            numbers count from the last stage. Stages behind the last output are not built. Defaults
+            to -1.
         out_type: ``'cls_token'``, the class token or the mean, (B, D); ``'featmap'``, the patches,
             (B, D, H, W); ``'avg_featmap'``, their mean, (B, D); ``'raw'``, all tokens row by row,
             class tokens included, (B, L, D). Defaults to ``'cls_token'``.
         drop_rate: Dropout after the position embedding. Defaults to 0.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
-        frozen_stages: -1: nothing frozen; 0: patches or stem, positions and class tokens; k: also
-            the first k stages, set to eval mode. Defaults to -1.
+        drop_path_rate: Rate of stochastic depth of the last block; rates grow linearly from 0.
+            Defaults to 0.
+        frozen_stages: -1 freezes nothing, 0 patches or stem, positions and class tokens, and k > 0
+            also the first k stages. What is frozen is also in eval mode. Defaults to -1.
         norm_eval: Keep BatchNorm layers in eval mode; this backbone has none of its own. Defaults
             to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norm of the blocks and the outputs, and of a pyramid's convolutions. Defaults to
-            ``dict(type='RMSNorm', eps=1e-5)``, in a pyramid to ``dict(type='SameDtypeLN')``: a
-            LayerNorm in the dtype of its input.
-        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+            ``dict(type='RMSNorm', eps=1e-5)``, and in a pyramid to ``dict(type='SameDtypeLN',
+            eps=1e-5)``, a LayerNorm in the dtype of its input.
+        scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        ValueError: If a setting is impossible. :meth:`check_settings` raises it without building.
         TypeError: If there is no such setting.
 
     Example:
@@ -121,27 +123,15 @@ class V2M(StagedBackbone):
         else:
             self._build_patches(in_channels, img_size, patch_size, class_token)
         self.drop_after_pos = nn.Dropout(drop_rate)
-        self.stages = self._build_stages(
-            drop_path_rate,
-            norm_cfg,
-            dict(
-                expand=self.arch.expand,
-                states=self.arch.state_dims,
-                conv_size=self.arch.conv_size,
-                dt_rank=self.arch.dt_rank,
-                corners=corners,
-                geometry=geometry,
-                share=self.arch.share,
-                orders=self.arch.orders,
-                merge=self.arch.merge,
-                recurrence=recurrence,
-                projects=self.arch.projects,
-                class_token=class_token,
-                gated=self.arch.gated,
-                out_proj_scale=sum(self.arch.depths) ** -0.5,
-                backend=scan_backend,
-            ),
+        mixer_cfg = dict(
+            self.arch.mixer_cfg,
+            corners=corners,
+            geometry=geometry,
+            recurrence=recurrence,
+            class_token=class_token,
+            backend=scan_backend,
         )
+        self.stages = self._build_stages(drop_path_rate, norm_cfg, mixer_cfg)
         strides = PYRAMID_STRIDES
         if not self.arch.is_pyramid:
             strides = (patch_size or self.arch.patch_size,) * 4
@@ -168,7 +158,7 @@ class V2M(StagedBackbone):
         patch_size: int | None,
         class_token: str,
     ) -> None:
-        """Patches, their positions and the class tokens of a plain model."""
+        """Build the patches of a plain model, their positions and the class tokens."""
         patch_size = patch_size or self.arch.patch_size
         self.patch_embed = PatchMap(in_channels, self.embed_dims, patch_size, img_size)
         grid_size = self.patch_embed.init_out_size

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmv2m.registry import MODELS
 
 from ..layers import MeanToken, MiddleToken, MixerBlock, PatchMap, PositionEmbedding, ScanMixer
-from ..layers.corners import check_choices
+from ..layers.checks import check_choices
 from .sequence_arch import SequenceArch
 from .settings import OUT_FEATURES, check_sizes
 from .staged import StagedBackbone, checks_settings
@@ -26,7 +26,8 @@ ARCH_ZOO: dict[str, SequenceArch] = {
 DRAWN_STEPS = ('h',)
 """Scans whose time steps start as in Mamba.
 
-The authors' initialisation sets the biases of the scan backwards to zero; their results come so.
+In the authors' code, the time step's bias of the backward scan starts at zero instead, and their
+results were trained with that.
 """
 
 
@@ -34,11 +35,11 @@ The authors' initialisation sets the biases of the scan backwards to zero; their
 class Vim(StagedBackbone):
     """Vision Mamba (https://arxiv.org/abs/2401.09417) as its authors last published it.
 
-    Four stages of blocks at one resolution. Each block runs Mamba's state space model over the
-    sequence of patches, forwards and backwards with parameters of their own; there is no MLP. The
-    class token stands in the middle of the sequence. Any image size and aspect ratio goes in:
-    images that patches do not cover exactly are padded at the bottom and the right, and positions
-    are interpolated, at run time and when a checkpoint of another size is loaded.
+    It has four stages of blocks at one resolution. Each block runs Mamba's state space model over
+    the sequence of patches, forwards and backwards. Each direction has its own parameters, and
+    there is no MLP. The class token stands in the middle of the sequence. Images may have any size
+    and aspect ratio. Images that patches do not cover exactly are padded at the bottom and the
+    right. Positions are interpolated, at run time and when a checkpoint of another size is loaded.
 
     Args:
         arch: ``'tiny' | 'small' | 'base'`` (Vim-Ti, Vim-S and Vim-B) or a dict with ``embed_dims``
@@ -49,10 +50,11 @@ class Vim(StagedBackbone):
         stride: Pixels from one patch to the next; None for ``patch_size``. The models tuned at
             finer granularity (Vim-Ti+ and Vim-S+) have 8. Defaults to None.
         in_channels: Channels of the image. Defaults to 3.
-        class_token: ``'middle'``, or ``'mean'`` for none, which is what dense tasks use. Defaults
-            to ``'middle'``.
-        out_indices: Output after which stages, an int or a sequence; negative ones count from the
-            last stage. Stages behind the last output are not built. Defaults to -1.
+        class_token: ``'middle'``, or ``'mean'`` for no class token, as dense tasks have it.
+            Defaults to ``'middle'``.
+        out_indices: Stages behind which there are outputs, an int or a sequence of ints. Negative
+            numbers count from the last stage. Stages behind the last output are not built. Defaults
+            to -1.
         out_type: ``'cls_token'``, the class token or the mean, (B, D); ``'featmap'``, the patches,
             (B, D, H, W); ``'avg_featmap'``, their mean, (B, D); ``'raw'``, all tokens row by row,
             the class token included, (B, L, D). Defaults to ``'cls_token'``.
@@ -60,20 +62,21 @@ class Vim(StagedBackbone):
             block's mixer adds to it, without a norm, which the authors' UPerNet takes. Defaults to
             ``'stream'``.
         drop_rate: Dropout after the position embedding. Defaults to 0.
-        drop_path_rate: Stochastic depth of the last block; it grows linearly. Defaults to 0.
-        frozen_stages: -1: nothing frozen; 0: patches, positions and the class token; k: also the
-            first k stages, set to eval mode. Defaults to -1.
+        drop_path_rate: Rate of stochastic depth of the last block; rates grow linearly from 0.
+            Defaults to 0.
+        frozen_stages: -1 freezes nothing, 0 patches, positions and the class token, and k > 0 also
+            the first k stages. What is frozen is also in eval mode. Defaults to -1.
         norm_eval: Keep BatchNorm layers in eval mode; this backbone has none of its own. Defaults
             to False.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norm of the blocks and the outputs. Defaults to
             ``dict(type='RMSNorm', eps=1e-5)``.
-        scan_backend: Backend of the scan operators, see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
+        scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: If a setting is impossible; :meth:`check_settings` says so without building.
+        ValueError: If a setting is impossible. :meth:`check_settings` raises it without building.
         TypeError: If there is no such setting.
 
     Example:
@@ -144,7 +147,7 @@ class Vim(StagedBackbone):
         yield from (self.patch_embed, self.pos_embed, self.class_token, self.drop_after_pos)
 
     def embed(self, x: Tensor) -> Tensor:
-        """See :meth:`StagedBackbone.embed`; a class token makes a sequence, of height 1, of it."""
+        """See :meth:`StagedBackbone.embed`. With a class token, the map has a height of 1."""
         return self.drop_after_pos(self.class_token(self.pos_embed(self.patch_embed(x))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -152,6 +155,6 @@ class Vim(StagedBackbone):
         outs = super().forward(x)
         if self.out_type != 'featmap':
             return outs
-        # What a class token made a sequence of becomes a map again.
+        # The class token had turned the map into a sequence of height 1.
         grid_size = self.patch_embed.grid_size((x.shape[2], x.shape[3]))
         return tuple(y.flatten(2).unflatten(2, grid_size) for y in outs)

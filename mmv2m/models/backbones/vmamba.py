@@ -21,7 +21,7 @@ class Arch(StagedArch):
         embed_dims: Width of the first stage, D.
         depths: Blocks in each of the four stages.
         expand: Inner width of the mixers over D.
-        state_dims: States a channel, N.
+        state_dims: States per channel, N.
         ffn_ratio: Hidden width of the MLPs over D.
     """
 
@@ -38,8 +38,9 @@ ARCH_ZOO: dict[str, Arch] = {
     'small-s1l20': Arch(embed_dims=96, depths=(2, 2, 20, 2)),
     'base-s1l20': Arch(embed_dims=128, depths=(2, 2, 20, 2)),
 }
-"""The published models. ``'tiny'`` and ``'small'``, VMamba-T [s1l8] and VMamba-S [s2l15], are those
-of the V2M paper's tables.
+"""The published models, by name.
+
+The V2M paper's tables compare with ``'tiny'`` (VMamba-T [s1l8]) and ``'small'`` (VMamba-S [s2l15]).
 """
 
 

@@ -17,8 +17,8 @@ class StagedArch:
         depths: Blocks in each of the four stages.
 
     Raises:
-        ValueError: If ``depths`` are not four, a field declared as int is not positive, or one
-            declared as bool is none.
+        ValueError: If there are not four ``depths``, a field that is declared as int is no positive
+            integer, or a field that is declared as bool is no bool.
     """
 
     embed_dims: int
@@ -41,12 +41,12 @@ def look_up_arch(arch: str | dict, zoo: Mapping[str, Arch]) -> Arch:
     """Look up or check an ``arch`` setting.
 
     Args:
-        arch: A key of ``zoo``, in upper or lower case, or a dict of its dataclass's attributes, of
-            which those without a default are needed.
+        arch: A key of ``zoo``, in upper or lower case, or a dict of the dataclass's attributes. The
+            dict must have all attributes that have no default.
         zoo: Instances of one dataclass, by name. The dataclass checks its values itself.
 
     Raises:
-        ValueError: If the name or a key is unknown, one is missing, or a value is impossible.
+        ValueError: If the name or a key is unknown, a key is missing, or a value is impossible.
         TypeError: If ``arch`` is neither a string nor a dict.
     """
     if isinstance(arch, str):
@@ -81,7 +81,7 @@ def check_count(name: str, value: object) -> None:
 def check_scans(
     scans: Any, blocks: int, check: Callable[[Sequence[str]], object]
 ) -> tuple[tuple[str, ...], ...]:
-    """The names of each block's scans, as tuples.
+    """Check the names of each block's scans, and return them as tuples.
 
     Args:
         scans: One sequence of names for each block.
@@ -93,7 +93,7 @@ def check_scans(
     """
     if not isinstance(scans, Sequence) or isinstance(scans, str) or len(scans) != blocks:
         raise ValueError(
-            f'arch: scans must be {blocks} sequences of names, one a block, such as '
+            f'arch: scans must be {blocks} sequences of names, one per block, such as '
             f"('h', 'h_flip', 'w7'); got {scans!r}"
         )
     for of_block in scans:
@@ -112,7 +112,7 @@ def _four_depths(depths: Sequence[int]) -> tuple[int, ...]:
     valid = isinstance(depths, Sequence) and all(_is_count(d, least=0) for d in depths)
     if not valid or len(depths) != 4 or sum(depths) == 0:
         raise ValueError(
-            'arch: depths must be four numbers of blocks, one a stage, such as (6, 6, 6, 6); '
+            'arch: depths must be four numbers of blocks, one per stage, such as (6, 6, 6, 6); '
             f'got {depths!r}'
         )
     return tuple(depths)

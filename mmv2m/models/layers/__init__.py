@@ -1,4 +1,4 @@
-"""Layers that backbones are built of; none of them knows the task."""
+"""Layers of which backbones are built. None of them depends on the task."""
 
 from .atrous_scan import AtrousScanMixer, DualMixer
 from .class_token import CLASS_TOKENS, CrossToken, MeanToken, build_class_token

@@ -1,7 +1,8 @@
 """The parts of ViT-Adapter, which lends a plain backbone a pyramid of convolutional features.
 
-From `Vision Transformer Adapter for Dense Predictions <https://arxiv.org/abs/2205.08534>`_. Maps of
-several sizes go from part to part as one sequence, (B, L, D), with their sizes beside it.
+The source is `Vision Transformer Adapter for Dense Predictions
+<https://arxiv.org/abs/2205.08534>`_. The parts hand maps of several sizes to each other as one
+sequence, (B, L, D), and a list of sizes.
 """
 
 from collections.abc import Sequence
@@ -20,24 +21,24 @@ Sizes = Sequence[tuple[int, int]]
 
 
 def flatten_maps(maps: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Maps, each (B, D, H, W), as one sequence, (B, L, D), and their sizes."""
+    """Join maps, each (B, D, H, W), to one sequence, (B, L, D), and return it with their sizes."""
     sizes = [(x.shape[2], x.shape[3]) for x in maps]
     return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], 1), sizes
 
 
 def split_maps(tokens: Tensor, sizes: Sizes) -> list[Tensor]:
-    """The inverse of :func:`flatten_maps`."""
+    """Cut a sequence, (B, L, D), into maps, each (B, D, H, W); undoes :func:`flatten_maps`."""
     parts = tokens.split([h * w for h, w in sizes], 1)
     return [x.transpose(1, 2).unflatten(2, size) for x, size in zip(parts, sizes, strict=True)]
 
 
 class SpatialPrior(BaseModule):
-    """Convolutions that make four maps of an image, (B, C, H, W).
+    """Convolutions that make four maps of an image.
 
     Args:
-        in_channels: C.
-        width: Channels of the first map inside.
-        embed_dims: Channels of what comes out.
+        in_channels: Channels of the image, C.
+        width: Channels of the stem's map; deeper maps have two and four times as many.
+        embed_dims: Channels of each map that is returned, D.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -60,7 +61,15 @@ class SpatialPrior(BaseModule):
         self.proj = ModuleList(nn.Conv2d(w, embed_dims, 1) for w in widths)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps of a 4th, an 8th, a 16th and a 32nd of the image's sides, (B, embed_dims, h, w)."""
+        """Make the maps.
+
+        Args:
+            x: (B, C, H, W), whose sides 32 divides.
+
+        Returns:
+            Four maps, each (B, D, h, w). Their sides are a 4th, an 8th, a 16th and a 32nd of the
+            image's.
+        """
         maps = [self.pool(self.stem(x))]
         for down in self.down:
             maps.append(down(maps[-1]))
@@ -68,13 +77,13 @@ class SpatialPrior(BaseModule):
 
 
 class _Attention(BaseModule):
-    """Deformable attention to some maps from each token, both normalised.
+    """Deformable attention from normalised tokens to normalised maps.
 
     Args:
-        embed_dims: D.
+        embed_dims: Width of tokens and maps, D.
         num_heads: Heads.
-        num_levels: Maps that are attended to.
-        num_points: Points in each map.
+        num_levels: Number of maps that are attended to.
+        num_points: Points in each map to which a head attends.
         ratio: Width of the values over D.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -104,20 +113,23 @@ class _Attention(BaseModule):
         )
 
     def attend(self, query: Tensor, sizes: Sizes, feat: Tensor, feat_sizes: Sizes) -> Tensor:
-        """What is added to each token, (B, L, D).
+        """Compute what each token gets from the maps.
 
         Args:
-            query: (B, L, D), the tokens, of maps of ``sizes``.
-            sizes: (H, W) of each.
-            feat: (B, M, D), of the maps that are attended to.
-            feat_sizes: (H, W) of each.
+            query: (B, L, D), the tokens of some maps.
+            sizes: (H, W) of each of the tokens' maps.
+            feat: (B, M, D), the tokens of the maps that are attended to.
+            feat_sizes: (H, W) of each map that is attended to.
+
+        Returns:
+            (B, L, D).
         """
         places = _places(sizes, query)[None, :, None].expand(len(query), -1, len(feat_sizes), -1)
         return _deform(self.attn, self.query_norm(query), self.feat_norm(feat), feat_sizes, places)
 
 
 def _deform(attn: Any, query: Tensor, feat: Tensor, sizes: Sizes, places: Tensor) -> Tensor:
-    """What mmcv's attention computes, without tensors of sizes where no GPU asks for them."""
+    """Compute mmcv's attention, with tensors of sizes only on GPUs, which need them."""
     from mmcv.ops import multi_scale_deform_attn as ops
 
     heads, grid = attn.num_heads, (len(sizes), attn.num_points)
@@ -132,7 +144,8 @@ def _deform(attn: Any, query: Tensor, feat: Tensor, sizes: Sizes, places: Tensor
         return attn.output_proj(found)
     shapes = torch.tensor(sizes, dtype=torch.long, device=query.device)
     starts = torch.cat((shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]))
-    # Its kernels know no half precision of both kinds: float32, as the authors of PlainMamba do it.
+    # The operator does not support both half precisions, so it runs in float32, as in PlainMamba's
+    # official code.
     found = ops.MultiScaleDeformableAttnFunction.apply(
         value.float(), shapes, starts, locations.float(), weights.float(), attn.im2col_step
     )
@@ -140,7 +153,7 @@ def _deform(attn: Any, query: Tensor, feat: Tensor, sizes: Sizes, places: Tensor
 
 
 def _places(sizes: Sizes, like: Tensor) -> Tensor:
-    """Where the tokens of some maps stand, (L, 2), as (x, y) from 0 to 1."""
+    """Positions of the tokens of some maps, (L, 2), as (x, y) from 0 to 1."""
     places = []
     for height, width in sizes:
         y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) / height
@@ -151,11 +164,11 @@ def _places(sizes: Sizes, like: Tensor) -> Tensor:
 
 
 class Injector(_Attention):
-    """Adds to the backbone's tokens what they find in the pyramid; nothing, to begin with.
+    """Attention of the backbone's tokens to the pyramid, times learned factors that start at 0.
 
     Args:
-        embed_dims: D.
-        *args: See the base class.
+        embed_dims: Width of the tokens, D.
+        *args: Heads, maps, points and ratio, as :class:`_Attention` takes them.
     """
 
     def __init__(self, embed_dims: int, *args: float) -> None:
@@ -168,11 +181,11 @@ class Injector(_Attention):
 
 
 class Extractor(_Attention):
-    """Adds to the pyramid what it finds in the backbone's tokens, then what an MLP makes of it.
+    """Attention of the pyramid to the backbone's tokens, followed by an MLP with a convolution.
 
     Args:
-        embed_dims: D.
-        *args: See the base class.
+        embed_dims: Width of the tokens, D.
+        *args: Heads, maps, points and ratio, as :class:`_Attention` takes them.
         ffn_ratio: Hidden width of the MLP over D.
         drop_path: Stochastic depth of the MLP.
     """

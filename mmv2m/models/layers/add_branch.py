@@ -1,4 +1,4 @@
-"""The sum of the residual stream and a branch, where no norm follows that would make it."""
+"""The sum of the residual stream and a branch, for places where no norm computes it."""
 
 from typing import Any
 
@@ -11,24 +11,25 @@ __all__ = ['add_branch']
 
 
 def add_branch(total: Tensor, branch: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """``total + factor * branch``, computed as ``total`` is, and rounded once.
+    """Compute ``total + factor * branch`` in the dtype of ``total``, and round it once.
 
-    Each map is read or written once, in the dtype that it has. Autocast would cast the branch for
-    ``torch.addcmul``, whose gradient for the branch is a map of its own in front of the cast back;
-    and a sum in half precision would be one in float32 first.
+    Each map is read or written once, in its own dtype. With PyTorch's operators, autocast would
+    cast the branch for ``torch.addcmul``, and cast its gradient back in another pass. A result in
+    half precision would be written in float32 first.
 
     Args:
         total: (B, H, W, D), in float32 or float64.
         branch: (B, H, W, D).
         factor: (B,), without a gradient; or None for 1.
-        dtype: Of the sum.
+        dtype: Dtype of the result.
 
     Returns:
         (B, H, W, D) in ``dtype``.
     """
     if factor is not None:
         factor = factor.view(-1, 1, 1, 1)
-    if is_watched():  # compilers fuse the steps themselves; transforms take no tensor to write to
+    # Compilers fuse the steps themselves. Transforms do not support the ``out`` argument.
+    if is_watched():
         return (total + (branch if factor is None else branch * factor)).to(dtype)
     return _Sum.apply(total, branch, factor, dtype)
 
@@ -50,7 +51,7 @@ class _Sum(torch.autograd.Function):
         (factor,), (of_total, of_branch) = ctx.saved_tensors, ctx.dtypes
         if factor is None:
             grad_branch = grad.to(of_branch)
-        elif torch.is_grad_enabled():  # the gradient is to be differentiated
+        elif torch.is_grad_enabled():  # autograd cannot differentiate a result in ``out``
             grad_branch = (grad * factor).to(of_branch)
         else:
             grad_branch = torch.mul(grad, factor, out=torch.empty_like(grad, dtype=of_branch))

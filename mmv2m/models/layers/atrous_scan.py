@@ -1,4 +1,4 @@
-"""EfficientVMamba's mixer: scans that skip, beside a convolution."""
+"""EfficientVMamba's mixer: scans that skip tokens, beside a convolution."""
 
 import math
 
@@ -15,20 +15,21 @@ from .sequence_ssm import SequenceSSM, as_sequence
 __all__ = ['AtrousScanMixer', 'DualMixer']
 
 GRIDS = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""Row and column where each of the four grids starts that take every other row and column."""
+"""Row and column at which each grid starts. A grid has every other row and column."""
 
 
 class AtrousScanMixer(BaseModule):
     """Efficient 2D scanning (https://arxiv.org/abs/2403.09977, section 3.2).
 
-    Every token is scanned once: four grids of every other row and column are read forwards, those
-    of the even rows row by row and those of the odd rows column by column, by selective scans with
-    parameters of their own. Odd sides get a row or column of zeros, which counts in the scans.
+    The tokens are divided into four grids of every other row and column, so each token is scanned
+    once. Each grid has a selective scan with its own parameters, which reads it forwards. Grids of
+    the even rows are read row by row, grids of the odd rows column by column. Odd sides get a row
+    or column of zeros, which the scans read too.
 
     Args:
         embed_dims: Width of the map, D.
         expand: Inner width E over D.
-        states: States a channel, N.
+        states: States per channel, N.
         norm_cfg: Norm behind the scans. Defaults to ``dict(type='SameDtypeLN')``.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.
@@ -75,11 +76,11 @@ class AtrousScanMixer(BaseModule):
 
 
 class ChannelGate(BaseModule):
-    """Squeeze and excitation behind a norm: each channel times a gate made of all their means.
+    """Squeeze and excitation behind a norm: the means of all channels make a gate for each channel.
 
     Args:
         embed_dims: Width of the map, D.
-        ratio: D over the width in between.
+        ratio: D over the width between the two linear layers.
         norm_cfg: The norm. Defaults to ``dict(type='SameDtypeLN')``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -103,14 +104,14 @@ class ChannelGate(BaseModule):
 
 
 class DualMixer(BaseModule):
-    """Atrous scans for what is far, a convolution for what is near (EVSS block, section 3.3).
+    """Atrous scans for distant tokens and a convolution for near ones (EVSS block, section 3.3).
 
     One channel gate serves both branches.
 
     Args:
         embed_dims: Width of the map, D.
         scan_cfg: Further arguments of :class:`AtrousScanMixer`.
-        norm_cfg: Layer norms.
+        norm_cfg: Norms behind the scans and in the gate. Defaults to ``dict(type='SameDtypeLN')``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 

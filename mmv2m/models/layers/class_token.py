@@ -1,4 +1,4 @@
-"""The paper's three ways to a vector for classification (Fig. 4)."""
+"""The paper's three ways to make one vector of a map for classification (Fig. 4)."""
 
 import torch
 from mmengine.model import BaseModule
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def cross_position(patches: int, at_edge: bool) -> int:
-    """Index of the added row or column among ``patches`` others."""
+    """Index of the added row or column among ``patches`` rows or columns of patches."""
     return patches if at_edge else patches // 2
 
 
@@ -28,7 +28,7 @@ def insert_cross(x: Tensor, row: Tensor, column: Tensor, at_edge: bool) -> Tenso
         x: (B, H, W, D).
         row: (1, 1, W + 1, D).
         column: (1, H, 1, D).
-        at_edge: Whether they cross in the lower-right corner or in the middle.
+        at_edge: Whether they cross in the lower-right corner instead of the middle.
 
     Returns:
         (B, H + 1, W + 1, D).
@@ -41,21 +41,21 @@ def insert_cross(x: Tensor, row: Tensor, column: Tensor, at_edge: bool) -> Tenso
 
 
 def insert_zeros(x: Tensor, at_edge: bool) -> Tensor:
-    """:func:`insert_cross` with zeros: (B, H, W, D) to (B, H + 1, W + 1, D)."""
+    """Add a row and a column of zeros to a map: (B, H, W, D) to (B, H + 1, W + 1, D)."""
     _, height, width, channels = x.shape
     row, column = x.new_zeros(1, 1, width + 1, channels), x.new_zeros(1, height, 1, channels)
     return insert_cross(x, row, column, at_edge)
 
 
 def strip_cross(x: Tensor, at_edge: bool) -> Tensor:
-    """The opposite: (B, H + 1, W + 1, D) to (B, H, W, D)."""
+    """Undo :func:`insert_cross`: (B, H + 1, W + 1, D) to (B, H, W, D)."""
     i, j = (cross_position(side - 1, at_edge) for side in x.shape[1:3])
     x = torch.cat((x[:, :i], x[:, i + 1 :]), 1)
     return torch.cat((x[:, :, :j], x[:, :, j + 1 :]), 2)
 
 
 class MeanToken(BaseModule):
-    """Fig. 4(a): no tokens are added; the mean over the map is read."""
+    """Fig. 4(a): no tokens are added, and the mean over the map is read."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, D), returned as it is."""
@@ -71,15 +71,15 @@ class MeanToken(BaseModule):
 
 
 class CrossToken(BaseModule):
-    """Fig. 4(b) and (c): a row and a column of learned tokens, read where they cross.
+    """Fig. 4(b) and (c): a row and a column of learned tokens, of which the crossing is read.
 
-    Each of the H + W + 1 added tokens is learned; at another size the row and the column are
-    interpolated, the crossing stays.
+    Each of the H + W + 1 added tokens is learned. At another size, the row and the column are
+    interpolated, and the crossing stays the same.
 
     Args:
         embed_dims: Width of the map, D.
         grid_size: Patches along H and W at the size that the model is made for.
-        at_edge: Cross in the lower-right corner (b) instead of the middle (c).
+        at_edge: Whether they cross in the lower-right corner (b) instead of the middle (c).
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -125,7 +125,7 @@ CLASS_TOKENS = ('middle', 'edge', 'mean')
 def build_class_token(
     kind: str, embed_dims: int, grid_size: tuple[int, int]
 ) -> CrossToken | MeanToken:
-    """The module behind a value of ``class_token``.
+    """Build the module for a value of the setting ``class_token``.
 
     Args:
         kind: The value.

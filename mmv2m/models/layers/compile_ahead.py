@@ -1,4 +1,4 @@
-"""Having the kernels of all stages compiled side by side, before the first stage runs."""
+"""Compilation of the kernels of all stages, side by side, before the first stage runs."""
 
 import logging
 from collections.abc import Sequence
@@ -16,13 +16,17 @@ from .stream import Stream
 __all__ = ['compile_ahead']
 
 MIXERS = 2
-"""Blocks of a stage that are tried. The first one gets a map, all others a sum to be taken."""
+"""Number of mixer blocks per stage that are called.
+
+The first block gets a map, and all others a map and a branch to be added to it. So two blocks show
+all kernels.
+"""
 
 TOKENS = (1, 14, 14)
-"""Images, and rows and columns of their tokens. No kernel is compiled for sizes."""
+"""Images, rows and columns of the map that is tried. No kernel is compiled for particular sizes."""
 
 LIBRARIES = ('torch', 'mmcv', 'mmengine', 'mmv2m')
-"""Where classes of modules come from that may be called once more without any effect."""
+"""Packages whose modules may be called once more without side effects."""
 
 
 def compile_ahead(
@@ -32,20 +36,20 @@ def compile_ahead(
     dtype: torch.dtype,
     args: Sequence[nn.Module] = (),
 ) -> None:
-    """Have kernels compiled that stages launch on a GPU, which takes seconds when a cache is new.
+    """Compile the kernels that stages launch on a GPU, which takes seconds with an empty cache.
 
-    By itself each operator has its kernels compiled when it first runs, so that a stage would begin
-    with that when the stage before is done. Here the first blocks of every stage are called with a
-    small map while nothing is launched. A stage with a hook, or with a module of a class that is
-    not this project's or its libraries', is left out, because it would see that call. So is one
-    with a BatchNorm, whose statistics that call would change.
+    Without this, each operator compiles its kernels when it first runs, so a stage would start to
+    compile only when the stage in front of it is done. Here, the first blocks of every stage are
+    called with a small map, and no kernel is launched. Some stages are left out, because the call
+    would have side effects: stages with a hook or with a module that is neither this project's nor
+    one of :data:`LIBRARIES`, and stages with a BatchNorm, whose statistics the call would change.
 
     Args:
         stages: The stages.
-        widths: Of their maps.
+        widths: Width of each stage's map.
         device: The GPU.
-        dtype: Of the first stage's map.
-        args: What a stage takes beside its map.
+        dtype: Dtype of the first stage's map.
+        args: Further arguments of every stage, besides its map.
     """
     x = torch.empty(*TOKENS, widths[0], dtype=dtype, device=device)
     try:
@@ -56,12 +60,12 @@ def compile_ahead(
                     if all(_is_unwatched(m) for block in blocks for m in block.modules()):
                         stage.advance(Stream(x), *args, blocks=blocks)
                 x = torch.empty(*TOKENS, width, dtype=dtype, device=device)
-    except Exception:  # it costs time only, and what is wrong shows when the stages run
+    except Exception:  # a failure costs only time: a real fault shows again when the stages run
         logging.getLogger('mmv2m').debug('kernels are not compiled ahead', exc_info=True)
 
 
 def _first_blocks(stage: Stage) -> list[nn.Module]:
-    """As many as have :data:`MIXERS` among them, and what halves the resolution in front."""
+    """The first blocks of a stage, up to :data:`MIXERS` mixer blocks, with any downsampling."""
     blocks: list[nn.Module] = []
     for block in stage:
         if sum(map(stage.takes_stream, blocks)) < MIXERS:
@@ -70,7 +74,7 @@ def _first_blocks(stage: Stage) -> list[nn.Module]:
 
 
 def _is_unwatched(module: nn.Module) -> bool:
-    """Whether nobody notices that a module is called, and the call leaves no traces in it."""
+    """Whether a call of a module has no side effects."""
     return (
         type(module).__module__.partition('.')[0] in LIBRARIES
         and not is_watched(module)

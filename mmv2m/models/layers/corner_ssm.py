@@ -18,13 +18,13 @@ class CornerSSM(BaseModule):
 
     Args:
         channels: Channels of the map, E.
-        states: States a channel, N.
+        states: States per channel, N.
         dt_rank: Rank of the time step's projection, R.
         conv_size: Taps of the convolutions.
         group: The corners.
         backend: Backend of the operators.
-        projects: ``'one'``: B of ``rows`` and C of ``columns`` depend on the token, the others are
-            the constant 1; ``'both'``: all of them do.
+        projects: With ``'one'``, B of ``rows`` and C of ``columns`` depend on the token, and the
+            other two are the constant 1. With ``'both'``, all four depend on the token.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -57,16 +57,17 @@ class CornerSSM(BaseModule):
             reduction: ``'sum'`` over the K corners, or ``'none'``.
 
         Returns:
-            (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
+            (B, H, W, E), or (K, B, H, W, E) if not summed. The output of ``columns`` is not gated.
         """
-        # The operator of both scans projects one side in each. With both, each is one of its own.
+        # The operator for both scans projects one side of each. With both sides, each scan is an
+        # operator of its own.
         if self.projects == 'one' and may_stand_for(self, x, ((self, CORNER_SSM),)):
             return corner_ssm(x, gate, [self.group()], reduction, self.backend, log_A=True)
         y = self.rows(x, None, self.corners.first)
         return self.columns(y, gate, self.corners.second, reduction)
 
     def group(self) -> Group:
-        """The corners and parameters as operators that stand for this module take them."""
+        """The corners and parameters in the form in which fused operators take them."""
         return Group(self.rows.tensors(), self.columns.tensors(), self.corners)
 
 
@@ -79,11 +80,11 @@ class WindowSSM(CornerSSM):
     """A :class:`CornerSSM` inside each window of ``group.window`` tokens square.
 
     Windows lie side by side from the upper-left corner. A map into which they do not fit is padded
-    with zeros, at the bottom and the right, to whole windows; what comes out there is cut off.
+    with zeros, at the bottom and the right, to whole windows. The results there are cut off.
 
-    The first scans of all corners have to walk along one axis, as those of opposite corners do. The
-    map's lanes are then cut into windows by a view: a row of W tokens is W / window rows, and a
-    column of H tokens is H / window columns. Nothing is copied, except for padding.
+    The first scans of all corners have to walk along one axis, as the scans of opposite corners do.
+    A view then cuts the map's lanes into windows: a row of W tokens becomes W / window rows, and a
+    column of H tokens becomes H / window columns. Nothing is copied, except for padding.
 
     Raises:
         ValueError: If the first scans walk along different axes.
@@ -124,7 +125,7 @@ class WindowSSM(CornerSSM):
 
 
 def pad_to_windows(x: Tensor, window: int) -> Tensor:
-    """Zeros at the bottom and the right of a (B, H, W, E) map, up to whole windows."""
+    """Pad a (B, H, W, E) map with zeros at the bottom and the right, up to whole windows."""
     below, right = (-side % window for side in x.shape[1:3])
     if is_known(below == 0) and is_known(right == 0):
         return x
@@ -132,12 +133,12 @@ def pad_to_windows(x: Tensor, window: int) -> Tensor:
 
 
 def split_lanes(x: Tensor, window: int, axis: int) -> Tensor:
-    """A map whose rows (axis 2) or columns (axis 1) are those of its windows: a view.
+    """View a map so that its rows (axis 2) or columns (axis 1) are as long as its windows.
 
     Args:
         x: (..., B, H, W, E); ``window`` divides H and W.
-        window: Side of the windows.
-        axis: Of the lanes.
+        window: Side of the windows in tokens.
+        axis: 2 to cut rows, 1 to cut columns.
 
     Returns:
         (..., B, H * W / window, window, E), or (..., B * H / window, window, W, E).
@@ -157,6 +158,6 @@ def build_corner_ssm(
     backend: str,
     projects: str = 'one',
 ) -> CornerSSM:
-    """The module for a group of corners: over the whole map, or inside its windows."""
+    """Build the module for a group of corners, over the whole map or inside windows."""
     kind = WindowSSM if group.window else CornerSSM
     return kind(channels, states, dt_rank, conv_size, group, backend, projects)

@@ -1,9 +1,10 @@
-"""From which corners a 2D SSM starts, and which of them share parameters."""
+"""The corners from which a 2D SSM starts, and the groups of them that share parameters."""
 
 from collections.abc import Sequence
 
 from mmv2m.ops import CORNERS, Corner, CornerGroup
 
+from .checks import check_choices
 from .scan_orders import parse_scans
 
 __all__ = [
@@ -14,14 +15,12 @@ __all__ = [
     'PROJECTS',
     'RECURRENCES',
     'SHARES',
-    'check_choices',
     'check_coupled',
     'check_local',
     'plan_groups',
     'plan_local_groups',
     'plan_corners',
 ]
-
 
 RELEASED_CORNERS: tuple[Corner, ...] = (
     Corner.of('right', 'down'),
@@ -31,10 +30,11 @@ RELEASED_CORNERS: tuple[Corner, ...] = (
 )
 """The four branches of the authors' released code, up to one transposition of their sum.
 
-In its terms they are ``T F(X)``, ``F(T X)``, ``FH FV T F(FH X)`` and ``FH FV F(T FV X)``, with
-``T`` the transpose and ``FH, FV`` the horizontal and vertical flip of the grid. As
-``F(T X) = T G(X)``, with ``G`` walking down first, and ``T FH = FV T``, each is ``T`` of a walk
-over ``X`` itself, flipped along one axis in the last two. The lower-right corner never occurs.
+That code computes ``T F(X)``, ``F(T X)``, ``FH FV T F(FH X)`` and ``FH FV F(T FV X)``, where ``T``
+is the transpose and ``FH`` and ``FV`` are the horizontal and vertical flip of the grid. Let ``G``
+be the scan that walks down first. Since ``F(T X) = T G(X)`` and ``T FH = FV T``, each branch is the
+transpose of a walk over ``X`` itself, which the last two branches flip along one axis. The
+lower-right corner never occurs.
 """
 
 GEOMETRIES = ('paper', 'released')
@@ -54,7 +54,7 @@ OPPOSITES: dict[str, tuple[str, str]] = dict(h=('UL', 'LR'), v=('UR', 'LL'))
 
 
 def plan_corners(corners: Sequence[str], geometry: str) -> tuple[Corner, ...]:
-    """The corners of a 2D SSM.
+    """Look up the corners of a 2D SSM.
 
     Args:
         corners: One to four different keys of :data:`CORNERS`.
@@ -62,8 +62,8 @@ def plan_corners(corners: Sequence[str], geometry: str) -> tuple[Corner, ...]:
             which always has four.
 
     Raises:
-        ValueError: If a corner or the geometry is unknown, a corner comes twice or none is given,
-            or the released geometry is asked for with fewer than four corners.
+        ValueError: If a corner or the geometry is unknown, a corner comes twice, no corner is
+            given, or the released geometry is asked for with fewer than four corners.
     """
     known = ', '.join(CORNERS)
     valid = isinstance(corners, Sequence) and not isinstance(corners, str)
@@ -85,21 +85,26 @@ def plan_corners(corners: Sequence[str], geometry: str) -> tuple[Corner, ...]:
 def plan_groups(
     corners: Sequence[str], geometry: str, share: str, orders: str = 'one'
 ) -> dict[str, CornerGroup]:
-    """The corners of a 2D SSM over the whole map, by the parameters they share.
+    """Group the corners of a 2D SSM over the whole map by the parameters that they share.
 
     Args:
         corners: See :func:`plan_corners`.
         geometry: See :func:`plan_corners`.
-        share: ``'all'``: all corners share one parameter set (the group ``'all'``);
-            ``'opposite'``: opposite corners share one (the groups ``'h'``, UL and LR, and ``'v'``,
-            UR and LL); ``'none'``: each has its own (the groups ``'ul'``, ``'lr'``, ...).
-        orders: ``'one'``: Eq. 7's, which walks along the first axis, then along the second;
-            ``'both'``: from each corner Eq. 8's too, the other way round, in groups of their own
-            with ``_swapped`` behind the name, since Eq. 8 has its own parameters.
+        share: With ``'all'``, all corners share one set of parameters (the group ``'all'``). With
+            ``'opposite'``, opposite corners share one set (the groups ``'h'``, which is UL and LR,
+            and ``'v'``, which is UR and LL). With ``'none'``, each corner has its own (the groups
+            ``'ul'``, ``'lr'``, ...).
+        orders: ``'one'`` is the order of Eq. 7, which walks along the first axis and then along the
+            second one. With ``'both'``, each corner also walks in the order of Eq. 8, the other way
+            round. Eq. 8 has its own parameters, so it has groups of its own, with ``_swapped``
+            behind the name.
+
+    Returns:
+        The groups, by name.
 
     Raises:
-        ValueError: If an option is unknown, or the released geometry does not share all parameters
-            or is asked for in both orders.
+        ValueError: If an option is unknown, or the released geometry is asked for without sharing
+            all parameters or with both orders.
     """
     chosen = plan_corners(corners, geometry)
     check_choices(share=(share, SHARES), orders=(orders, ORDERS))
@@ -125,18 +130,18 @@ def plan_groups(
 
 
 def plan_local_groups(scans: Sequence[str]) -> dict[str, CornerGroup]:
-    """The 2D SSMs in the place of a LocalVim block's scans, by the parameters they share.
+    """Group the 2D SSMs that replace a LocalVim block's scans by the parameters that they share.
 
-    A scan becomes the 2D SSM whose first half walks the way that the scan's neighbouring tokens
-    do: ``h`` starts at UL, ``h_flip`` at LR, ``v`` at UR (down), ``v_flip`` at LL (up), so that all
-    four together are V2M's four corners. A scan through windows becomes a 2D SSM inside each
-    window: ``w7`` from its UL, ``w7_flip`` from its LR. A scan and its flip share parameters.
+    The first half of a 2D SSM walks in the same direction as the scan that it replaces: ``h``
+    starts at UL, ``h_flip`` at LR, ``v`` at UR (down) and ``v_flip`` at LL (up). The four together
+    are V2M's four corners. A scan through windows becomes a 2D SSM inside each window: ``w7``
+    starts at the window's UL, ``w7_flip`` at its LR. A scan and its flip share parameters.
 
     Args:
         scans: Different names: ``'h'``, ``'v'`` or ``'w<side>'``, each also with ``'_flip'``.
 
     Returns:
-        Groups by the names' first part.
+        The groups, by the name of the scan without ``'_flip'``.
 
     Raises:
         ValueError: If there is no scan, one is unknown, or one comes twice.
@@ -144,7 +149,7 @@ def plan_local_groups(scans: Sequence[str]) -> dict[str, CornerGroup]:
     groups: dict[str, CornerGroup] = {}
     for order, scan in zip(parse_scans(scans), scans, strict=True):
         if order.layout not in ('h', 'v', 'w'):
-            raise ValueError(f'there is no 2D SSM in the place of the scan {scan!r}')
+            raise ValueError(f'no 2D SSM replaces the scan {scan!r}')
         name = order.layout + (str(order.side) if order.side else '')
         corner = OPPOSITES['v' if order.layout == 'v' else 'h'][order.direction == 'left']
         before = groups[name].corners if name in groups else ()
@@ -152,16 +157,12 @@ def plan_local_groups(scans: Sequence[str]) -> dict[str, CornerGroup]:
     return groups
 
 
-def check_choices(**settings: tuple[object, Sequence[object]]) -> None:
-    """Raise a ValueError for a setting, given with its possible values, that is none of them."""
-    for name, (value, choices) in settings.items():
-        if value not in choices:
-            possible = ', '.join(map(str, choices))
-            raise ValueError(f'{name} must be one of {possible}, but got {value!r}')
-
-
 def check_local(corners: Sequence[str], geometry: str, share: str, orders: str) -> None:
-    """Raise a ValueError unless what the names of LocalVim's scans say is left at its default."""
+    """Check that settings are at their defaults that the names of LocalVim's scans imply.
+
+    Raises:
+        ValueError: If one of them is not.
+    """
     if tuple(corners) != tuple(CORNERS):
         raise ValueError('corners do not go with scans: the names of scans say where they start')
     if (geometry, share, orders) != ('paper', 'all', 'one'):
@@ -172,17 +173,18 @@ def check_local(corners: Sequence[str], geometry: str, share: str, orders: str) 
 
 
 def check_coupled(recurrence: str, geometry: str, orders: str, projects: str, local: bool) -> None:
-    """Check a 2D SSM's recurrence, and what it does not go with.
+    """Check a 2D SSM's recurrence and its combination with other settings.
 
     Args:
         recurrence: ``'simplified'`` or ``'coupled'``.
         geometry: See :func:`plan_corners`.
         orders: See :func:`plan_groups`.
         projects: Whether ``'one'`` side of each scan depends on the token, or ``'both'``.
-        local: Whether there are LocalVim's scans.
+        local: Whether the model has LocalVim's scans.
 
     Raises:
-        ValueError: If the recurrence or ``projects`` is unknown, or they do not go with the others.
+        ValueError: If the recurrence or ``projects`` is unknown, or does not go with the other
+            settings.
     """
     check_choices(recurrence=(recurrence, RECURRENCES), projects=(projects, PROJECTS))
     if geometry == 'released' and projects != 'one':

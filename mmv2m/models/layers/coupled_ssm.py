@@ -19,28 +19,28 @@ __all__ = ['CoupledSSM']
 class CoupledSSM(OwnTimeSteps):
     """Convolutions along both axes, projections, and a scan of two coupled states (V2M, Eq. 6-8).
 
-    It stands where a :class:`CornerSSM` stands, which drops the coupling (Eq. 9-12). From each
-    corner, one causal convolution runs along the first direction and another one along the second,
-    each with a SiLU behind it. Each token then gives time step, B and C of both states, as Eq. 5
-    has it, and :func:`mmv2m.ops.coupled_scan` walks over the map once. The operator
-    :func:`mmv2m.ops.coupled_ssm` stands for all that where it may, see :func:`.may_stand_for`.
+    It replaces a :class:`CornerSSM`, which drops the coupling (Eq. 9-12). From each corner, one
+    causal convolution runs along the first direction and another one along the second, and a SiLU
+    follows each. Each token then determines the time step, B and C of both states (Eq. 5), and
+    :func:`mmv2m.ops.coupled_scan` walks over the map once. Where :func:`.may_stand_for` allows it,
+    the operator :func:`mmv2m.ops.coupled_ssm` computes all of this.
 
-    The shares of the four terms are a softmax of two for each state: ``w[0, 0] = sigmoid(m[0])``
-    and ``w[0, 1] = 1 - w[0, 0]``; ``w[1, 1] = sigmoid(m[1])`` and ``w[1, 0] = 1 - w[1, 1]``. So the
-    states cannot grow, whatever is learned. All shares start at 1/2.
+    The shares of the two terms of each state add up to 1: ``w[0, 0] = sigmoid(m[0])`` and ``w[0, 1]
+    = 1 - w[0, 0]``, ``w[1, 1] = sigmoid(m[1])`` and ``w[1, 0] = 1 - w[1, 1]``. So the states cannot
+    grow, whatever is learned. All shares start at 1/2.
 
     Args:
         channels: Channels of the map, E.
-        states: States a channel, N, of each of the two.
+        states: States per channel, N, of each of the two recurrences.
         dt_rank: Rank of each time step's projection, R.
         conv_size: Taps of the convolutions.
         group: The corners, over the whole map.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`. The time steps keep their own
-            initialisation, as those of a :class:`DirectionalSSM` do.
+            initialisation, as in a :class:`DirectionalSSM`.
 
     Raises:
-        ValueError: If the group's corners are inside windows.
+        ValueError: If the group has windows.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CoupledSSM(OwnTimeSteps):
         self.dt_projs = ModuleList([nn.Linear(dt_rank, channels) for _ in range(2)])
         log = torch.arange(1.0, states + 1).log()
         self.A_log = nn.Parameter(log.expand(2, 2, channels, states).clone())
-        # With one axis, as biases have, weight decay leaves it alone.
+        # It has one axis, as biases have, so that weight decay leaves it out.
         self.mix = nn.Parameter(torch.zeros(2 * channels))
         self.D = nn.Parameter(torch.ones(channels))
         self.reset_time_step()
@@ -82,12 +82,12 @@ class CoupledSSM(OwnTimeSteps):
 
         Args:
             x: (B, H, W, E).
-            gate: Not read. A :class:`CornerSSM` gates what its first scan hands to its second one,
-                and here is one scan.
+            gate: Not read. A :class:`CornerSSM` has a gate between its two scans, but here there is
+                only one scan.
             reduction: ``'sum'`` over the K corners, or ``'none'``.
 
         Returns:
-            (B, H, W, E), or (K, B, H, W, E) if not summed; not gated.
+            (B, H, W, E), or (K, B, H, W, E) if not summed. It is not gated.
         """
         corners = self.corners.corners
         if may_stand_for(self, x, ((self, COUPLED_SSM),)):
@@ -116,17 +116,17 @@ class CoupledSSM(OwnTimeSteps):
         return y.sum(0, dtype=y.dtype) if reduction == 'sum' else y
 
     def rates(self) -> Tensor:
-        """A1 to A4, (2, 2, E, N), all below zero."""
+        """The rates A1 to A4, (2, 2, E, N), all of which are negative."""
         return -widen(self.A_log).exp()
 
     def shares(self) -> Tensor:
-        """Share of each of the four terms, (2, 2, E); each state's two add up to 1."""
+        """Share of each of the four terms, (2, 2, E). The two shares of a state add up to 1."""
         own = torch.sigmoid(widen(self.mix)).view(2, -1)
         first, second = own.unbind()
         return torch.stack((first, 1 - first, 1 - second, second)).view(2, 2, -1)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        """From each corner along its first direction and then along its second one.
+        """Convolve from each corner along its first direction and then along its second one.
 
         Args:
             x: (B, H, W, E).

@@ -18,14 +18,14 @@ BOTH_WAYS = ('right', 'left')
 class CrossScanMixer(BaseModule):
     """Cross-scan state space model (VMamba, https://arxiv.org/abs/2401.10166, Fig. 3 and 4).
 
-    The map is read row by row and column by column, each forwards and backwards, by four selective
-    scans with parameters of their own; their sum is normalised. There is no gate. The sequence of
-    rows is the map itself, that of columns one copy; nothing is flipped.
+    Four selective scans with their own parameters read the map row by row and column by column,
+    both forwards and backwards. Their sum is normalised, and there is no gate. The sequence of rows
+    is the map itself, and the sequence of columns takes one copy. Nothing is flipped.
 
     Args:
         embed_dims: Width of the map, D.
         expand: Inner width E over D.
-        states: States a channel, N.
+        states: States per channel, N.
         norm_cfg: Norm behind the scans. Defaults to ``dict(type='SameDtypeLN')``.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.

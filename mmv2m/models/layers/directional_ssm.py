@@ -16,27 +16,31 @@ from .time_steps import OwnTimeSteps, draw_time_steps
 __all__ = ['CAUSAL_CONV', 'DIRECTIONAL_SSM', 'DirectionalSSM']
 
 SIDES = dict(input=1, output=1, both=2)
-"""How many of B and C depend on the token."""
+"""Number of B and C that depend on the token, by the value of ``projects``."""
 
 
 class DirectionalSSM(OwnTimeSteps):
     """Convolution, input-dependent time step and projection, selective scan and gate.
 
-    The first scan of a 2D SSM projects its input (``projects='input'``: B depends on the token, C
-    is the constant 1, Eq. 9 and 11), the second one its output (``projects='output'``: B is the
-    constant 1, C depends on the token, Eq. 12). Mamba's SSM projects both.
+    The first scan of a 2D SSM projects its input: with ``projects='input'``, B depends on the token
+    and C is the constant 1 (Eq. 9 and 11). The second scan projects its output: with
+    ``projects='output'``, B is the constant 1 and C depends on the token (Eq. 12). Mamba's SSM
+    projects both.
 
     Args:
         channels: Channels of the map, E.
-        states: States a channel, N.
+        states: States per channel, N.
         dt_rank: Rank of the time step's projection, R.
         conv_size: Taps of the convolution.
         projects: ``'input'``, ``'output'`` or ``'both'``.
         backend: Backend of the operators.
-        draw_steps: Whether the time step's projection starts as :func:`draw_time_steps` says, and
-            keeps that whatever ``init_cfg`` is configured here or above. If not, it starts as any
-            linear layer does, its bias at zero.
+        draw_steps: Whether :func:`draw_time_steps` initialises the time step's projection, whatever
+            ``init_cfg`` is configured here or above. If not, its weight starts as any linear
+            layer's, and its bias at zero.
         init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: If ``projects`` is unknown.
     """
 
     def __init__(
@@ -78,12 +82,13 @@ class DirectionalSSM(OwnTimeSteps):
         directions: Sequence[str | Direction],
         reduction: str = 'none',
     ) -> Tensor:
-        """Scan a map in several directions, which share the parameters.
+        """Scan a map in several directions, which share their parameters.
 
         Args:
             x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E).
             gate: (B, H, W, E), whose SiLU multiplies ``x``; or None.
-            directions: Of the scans, by name or as values.
+            directions: Direction of each scan: a name in :data:`mmv2m.ops.DIRECTIONS` or a
+                :class:`~mmv2m.ops.Direction`.
             reduction: ``'none'``, or ``'sum'`` over the directions.
 
         Returns:
@@ -99,7 +104,7 @@ class DirectionalSSM(OwnTimeSteps):
         return sum(outputs[1:], outputs[0]) if reduction == 'sum' else torch.stack(outputs)
 
     def _scan(self, x: Tensor, direction: str | Direction) -> Tensor:
-        """(B, H, W, E) to (B, H, W, E), one direction, module by module (V2M, Eq. 9 and 12)."""
+        """Scan a (B, H, W, E) map in one direction, module by module (V2M, Eq. 9 and 12)."""
         x = F.silu(convolve_lanes(self.conv, x, self.conv_size, direction))
         states = self.A_log.shape[1]
         widths = [self.dt_rank, *[states] * SIDES[self.projects]]
@@ -118,8 +123,9 @@ class DirectionalSSM(OwnTimeSteps):
         )
 
     def tensors(self) -> tuple[Tensor | None, ...]:
-        """What operators that stand for this module read, with the logarithm of A."""
-        # Much faster than by attributes; that nothing else is there is what the door is for.
+        """The tensors that fused operators read, with the logarithm of A."""
+        # This is much faster than attributes. The caller has asked the door (door.py), so the
+        # modules hold plain parameters.
         layers, own = self._modules, self._parameters
         conv, dt_proj = layers['conv']._parameters, layers['dt_proj']._parameters
         return (

@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 PLAIN_TENSORS = (nn.Parameter, Tensor, FakeTensor, FunctionalTensor)
-"""Types of parameters that are nothing but numbers.
+"""Types of parameters that have no behaviour of their own.
 
-``torch.func.functional_call`` puts tensors in the place of parameters. Exporting and tracing put
-fake ones there.
+``torch.func.functional_call`` replaces parameters by tensors, and export and tracing replace them
+by fake tensors.
 """
 
 
@@ -39,7 +39,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 
 def unchanged(*kinds: type[nn.Module]) -> dict[type[nn.Module], Any]:
-    """Classes of modules and the ``forward`` of each, which something may replace later."""
+    """Map classes of modules to the present ``forward`` of each, which may be replaced later."""
     return {kind: kind.forward for kind in kinds}
 
 
@@ -47,7 +47,7 @@ class Known(NamedTuple):
     """A module as an operator knows it.
 
     Attributes:
-        kinds: Classes that the module may be of, see :func:`unchanged`. Subclasses of them do not
+        kinds: Classes of which the module may be; see :func:`unchanged`. Their subclasses do not
             count.
         parameters: Name of each parameter that the operator reads, and whether the module must have
             it (True), must not (False) or may (None).
@@ -71,19 +71,19 @@ def may_stand_for(
 ) -> bool:
     """Whether an operator may stand for some modules of a layer.
 
-    It may if each module is exactly of a class that the operator knows, its parameters are plain
-    tensors in the dtype of ``x`` (under autocast, in any dtype that autocast casts), and nothing
-    watches or changes it: no hook of its own or of all modules, no parametrization, no wrapper, no
-    ``forward`` or compiled forward of this one instance, no other ``forward`` of its class, no
-    tensor subclass.
+    It may if three things hold for each module. The module is exactly of a class that the operator
+    knows, and the ``forward`` of that class has not been replaced. Its parameters are plain tensors
+    in the dtype of ``x``, or under autocast in any dtype that autocast casts. Nothing watches or
+    changes its calls: it has no hook, no parametrization, no wrapper and no ``forward`` or compiled
+    forward of its own, and no hook is registered for all modules.
 
-    The answer may change from one pass to the next, so it is asked for in every pass. The first
-    refusal of each kind is logged with its reason.
+    The answer may change from one pass to the next, so every pass asks again. The first refusal of
+    each kind is logged with its reason.
 
     Args:
         layer: The layer that asks.
-        x: What the operator is going to read.
-        parts: The modules, each with what it has to be.
+        x: The tensor that the operator is going to read.
+        parts: The modules, each with the description that it has to meet.
     """
     if (
         torch_module._global_forward_hooks
@@ -95,7 +95,7 @@ def may_stand_for(
         return False
     dtype = x.dtype
     if dtype in HALVES and has_autocast(x):
-        dtype = torch.float32  # that of most parameters: others are asked for one by one
+        dtype = torch.float32  # most parameters have it; others are looked at one by one
     for module, known in parts:
         found = _find_obstacle(module, known, x, dtype)
         if found is not None:
@@ -105,17 +105,17 @@ def may_stand_for(
 
 
 Obstacle = tuple[nn.Module | None, str]
-"""A module, or None for all of them, and what about it keeps the operator away."""
+"""A module, or None for all of them, and the reason why the operator may not stand for it."""
 
 
 def _find_obstacle(
     module: nn.Module | None, known: Known, x: Tensor, dtype: torch.dtype
 ) -> Obstacle | None:
-    """What keeps an operator that reads ``x`` from standing for a module and its parts.
+    """Find what keeps an operator that reads ``x`` from standing for a module and its parts.
 
-    Parameters in ``dtype`` need no second look.
+    Parameters in ``dtype`` need no closer look.
     """
-    # A model's step asks for hundreds of modules, so this reads attributes and does little else.
+    # One training step asks for hundreds of modules, so this only reads attributes.
     kinds, parameters, settings, parts = known
     kind: type[Any] = type(module)
     if kind not in kinds or module is None:
@@ -152,7 +152,7 @@ def is_watched(module: nn.Module) -> bool:
 
 
 def _find_watcher(attributes: Mapping[str, Any]) -> str:
-    """What sees or changes calls of the module that has these attributes, if anything does."""
+    """Say what sees or changes calls of the module with these attributes, or return ``''``."""
     if (
         attributes['_forward_hooks']
         or attributes['_forward_pre_hooks']
@@ -166,7 +166,7 @@ def _find_watcher(attributes: Mapping[str, Any]) -> str:
 
 
 def _find_fault(name: str, parameter: Tensor | None, needed: bool | None, x: Tensor) -> str:
-    """What is wrong with a parameter, if anything is."""
+    """Say what is wrong with a parameter, or return ``''``."""
     if parameter is None:
         return f'has no parameter {name!r}' if needed else ''
     if needed is False:

@@ -1,4 +1,4 @@
-"""Stochastic depth as a factor for each image, which whoever adds a branch multiplies it by."""
+"""Stochastic depth as a factor for each image, by which the sum with a branch multiplies it."""
 
 import torch
 from mmcv.cnn.bricks.drop import DropPath
@@ -14,14 +14,15 @@ DROP_PATH = Known(unchanged(DropPath))
 class DropLater:
     """Stochastic depth of a block's branches, in one forward pass.
 
-    mmcv's layer divides the branch by the probability to keep it, and multiplies it by 0 or 1: two
-    passes over the map, and two over its gradient. Here are factors of the same distribution: the
-    probability to keep a branch is exact, where mmcv's layer rounds it to a branch's half
-    precision. Those of all branches are drawn at once, as each draw costs a GPU two launches.
+    mmcv's layer divides the branch by the probability to keep it, and multiplies it by 0 or 1. That
+    takes two passes over the map, and two over its gradient. This class draws factors of the same
+    distribution instead, except that mmcv's layer rounds the probability to the dtype of the
+    branch. The factors of all branches are drawn at once, because each draw costs two kernel
+    launches.
 
     Args:
         layer: The block.
-        branches: How many there are.
+        branches: Number of its branches.
     """
 
     def __init__(self, layer: nn.Module, branches: int) -> None:
@@ -31,14 +32,15 @@ class DropLater:
         self.keep = 0.0
 
     def __call__(self, drop_path: nn.Module, branch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A branch, and what stochastic depth multiplies each image's by; None where that is done.
+        """Return a branch, and the factor by which each image's branch is still to be multiplied.
 
         Args:
-            drop_path: Is called where the factor may not stand for it.
+            drop_path: The module, which is called if the factor may not stand for it.
             branch: (B, H, W, D).
 
         Returns:
-            (B, H, W, D), and (B,) in float32, or in float64 with a float64 branch.
+            The branch, (B, H, W, D), and the factors, (B,), in float32, or in float64 with a
+            float64 branch. The factors are None if nothing is left to be multiplied.
         """
         if not isinstance(drop_path, DropPath) or not may_stand_for(
             self.layer, branch, ((drop_path, DROP_PATH),)
@@ -53,12 +55,19 @@ class DropLater:
 
 
 def draw_factors(branches: int, branch: Tensor, keep: float) -> list[Tensor]:
-    """Factors 0 or 1 / keep for each image, (B,), of several branches that are like one.
+    """Draw a factor, 0 or 1 / keep, for each image and each of several branches.
 
-    They are float32, or float64 with a float64 branch.
+    Args:
+        branches: Number of branches.
+        branch: (B, H, W, D), one of them; the others have its dtype and its number of images.
+        keep: Probability to keep a branch.
+
+    Returns:
+        (B,) for each branch, in float32, or in float64 with a float64 branch.
     """
     images = branch.shape[0]
-    # Each row begins at a multiple of 16 bytes, as new tensors do: kernels are compiled for it.
+    # Each row begins at a multiple of 16 bytes, as new tensors do, because kernels are compiled for
+    # that.
     padded = -(-images // 4) * 4
     exact = torch.promote_types(branch.dtype, torch.float32)
     factors = branch.new_empty((branches, padded), dtype=exact).bernoulli_(keep).div_(keep)

@@ -1,4 +1,4 @@
-"""mmcv's MLP, which keeps half as much of its hidden layer for the backward pass."""
+"""mmcv's MLP on an operator that keeps half as much of the hidden layer for the backward pass."""
 
 import inspect
 from typing import Any
@@ -22,19 +22,20 @@ FIRST = Known(unchanged(Sequential), parts=(('0', EITHER_LINEAR), ('1', GELU), (
 class FFN(MMCVFFN):
     """:class:`mmcv.cnn.bricks.transformer.FFN` on :func:`mmv2m.ops.mlp`.
 
-    State dict and results are mmcv's. The operator stands for all layers where the MLP has two
-    linear ones, GELU between them and no dropout that is active, and where it may, see
-    :func:`.door.may_stand_for`; any other MLP runs as mmcv's.
+    State dict and results are the same as mmcv's. The operator stands for all layers if the MLP has
+    two linear layers, GELU between them and no active dropout, and :func:`.door.may_stand_for`
+    allows it. Any other MLP runs as mmcv's.
 
     Args:
         args: Positional arguments of mmcv's FFN.
-        backend: Of the operator: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
+        backend: Backend of the operator: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
         kwargs: Keyword arguments of mmcv's FFN.
     """
 
     layers: Sequential
 
-    # Without the check for an argument's former name, which inspects the signature in every call.
+    # mmcv's decorator checks for an argument's former name, and inspects the signature in every
+    # call for that.
     forward = inspect.unwrap(MMCVFFN.forward)
 
     def __init__(self, *args: Any, backend: str = 'auto', **kwargs: Any) -> None:
@@ -58,7 +59,7 @@ class _Layers(Sequential):
         return mlp(x, *parameters, self.backend)
 
     def _are_one_operator(self, x: Tensor) -> bool:
-        """Whether they are what the operator computes; modes may change from pass to pass."""
+        """Whether the operator computes these layers, which depends on the mode of the dropout."""
         if len(self._modules) != 3 or not may_stand_for(self, x, ((self, LAYERS),)):
             return False
         first, _, drop = self._modules.values()

@@ -11,11 +11,11 @@ __all__ = ['InvertedResidual']
 
 
 class SqueezeExcite(BaseModule):
-    """Each channel times a gate made of all their means.
+    """Squeeze and excitation: the means of all channels make a gate for each channel.
 
     Args:
         channels: Channels of the map, C.
-        ratio: C over the width in between.
+        ratio: C over the width between the two convolutions.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -37,8 +37,8 @@ class InvertedResidual(BaseModule):
     Args:
         embed_dims: Width of the map, D.
         drop_path: Rate of stochastic depth.
-        expand_ratio: Width inside over D.
-        squeeze_ratio: Width inside over that of the squeeze and excitation.
+        expand_ratio: Inner width over D.
+        squeeze_ratio: Inner width over the width inside the squeeze and excitation.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -52,7 +52,7 @@ class InvertedResidual(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         inner = expand_ratio * embed_dims
-        # Full backward hooks allow no change of what they see.
+        # Full backward hooks do not allow in-place changes of outputs.
         norm: dict = dict(bias=False, norm_cfg=dict(type='BN'), inplace=False)
         self.convs = MapSequential(
             ConvModule(embed_dims, inner, 1, **norm),

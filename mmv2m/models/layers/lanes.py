@@ -12,10 +12,10 @@ def convolve_lanes(conv: nn.Module, x: Tensor, taps: int, direction: str | Direc
     """Call a convolution on every row or column as on a causal sequence.
 
     Args:
-        conv: Takes (lanes, E, L + taps - 1) sequences and returns (lanes, E, L).
+        conv: The convolution, which takes (lanes, E, L + taps - 1) and returns (lanes, E, L).
         x: (B, H, W, E).
-        taps: Taps of the convolution; the last one sees the token itself.
-        direction: Which way the sequences run, or its name among :data:`mmv2m.ops.DIRECTIONS`.
+        taps: Taps of the convolution. The last one reads the token itself.
+        direction: Direction of the sequences, or its name in :data:`mmv2m.ops.DIRECTIONS`.
 
     Returns:
         (B, H, W, E).

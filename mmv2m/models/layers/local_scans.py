@@ -1,7 +1,7 @@
-"""Which scans each block of LocalVim uses (https://arxiv.org/abs/2403.09338): a searched result.
+"""The scans of each block of LocalVim (https://arxiv.org/abs/2403.09338), which a search found.
 
-Scans are named as LocalVim's published configuration names them: ``h`` walks row by row, ``v``
-column by column, ``w2`` and ``w7`` window by window through windows of 2 x 2 and 7 x 7 tokens;
+Scans have the names of LocalVim's published configuration. ``h`` walks row by row, and ``v`` column
+by column. ``w2`` and ``w7`` walk window by window, through windows of 2 x 2 and 7 x 7 tokens.
 ``_flip`` walks the same way backwards.
 """
 
@@ -33,4 +33,4 @@ _SEARCHED = (
 LOCAL_SCANS: dict[str, tuple[tuple[str, ...], ...]] = dict.fromkeys(
     ('tiny', 'small'), tuple(tuple(block.split()) for block in _SEARCHED)
 )
-"""The four scans of each of the 20 blocks, by the model's size: the published T and S agree."""
+"""The four scans of each of the 20 blocks, by the model's size. The published T and S are equal."""

@@ -1,4 +1,4 @@
-"""Convolutions, and other layers of (B, C, H, W), on channels-last maps."""
+"""Convolutions and other layers for (B, C, H, W) tensors, applied to channels-last maps."""
 
 from torch import Tensor, nn
 
@@ -10,9 +10,9 @@ __all__ = ['MapConv2d', 'MapSequential']
 
 
 class MapConv2d(nn.Conv2d):
-    """A two-dimensional convolution from (B, H, W, C) to (B, H', W', C'); arguments as Conv2d's.
+    """A two-dimensional convolution of a channels-last map; its arguments are those of Conv2d.
 
-    The axes are swapped as strides only: PyTorch sees a tensor in its channels-last memory format.
+    Only strides are permuted, so that PyTorch gets a tensor in its channels-last memory format.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class MapConv2d(nn.Conv2d):
 
 
 class MapSequential(nn.Sequential):
-    """Layers of (B, C, H, W) on a (B, H, W, C) map, in the dtype of their parameters."""
+    """Layers for (B, C, H, W) tensors on a (B, H, W, C) map, in the dtype of their parameters."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) to (B, H', W', C')."""

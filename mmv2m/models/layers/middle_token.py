@@ -10,10 +10,10 @@ __all__ = ['MiddleToken']
 
 
 class MiddleToken(BaseModule):
-    """One learned token in the middle of a map's tokens, which then are a sequence.
+    """One learned token in the middle of the sequence that a map's tokens form.
 
-    The token stands behind the first L // 2 of the L tokens, read row by row, and has a learned
-    position of its own (Vim, https://arxiv.org/abs/2401.09417).
+    The tokens are read row by row, and the learned token stands behind the first L // 2 of L. It
+    has a learned position of its own (Vim, https://arxiv.org/abs/2401.09417).
 
     Args:
         embed_dims: Width of the map, D.

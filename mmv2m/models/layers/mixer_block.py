@@ -17,13 +17,13 @@ __all__ = ['MixerBlock']
 class MixerBlock(BaseModule):
     """``x + drop_path(mixer(norm(x)))``, then ``x + drop_path(mlp(norm(x)))`` if there is an MLP.
 
-    The residual stream is kept in at least float32. A stage that runs several blocks may have the
-    sums wait in a :class:`Stream`, by :meth:`advance`, which computes the same.
+    The residual stream is kept in at least float32. :meth:`advance` computes the same for a stage
+    of several blocks, but leaves the last sum to the next block; see :class:`Stream`.
 
     Args:
         embed_dims: Width of the map, D.
-        mixer: Takes and returns (B, H, W, D).
-        drop_path: Rate of stochastic depth, of both branches.
+        mixer: The token mixer, which takes and returns (B, H, W, D).
+        drop_path: Rate of stochastic depth of both branches.
         norm_cfg: Norms in front of the mixer and of the MLP. Defaults to
             ``dict(type='SameDtypeLN')``.
         ffn_ratio: Hidden width of the MLP over D; 0 for none.
@@ -64,7 +64,7 @@ class MixerBlock(BaseModule):
 
         Args:
             x: The map.
-            with_branch: Return also what the mixer adds to it, before stochastic depth.
+            with_branch: Whether to return also what the mixer adds to it, before stochastic depth.
         """
         branch = self.mixer(normalise(self.norm, x, self.mixer))
         x = widen(x) + self.drop_path(branch)
@@ -73,7 +73,7 @@ class MixerBlock(BaseModule):
         return (x, branch) if with_branch else x
 
     def advance(self, stream: Stream) -> Stream:
-        """The same as :meth:`forward`, with each sum left to the norm that follows it."""
+        """Compute the same as :meth:`forward`, but leave each sum to the norm that follows it."""
         ffn = self.ffn
         drop_later = DropLater(self, branches=1 if ffn is None else 2)
         normed, total = stream.normed(self, self.norm, self.mixer, backend=self.backend)

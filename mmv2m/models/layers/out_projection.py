@@ -14,10 +14,10 @@ __all__ = ['OUT_PROJECTION', 'OutProjection', 'project_gated']
 
 
 class OutProjection(nn.Linear):
-    """A linear layer without bias whose initial weights are PyTorch's own, times a factor.
+    """A linear layer without bias, whose initial weights are PyTorch's own times a factor.
 
-    It keeps this initialisation whatever ``init_cfg`` is configured above: 1 / sqrt(depth) holds
-    the residual stream's variance down (GPT-2's scheme, which Mamba follows).
+    It keeps this initialisation whatever ``init_cfg`` is configured above. A factor of 1 /
+    sqrt(depth) keeps the residual stream's variance small (GPT-2's scheme, which Mamba follows).
 
     Args:
         in_features: Width of the input.
@@ -31,7 +31,7 @@ class OutProjection(nn.Linear):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Initialise; mmengine calls this after what is configured above."""
+        """Initialise the weights; mmengine calls this after the configured initialisation."""
         self.reset_parameters()
         with torch.no_grad():
             self.weight *= self.scale
@@ -50,15 +50,16 @@ def project_gated(
     backend: str,
     divisor: int = 1,
 ) -> Tensor:
-    """``linear(y / divisor * SiLU(z))``: the end of a gated mixer.
+    """Compute ``linear(y / divisor * SiLU(z))``, the end of a gated mixer.
 
     Args:
         layer: The mixer.
         y: (B, H, W, E).
         z: Gate, like ``y``.
-        linear: The linear layer, for which :func:`mmv2m.ops.gated_linear` stands where it may.
-        backend: Backend of this operator.
-        divisor: How many maps ``y`` is the sum of, whose mean is meant.
+        linear: The linear layer. :func:`mmv2m.ops.gated_linear` stands for it where
+            :func:`.door.may_stand_for` allows it.
+        backend: Backend of that operator.
+        divisor: Number by which ``y`` is divided, to turn a sum of maps into their mean.
 
     Returns:
         (B, H, W, D).

@@ -1,4 +1,4 @@
-"""From images to a channels-last map of tokens, and on to smaller maps."""
+"""Layers that turn images into a channels-last map of tokens, and maps into smaller ones."""
 
 import math
 
@@ -20,7 +20,10 @@ from .sizes import is_known
 __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 
 AT_ONCE = 8
-"""Channels that tensor cores convolve at once in half precision; cuDNN is slow with fewer."""
+"""Input channels below which cuDNN's convolutions in half precision are slow.
+
+Tensor cores read so many channels at once.
+"""
 
 CONV = Known(
     unchanged(nn.Conv2d),
@@ -35,15 +38,17 @@ class PatchMap(BaseModule):
     Images that the patches do not cover exactly are padded with zeros, at the bottom and the right.
     Weights start LeCun-normal, biases at zero.
 
-    Patches side by side are multiplied as a matrix where this may stand for the convolution, since
-    cuDNN has no fast convolution of three channels.
+    Where patches lie side by side and :func:`.door.may_stand_for` allows it, a matrix product
+    replaces the convolution, since cuDNN has no fast convolution of three channels.
 
     Args:
         in_channels: Channels of the image.
         embed_dims: Width of the map, D.
         patch_size: Side of a patch in pixels.
-        img_size: The image size, an int or (H, W), that :attr:`init_out_size` is computed for.
-        stride: Pixels from one patch to the next; ``patch_size`` by default, at most that.
+        img_size: The image size in pixels, an int or (H, W), for which :attr:`init_out_size` is
+            computed.
+        stride: Pixels from one patch to the next, at most ``patch_size``. Defaults to
+            ``patch_size``.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Attributes:
@@ -74,7 +79,7 @@ class PatchMap(BaseModule):
         return height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images, (B, in_channels, H, W), to (B, *grid_size((H, W)), D), contiguous."""
+        """(B, in_channels, H, W) to a contiguous (B, *grid_size((H, W)), D)."""
         size = (x.shape[2], x.shape[3])
         covered = [(n - 1) * self.stride + self.patch_size for n in self.grid_size(size)]
         below, right = covered[0] - size[0], covered[1] - size[1]
@@ -97,19 +102,20 @@ class PatchMap(BaseModule):
         return may_stand_for(self, x, ((self.projection, conv),))
 
     def _cut(self, x: Tensor) -> Tensor:
-        """Patches side by side, (B, H, W, in_channels * patch_size ** 2), as products take them."""
-        x = x.to(_dtype_of_products(x, x.dtype))  # before they are copied, not after
+        """Cut an image into patches, (B, h, w, in_channels * patch_size ** 2)."""
+        x = x.to(_dtype_of_products(x, x.dtype))  # a cast before the copy makes the copy smaller
         size = self.patch_size
         patches = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
         return patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
 
 class Downsample(BaseModule):
-    """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm; no map is copied.
+    """A 3 x 3 convolution of stride 2 on a channels-last map, and a norm.
 
-    But for images in half precision, whose few channels zeros make up to :data:`AT_ONCE`, and, on a
-    CPU, for maps of fewer numbers an image than the weights have, which PyTorch would copy instead.
-    The bias is the norm's to add. All of that is where it may stand for the modules.
+    Where :func:`.door.may_stand_for` allows it, the norm adds the convolution's bias, and no map is
+    copied, with two exceptions. Images in half precision have few channels, so zeros are appended
+    up to :data:`AT_ONCE` channels. On a CPU, a map is copied if one image of it has fewer numbers
+    than the weights, because PyTorch would copy the weights otherwise.
 
     Args:
         in_channels: Width of the map.
@@ -131,7 +137,7 @@ class Downsample(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
-        x = x.to(self.dtype_read(x))  # else it would go to float32 and back
+        x = x.to(self.dtype_read(x))  # without this, it would be cast to float32 and back
         if not may_stand_for(self, x, ((self.conv, CONV),)):
             return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         if isinstance(self.norm, SameDtypeLayerNorm) and may_stand_for(
@@ -141,34 +147,36 @@ class Downsample(BaseModule):
         return self.norm(self._convolve(x, self.conv.bias))
 
     def dtype_read(self, x: Tensor) -> torch.dtype:
-        """What a map is brought into at first."""
+        """The dtype to which the layer casts a map before anything else."""
         return _dtype_of_products(x, dtype_of(self.conv, default=x.dtype))
 
     def _convolve(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         weight, missing = self.conv.weight, -x.shape[-1] % AT_ONCE
         if x.is_cpu and is_known(weight.numel() > math.prod(x.shape[1:])):
-            # PyTorch would copy the weights into the map's memory format. So an image's rounding
-            # does not depend on how many there are, these are not counted.
+            # PyTorch would copy the weights into the map's memory format. The number of images is
+            # not counted, so that the rounding of an image's result does not depend on it.
             x = x.permute(0, 3, 1, 2).contiguous()
         else:
-            # The cast of a surrounding autocast brings them into the format of a (B, H, W, C) map
-            # too, or forward and backward pass would copy them once more each.
+            # The weights are cast here, and not by a surrounding autocast, in order to get the
+            # memory format of the map. Otherwise, forward and backward pass would each copy them.
             weight = weight.permute(0, 2, 3, 1).to(x.dtype, memory_format=torch.contiguous_format)
             if missing and x.dtype.itemsize == 2:
                 x, weight = F.pad(x, (0, missing)), F.pad(weight, (0, missing))
-            # A contiguous (B, H, W, C) map is a channels-last (B, C, H, W) one as it stands, and so
-            # is what the convolution makes of it.
+            # A contiguous (B, H, W, C) map has the strides of a channels-last (B, C, H, W) tensor,
+            # and so has the convolution's result.
             x, weight = (t.permute(0, 3, 1, 2) for t in (x.contiguous(), weight))
         x = conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
         return x.permute(0, 2, 3, 1).contiguous()
 
 
 class ConvStem(BaseModule):
-    """Two strided convolutions with norms, GELU between them: tokens of 4 x 4 pixels (VMamba).
+    """Two strided convolutions with norms and a GELU between them, as in VMamba.
+
+    The tokens cover 4 x 4 pixels.
 
     Args:
         in_channels: Channels of the image.
-        embed_dims: Width of the map, D; half of it between the convolutions.
+        embed_dims: Width of the map, D. Between the convolutions, the width is half of it.
         norm_cfg: The norms.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -191,5 +199,5 @@ class ConvStem(BaseModule):
 
 
 def _dtype_of_products(x: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """That which a surrounding autocast takes products of ``x`` in; without one, ``dtype``."""
+    """The dtype of products under a surrounding autocast, or ``dtype`` if there is none."""
     return torch.get_autocast_dtype(x.device.type) if has_autocast(x) else dtype

@@ -19,10 +19,10 @@ def resize_map(x: Tensor, size: tuple[int, int], mode: str = 'bicubic') -> Tenso
     Args:
         x: (1, H, W, D).
         size: The new H and W.
-        mode: As in :func:`torch.nn.functional.interpolate`.
+        mode: The mode of :func:`torch.nn.functional.interpolate`.
 
     Returns:
-        (1, *size, D) in the dtype of ``x``; ``x`` itself where the size is right already.
+        (1, *size, D) in the dtype of ``x``. If ``x`` has that size already, it is ``x`` itself.
     """
     if is_known(x.shape[1] == size[0]) and is_known(x.shape[2] == size[1]):
         return x
@@ -33,9 +33,13 @@ def resize_map(x: Tensor, size: tuple[int, int], mode: str = 'bicubic') -> Tenso
 
 
 def resize_on_load(name: str, mode: str) -> Callable[..., None]:
-    """A ``load_state_dict`` pre-hook for a learned map called ``name``.
+    """Make a ``load_state_dict`` pre-hook that resizes a learned map.
 
-    A checkpoint made at another image size then loads as if it had been made at this one.
+    With it, a checkpoint of another image size can be loaded.
+
+    Args:
+        name: Name of the parameter or buffer in the module.
+        mode: The mode of :func:`resize_map`.
     """
     return partial(_resize_loaded, name, mode)  # unlike a closure, a partial can be pickled
 
@@ -50,12 +54,12 @@ def _resize_loaded(
 
 
 class PositionEmbedding(BaseModule):
-    """A learned vector for each patch, added to it; interpolated at other sizes.
+    """A learned vector for each patch, which is added to it, and interpolated at other sizes.
 
     Args:
         embed_dims: Width of the map, D.
         grid_size: Patches along H and W at the size that the model is made for.
-        mode: How to interpolate.
+        mode: The mode of :func:`resize_map`.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 

@@ -1,4 +1,4 @@
-"""Makes PyTorch's RMSNorm known to configs as ``norm_cfg=dict(type='RMSNorm')``."""
+"""Registers PyTorch's RMSNorm, so that configs can say ``norm_cfg=dict(type='RMSNorm')``."""
 
 from torch.nn import RMSNorm
 

@@ -13,18 +13,18 @@ THETA = 10000
 
 
 class RotaryPosition(BaseModule):
-    r"""Turns pairs of channels by angles that grow along the map.
+    """A rotation of pairs of channels by angles that grow along the map.
 
-    The first half of the channels turns with the row, the second with the column: pair ``k`` of
-    each half by ``t * THETA^(-4 k / D)``, with ``t`` the position, scaled such that the side of the
-    map is ``pretrain_side``. At other sizes, and when a checkpoint of another size is loaded, the
-    tables of cosines and sines are interpolated: so does LocalVim
-    (https://arxiv.org/abs/2403.09338), which takes this from EVA-02.
+    The first half of the channels turns with the row, and the second half with the column. Pair
+    ``k`` of each half turns by ``t * THETA^(-4 k / D)`` radians. ``t`` is the position, scaled such
+    that each side of the map is ``pretrain_side`` long. At other sizes, and when a checkpoint of
+    another size is loaded, the tables of cosines and sines are interpolated. LocalVim
+    (https://arxiv.org/abs/2403.09338) does the same, and took it from EVA-02.
 
     Args:
         embed_dims: Width of the map, D; a multiple of 4.
         grid_size: Patches along H and W at the size that the model is made for.
-        pretrain_side: Patches along a side at which angles are not scaled.
+        pretrain_side: Patches along a side for which positions are not scaled.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
 
@@ -56,10 +56,10 @@ class RotaryPosition(BaseModule):
             self.register_load_state_dict_pre_hook(resize_on_load(name, 'bicubic'))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D), float32 or float64."""
+        """(B, H, W, D) to (B, H, W, D) in float32, or in float64 if ``x`` is."""
         x = widen(x)
         size = (x.shape[1], x.shape[2])
         cos, sin = (resize_map(t.to(x.dtype), size) for t in (self.cos, self.sin))
-        # A turn is a complex product: one pass over the map.
+        # A rotation is a complex product, which takes one pass over the map.
         pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)

@@ -14,12 +14,13 @@ __all__ = ['SAME_DTYPE_NORM', 'SameDtypeLayerNorm']
 class SameDtypeLayerNorm(nn.LayerNorm):
     """:class:`torch.nn.LayerNorm` in the dtype of its input; means and variances are float32.
 
-    Autocast would read a half precision map as float32 and write float32, which whatever follows
-    casts back: three passes over the map and twice the memory, for a result of the same precision.
-    A float32 map, such as the residual stream, is normalised as ever.
+    Under autocast, PyTorch's norm casts a half precision map to float32 and writes float32, which
+    the next layer casts back. That takes three passes over the map and twice the memory, for a
+    result of the same precision. A float32 map, such as the residual stream, is normalised in
+    float32 as usual.
 
     Args:
-        channels: Of the map.
+        channels: Channels of the map.
         eps: Added to the variance.
     """
 
@@ -27,7 +28,7 @@ class SameDtypeLayerNorm(nn.LayerNorm):
         super().__init__(channels, eps)
 
     def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
-        """(..., E) to (..., E), in the dtype of ``x``; an ``offset``, (E,), is added first."""
+        """(..., E) to (..., E) in the dtype of ``x``, to which ``offset``, (E,), is added first."""
         return channel_norm(x, self.weight, self.bias, self.eps, offset)
 
 

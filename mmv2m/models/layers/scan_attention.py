@@ -1,4 +1,4 @@
-"""How much each channel of a scan's output counts, seen from the whole map."""
+"""Attention over the channels of a scan's output, from the mean over the whole map."""
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -10,9 +10,10 @@ __all__ = ['ScanAttention']
 
 
 class ScanAttention(BaseModule):
-    """``y * sigmoid(expand(GELU(reduce(mean(norm(y))))))``: LocalVim's attention over channels.
+    """LocalVim's attention over channels, ``y * sigmoid(expand(GELU(reduce(mean(norm(y))))))``.
 
-    One module weighs all scans of a block, each by its own output, before they are summed.
+    One module weighs all scans of a block before they are summed. The weights of each scan come
+    from its own output.
 
     Args:
         channels: Channels of the map, E.

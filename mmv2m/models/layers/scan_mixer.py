@@ -16,23 +16,24 @@ __all__ = ['ScanMixer']
 
 
 class ScanMixer(BaseModule):
-    """Mamba's state space model over a map's tokens in several orders, each with own parameters.
+    """Mamba's state space model over a map's tokens in several orders.
 
-    ``out_proj(merge(scan(x) * SiLU(z) for each scan))`` with ``x, z = in_proj(map)``. Vim
-    (https://arxiv.org/abs/2401.09417) reads the tokens forwards and backwards and merges by the
-    mean; LocalVim (https://arxiv.org/abs/2403.09338) reads them in four orders and merges by
-    attention over channels. The projections and gates act on single tokens, so gates meet the
-    tokens in the map's order, and the mean's runs once.
+    It computes ``out_proj(merge(scan(x) * SiLU(z) for each scan))`` with ``x, z = in_proj(map)``.
+    Each scan has its own parameters. Vim (https://arxiv.org/abs/2401.09417) reads the tokens
+    forwards and backwards, and merges the outputs by their mean. LocalVim
+    (https://arxiv.org/abs/2403.09338) reads them in four orders, and merges the outputs by
+    attention over channels. Projections and gates act on single tokens, so they run in the map's
+    order, and the gate of a mean runs once.
 
     Args:
         embed_dims: Width of the map, D.
-        scans: Names of the orders, see :func:`parse_scans`.
+        scans: Names of the orders; see :func:`parse_scans`.
         expand: Inner width E over D.
-        states: States a channel, N.
+        states: States per channel, N.
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection, R; ``'auto'`` for ceil(D / 16).
-        attention: Weigh the scans' channels by :class:`ScanAttention` and sum them, instead of
-            taking the mean of the scans.
+        attention: Whether :class:`ScanAttention` weighs the scans' channels before they are summed.
+            If not, the mean of the scans is taken.
         drawn_steps: Names of the scans whose time steps start as in Mamba; see
             :class:`DirectionalSSM`.
         out_proj_scale: Factor on the initial weights of ``out_proj``.
@@ -41,7 +42,7 @@ class ScanMixer(BaseModule):
             their own initialisation whatever is configured here or above.
 
     Raises:
-        ValueError: If ``scans`` are impossible.
+        ValueError: If :func:`parse_scans` refuses ``scans``.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class ScanMixer(BaseModule):
         return self.out_proj(sum(weighted[1:], weighted[0]))
 
     def _scan(self, x: Tensor) -> list[Tensor]:
-        """Each scan's output, (B, H, W, E), not gated; an order is laid out once for both ways."""
+        """Compute each scan's output, (B, H, W, E), without the gate."""
+        # A scan and its flip read the same sequence, so each layout is made once.
         sequences: dict[tuple[str, int], Tensor] = {}
         outputs = []
         for scan, order in zip(self.scans, self.orders, strict=True):

@@ -1,8 +1,9 @@
-"""In which order LocalVim's scans take the tokens of a map.
+"""The orders in which LocalVim's scans read the tokens of a map.
 
-A scan walks over one sequence, its state running on from row to row, column to column or window to
-window. The sequence of rows is the map itself and its flip the same sequence walked backwards; both
-are free. Columns and windows are not at equal distances in memory and have to be copied in order.
+A scan walks over one sequence, and its state runs on from row to row, column to column or window to
+window. The sequence of rows is the map itself, and its flip is the same sequence walked backwards,
+so neither takes a copy. The tokens of columns and windows are not at equal distances in memory, so
+they have to be copied in order.
 """
 
 import re
@@ -21,9 +22,10 @@ class Layout(NamedTuple):
     """How the tokens of a map become one sequence.
 
     Attributes:
-        to_sequence: ``(x, side)``: (B, H, W, E) to (B, 1, L, E); L is H * W, or more where a map is
-            padded. A view if possible.
-        to_map: ``(y, side, size)``: back to (B, *size, E). A view if possible.
+        to_sequence: Function of ``(x, side)`` from (B, H, W, E) to (B, 1, L, E). L is H * W, or
+            more if the map is padded. The result is a view if possible.
+        to_map: Function of ``(y, side, size)`` back to (B, *size, E). The result is a view if
+            possible.
         in_windows: Whether the layout has windows, whose side stands behind its name.
     """
 
@@ -49,9 +51,9 @@ def _write_columns(y: Tensor, side: int, size: tuple[int, int]) -> Tensor:
 
 
 def _read_windows(x: Tensor, side: int) -> Tensor:
-    """Windows are read row by row, and so are their tokens.
+    """Read windows row by row, and the tokens in each window too.
 
-    A map into which they do not fit is padded with zeros at the bottom and the right; LocalVim's
+    A map into which windows do not fit is padded with zeros at the bottom and the right. LocalVim's
     states run through this padding too.
     """
     x = pad_to_windows(x, side)
@@ -70,7 +72,7 @@ LAYOUTS: dict[str, Layout] = {
     'v': Layout(_read_columns, _write_columns),
     'w': Layout(_read_windows, _write_windows, in_windows=True),
 }
-"""Row by row, column by column, window by window."""
+"""Layouts row by row, column by column and window by window."""
 
 
 class ScanOrder(NamedTuple):
@@ -88,11 +90,11 @@ class ScanOrder(NamedTuple):
 
 
 def parse_scans(names: Sequence[str]) -> tuple[ScanOrder, ...]:
-    """The scans of a block.
+    """Parse the names of a block's scans.
 
     Args:
-        names: Keys of :data:`LAYOUTS`, that of windows with their side behind it: ``'h'``, ``'v'``
-            or ``'w<side>'``; each also with ``'_flip'``; none twice.
+        names: Different names: ``'h'``, ``'v'`` or ``'w<side>'``, each also with ``'_flip'``.
+            ``<side>`` is the side of the windows in tokens.
 
     Raises:
         ValueError: If there is no scan, one is unknown, or one comes twice.
@@ -117,18 +119,19 @@ def _parse_scan(name: str) -> ScanOrder:
 
 
 def to_sequence(x: Tensor, order: ScanOrder) -> Tensor:
-    """The tokens of a map one after the other.
+    """Lay out the tokens of a map as one sequence.
 
     Args:
         x: (B, H, W, E).
-        order: The order; its direction is left to the scan.
+        order: The order. Its direction is left to the scan.
 
     Returns:
-        (B, 1, L, E); L is H * W, or more where a map is padded. A view of ``x`` for rows.
+        (B, 1, L, E). L is H * W, or more if the map is padded. For rows of a contiguous map, it is
+        a view of ``x``.
     """
     return LAYOUTS[order.layout].to_sequence(x, order.side)
 
 
 def to_map(y: Tensor, order: ScanOrder, size: tuple[int, int]) -> Tensor:
-    """The opposite of :func:`to_sequence`: (B, 1, L, E) to (B, *size, E), a view if possible."""
+    """Undo :func:`to_sequence`: (B, 1, L, E) to (B, *size, E), which is a view if possible."""
     return LAYOUTS[order.layout].to_map(y, order.side, size)

@@ -14,20 +14,20 @@ __all__ = ['SequenceSSM', 'as_sequence']
 
 
 def as_sequence(x: Tensor) -> Tensor:
-    """A map, (B, H, W, E), row by row: (B, 1, H * W, E), a view where ``x`` is contiguous."""
+    """Reshape a map, (B, H, W, E), to (B, 1, H * W, E), which is a view if ``x`` is contiguous."""
     return x.reshape(x.shape[0], 1, x.shape[1] * x.shape[2], x.shape[3])
 
 
 class SequenceSSM(BaseModule):
     """The sum of K scans over a sequence, forwards or backwards, each with its own parameters.
 
-    For each scan ``[dt, B, C] = x_proj @ x`` and ``delta = softplus(dt_proj @ dt + dt_bias)``, as
-    in Mamba, whose convolution and gate are left to the caller. Parameters of all scans lie in one
-    tensor, one scan after the other.
+    Each scan has ``[dt, B, C] = x_proj @ x`` and ``delta = softplus(dt_proj @ dt + dt_bias)``, as
+    in Mamba. Mamba's convolution and gate are left to the caller. Each parameter is one tensor with
+    the parts of all scans, one after the other.
 
     Args:
         channels: Channels of the sequence, E.
-        states: States a channel, N.
+        states: States per channel, N.
         dt_rank: Rank of the time step's projection, R.
         directions: ``'right'`` (forwards) or ``'left'`` (backwards) for each of the K scans.
         backend: Backend of the operators.
@@ -78,5 +78,5 @@ class SequenceSSM(BaseModule):
         """Each scan's ``x_proj, dt_proj, dt_bias, A_log, D``."""
         joined = (self.x_proj, self.dt_proj, self.dt_bias, self.A_log, self.D)
         scans = len(self.directions)
-        # Cutting is a node of autograd's for each parameter, and a copy of its gradient.
+        # A cut would cost an autograd node per parameter, and a copy of its gradient.
         return [joined] if scans == 1 else zip(*(p.chunk(scans) for p in joined), strict=True)

@@ -1,4 +1,4 @@
-"""Continuous orders of a map's tokens, each next to the one before, and reading a map in them."""
+"""Continuous orders of a map's tokens, in which each token is next to the one before it."""
 
 from typing import Any, NamedTuple
 
@@ -8,16 +8,16 @@ from torch import Tensor
 __all__ = ['MOVES', 'Snake', 'merge', 'snake', 'spread']
 
 MOVES = ('start', 'right', 'left', 'up', 'down')
-"""How a token is reached from the one before."""
+"""Moves by which a token is reached from the one before it."""
 
 
 class Snake(NamedTuple):
     """Four orders of the L tokens of a map.
 
     Attributes:
-        order: The token that each step visits, row by row numbered, (4, L).
+        order: The token that each step visits, (4, L). Tokens are numbered row by row.
         inverse: The step that visits each token, (4, L).
-        move: How each step reaches its token, an index of :data:`MOVES`, (4, L).
+        move: The move by which each step reaches its token, an index of :data:`MOVES`, (4, L).
     """
 
     order: Tensor
@@ -26,14 +26,16 @@ class Snake(NamedTuple):
 
 
 def snake(height: int, width: int, device: torch.device | None = None) -> Snake:
-    """Row by row from the upper left, back again; column by column, back again (PlainMamba).
+    """Make PlainMamba's four orders of the tokens of a map.
 
-    Every other row, or column, is walked the other way, so that each step goes to a neighbour.
+    They start at the upper left and go row by row, the same way back, column by column, and the
+    same way back. Every other row or column is walked in the opposite direction, so that each step
+    goes to a neighbour.
 
     Args:
         height: Rows of the map.
-        width: Columns of it.
-        device: Of the tensors.
+        width: Columns of the map.
+        device: Device of the tensors.
     """
     tokens = torch.arange(height * width, device=device).view(height, width)
     rows, columns = _wind(tokens), _wind(tokens.t())
@@ -44,18 +46,18 @@ def snake(height: int, width: int, device: torch.device | None = None) -> Snake:
 
 
 def _wind(tokens: Tensor) -> Tensor:
-    """A grid row by row, every other row backwards."""
+    """Read a grid row by row, every other row backwards."""
     odd = torch.arange(len(tokens), device=tokens.device)[:, None] % 2
     return torch.where(odd > 0, tokens.flip(1), tokens).flatten()
 
 
 def spread(x: Tensor, snake: Snake) -> Tensor:
-    """A map's tokens, (B, L, E), in the four orders, (B, 4, L, E)."""
+    """Put a map's tokens, (B, L, E), in the four orders, (B, 4, L, E)."""
     return _Spread.apply(x, snake.order, snake.inverse)
 
 
 def merge(y: Tensor, snake: Snake) -> Tensor:
-    """Four sequences, (B, 4, L, E), back on the map, and their sum, (B, L, E)."""
+    """Put four sequences, (B, 4, L, E), back in the map's order, and sum them, (B, L, E)."""
     return _Merge.apply(y, snake.order, snake.inverse)
 
 
@@ -70,7 +72,7 @@ def _merge(y: Tensor, inverse: Tensor) -> Tensor:
 
 
 class _Spread(torch.autograd.Function):
-    """Its gradient is a gather as well, where PyTorch would scatter."""
+    """A gather whose gradient is a gather too, where PyTorch would use a scatter."""
 
     generate_vmap_rule = True
 
@@ -89,7 +91,7 @@ class _Spread(torch.autograd.Function):
 
 
 class _Merge(torch.autograd.Function):
-    """The other way round."""
+    """The transpose of :class:`_Spread`."""
 
     generate_vmap_rule = True
 

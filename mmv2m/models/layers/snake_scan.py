@@ -1,4 +1,4 @@
-"""PlainMamba's mixer: four continuous scans that know which way they go."""
+"""PlainMamba's mixer: four continuous scans that know the direction of each step."""
 
 import math
 
@@ -23,15 +23,16 @@ __all__ = ['SnakeScanMixer', 'SnakeSSM']
 class SnakeSSM(SequenceSSM):
     """The sum of scans in four continuous orders, which share their parameters.
 
-    A learned vector for the way in which a step moves is added to its B (direction-aware updating,
-    Eq. 5 and 6 of the paper). As in the official code, only the input is put in order: the time
-    step, B and C of step t are those of the t-th token row by row, whichever token it visits.
+    A learned vector for the direction of a step is added to its B (direction-aware updating, Eq. 5
+    and 6 of the paper). As in the official code, only the input is put in the four orders. The time
+    step, B and C of step t come from the t-th token row by row, whichever token the step visits.
 
     Args:
         channels: Channels of the map, E.
-        states: States a channel, N.
+        states: States per channel, N.
         dt_rank: Rank of the time step's projection, R.
-        grid_size: H and W for which the orders are kept; for others they are made when needed.
+        grid_size: H and W for which the orders are kept. For other sizes they are made in each
+            pass.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.
     """
@@ -46,7 +47,7 @@ class SnakeSSM(SequenceSSM):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(channels, states, dt_rank, backend=backend, init_cfg=init_cfg)
-        # The authors' config draws all linear layers so, those of the time step too.
+        # The authors' config initialises all linear layers like this, including the time step's.
         for weight in (self.x_proj, self.dt_proj):
             nn.init.trunc_normal_(weight, std=0.02)
         nn.init.zeros_(self.dt_bias)
@@ -76,9 +77,9 @@ class SnakeSSM(SequenceSSM):
         return merge(y, order).view(x.shape)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Time steps before bias and softplus, B and C of each token."""
+        """Compute the time step before bias and softplus, B and C of each token."""
         rank, states = self.dt_proj.shape[1], self.A_log.shape[1]
-        # The operators take one dtype; an autocast here would bring a second one in.
+        # The operator takes tensors of one dtype, and an autocast here would add a second one.
         with without_autocast(x):
             projected = F.linear(x, self.x_proj.to(x.dtype))
             dt, B, C = projected.split([rank, states, states], -1)
@@ -97,7 +98,7 @@ class SnakeScanMixer(BaseModule):
         embed_dims: Width of the map, D.
         grid_size: The usual H and W of the map.
         expand: Inner width E over D.
-        states: States a channel, N.
+        states: States per channel, N.
         conv_size: Side of the depthwise convolution.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`.

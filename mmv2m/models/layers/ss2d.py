@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from mmv2m.ops import BACKENDS, Group, ScanNorm, ss2d
 
+from .checks import check_choices, check_counts
 from .class_token import CLASS_TOKENS, insert_zeros, strip_cross
 from .corner_ssm import CORNER_SSM, build_corner_ssm
 from .corners import (
     CORNERS,
     MERGES,
-    check_choices,
     check_coupled,
     check_local,
     plan_groups,
@@ -26,7 +26,6 @@ from .door import LINEAR, Known, may_stand_for, unchanged
 from .out_projection import OUT_PROJECTION, OutProjection, project_gated
 from .same_dtype_norm import SAME_DTYPE_NORM, SameDtypeLayerNorm
 from .scan_attention import ScanAttention
-from .sizes import check_counts
 
 __all__ = ['SS2D']
 
@@ -34,49 +33,52 @@ __all__ = ['SS2D']
 class SS2D(BaseModule):
     """2D selective SSM over a channels-last map (V2M, Eq. 7-15).
 
-    ``out_proj(gate(sum over corners of columns(gate(rows(x)))))`` with ``x, z = in_proj(map)`` and
-    ``gate(y) = y * SiLU(z)``. The two projections act on single tokens and run once, and so does
-    the second gate, behind the sum. Takes and gives maps of (B, H, W, D), in any floating dtype;
-    states are float32.
+    It computes ``out_proj(gate(sum over corners of columns(gate(rows(x)))))`` with ``x, z =
+    in_proj(map)`` and ``gate(y) = y * SiLU(z)``. The two projections act on single tokens and run
+    once. The second gate follows the sum, so it runs once too. Maps are (B, H, W, D) in any
+    floating dtype, and states are at least float32.
 
-    One operator stands for all modules where it may, see :func:`.door.may_stand_for`. It takes no
-    windows and no attention; with these, an operator stands for each 2D SSM.
+    Where :func:`.door.may_stand_for` allows it, one operator stands for all modules. It supports
+    neither windows nor attention. With them, an operator stands for each 2D SSM.
 
     Args:
         embed_dims: Width of the map, D.
         expand: Inner width E over D.
-        states: States a channel, N.
+        states: States per channel, N.
         conv_size: Taps of the convolutions.
         dt_rank: Rank of the time step's projection, R; ``'auto'`` for ceil(D / 16).
-        corners: Where the SSM starts: some of ``'UL', 'LR', 'UR', 'LL'``.
+        corners: Corners from which the SSM starts: some of ``'UL', 'LR', 'UR', 'LL'``.
         geometry: ``'paper'``, or ``'released'`` for exactly what the authors' released code
-            computes: other branches, half their sum, transposed; square maps only.
+            computes. That code has other branches, and transposes half of their sum. It takes only
+            square maps.
         share: Corners that share parameters: ``'all'``, ``'opposite'`` ones only, or ``'none'``.
-        orders: ``'one'``, or ``'both'``: from each corner also with the two scans in the other
-            order (Eq. 8), which has parameters of its own.
+        orders: With ``'both'`` instead of ``'one'``, each corner also has the two scans in the
+            other order (Eq. 8), with parameters of their own.
         merge: Whether ``out_proj`` takes the ``'sum'`` over corners and orders (Eq. 15) or their
             ``'mean'``.
-        scans: Instead of ``corners``, names of LocalVim's scans, see :func:`plan_local_groups`:
-            2D SSMs over the whole map and inside windows. A scan and its flip share parameters, and
-            a :class:`ScanAttention` weighs each such pair. The names say all that ``corners``,
-            ``geometry``, ``share`` and ``orders`` do, which have to be left out.
-        recurrence: ``'simplified'``, the paper's two scans one behind the other (Eq. 9-12), or
-            ``'coupled'``, the recurrence of Eq. 6-8 that it comes from, see :class:`CoupledSSM`.
-            The coupled one goes with whole maps and the paper's geometry. It has both orders in one
-            walk, and both its projections depend on the token.
-        projects: ``'one'`` side of each of the simplified recurrence's scans depends on the token,
-            B of the first and C of the second (Eq. 9 to 12), or ``'both'`` B and C of both scans.
-        class_token: Where the map has class tokens, ``'middle' | 'edge' | 'mean'`` (none). Windows
-            are those of the patches; class tokens take part in the scans over the whole map only.
-        gated: Whether there are ``z`` and gates. If not, a LayerNorm on the sum takes the place of
-            the last one (as in VMamba).
+        scans: Names of LocalVim's scans instead of ``corners``; see :func:`plan_local_groups`. They
+            stand for 2D SSMs over the whole map and inside windows. A scan and its flip share
+            parameters, and a :class:`ScanAttention` weighs each such pair. The names imply
+            ``corners``, ``geometry``, ``share`` and ``orders``, which have to be left out.
+        recurrence: ``'simplified'`` for the paper's two scans one behind the other (Eq. 9-12), or
+            ``'coupled'`` for the recurrence of Eq. 6-8 that the paper simplifies; see
+            :class:`CoupledSSM`. The coupled recurrence goes with whole maps and the paper's
+            geometry. It has both orders in one walk, and its B and C always depend on the token.
+        projects: Sides of the simplified recurrence's scans that depend on the token. With
+            ``'one'``, they are B of the first scan and C of the second (Eq. 9 to 12). With
+            ``'both'``, they are B and C of both scans.
+        class_token: Place of the map's class tokens: ``'middle'``, ``'edge'``, or ``'mean'`` if
+            there are none. Only scans over the whole map read class tokens; windows hold patches.
+        gated: Whether there are ``z`` and gates. If not, a LayerNorm on the sum replaces the last
+            gate, as in VMamba.
         out_proj_scale: Factor on the initial weights of ``out_proj``; 1 / sqrt(depth) in V2M.
         backend: Backend of the operators.
         init_cfg: See :class:`mmengine.model.BaseModule`. ``out_proj`` and the time steps keep their
             own initialisation whatever is configured here or above.
 
     Raises:
-        ValueError: If a setting is impossible, alone or with the others; says what is possible.
+        ValueError: If a setting is impossible, alone or with the others. The message says what is
+            possible.
     """
 
     def __init__(
@@ -156,8 +158,8 @@ class SS2D(BaseModule):
             (B, H, W, D).
 
         Raises:
-            ValueError: If ``x`` is no such map, or the geometry is the released one and the map is
-                not square.
+            ValueError: If ``x`` has another shape, or the geometry is the released one and the map
+                is not square.
         """
         if x.dim() != 4 or x.shape[-1] != self.embed_dims:
             raise ValueError(
@@ -175,12 +177,12 @@ class SS2D(BaseModule):
         return project_gated(self, y, z, self.out_proj, self.backend)
 
     def _scan(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """The sum over all corners (Eq. 15), or their mean, (B, H, W, E); not gated yet."""
+        """Compute the sum over all corners (Eq. 15) or their mean, (B, H, W, E), without gate."""
         y = self._sum_groups(x, z)
         return y / self.divisor if self.divisor > 1 else y
 
     def _sum_groups(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Class tokens take no part in windows."""
+        """Sum the groups of corners. Groups inside windows do not read class tokens."""
         if self.class_token == 'mean' or not self.in_windows:
             return self._sum(x, z, self.ssm)
         inside = [name for name in self.ssm if name in self.in_windows]
@@ -209,7 +211,7 @@ class SS2D(BaseModule):
     def _is_one_operator(self, x: Tensor) -> bool:
         """Whether :func:`mmv2m.ops.ss2d` may stand for all modules."""
         if self.geometry != 'paper' or self.weighs_scans or self.is_variant:
-            return False  # the operator has no such thing
+            return False  # the operator does not support them
         layers = self._modules
         parts = [
             (layers['in_proj'], LINEAR),
@@ -221,9 +223,9 @@ class SS2D(BaseModule):
         return may_stand_for(self, x, parts)
 
     def _operands(self) -> tuple[Tensor, Tensor, list[Group], ScanNorm | None]:
-        """What that operator takes behind the map."""
+        """The arguments of :func:`mmv2m.ops.ss2d` behind the map."""
         weight, norm = self.out_proj.weight, None
-        if not self.gated:  # a norm of the mean is one of the sum, but for what it adds
+        if not self.gated:  # the norm of a mean is the norm of the sum with a larger eps
             scale = self.divisor**2
             norm = ScanNorm(self.out_norm.weight, self.out_norm.bias, self.out_norm.eps * scale)
         elif self.divisor > 1:

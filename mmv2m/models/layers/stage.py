@@ -23,9 +23,9 @@ DOWNSAMPLE = Known(unchanged(Downsample))
 class Stage(Sequential):
     """Blocks that take and return a channels-last map.
 
-    The sum at the end of a block waits for the norm at the beginning of the next one, see
-    :class:`Stream`. A block that something watches or changes, see :func:`.door.may_stand_for`, is
-    called with the map.
+    The norm at the beginning of a block computes the sum at the end of the block in front; see
+    :class:`Stream`. A block for which :func:`.door.may_stand_for` is False, because something
+    watches or changes it, is called with the map.
 
     Args:
         *blocks: The blocks.
@@ -43,9 +43,9 @@ class Stage(Sequential):
 
         Args:
             x: The map.
-            turn: Called with the map in front of every block, if there is one.
-            with_branch: Return also what the last block's mixer adds to it, before stochastic
-                depth. The last block has to be a :class:`MixerBlock` then.
+            turn: A module that is called with the map in front of every block.
+            with_branch: Whether to return also what the last block's mixer adds to the map, before
+                stochastic depth. The last block has to be a :class:`MixerBlock` then.
         """
         if not with_branch:
             return self.advance(Stream(x), turn).sum()
@@ -60,12 +60,12 @@ class Stage(Sequential):
         *,
         blocks: Iterable[nn.Module] | None = None,
     ) -> Stream:
-        """The same as :meth:`forward`, with the last sum left to the norm that follows it.
+        """Compute the same as :meth:`forward`, but leave the last sum to the norm that follows it.
 
         Args:
             stream: The residual stream in front of the first block.
             turn: See :meth:`forward`.
-            blocks: Some of the stage's blocks, to run these only.
+            blocks: The blocks that run. Defaults to all blocks of the stage.
         """
         for block in self if blocks is None else blocks:
             if turn is not None:
@@ -78,7 +78,7 @@ class Stage(Sequential):
         return stream
 
     def _dtype_read(self, block: nn.Module, stream: Stream) -> torch.dtype | None:
-        """In what a block reads a map, whatever it is given; None where that is not known."""
+        """The dtype to which a block casts any map that it gets, or None if it is not known."""
         if isinstance(block, Downsample) and may_stand_for(
             self, stream.total, ((block, DOWNSAMPLE),)
         ):
@@ -87,7 +87,7 @@ class Stage(Sequential):
 
     @staticmethod
     def takes_stream(block: nn.Module) -> TypeGuard[MixerBlock]:
-        """Whether a block can leave its last sum to the next one. Others take a map."""
+        """Whether a block can leave its last sum to the next one, instead of taking a map."""
         return isinstance(block, MixerBlock)
 
     def _checkpointed(self, run: Callable[..., Any], x: Stream | Tensor, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The residual stream between blocks, whose last sum waits for the norm that follows it."""
+"""The residual stream between blocks, whose last sum is left to the norm that follows it."""
 
 from typing import NamedTuple
 
@@ -27,27 +27,27 @@ def normalise(norm: nn.Module, x: Tensor, *others: nn.Module) -> Tensor:
     Args:
         norm: The norm.
         x: (B, H, W, D), the stream.
-        *others: Modules of the same model, which have parameters if the norm has none.
+        *others: Modules of the same model, whose dtype counts if the norm has no parameters.
 
     Returns:
         (B, H, W, D).
     """
     dtype = dtype_of(norm, *others, default=x.dtype)
     if isinstance(norm, SameDtypeLayerNorm) and x.dtype.itemsize < dtype.itemsize:
-        return norm(x)  # autocast's half precision: nothing is gained by a wider copy
+        return norm(x)  # in autocast's half precision, a wider copy would gain nothing
     return norm(x.to(dtype))
 
 
 class Stream(NamedTuple):
-    """A residual stream: what has been summed, and what the last block adds.
+    """A residual stream, as a sum and a branch that is not added yet.
 
-    A block that added its own output would write a map that the next block's norm reads again. So
-    it hands both on, and sum and norm are one operator (:func:`mmv2m.ops.add_norm`).
+    If a block added its own output, it would write a map that the next block's norm reads again. So
+    a block hands on both, and one operator computes sum and norm (:func:`mmv2m.ops.add_norm`).
 
     Attributes:
         total: (B, H, W, D), in at least float32 once anything has been added.
-        branch: (B, H, W, D), not added yet; None at the beginning of a stage.
-        factor: (B,), what each image's branch is multiplied by; None for 1.
+        branch: (B, H, W, D), the output of the last block; None at the beginning of a stage.
+        factor: (B,), by which each image's branch is multiplied; None for 1.
     """
 
     total: Tensor
@@ -56,11 +56,18 @@ class Stream(NamedTuple):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether a gradient is asked of either."""
+        """Whether the sum or the branch requires a gradient."""
         return self.total.requires_grad or (self.branch is not None and self.branch.requires_grad)
 
     def sum(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The stream as one map, in at least float32, or in the dtype in which it is read."""
+        """Add the branch, and return the stream as one map.
+
+        Args:
+            dtype: Dtype of the result. By default, it is at least float32.
+
+        Returns:
+            (B, H, W, D).
+        """
         if self.branch is None:
             return widen(self.total) if dtype is None else self.total.to(dtype)
         total = widen(self.total)
@@ -70,18 +77,18 @@ class Stream(NamedTuple):
     def normed(
         self, layer: nn.Module, norm: nn.Module, *others: nn.Module, backend: str = 'auto'
     ) -> tuple[Tensor, Tensor]:
-        """The norm of the stream, and the stream as one map.
+        """Normalise the stream, and return it as one map too.
 
         Args:
             layer: The layer that asks.
-            norm: The operator stands for RMSNorm and LayerNorm, with the sum, where it may. Any
-                other norm is called.
+            norm: The norm. The operator stands for RMSNorm and LayerNorm where
+                :func:`.door.may_stand_for` allows it. Any other norm is called.
             *others: See :func:`normalise`.
-            backend: Of the operator.
+            backend: Backend of the operator.
 
         Returns:
-            Both (B, H, W, D). The first is in the dtype of ``branch`` where the operator runs, else
-            in what the norm makes of a map in its parameters' dtype.
+            The normalised stream and the stream, both (B, H, W, D). If the operator runs, the first
+            is in the dtype of ``branch``. If not, the norm is called in its parameters' dtype.
         """
         if self.branch is None:
             total = self.total if isinstance(norm, SameDtypeLayerNorm) else self.sum()

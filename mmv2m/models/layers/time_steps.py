@@ -1,4 +1,4 @@
-"""The time steps of state space models: how they start, whatever a config initialises."""
+"""The initialisation of time steps of state space models, which configs do not change."""
 
 import math
 from abc import abstractmethod
@@ -16,8 +16,8 @@ DT_MIN, DT_MAX = 1e-3, 1e-1
 def draw_time_steps(weight: Tensor, bias: Tensor) -> None:
     """Initialise a time step's projection in place.
 
-    The steps are drawn log-uniform in [DT_MIN, DT_MAX], the weights such that they keep their
-    variance.
+    The biases are set so that the steps at a zero input are log-uniform in [DT_MIN, DT_MAX]. The
+    weights are uniform in [-R^-1/2, R^-1/2].
 
     Args:
         weight: (..., R).

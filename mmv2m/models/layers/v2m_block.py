@@ -1,4 +1,4 @@
-"""V2M's block: a normalised 2D SSM, and perhaps an MLP, on a residual stream."""
+"""V2M's block: a normalised 2D SSM, and optionally an MLP, on a residual stream."""
 
 from .mixer_block import MixerBlock
 from .ss2d import SS2D
@@ -12,7 +12,7 @@ class V2MBlock(MixerBlock):
     Args:
         embed_dims: Width of the map, D.
         drop_path: Rate of stochastic depth.
-        norm_cfg: Norm in front of the mixer and of the MLP.
+        norm_cfg: Norm in front of the mixer and of the MLP. Defaults to ``dict(type='RMSNorm')``.
         mixer_cfg: Further arguments of :class:`SS2D`.
         ffn_ratio: Inner width of the MLP over D; 0 for no MLP, as in the plain V2M.
         init_cfg: See :class:`mmengine.model.BaseModule`.
