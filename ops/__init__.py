@@ -1,6 +1,6 @@
-"""Scan operators on channels-last maps; PyTorch (and Triton, where it is) only, no OpenMMLab.
+"""Scan operators on channels-last maps, imported as ``mmv2m.ops``.
 
-Imported as ``mmv2m.ops``.
+They need PyTorch, use Triton if it is installed, and do not need OpenMMLab.
 """
 
 from .add_norm import add_norm
@@ -25,7 +25,7 @@ from .runtime.rehearsal import compiling_ahead
 from .selective_scan import selective_scan_fn
 from .ss2d import ScanNorm, ss2d
 
-# Names of earlier versions.
+# Earlier versions had these names.
 mixer_2d, ssm_2d = ss2d, corner_ssm
 
 __all__ = [

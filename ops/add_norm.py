@@ -1,4 +1,4 @@
-"""The residual sum between the blocks of a model, and its norm, in one pass."""
+"""The residual sum between the blocks of a model, and the norm of that sum."""
 
 from typing import Any
 
@@ -24,29 +24,29 @@ def add_norm(
 ) -> tuple[Tensor, Tensor]:
     """Add a branch to the residual stream, and normalise the sum over its channels.
 
-    A backend may do both in one pass and, backwards, add the stream's gradient in the same pass;
-    only the sum is kept for it. A factor for each image is what stochastic depth multiplies a
-    branch by.
+    A backend may do both in one pass. In the backward pass, it may then add the stream's gradient
+    in the same pass too, and only the sum is kept for that. Stochastic depth passes a ``factor``.
 
     Args:
-        branch: (B, H, W, D), what a block adds; float16, bfloat16, float32 or float64.
-        residual: (B, H, W, D), the stream, in float32, or float64 with a float64 branch; or, where
-            it begins, in the dtype of ``branch``.
+        branch: (B, H, W, D), the output of a block, in float16, bfloat16, float32 or float64.
+        residual: (B, H, W, D), the stream, in float32, or in float64 with a float64 branch. At the
+            beginning of the stream, it may also have the dtype of ``branch``.
         weight: (D,).
         bias: (D,) for LayerNorm; None for RMSNorm.
-        eps: Added to the mean square.
+        eps: Added to the variance, or to the mean square for RMSNorm.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
-        factor: (B,), float32, or float64 with a float64 branch: the sum is ``residual + factor *
-            branch``. It has no gradient. None for 1.
+        factor: (B,), a factor for each image, without a gradient: the sum is ``residual + factor *
+            branch``. None for 1.
 
     Returns:
-        The normalised sum in the dtype of ``branch``, and the sum in float32 or float64.
+        The normalised sum in the dtype of ``branch``, and the sum in float32, or in float64 with a
+        float64 branch. Both are (B, H, W, D).
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device or the backend's name is wrong, or ``factor`` asks for a
             gradient.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_map('branch', branch)
     exact = state_dtype(branch)
@@ -55,14 +55,14 @@ def add_norm(
     check_parameter('residual', residual, tuple(branch.shape), branch)
     if residual.dtype not in (exact, branch.dtype):
         raise TypeError(
-            f'residual must be {exact} beside a {branch.dtype} branch, or like it, not '
+            f'residual must be {exact} beside a {branch.dtype} branch, or have its dtype, but is '
             f'{residual.dtype}'
         )
     check_parameter('weight', weight, (branch.shape[-1],), branch)
     check_parameter('bias', bias, (branch.shape[-1],), branch)
     check_parameter('factor', factor, (branch.shape[0],), branch)
     if factor is not None and factor.requires_grad:
-        raise ValueError('factor has no gradient here: multiply the branch by it instead')
+        raise ValueError('factor gets no gradient here: multiply the branch by it instead')
     weight = weight.to(exact)
     factor = None if factor is None else factor.to(exact)
     bias = None if bias is None else bias.to(exact)

@@ -1,4 +1,4 @@
-"""Operators that a backend has in one piece, and that keep nothing but their inputs."""
+"""Operators that are one function of a backend, and that keep only their inputs for gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,16 +14,17 @@ __all__ = ['backend_operator']
 def backend_operator(
     name: str, function: str, fake: Callable[..., Any]
 ) -> tuple[Operator, Operator]:
-    """Make a function of the backends an operator, which the function of its gradients goes with.
+    """Make an operator of a function that backends have, together with its gradients.
 
     Args:
-        name: Of the operator, a key of :data:`.schemas.SCHEMAS`; its last argument is the backend's
-            name.
-        function: What backends call it, without ``_forward`` and ``_backward``.
-        fake: Returns a tensor of the result's shape and dtype, from the same arguments.
+        name: Name of the operator, a key of :data:`.schemas.SCHEMAS`. The operator's last argument
+            is the name of the backend.
+        function: Name of the backends' function, without ``_forward`` and ``_backward``.
+        fake: Function of the same arguments that returns an empty tensor of the result's shape and
+            dtype.
 
     Returns:
-        The operator, and the one that computes its gradients.
+        The operator, and the operator that computes its gradients.
     """
     forward_name, backward_name = f'{function}_forward', f'{function}_backward'
 

@@ -21,29 +21,30 @@ def channel_norm(
     offset: Tensor | None = None,
     backend: str = 'auto',
 ) -> Tensor:
-    """LayerNorm over the last axis, or RMSNorm, of ``x + offset`` in the dtype of ``x``.
+    """Apply LayerNorm or RMSNorm to the last axis of ``x + offset``, in the dtype of ``x``.
 
-    The offset is the bias of a layer in front, which would pass over the map for it, and for its
-    gradient.
+    The offset is meant for the bias of a layer in front. If that layer added it, it would need a
+    pass over the map of its own, and another one for the gradient.
 
-    Means and variances are float32, also under autocast, which would otherwise read a half
-    precision map as float32 and write float32. Only the input is kept for the backward pass.
+    Means and variances are float32, or float64 for float64. That holds under autocast too, and a
+    half precision map is neither read nor written as float32. Only the input is kept for the
+    backward pass.
 
     Args:
         x: (..., D); float16, bfloat16, float32 or float64.
         weight: (D,).
         bias: (D,) for LayerNorm; None for RMSNorm.
-        eps: Added to the mean square.
+        eps: Added to the variance, or to the mean square for RMSNorm.
         offset: (D,), or None.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
-        Like ``x``.
+        (..., D) in the dtype of ``x``.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device or the backend's name is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_channels('x', x)
     check_floating('weight', weight)
@@ -62,7 +63,7 @@ def channel_norm(
         shape = (x.shape[-1],)
         if bias is None:
             return F.rms_norm(x.to(exact), shape, weight, eps).to(x.dtype)
-        # PyTorch's LayerNorm takes all of one dtype, and computes in float32.
+        # PyTorch's LayerNorm takes tensors of one dtype, and computes in at least float32.
         return F.layer_norm(x, shape, weight.to(x.dtype), bias.to(x.dtype), eps)
 
 

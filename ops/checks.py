@@ -1,4 +1,4 @@
-"""Argument checks of the public operators: what was wrong, and what would be right."""
+"""Argument checks of the public operators. Each message says what is wrong and what is expected."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -22,12 +22,12 @@ __all__ = [
 
 
 class MapLike(NamedTuple):
-    """A map that is still to be made, as far as checks of parameters ask.
+    """The properties of a map that does not exist yet, for checks of the parameters beside it.
 
     Attributes:
         shape: (..., E).
-        dtype: Of the map.
-        device: Of the map.
+        dtype: Dtype of the map.
+        device: Device of the map.
     """
 
     shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class MapLike(NamedTuple):
 
 
 def check_floating(name: str, value: Tensor) -> None:
-    """Check that ``value`` is a real tensor of at least 16 bits a number.
+    """Check that ``value`` is a real floating-point tensor with at least 16 bits per number.
 
     Raises:
         TypeError: If it is not.
@@ -46,17 +46,17 @@ def check_floating(name: str, value: Tensor) -> None:
     if not value.dtype.is_floating_point:
         raise TypeError(f'{name} must be real floating point, but is {value.dtype}')
     if value.dtype.itemsize < 2:
-        raise TypeError(f'{name} must have at least 16 bits a number, but is {value.dtype}')
+        raise TypeError(f'{name} must have at least 16 bits per number, but is {value.dtype}')
 
 
 def check_taps(name: str, weight: Tensor) -> None:
-    """Check that a convolution's weight has the axes whose sizes are read, and a tap.
+    """Check that a convolution's weight has the axes whose sizes are read, and at least one tap.
 
-    Kernels for no taps at all would write a gradient where there is no memory for it.
+    Without a tap, kernels would write a gradient outside of its memory.
 
     Raises:
         TypeError: If it is no tensor of real floating-point numbers.
-        ValueError: If it has other axes, or no tap.
+        ValueError: If it has other axes or no tap.
     """
     check_floating(name, weight)
     if weight.dim() not in (2, 3) or weight.shape[-1] == 0:
@@ -83,7 +83,7 @@ def check_map(name: str, x: Tensor) -> None:
 
     Raises:
         TypeError: If it is no tensor or not real floating point.
-        ValueError: If it has not four axes.
+        ValueError: If it does not have four axes.
     """
     check_floating(name, x)
     if x.dim() != 4:
@@ -94,7 +94,7 @@ def check_like(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor) -> N
     """Check that a tensor has the given shape, and the dtype and device of ``x``.
 
     Raises:
-        TypeError: If it is no tensor, or its dtype is not that of ``x``.
+        TypeError: If it is no tensor, or its dtype differs from that of ``x``.
         ValueError: If its shape or device is wrong.
     """
     check_floating(name, value)
@@ -106,7 +106,7 @@ def check_same_map(name: str, value: Tensor | None, x: Tensor) -> None:
     """Check that an optional map has the shape, dtype and device of ``x``.
 
     Raises:
-        TypeError: If its dtype is not that of ``x``.
+        TypeError: If it is no tensor, or its dtype differs from that of ``x``.
         ValueError: If its shape or device differs.
     """
     if value is None:
@@ -131,10 +131,19 @@ def check_parameter(
 def check_parameters(
     parameters: Iterable[tuple[str, Tensor | None, tuple[int, ...]]], x: Tensor | MapLike
 ) -> None:
-    """Check several as :func:`check_parameter` does, each given as ``name, value, shape``."""
+    """Check several parameters as :func:`check_parameter` does.
+
+    Args:
+        parameters: Name, value and expected shape of each parameter.
+        x: The map beside them.
+
+    Raises:
+        TypeError: If a parameter is no tensor or not real floating point.
+        ValueError: If a shape or a device is wrong.
+    """
     device = x.device
     for name, value, shape in parameters:
-        # Most likely all is as it should be, of hundreds of parameters in a model's step.
+        # A model's step has hundreds of parameters, most of which pass this short test.
         if value is None or (
             isinstance(value, Tensor)
             and value.dtype is torch.float32
@@ -162,17 +171,18 @@ def check_weight(weight: Tensor, x: Tensor | MapLike, name: str = 'weight') -> N
 
 
 def check_projection(name: str, value: Tensor | None, states: int, x: Tensor) -> None:
-    """Check an input or output projection: None, constant (E, N) or one a token (B, H, W, N).
+    """Check an input or output projection: None, constant (E, N) or per token (B, H, W, N).
 
     Raises:
-        TypeError: If its dtype is wrong.
+        TypeError: If it is no tensor, or its dtype is wrong.
         ValueError: If its shape or device is wrong.
     """
     if value is None:
         return
     check_floating(name, value)
     constant, per_token = (x.shape[-1], states), (*x.shape[:3], states)
-    # Without the dims, an export would rule out batches of E images by comparing them with E.
+    # The numbers of axes come first, because an export that compared the batch with E would rule
+    # out batches of E images.
     if value.dim() == 2 and value.shape == constant:
         _check_device(name, value, x)
     elif value.dim() == 4 and value.shape == per_token:

@@ -1,4 +1,4 @@
-"""Two-dimensional convolutions, as torch.compile should take them where maps have channels last."""
+"""Two-dimensional convolutions that torch.compile does not copy for channels-last maps."""
 
 from typing import Any
 
@@ -25,28 +25,28 @@ def conv2d(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """:func:`torch.nn.functional.conv2d`, which torch.compile keeps as one node.
+    """Apply :func:`torch.nn.functional.conv2d`, as one node of its own under torch.compile.
 
-    Inductor looks for PyTorch's own convolutions. It takes every tensor of four axes in front of
-    the last one for (B, C, H, W), and copies those that the backward pass reads into PyTorch's
-    memory format of channels last. Of a (B, H, W, C) map that makes one whose rows lie innermost,
-    so that the backward pass begins with a copy back. With 128 images, V2M-S* would copy 80 maps,
-    some 4 GB, twice in each training step.
+    Without that node, Inductor finds PyTorch's convolution and changes memory formats. It assumes
+    that every tensor with four axes in front of the last convolution is (B, C, H, W), and copies
+    those that the backward pass reads into PyTorch's channels-last format. For a (B, H, W, C) map,
+    the copy has its rows innermost, so the backward pass begins with a copy back. With 128 images,
+    V2M-S* would copy 80 maps, about 4 GB, twice in each training step.
 
-    Elsewhere, in torch.export too, this is PyTorch's function.
+    Outside of torch.compile, and in torch.export, this is PyTorch's function.
 
     Args:
-        x: (B, C, H, W), a channels-last map with its axes permuted; under autocast, read as
-            products are, like the others.
+        x: (B, C, H, W), a channels-last map with its axes permuted. Under autocast, ``x``,
+            ``weight`` and ``bias`` are read in autocast's dtype.
         weight: (D, C / groups, kernel height, kernel width).
         bias: (D,), or None.
-        stride: Of rows and columns, like the next two.
-        padding: Zeros on either side.
-        dilation: Pixels from one tap to the next.
-        groups: Of channels.
+        stride: Pixels from one output to the next, along H and W.
+        padding: Zeros on either side, along H and W.
+        dilation: Pixels from one tap to the next, along H and W.
+        groups: Groups of channels.
 
     Returns:
-        (B, D, H', W'); where it is one node, in PyTorch's memory format of channels last.
+        (B, D, H', W'). As a node of its own, it is in PyTorch's channels-last memory format.
     """
     options = stride, padding, dilation, groups
     if not torch.compiler.is_compiling() or _is_exporting():
@@ -55,7 +55,7 @@ def conv2d(
     return _convolution(x, weight, None if bias is None else like_products(bias), *options)
 
 
-@torch.compiler.assume_constant_result  # traced, it would be True under torch.compile too
+@torch.compiler.assume_constant_result  # if it were traced, torch.compile would make it True
 def _is_exporting() -> bool:
     return torch.compiler.is_exporting()
 
@@ -88,7 +88,7 @@ def _convolution_backward(
     of_x: bool,
     of_bias: bool,
 ) -> list[Tensor]:
-    """Gradients of the weight, and of ``x`` in front of and of the bias behind it if asked for."""
+    """Compute gradients of ``x`` if asked for, of the weight, and of the bias if asked for."""
     of_input, of_weight, of_shift = torch.ops.aten.convolution_backward(
         *(grad_y, x, weight, [weight.shape[0]], stride, padding, dilation),
         *(False, [0, 0], groups, [of_x, True, of_bias]),
@@ -101,7 +101,7 @@ def _convolution_backward(
 def _keep(ctx: Any, args: tuple[Any, ...], result: Tensor) -> None:
     x, weight, bias, *ctx.options = args
     ctx.save_for_backward(x, weight)
-    # A model's images need no gradient, which would be a convolution of its own.
+    # The gradient of ``x`` takes a convolution of its own, and a model's images need none.
     ctx.asked = x.requires_grad, bias is not None
 
 
@@ -109,7 +109,7 @@ def _backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
     of_x, of_bias = ctx.asked
     grads = _convolution_backward(grad_y, *ctx.saved_tensors, *ctx.options, of_x, of_bias)
     first, last = [] if of_x else [None], [] if of_bias else [None]
-    # An option that is a sequence has a gradient for each element.
+    # For an option that is a sequence, autograd expects a gradient for each element.
     nothing = [None] * (sum(map(len, ctx.options[:3])) + 1)
     return (*first, *grads, *last, *nothing)
 

@@ -25,21 +25,22 @@ def corner_ssm(
     backend: str = 'auto',
     log_A: bool = False,
 ) -> Tensor:
-    """State space model along one axis of a map, then along the other (V2M, Eq. 7-15).
+    """Apply a state space model along one axis of a map, then along the other (V2M, Eq. 7-15).
 
-    From each of a group's K corners :func:`directional_ssm` along its first direction with
-    ``projects='input'``, then one along its second direction with ``projects='output'``, whose
-    input is gated. A backend that fuses these adds up the groups' outputs and gradients where they
-    are made. It keeps the arguments and the maps between the two scans for the backward pass; and,
-    of single states, what the projections make of each token, but for its time steps.
+    From each of a group's K corners, one :func:`directional_ssm` runs along the corner's first
+    direction with ``projects='input'``. A second one runs along its second direction with
+    ``projects='output'``, and its input is gated. A backend may fuse all of them, and then adds up
+    the groups' outputs and gradients while it computes them. For the backward pass, it keeps the
+    arguments and the maps between the two scans. With one state per channel, it also keeps the
+    projections of each token, except for the expanded time steps.
 
     Args:
         x: (B, H, W, E).
         gate: (B, H, W, E), or None.
-        groups: Corners that share parameters, with these.
-        reduction: ``'none'``, of one group only, or ``'sum'`` over all corners.
+        groups: Groups of corners that share parameters, and the parameters.
+        reduction: ``'sum'`` over all corners, or ``'none'``, which takes only one group.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
-        log_A: Whether each ``A`` is given by its logarithm: ``-exp(A)`` is meant.
+        log_A: Whether each ``A`` stands for ``-exp(A)``.
 
     Returns:
         (B, H, W, E) if summed, or (K, B, H, W, E), in the dtype of ``x``.
@@ -47,7 +48,7 @@ def corner_ssm(
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, an option or the number of groups or corners is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_map('x', x)
     check_same_map('gate', gate, x)
@@ -62,7 +63,7 @@ def corner_ssm(
 
 
 def exact_groups(groups: Sequence[Group], x: Tensor) -> list[Group]:
-    """With all parameters in the dtype of the states of ``x``."""
+    """Cast all parameters of groups to the dtype of the states of ``x``."""
     return [
         Group(list(exact_parameters(rows, x)), list(exact_parameters(columns, x)), corners)
         for rows, columns, corners in groups
@@ -70,17 +71,21 @@ def exact_groups(groups: Sequence[Group], x: Tensor) -> list[Group]:
 
 
 def check_groups(x: Tensor | MapLike, gated: bool, groups: Sequence[Group], reduction: str) -> None:
-    """Check the groups of :func:`corner_ssm`; raises what that says.
+    """Check the groups of :func:`corner_ssm`.
 
     Args:
         x: (B, H, W, E).
         gated: Whether there is a gate.
-        groups: See there.
-        reduction: See there.
+        groups: See :func:`corner_ssm`.
+        reduction: See :func:`corner_ssm`.
+
+    Raises:
+        TypeError: If an argument has a wrong type or dtype.
+        ValueError: If a shape, a device, or the number of groups, corners or parameters is wrong.
     """
     if not groups or (reduction == 'none' and len(groups) > 1):
         raise ValueError(
-            f"groups must be at least one, and exactly one if reduction='none', but there are "
+            "there must be at least one group, and exactly one if reduction='none', but there are "
             f'{len(groups)}'
         )
     for rows, columns, corners in groups:
@@ -95,9 +100,13 @@ def check_groups(x: Tensor | MapLike, gated: bool, groups: Sequence[Group], redu
 
 
 def _check_corners(group: CornerGroup, reduction: str) -> None:
-    """Check the corners of a group; raises what :func:`corner_ssm` says.
+    """Check the corners of a group, and that they have no windows and flips.
 
-    Windows and flips are the layers': the operator would leave them out without a word.
+    Layers implement windows and flips. The operator would ignore them.
+
+    Raises:
+        TypeError: If ``group`` is no :class:`CornerGroup`.
+        ValueError: If it has no corner, windows, or flips that would have to precede a sum.
     """
     if not isinstance(group, CornerGroup):
         raise TypeError(f'corners of a group must be a CornerGroup, but are {group!r}')
@@ -117,7 +126,7 @@ def like_results(
     reduction: str,
     *options: Any,
 ) -> list[Tensor]:
-    """The fake of the operator: the output, and what is kept of each group, empty."""
+    """Empty tensors like the operator's results: the output, and what is kept of each group."""
     groups = list(unpack_groups(parameters, corners))
     count = () if reduction == 'sum' else (len(groups[0].corners.corners),)
     y = torch.empty((*count, *x.shape), dtype=x.dtype, device=x.device)
@@ -125,7 +134,7 @@ def like_results(
 
 
 def _like_kept(x: Tensor, group: Group) -> Iterator[Tensor]:
-    """The maps between the scans of a group and, if so, both scans' projections."""
+    """The maps between the scans of a group, and both scans' projections if they are kept."""
     tokens = (len(group.corners.corners), *x.shape[:-1])
     yield x.new_empty((*tokens, x.shape[-1]))
     if group.keeps_projections():
@@ -152,7 +161,7 @@ differentiate_from_kept(_corner_ssm, _corner_ssm_backward)
 def _compose(
     x: Tensor, gate: Tensor | None, group: Group, reduction: str, backend: str, log_A: bool
 ) -> Tensor:
-    """A group's scans as operators of their own."""
+    """Run a group's scans as operators of their own."""
     rows, columns, corners = group
     how: dict[str, Any] = dict(backend=backend, log_A=log_A)
     first = dict(how, directions=corners.first, projects='input')

@@ -1,4 +1,4 @@
-"""What the exact 2D state space model projects of each token: time steps, B and C."""
+"""The projections of the exact 2D state space model: time steps, B and C of each token."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,15 +13,15 @@ __all__ = ['CoupledProjection', 'padded_rank', 'projected_width']
 
 
 def padded_rank(x: Tensor, rank: int) -> int:
-    """R, rounded up on a GPU: products of matrices with aligned rows take half as long there."""
+    """Round the rank R up on a GPU, where products of matrices with aligned rows are faster."""
     return -(-rank // 8) * 8 if x.is_cuda else rank
 
 
 def projected_width(x: Tensor, x_proj: Tensor, rank: int) -> int:
-    """How much is projected of a token of maps like ``x``: 2 P + 4 N for a padded rank P.
+    """Number of values that each token is projected to: 2 P + 4 N for a padded rank P.
 
     Args:
-        x: Has the dtype and the device of the maps.
+        x: A tensor on the device of the maps.
         x_proj: (2 R + 4 N, E).
         rank: R.
     """
@@ -32,11 +32,12 @@ class CoupledProjection(NamedTuple):
     """``[dt_0, dt_1, B_0, B_1, C_0, C_1] = x_proj @ x``, and the expansion of both time steps.
 
     Attributes:
-        x_proj: (2 P + 4 N, E), in the dtype of the maps. Behind the R rows of each time step there
-            are rows of zeros up to the padded rank P.
-        dt_projs: Of both states, (E, P), in that dtype; with columns of zeros.
-        rank: R.
-        states: N.
+        x_proj: (2 P + 4 N, E), in the dtype of the maps. The R rows of each time step are padded
+            with rows of zeros up to the padded rank P.
+        dt_projs: The expansion of each state's time step, (E, P), in the dtype of the maps, padded
+            with columns of zeros.
+        rank: The rank R without padding.
+        states: Number of states, N.
     """
 
     x_proj: Tensor
@@ -48,18 +49,18 @@ class CoupledProjection(NamedTuple):
     def of(
         cls, x: Tensor, x_proj: Tensor, dt_projs: Sequence[Tensor], states: int
     ) -> 'CoupledProjection':
-        """Of maps like ``x``, by weights as they are trained.
+        """Cast and pad weights for maps like ``x``.
 
         Args:
-            x: Has the dtype and the device of the maps.
-            x_proj: (2 R + 4 N, E).
-            dt_projs: Of both states, (E, R).
-            states: N.
+            x: A tensor with the dtype and the device of the maps.
+            x_proj: (2 R + 4 N, E), in any floating dtype.
+            dt_projs: The expansion of each state's time step, (E, R), in any floating dtype.
+            states: Number of states, N.
         """
         rank = dt_projs[0].shape[1]
         more = padded_rank(x, rank) - rank
         weight, *expansions = (p.to(x.dtype) for p in (x_proj, *dt_projs))
-        if more:  # to pad by nothing would copy all the same
+        if more:  # padding by 0 would copy the weights too
             steps = F.pad(weight[: 2 * rank].unflatten(0, (2, rank)), (0, 0, 0, more))
             weight = torch.cat((steps.flatten(0, 1), weight[2 * rank :]))
             expansions = [F.pad(p, (0, more)) for p in expansions]
@@ -67,7 +68,7 @@ class CoupledProjection(NamedTuple):
 
     @property
     def padded(self) -> int:
-        """P."""
+        """The padded rank P."""
         return self.dt_projs[0].shape[1]
 
     def project(self, maps: Tensor) -> Tensor:
@@ -75,10 +76,11 @@ class CoupledProjection(NamedTuple):
         return project(maps, self.x_proj)
 
     def parts(self, projected: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Views of what :meth:`project` returns.
+        """View the result of :meth:`project` as its parts.
 
         Returns:
-            Both time steps of low rank, (tokens, P); B and C of both states, (K, B, H, W, 2, N).
+            The low-rank time step of each state, (tokens, P), and B and C of both states, (K, B, H,
+            W, 2, N).
         """
         widths = [self.padded, self.padded, 2 * self.states, 2 * self.states]
         *steps, B, C = projected.split(widths, dim=-1)
@@ -86,10 +88,11 @@ class CoupledProjection(NamedTuple):
         return [step.flatten(0, -2) for step in steps], sides
 
     def expand(self, steps: Sequence[Tensor], maps: Tensor) -> Tensor:
-        """Both time steps before bias and softplus, (2, K, B, H, W, E)."""
+        """Compute both time steps before bias and softplus, (2, K, B, H, W, E)."""
         delta = maps.new_empty((2, *maps.shape))
-        # One product each, into their places: a batched product leaves the gradients of the weights
-        # to a kernel that takes ten times as long, and separate results would have to be copied.
+        # Each product writes to its part of the result, since separate results would have to be
+        # copied. One batched product would be slow: the kernel for the gradients of its weights
+        # takes ten times as long.
         for step, weight, out in zip(steps, self.dt_projs, delta, strict=True):
             torch.mm(step, weight.t(), out=out.flatten(0, -2))
         return delta
@@ -103,18 +106,18 @@ class CoupledProjection(NamedTuple):
         maps: Tensor,
         dtypes: Sequence[torch.dtype],
     ) -> tuple[Tensor, ...]:
-        """Add to the gradient of the maps what comes through the projection.
+        """Compute the weights' gradients, and add the projection's part to the maps' gradient.
 
         Args:
-            grad_delta: Of what :meth:`expand` returns.
-            grad_sides: Of B and C.
-            grad_maps: (K, B, H, W, E), contiguous; is added to.
-            projected: What :meth:`project` has returned for ``maps``.
+            grad_delta: (2, K, B, H, W, E), the gradient of the result of :meth:`expand`.
+            grad_sides: Gradients of B and C, each (K, B, H, W, 2, N).
+            grad_maps: (K, B, H, W, E), contiguous. It is changed in place.
+            projected: The result of :meth:`project` for ``maps``.
             maps: (K, B, H, W, E).
-            dtypes: Of the weights as they are trained: x_proj's, and both time steps'.
+            dtypes: Dtypes of the trained ``x_proj`` and of both ``dt_projs``.
 
         Returns:
-            Gradients of ``x_proj`` and of both ``dt_projs``, in these dtypes, without padding.
+            Gradients of ``x_proj`` and of both ``dt_projs``, in ``dtypes``, without padding.
         """
         grad = torch.empty_like(projected)
         (of_steps, of_sides), (steps, _) = self.parts(grad), self.parts(projected)
@@ -126,12 +129,12 @@ class CoupledProjection(NamedTuple):
         for target, value in zip(of_sides, grad_sides, strict=True):
             target.copy_(value)
         flat, rows = grad.flatten(0, -2), maps.flatten(0, -2)
-        # A view, as `flatten` need not be: the sum has to reach the gradient itself.
+        # The sum has to reach ``grad_maps`` itself. ``view`` never copies, unlike ``flatten``.
         grad_maps.view(rows.shape).addmm_(flat, self.x_proj)
         return self._without_padding(weight_gradient(flat, rows, dtypes[0])), *of_weights
 
     def _without_padding(self, grad: Tensor) -> Tensor:
-        """The gradient of ``x_proj`` as it is trained."""
+        """Remove the padding from the gradient of ``x_proj``."""
         if self.padded == self.rank:
             return grad
         steps = grad[: 2 * self.padded].unflatten(0, (2, self.padded))[:, : self.rank]

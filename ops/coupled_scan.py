@@ -31,11 +31,11 @@ def coupled_scan(
     corners: Sequence[str | Corner] = ('UL',),
     backend: str = 'auto',
 ) -> Tensor:
-    r"""Selective scan of a map with both states of Roesser's model (V2M, Eq. 6 to 8, not dropped).
+    r"""Scan maps selectively with both coupled states of Roesser's model (V2M, Eq. 6 to 8).
 
-    Each of K maps is walked from a corner of its own, whose first direction has the index ``j`` and
-    whose second one has the index ``i``. The state ``p`` moves along the first direction, the state
-    ``q`` along the second one. For channel ``e`` and state ``n``
+    Each of K maps is walked from a corner of its own. The index ``j`` runs along the corner's first
+    direction, and ``i`` along its second one. The state ``p`` moves along the first direction, and
+    the state ``q`` along the second one. For channel ``e`` and state ``n``
 
     .. math::
         \Delta_k &= \mathrm{softplus}(delta_k + delta\_bias_k), \quad
@@ -44,31 +44,32 @@ def coupled_scan(
         q_{i,j} &= a_{10}\, p_{i,j-1} + a_{11}\, q_{i-1,j} + \Delta_1[e]\, B_1[n]\, x[e] \\
         y_{i,j} &= \sum_n (C_0[n]\, p_{i,j} + C_1[n]\, q_{i,j}) + D[e]\, x[e]
 
-    with the softplus, the bias and the skip ``D`` left out where they are not given. States outside
-    the map are 0. All of ``delta``, ``B``, ``C`` and ``x`` are those of the token ``i, j``. States
-    and sums are float32 whatever the dtype of ``x`` (float64 for float64), also under autocast;
-    gradients are summed in a fixed order.
+    where the softplus, the bias and the skip ``D`` are left out if they are not given. States
+    outside the map are 0. ``delta``, ``B``, ``C`` and ``x`` are taken at the token ``i, j``. States
+    and sums are float32 (float64 if ``x`` is float64), also under autocast. Gradients are summed in
+    a fixed order.
 
-    The states do not grow, whatever the time steps are, if ``A`` is not positive, time steps are
-    not negative, and each state takes at most the whole of what comes in:
-    :math:`|w_{00}| + |w_{01}| \le 1` and :math:`|w_{10}| + |w_{11}| \le 1`. Without an input then
-    :math:`\max(|p_{i,j}|, |q_{i,j}|) \le \max(|p_{i,j-1}|, |q_{i-1,j}|)`. With a weight of 1
-    everywhere, which is Eq. 7 and 8 as printed, states grow with the number of paths to a token.
+    The states do not grow if ``A`` is not positive, time steps are not negative, and the weights of
+    each state sum to at most 1: :math:`|w_{00}| + |w_{01}| \le 1` and :math:`|w_{10}| + |w_{11}|
+    \le 1`. Then, without an input, :math:`\max(|p_{i,j}|, |q_{i,j}|) \le \max(|p_{i,j-1}|,
+    |q_{i-1,j}|)`. With all weights equal to 1, which is Eq. 7 and 8 as printed, states grow with
+    the number of paths to a token.
 
     Args:
-        x: Input maps, (K, B, H, W, E), one a corner; float16, bfloat16, float32 or float64; any
-            strides, any sizes, zero included.
-        delta: Time steps of both states before bias and softplus, (2, K, B, H, W, E) in the dtype
-            of ``x``; any strides.
-        A: Evolution parameters, (2, 2, E, N), real: ``A[k, l]`` is what state k takes from state l;
-            in the paper's terms A1 and A2 in the first row, A3 and A4 in the second.
+        x: Input maps, (K, B, H, W, E), one per corner, in float16, bfloat16, float32 or float64.
+            Any strides and sizes are allowed, including 0.
+        delta: Time steps of both states before bias and softplus, (2, K, B, H, W, E), in the dtype
+            of ``x``, with any strides.
+        A: Evolution parameters, (2, 2, E, N), real. ``A[k, l]`` is the rate at which state l enters
+            state k. The paper calls them A1 and A2 (first row), A3 and A4 (second row).
         weight: Share of each of these four terms, (2, 2, E).
-        B: Input projections of each token, (K, B, H, W, 2, N) in the dtype of ``x``; any strides.
-        C: Output projections of each token, as ``B``.
+        B: Input projections of each token, (K, B, H, W, 2, N), in the dtype of ``x``, with any
+            strides.
+        C: Output projections of each token, like ``B``.
         D: Skip, (E,).
         delta_bias: Added to ``delta``, (2, E).
         delta_softplus: Whether ``delta`` goes through a softplus.
-        corners: K names of :data:`mmv2m.ops.CORNERS`, or values like its.
+        corners: K names in :data:`mmv2m.ops.CORNERS`, or :class:`mmv2m.ops.Corner` values.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS` that has this operator.
 
     Returns:
@@ -77,7 +78,8 @@ def coupled_scan(
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, a corner or the backend's name is wrong.
-        RuntimeError: If the backend asked for cannot run, or has no such operator; says why.
+        RuntimeError: If the backend asked for cannot run, or has no such operator. The message says
+            why.
     """
     check_floating('x', x)
     if x.dim() != 5:
@@ -85,7 +87,7 @@ def coupled_scan(
     ways = check_corners(corners)
     if len(corners) != x.shape[0]:
         raise ValueError(
-            f'x must have one map a corner, but has {x.shape[0]} maps and {len(corners)} corners'
+            f'x must have one map per corner, but has {x.shape[0]} maps for {len(corners)} corners'
         )
     if not isinstance(A, Tensor) or A.dim() != 4:
         raise ValueError(f'A must be a (2, 2, E, N) tensor, but is {getattr(A, "shape", A)}')
@@ -112,10 +114,11 @@ def coupled_scan(
 
 
 def check_corners(corners: Sequence[str | Corner]) -> str:
-    """Corners as text.
+    """Check corners, and write them as text.
 
     Raises:
-        ValueError: If there is none, one is unknown, or one does not walk over a map.
+        ValueError: If there is no corner, one is unknown, or one does not walk along both axes or
+            flips.
     """
     if not isinstance(corners, Sequence) or isinstance(corners, (str, Corner)) or not corners:
         raise ValueError(f'corners must be a sequence of {", ".join(CORNERS)}, but got {corners!r}')

@@ -25,11 +25,14 @@ from .precision import state_dtype, without_autocast
 __all__ = ['coupled_ssm']
 
 Layer = tuple[Tensor, Tensor | None]
-"""Weight and bias."""
+"""Weight and bias of a layer."""
 
 
 class _Parameters(NamedTuple):
-    """Of :func:`coupled_ssm`; what there are two of is that of the first direction, or state."""
+    """The parameters of :func:`coupled_ssm`.
+
+    Where there are two of a kind, the first belongs to the first direction or state.
+    """
 
     conv: Tensor
     conv_bias: Tensor | None
@@ -45,11 +48,11 @@ class _Parameters(NamedTuple):
 
     @property
     def dt_projs(self) -> tuple[Tensor, Tensor]:
-        """Of both states."""
+        """Weights that expand the time steps of both states."""
         return self.dt_proj, self.second_dt_proj
 
     def projection(self, x: Tensor) -> CoupledProjection:
-        """Of maps like ``x``."""
+        """The projection of maps that have the dtype and device of ``x``."""
         return CoupledProjection.of(x, self.x_proj, self.dt_projs, self.A.shape[-1])
 
 
@@ -65,24 +68,24 @@ def coupled_ssm(
     reduction: str = 'none',
     backend: str = 'auto',
 ) -> Tensor:
-    r"""Selective state space model whose two states are coupled, from corners (V2M, Eq. 5 to 8).
+    r"""Apply a selective state space model with two coupled states from corners (V2M, Eq. 5 to 8).
 
-    From each corner: :func:`directional_conv` along its first direction and then along its second
-    one, the projection ``[dt_0, dt_1, B_0, B_1, C_0, C_1] = x_proj @ x`` of each token, and
-    :func:`coupled_scan` with ``delta_k = dt_proj_k @ dt_k``, their biases, softplus and skip ``D``.
-    All corners share the parameters. Where a backend has these steps, they are one operator, which
-    keeps the convolved maps and the projections for the backward pass.
+    Each corner has four steps: :func:`directional_conv` along its first direction, the same along
+    its second direction, the projection ``[dt_0, dt_1, B_0, B_1, C_0, C_1] = x_proj @ x`` of each
+    token, and :func:`coupled_scan` with ``delta_k = dt_proj_k @ dt_k``, the biases, softplus and
+    skip ``D``. All corners share the parameters. If a backend has these steps, they are one
+    operator, which keeps the convolved maps and the projections for the backward pass.
 
     Args:
         x: (B, H, W, E); float16, bfloat16, float32 or float64.
-        convs: Of both directions the weight, (E, taps), or (E, 1, taps) as
-            :class:`torch.nn.Conv1d` has it, and the bias, (E,), or None.
+        convs: Weight and bias of each direction's convolution. The weight is (E, taps), or (E, 1,
+            taps) as in :class:`torch.nn.Conv1d`. The bias is (E,) or None.
         x_proj: (2 R + 4 N, E).
-        dt_projs: Of both states the weight, (E, R), and the bias, (E,).
-        A: (2, 2, E, N), see :func:`coupled_scan`.
-        weight: (2, 2, E), see :func:`coupled_scan`.
+        dt_projs: Weight, (E, R), and bias, (E,), of each state's time step.
+        A: (2, 2, E, N); see :func:`coupled_scan`.
+        weight: (2, 2, E); see :func:`coupled_scan`.
         D: (E,).
-        corners: K names of :data:`mmv2m.ops.CORNERS`, or values like its.
+        corners: K names in :data:`mmv2m.ops.CORNERS`, or :class:`mmv2m.ops.Corner` values.
         reduction: ``'none'``, or ``'sum'`` over the corners.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
@@ -92,7 +95,7 @@ def coupled_ssm(
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, a corner or an option is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_map('x', x)
     check_reduction(reduction)
@@ -123,7 +126,7 @@ def _check(
     weight: Tensor,
     D: Tensor,
 ) -> None:
-    """Check the parameters; raises what :func:`coupled_ssm` says."""
+    """Check the parameters, and raise the errors that :func:`coupled_ssm` names."""
     _check_layers(convs, dt_projs)
     if not isinstance(A, Tensor) or A.dim() != 4:
         raise ValueError(f'A must be a (2, 2, E, N) tensor, but is {getattr(A, "shape", A)}')
@@ -149,12 +152,12 @@ def _check(
 
 
 def _check_layers(convs: Sequence[Layer], dt_projs: Sequence[Layer]) -> None:
-    """Check that there are two of either kind, and that their weights have as many axes as these.
+    """Check the number of layers, the axes of their weights, and the time steps' biases.
 
     Raises:
         TypeError: If a weight is no tensor of real floating-point numbers.
-        ValueError: If there are more or fewer layers, or a weight has other axes, or a bias of a
-            time step is missing.
+        ValueError: If there are not two layers of each kind, a weight has other axes, or the bias
+            of a time step is missing.
     """
     if len(convs) != 2 or len(dt_projs) != 2:
         raise ValueError(
@@ -174,7 +177,7 @@ def _check_layers(convs: Sequence[Layer], dt_projs: Sequence[Layer]) -> None:
 
 
 def _directions(corners: str) -> tuple[str, str]:
-    """The first directions of all corners, and the second ones, as text."""
+    """Write the first directions of all corners as text, and the second ones too."""
     group = read_corners(corners)[0]
     return write_directions(group.first), write_directions(group.second)
 
@@ -194,7 +197,10 @@ def _like_results(
 def _ssm(
     x: Tensor, parameters: Sequence[Tensor | None], corners: str, reduction: str, backend: str
 ) -> list[Tensor]:
-    """The result; the maps behind each convolution and the projections are kept."""
+    """Compute the result, the maps behind each convolution, and the projections.
+
+    The latter are kept for the backward pass.
+    """
     given, run = _Parameters(*parameters), BACKENDS[backend]  # type: ignore[arg-type]
     firsts, seconds = _directions(corners)
     between = run.convs_forward(x, given.conv, given.conv_bias, firsts)
@@ -210,7 +216,7 @@ def _ssm(
 
 
 def _of_scan(given: _Parameters, sides: Sequence[Tensor], corners: str) -> tuple[Any, ...]:
-    """What the scan takes behind ``x`` and ``delta``."""
+    """The arguments of the scan behind ``x`` and ``delta``."""
     return given.A, given.weight, *sides, given.D, given.dt_bias, True, corners
 
 
@@ -252,13 +258,13 @@ differentiate_from_kept(_ssm, _ssm_backward)
 def _compose(
     x: Tensor, given: _Parameters, corners: Sequence[str | Corner], reduction: str, backend: str
 ) -> Tensor:
-    """By the single operators."""
+    """Run the steps as operators of their own."""
     found = [corner if isinstance(corner, Corner) else CORNERS[corner] for corner in corners]
     first, second = (given.conv, given.conv_bias), (given.second_conv, given.second_conv_bias)
     maps = directional_conv(x, *first, [corner.first for corner in found], backend)
     maps = directional_conv(maps, *second, [corner.second for corner in found], backend)
     rank, states = given.dt_proj.shape[1], given.A.shape[-1]
-    # The operators take one dtype; an autocast here would bring a second one in.
+    # The operator takes tensors of one dtype, and an autocast here would add a second one.
     with without_autocast(x):
         projected = F.linear(maps, given.x_proj.to(x.dtype))
         *steps, B, C = projected.split([rank, rank, 2 * states, 2 * states], dim=-1)

@@ -27,34 +27,34 @@ def directional_conv(
     direction: str | Direction | Sequence[str | Direction] = 'right',
     backend: str = 'auto',
 ) -> Tensor:
-    r"""Causal depthwise convolution along one axis of a channels-last map, then SiLU.
+    r"""Apply a causal depthwise convolution along one axis of a channels-last map, then SiLU.
 
     For step ``t`` of the walk along a row or column and channel ``e``
 
     .. math::
         y_t[e] = \mathrm{SiLU}\Big(bias[e] + \sum_{k=0}^{T-1} weight[e, T-1-k]\, x_{t-k}[e]\Big)
 
-    with zeros before the first step: Mamba's short convolution, in any direction, or in several
-    at once, which share the parameters.
+    where ``x`` is zero before the first step. This is Mamba's short convolution, in any direction,
+    or in several directions that share the parameters.
 
     Args:
-        x: Input map, (B, H, W, E), the same for all directions; or with a sequence of K directions
-            (K, B, H, W, E), one map each. float16, bfloat16, float32 or float64.
-        weight: (E, T); its last tap sees the token itself.
-        bias: (E,).
-        direction: A direction, or its name: ``'right' | 'left' | 'down' | 'up'``; or a sequence of
-            K of these.
+        x: Input map, (B, H, W, E), in float16, bfloat16, float32 or float64. With a sequence of K
+            directions, it may also be (K, B, H, W, E), with one map per direction.
+        weight: (E, T). The last tap reads the token itself.
+        bias: (E,), or None.
+        direction: A direction, or its name: ``'right' | 'left' | 'down' | 'up'``. It may also be a
+            sequence of K of them.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
-        (B, H, W, E), or (K, B, H, W, E) for a sequence of directions, also of a single one; in the
-        dtype of ``x``, contiguous.
+        (B, H, W, E) for one direction, or (K, B, H, W, E) for a sequence, even of a single one. It
+        is contiguous and in the dtype of ``x``.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, a direction or the backend's name is wrong, the sequence
-            of directions is empty, or there are several maps, but not one a direction.
-        RuntimeError: If the backend asked for cannot run; says why.
+            of directions is empty, or there are several maps, but not one per direction.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     names = _check_directions(x, direction)
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[-1] == 0:
@@ -74,7 +74,7 @@ def directional_conv(
         return _convs(x, weight, bias, write_directions(names), backend)
     maps = x if x.dim() == 5 else [x] * len(names)
     pairs = zip(maps, names, strict=True)
-    # An autocast refuses to put maps of another half precision than its own together.
+    # Under autocast, torch.stack refuses maps of the other half precision.
     with without_autocast(x):
         return torch.stack([_conv(one, weight, bias, name, backend) for one, name in pairs])
 
@@ -82,11 +82,12 @@ def directional_conv(
 def _check_directions(
     x: Tensor, direction: str | Direction | Sequence[str | Direction]
 ) -> list[str]:
-    """The names of all directions, if ``x`` is one map for all of them, or one map for each.
+    """Check directions and the axes of ``x``, and return the names of the directions.
 
     Raises:
         TypeError: If ``x`` is no tensor or not real floating point.
-        ValueError: If there is no direction, none of a name, or ``x`` has other axes.
+        ValueError: If there is no direction, one is unknown, or ``x`` is neither one map nor one
+            map per direction.
     """
     check_floating('x', x)
     single = isinstance(direction, (str, Direction))

@@ -30,28 +30,28 @@ def directional_scan(
     direction: str | Direction = 'right',
     backend: str = 'auto',
 ) -> Tensor:
-    r"""Selective scan along one axis of a channels-last map (V2M, Eq. 9 and 12).
+    r"""Scan a channels-last map selectively along one axis (V2M, Eq. 9 and 12).
 
-    Every row (``'right'``, ``'left'``) or column (``'down'``, ``'up'``) is a sequence of its own;
-    for step ``t`` of the walk, channel ``e`` and state ``n``
+    Every row (``'right'``, ``'left'``) or column (``'down'``, ``'up'``) is a sequence of its own.
+    For step ``t`` of the walk, channel ``e`` and state ``n``
 
     .. math::
         \Delta_t &= \mathrm{softplus}(delta_t + delta\_bias) \\
         h_t[e, n] &= \exp(\Delta_t[e] A[e, n])\, h_{t-1}[e, n] + \Delta_t[e]\, B_t[n]\, x_t[e] \\
         y_t[e] &= \Big(\sum_n C_t[n]\, h_t[e, n] + D[e]\, x_t[e]\Big)\, \mathrm{SiLU}(z_t[e])
 
-    with the softplus, the bias, the skip ``D`` and the gate ``z`` left out where they are not
-    given. A 1D sequence is a map of height 1. States and sums are float32 whatever the dtype of
-    ``x`` (float64 for float64), also under autocast; gradients are summed in a fixed order.
+    where the softplus, the bias, the skip ``D`` and the gate ``z`` are left out if they are not
+    given. A 1D sequence is a map of height 1. States and sums are float32 (float64 if ``x`` is
+    float64), also under autocast. Gradients are summed in a fixed order.
 
     Args:
-        x: Input map, (B, H, W, E); float16, bfloat16, float32 or float64; any strides, any sizes,
-            zero included.
+        x: Input map, (B, H, W, E), in float16, bfloat16, float32 or float64. Any strides and sizes
+            are allowed, including 0.
         delta: Time step before bias and softplus, like ``x``.
         A: Evolution parameter, (E, N), real; negative for a decaying state.
-        B: Input projection: one a token, (B, H, W, N) in the dtype of ``x``; constant, (E, N);
-            or None for the constant 1 (Eq. 12).
-        C: Output projection, as ``B``; None for the constant 1 (Eq. 11).
+        B: Input projection: (B, H, W, N) per token, in the dtype of ``x``; (E, N) if it is
+            constant; or None for the constant 1 (Eq. 12).
+        C: Output projection, like ``B``; None for the constant 1 (Eq. 11).
         D: Skip, (E,).
         z: Gate, like ``x``.
         delta_bias: Added to ``delta``, (E,).
@@ -65,7 +65,7 @@ def directional_scan(
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, the direction or the backend's name is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_map('x', x)
     check_floating('delta', delta)
@@ -96,13 +96,13 @@ def scan_gradients(
     delta_bias: Tensor | None,
     delta_softplus: bool = False,
 ) -> list[Tensor | None]:
-    """Gradients of :func:`directional_scan` to the right, for code with an autograd of its own.
+    """Compute gradients of a :func:`directional_scan` to the right, for code that avoids autograd.
 
-    ``grad_y`` is that of the output, in the dtype of ``x``. The others are that function's, and are
-    not checked again.
+    ``grad_y`` is the gradient of the output, (B, H, W, E), in the dtype of ``x``. The other
+    arguments are those of :func:`directional_scan`, and are not checked again.
 
     Returns:
-        Those of ``x, delta, A, B, C, D, z, delta_bias``, None where there is no such tensor.
+        Gradients of ``x, delta, A, B, C, D, z, delta_bias``, or None for tensors that are None.
     """
     tensors = _exact_parameters(x, delta, A, B, C, D, z, delta_bias)
     options = (delta_softplus, 'right', choose_backend('auto', x))
@@ -110,7 +110,7 @@ def scan_gradients(
 
 
 def _exact_parameters(x: Tensor, delta: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
-    """The scan's tensors; those that are not maps in the dtype of its states."""
+    """Cast parameters that are no maps to the dtype of the states."""
     dtype = state_dtype(x)
     exact = (p.to(dtype) if p is not None and p.dim() < 3 else p for p in parameters)
     return [x, delta, *exact]

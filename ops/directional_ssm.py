@@ -1,4 +1,4 @@
-"""Convolution, projections and scan along one axis: one of the two scans of the 2D SSM."""
+"""Convolution, projections and scan along one axis, as for one of the two scans of the 2D SSM."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -51,27 +51,30 @@ def directional_ssm(
     backend: str = 'auto',
     log_A: bool = False,
 ) -> Tensor:
-    r"""Selective state space model along one or several directions of a map (V2M, Eq. 9-12).
+    r"""Apply a selective state space model along directions of a map (V2M, Eq. 9-12).
 
-    For each direction: the map times ``SiLU(gate)`` where there is a gate, then
-    :func:`directional_conv`, the projection ``[dt, B, C] = x_proj @ x`` with the parts that
-    ``projects`` names (the others are the constant 1), and :func:`directional_scan` with
-    ``delta = dt_proj @ dt``, ``dt_bias``, softplus and skip ``D``. All directions share the
-    parameters. A backend may fuse these; nothing but the inputs is kept for the backward pass then.
+    Each direction has four steps. The map is multiplied by ``SiLU(gate)`` if there is a gate.
+    :func:`directional_conv` follows, and then the projection ``[dt, B, C] = x_proj @ x``, with the
+    parts that ``projects`` names; the others are the constant 1. The last step is
+    :func:`directional_scan` with ``delta = dt_proj @ dt``, ``dt_bias``, softplus and skip ``D``.
+    All directions share the parameters. A backend may fuse the steps, and then keeps only the
+    inputs for the backward pass.
 
-    Without ``conv_weight`` there is neither convolution nor its SiLU, nor a gate: ``x`` itself is
-    projected and scanned, without a copy where it is contiguous and there is one direction, or a
-    map for each.
+    Without ``conv_weight``, there is no convolution, no SiLU behind it, and no gate: ``x`` itself
+    is projected and scanned. It is not copied if it is contiguous and there is one direction, or
+    one map per direction.
 
-    The gate stands before the convolution, as that of a scan can be left to whatever reads its
-    output, and is cheaper there: the second half of the 2D SSM, or :func:`gated_linear`.
+    The gate precedes the convolution, although Mamba gates the output of a scan. A scan's gate can
+    be left to the operator that reads its output, where it is cheaper: the second scan of the 2D
+    SSM, or :func:`gated_linear`.
 
     Args:
-        x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E), one each.
+        x: (B, H, W, E), the same for all K directions, or (K, B, H, W, E), one map per direction.
         gate: (B, H, W, E), or None.
-        conv_weight: (E, taps), or (E, 1, taps) as :class:`torch.nn.Conv1d` has it; or None.
+        conv_weight: (E, taps), or (E, 1, taps) as in :class:`torch.nn.Conv1d`; or None.
         conv_bias: (E,), or None.
-        x_proj: (R + N, E), or (R + 2 N, E) if ``projects='both'``; time step first, then B, C.
+        x_proj: (R + N, E), or (R + 2 N, E) if ``projects='both'``. The rows of the time step come
+            first, then those of B, then those of C.
         dt_proj: (E, R).
         dt_bias: (E,).
         A: (E, N).
@@ -80,7 +83,7 @@ def directional_ssm(
         projects: ``'input'`` (B depends on the token), ``'output'`` (C does) or ``'both'``.
         reduction: ``'none'``, or ``'sum'`` over the directions.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
-        log_A: Whether ``A`` is given by its logarithm, as models keep it: ``-exp(A)`` is meant.
+        log_A: Whether ``A`` stands for ``-exp(A)``, as models keep it.
 
     Returns:
         (K, B, H, W, E), or (B, H, W, E) if summed, in the dtype of ``x``.
@@ -89,7 +92,7 @@ def directional_ssm(
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, a direction or an option is wrong, or there is a gate or
             a bias without a convolution.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     parameters = (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
     if projects not in SIDES:
@@ -106,26 +109,39 @@ def directional_ssm(
 
 
 def check_reduction(reduction: str) -> None:
-    """Check the name of a reduction; raises what :func:`directional_ssm` says."""
+    """Check the name of a reduction.
+
+    Raises:
+        ValueError: If it is unknown.
+    """
     if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, got {reduction!r}')
+        raise ValueError(f'reduction must be one of {", ".join(REDUCTIONS)}, but got {reduction!r}')
 
 
 def check_directions(directions: Sequence[str | Direction]) -> str:
-    """Check directions, and write them as text; raises what :func:`directional_ssm` says."""
+    """Check directions, and write them as text.
+
+    Raises:
+        ValueError: If there is no direction, or one is unknown.
+    """
     if isinstance(directions, str) or not directions:
         raise ValueError(f'directions must be a sequence of names, but got {directions!r}')
     return write_directions(directions)
 
 
 def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], projects: str) -> None:
-    """Check the parameters of :func:`directional_ssm`; raises what that says.
+    """Check the parameters of :func:`directional_ssm`.
 
     Args:
         x: (B, H, W, E).
         gated: Whether there is a gate.
-        parameters: Those from ``conv_weight`` to ``D``.
-        projects: See there.
+        parameters: The arguments from ``conv_weight`` to ``D``.
+        projects: See :func:`directional_ssm`.
+
+    Raises:
+        TypeError: If a parameter has a wrong type or dtype.
+        ValueError: If a shape or a device is wrong, or there is a gate or a bias without a
+            convolution.
     """
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
     _check_axes(conv_weight, dict(x_proj=x_proj, dt_proj=dt_proj, dt_bias=dt_bias, A=A, D=D))
@@ -146,7 +162,7 @@ def check_ssm(x: Tensor | MapLike, gated: bool, parameters: Sequence[Any], proje
 
 
 def _check_axes(conv_weight: Any, needed: dict[str, Any]) -> None:
-    """Check that the tensors that are needed are there, and have the axes whose sizes are read."""
+    """Check that all needed tensors are given, and have the axes whose sizes are read."""
     for name, value in needed.items():
         check_floating(name, value)
     for name, axes in (('A', '(E, N)'), ('dt_proj', '(E, R)')):
@@ -157,14 +173,14 @@ def _check_axes(conv_weight: Any, needed: dict[str, Any]) -> None:
 
 
 def conv_shape(weight: Tensor | None, channels: int) -> tuple[int, ...]:
-    """(E, K), or (E, 1, K) as modules have it."""
+    """The expected shape of a convolution's weight: (E, taps), or (E, 1, taps) if it has 3 axes."""
     if weight is None:
         return ()
     return (channels, 1, weight.shape[-1]) if weight.dim() == 3 else (channels, weight.shape[-1])
 
 
 def _check_maps(x: Tensor, gate: Tensor | None, directions: Sequence[Any]) -> Tensor:
-    """One of the K maps, if all of them and the gate are as they should be."""
+    """Check the maps and the gate, and return one of the maps."""
     check_floating('x', x)
     if x.dim() == 5 and x.shape[0] != len(directions):
         raise ValueError(f'x has {x.shape[0]} maps for {len(directions)} directions')
@@ -179,7 +195,7 @@ def _check_maps(x: Tensor, gate: Tensor | None, directions: Sequence[Any]) -> Te
 
 
 def exact_parameters(parameters: Sequence[Tensor | None], x: Tensor) -> Iterator[Tensor | None]:
-    """In the dtype of the states of ``x``."""
+    """Cast parameters to the dtype of the states of ``x``."""
     dtype = state_dtype(x)
     return (p if p is None or p.dtype is dtype else p.to(dtype) for p in parameters)
 
@@ -216,7 +232,7 @@ def _compose(
     log_A: bool,
     backend: str,
 ) -> Tensor:
-    """One direction after the other, by the single operators."""
+    """Run the steps of one direction after the other, as operators of their own."""
     conv_weight, *others, A, D = parameters
     if log_A:
         A = -A.to(state_dtype(x)).exp()
@@ -237,7 +253,7 @@ def _one_direction(
     conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D = parameters
     if conv_weight is not None:
         x = directional_conv(x, conv_weight, conv_bias, direction, backend)
-    # The operators take one dtype; an autocast here would bring a second one in.
+    # The operator takes tensors of one dtype, and an autocast here would add a second one.
     with without_autocast(x):
         dt, *sides = F.linear(x, x_proj.to(x.dtype)).split(
             [dt_proj.shape[1], *[A.shape[1]] * SIDES[projects]], dim=-1

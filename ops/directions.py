@@ -1,10 +1,10 @@
-"""Which way an operator walks over a (B, H, W, E) map: the one vocabulary, from layer to launch.
+"""Names for the ways in which layers, operators and kernels walk over a (B, H, W, E) map.
 
-A :class:`Direction` is one walk. A :class:`Corner` is where the 2D SSM starts: it walks in one
-direction, then in another. A :class:`CornerGroup` is the corners that share parameters. All three
-are values. Operators of torch.library take them as text, ``'right,left'`` or ``'right-down,left-up;
-down-left'``, which :func:`write_corners` and the like convert; kernels take them as bits, which the
-function that launches one packs.
+A :class:`Direction` is one walk. A :class:`Corner` is a place where the 2D SSM starts: it walks in
+one direction, then in another. A :class:`CornerGroup` holds corners that share parameters. All
+three are immutable values. Operators of torch.library take them as text, such as ``'right,left'``
+or ``'right-down,left-up;down-left'``; the ``write_*`` and ``read_*`` functions here convert them.
+Kernels take them as bits, which the functions that launch kernels pack.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,9 +30,9 @@ class Direction(NamedTuple):
     """One way to walk over a (B, H, W, E) map.
 
     Attributes:
-        axis: The axis walked along: 1 (H, within columns) or 2 (W, within rows).
-        reverse: Whether the walk starts at the axis' end.
-        name: Its key among :data:`DIRECTIONS`, which has all directions there are.
+        axis: The axis of the walk: 1 (H, within columns) or 2 (W, within rows).
+        reverse: Whether the walk starts at the end of the axis.
+        name: The direction's key in :data:`DIRECTIONS`, which holds all directions.
     """
 
     axis: int
@@ -46,7 +46,7 @@ class Direction(NamedTuple):
 
     @property
     def opposite(self) -> 'Direction':
-        """The same walk backwards."""
+        """The direction of the same walk backwards."""
         return next(d for d in DIRECTIONS.values() if d[:2] == (self.axis, not self.reverse))
 
     def steps(self, length: int) -> Sequence[int]:
@@ -63,10 +63,10 @@ DIRECTIONS: dict[str, Direction] = {
 
 
 def get_direction(name: str | Direction) -> Direction:
-    """Look a direction up by its name; a direction is returned as it is.
+    """Look up a direction by its name; a :class:`Direction` is returned as it is.
 
     Raises:
-        ValueError: If there is no direction of that name.
+        ValueError: If no direction has that name.
     """
     if isinstance(name, Direction):
         return name
@@ -76,17 +76,17 @@ def get_direction(name: str | Direction) -> Direction:
 
 
 class Corner(NamedTuple):
-    """One of the 2D SSMs whose outputs are summed, by where it starts.
+    """The corner of the map from which one 2D SSM starts.
 
-    Starting the 2D SSM at another corner than the upper left is a quarter turn of the grid before
-    and after (V2M, Eq. 13-15). That is the same as walking in two other directions, so no map is
-    ever turned.
+    In the paper, a 2D SSM from another corner than the upper left is a rotation of the grid before
+    and after the SSM (V2M, Eq. 13-15). That is the same as a walk in two other directions, so no
+    map is ever rotated.
 
     Attributes:
-        first: Direction of the first scan, which takes the input projection B.
-        second: Direction of the second scan, which takes the output projection C.
-        flip: Axes of the gated (B, H, W, E) output that are flipped before summing; none in the
-            paper. Layers flip; operators do not.
+        first: Direction of the first scan, which has the input projection B.
+        second: Direction of the second scan, which has the output projection C.
+        flip: Axes of the gated (B, H, W, E) output that layers flip before they sum outputs. The
+            paper flips none, and operators flip none.
     """
 
     first: Direction
@@ -95,7 +95,7 @@ class Corner(NamedTuple):
 
     @classmethod
     def of(cls, first: str, second: str, flip: tuple[int, ...] = ()) -> 'Corner':
-        """From the names of its directions."""
+        """Make a corner from the names of its directions."""
         return cls(get_direction(first), get_direction(second), flip)
 
 
@@ -108,13 +108,14 @@ CORNERS: dict[str, Corner] = {
 """The corners in the order in which the paper's Table 4 adds them."""
 
 
-# No NamedTuple: torch.compile of PyTorch 2.9 cannot walk through what its properties give.
+# It is no NamedTuple, because torch.compile of PyTorch 2.9 cannot iterate over what a NamedTuple's
+# properties return.
 @dataclass(frozen=True)
 class CornerGroup:
     """Corners that share their parameters.
 
     Attributes:
-        corners: All over the whole map, or all inside windows.
+        corners: The corners.
         window: Side of the windows in tokens; 0 for the whole map.
     """
 
@@ -133,10 +134,10 @@ class CornerGroup:
 
 
 def write_directions(directions: Iterable[str | Direction]) -> str:
-    """Directions as text, such as ``'right,left'``.
+    """Write directions as text, such as ``'right,left'``.
 
     Raises:
-        ValueError: If there is no direction of a name.
+        ValueError: If no direction has one of the names.
     """
     return ','.join(get_direction(direction).name for direction in directions)
 
@@ -148,7 +149,7 @@ def read_directions(text: str) -> tuple[Direction, ...]:
 
 
 def write_corners(groups: Iterable[Iterable[Corner]]) -> str:
-    """Groups of corners as text, such as ``'right-down,left-up;down-left'``."""
+    """Write groups of corners as text, such as ``'right-down,left-up;down-left'``."""
     return ';'.join(','.join(f'{c.first.name}-{c.second.name}' for c in group) for group in groups)
 
 

@@ -1,4 +1,4 @@
-"""A gate and a linear layer: the end of a mixer."""
+"""A gate followed by a linear layer, as at the end of a mixer."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,15 +13,15 @@ __all__ = ['gated_linear']
 
 
 def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') -> Tensor:
-    """``linear(x * SiLU(z), weight)``.
+    """Compute ``linear(x * SiLU(z), weight)``.
 
-    A backend may fuse the gate's two steps and compute the gated map again in the backward pass
-    instead of keeping it.
+    A backend may fuse the SiLU and the product, and compute the gated map again in the backward
+    pass instead of keeping it.
 
     Args:
         x: (B, H, W, E); float16, bfloat16, float32 or float64.
         z: Gate, like ``x``.
-        weight: (D, E); used in the dtype of ``x``.
+        weight: (D, E); it is cast to the dtype of ``x``.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
@@ -30,7 +30,7 @@ def gated_linear(x: Tensor, z: Tensor, weight: Tensor, backend: str = 'auto') ->
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device or the backend's name is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_map('x', x)
     check_floating('z', z)

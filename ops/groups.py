@@ -10,20 +10,22 @@ from .directions import Corner, CornerGroup, get_direction, read_corners, write_
 __all__ = ['PARAMETERS', 'Group', 'Halves', 'pack_groups', 'unpack_groups']
 
 PARAMETERS = 7
-"""Tensors of one scan's parameters, from ``conv_weight`` to ``D``."""
+"""Number of tensors that are one scan's parameters, from ``conv_weight`` to ``D``."""
 
 STATES_KEPT = 1
-"""States a channel up to which the backward pass is left what a projection makes of each token.
-That is 3 to 8% of a map in the pyramids; with 16 states it would be a tenth."""
+"""States per channel up to which the projections of each token are kept for the backward pass.
+
+They take 3 to 8% of a map in the pyramids. With 16 states, they would take a tenth.
+"""
 
 
 class Group(NamedTuple):
-    """Corners that share parameters, with these (V2M, Eq. 7-15).
+    """Corners that share parameters, and the parameters (V2M, Eq. 7-15).
 
     Attributes:
         rows: Parameters of the first scans: ``conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A,
             D``, as :func:`mmv2m.ops.directional_ssm` takes them.
-        columns: Those of the second scans.
+        columns: Parameters of the second scans, in the same order.
         corners: The corners, K of them.
     """
 
@@ -32,17 +34,24 @@ class Group(NamedTuple):
     corners: CornerGroup
 
     def keeps_projections(self) -> bool:
-        """Whether what the projections make of each token, but for time steps, is kept."""
+        """Whether projections of tokens, except for expanded time steps, are kept for gradients."""
         return all(half[5].shape[-1] <= STATES_KEPT for half in (self.rows, self.columns))
 
 
-def Halves(  # noqa: N802 - the name that it had as a class
+def Halves(  # noqa: N802 - it was a class in earlier versions
     rows: Sequence[Any], columns: Sequence[Any], first: Sequence[str], second: Sequence[str]
 ) -> Group:
-    """A :class:`Group`, from the names of its first and of its second scans' directions.
+    """Make a :class:`Group` from the names of the directions of its first and second scans.
+
+    Args:
+        rows: Parameters of the first scans.
+        columns: Parameters of the second scans.
+        first: Direction of each first scan.
+        second: Direction of each second scan.
 
     Raises:
-        ValueError: If a direction is unknown, or there is none, or not as many second ones.
+        ValueError: If a direction is unknown, there is none, or the numbers of first and second
+            directions differ.
     """
     for names in (first, second):
         if isinstance(names, str) or not names:
@@ -57,7 +66,7 @@ def Halves(  # noqa: N802 - the name that it had as a class
 
 
 def pack_groups(groups: Sequence[Group]) -> tuple[list[Tensor | None], str]:
-    """The parameters of all groups, one after the other, and their corners as text."""
+    """Put the parameters of all groups in one list, and write their corners as text."""
     parameters = [p for group in groups for half in (group.rows, group.columns) for p in half]
     return parameters, write_corners(group.corners.corners for group in groups)
 

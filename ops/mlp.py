@@ -1,4 +1,4 @@
-"""The MLP behind a mixer."""
+"""The MLP that follows a mixer."""
 
 from collections.abc import Sequence
 
@@ -32,29 +32,30 @@ def mlp(
     out_bias: Tensor | None,
     backend: str = 'auto',
 ) -> Tensor:
-    """``linear(GELU(linear(x, weight, bias)), out_weight, out_bias)``.
+    """Compute ``linear(GELU(linear(x, weight, bias)), out_weight, out_bias)``.
 
-    With the exact GELU, ``x * (1 + erf(x / sqrt(2))) / 2``.
+    The GELU is exact, ``x * (1 + erf(x / sqrt(2))) / 2``.
 
-    A backend may compute the GELU again in the backward pass instead of keeping it: half of what an
-    MLP keeps of its hidden layer. And it may find the biases' gradients while it reads the maps for
-    others.
+    A backend may compute the GELU again in the backward pass, which halves the memory that is kept
+    of the hidden layer. It may also compute the biases' gradients while it reads the maps for other
+    gradients.
 
     Args:
-        x: (..., D); float16, bfloat16, float32 or float64; under autocast, read as products are.
-        weight: (E, D); used in the dtype of ``x``, like the others.
+        x: (..., D); float16, bfloat16, float32 or float64. Under autocast, it is read in autocast's
+            dtype.
+        weight: (E, D). All parameters are cast to the dtype of ``x``.
         bias: (E,), or None.
         out_weight: (D', E).
         out_bias: (D',), or None.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
 
     Returns:
-        (..., D') in the dtype of ``x``, or in autocast's.
+        (..., D') in the dtype of ``x``, or in autocast's dtype.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device or the backend's name is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_channels('x', x)
     x = like_products(x)
@@ -80,10 +81,10 @@ def _mlp_like(x: Tensor, parameters: Sequence[Tensor | None], backend: str) -> l
 
 @operator('mlp', _mlp_like)
 def _mlp(x: Tensor, parameters: Sequence[Tensor | None], backend: str) -> list[Tensor]:
-    """The result; the hidden layer and casts of the weights are kept.
+    """Compute the result, the hidden layer, and casts of the weights.
 
-    The bias of the hidden layer is left to GELU. A product that adds it would need a pass of its
-    own for its gradient.
+    The latter are kept for the backward pass. The bias of the hidden layer is left to the GELU,
+    because a product that adds it would need a pass of its own for its gradient.
     """
     weight, bias, out_weight, out_bias = parameters
     gelu = BACKENDS[backend].gelu_forward
@@ -106,7 +107,8 @@ def _mlp_backward(
     assert weight is not None and out_weight is not None
     (cast, out_cast), (hidden,) = recall_weights((weight, out_weight), x, kept)
     flat, hidden, rows = (torch.atleast_2d(t).flatten(0, -2) for t in (grad_y, hidden, x))
-    grad = input_gradient(flat, out_cast)  # of GELU; the next line makes it the hidden layer's
+    # The GELU's backward pass turns this gradient into the hidden layer's in place.
+    grad = input_gradient(flat, out_cast)
     activated, *sums = gelu_backward(grad, hidden, bias, None if out_bias is None else flat)
     grad_x, grad_weight = project_backward(grad, rows, cast, weight.dtype)
     grad_out = weight_gradient(flat, activated, out_weight.dtype)

@@ -1,8 +1,8 @@
-"""How a function becomes an operator: a node of its own for autograd, compile and export.
+"""Turns functions into operators, which are nodes of their own for autograd, compile and export.
 
-What :func:`torch.library.custom_op` offers takes 50 us a call with autograd in Python; a model has
-hundreds of calls a step. Here are the same registrations without its generality, and where nothing
-but autograd is interested in a call, PyTorch's dispatcher is left out.
+With autograd in Python, :func:`torch.library.custom_op` takes 50 us per call, and a model makes
+hundreds of calls per step. This module makes the same registrations without its generality. Where
+only autograd observes a call, PyTorch's dispatcher is left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,28 +39,31 @@ NAMESPACE = 'mmv2m'
 _LIBRARY = torch.library.Library(NAMESPACE, 'DEF')
 
 PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None), str, bool, int, float))
-"""Types of arguments, of tensors those that are nothing but tensors."""
+"""Types of arguments that have no behaviour of their own, unlike subclasses of tensors."""
 
 Keep = Callable[[Any, tuple, Any], None]
-"""``(context, arguments, result)``: saves in the context what the gradient needs."""
+"""A function of ``(context, arguments, result)`` that saves in the context what gradients need."""
 
 Backward = Callable[..., tuple[Any, ...]]
-"""Given the context and the outputs' gradients, returns one for every argument, and for every
-element of one that is a sequence."""
+"""A function of the context and the outputs' gradients that returns the arguments' gradients.
+
+An argument that is a sequence has a gradient for each of its elements.
+"""
 
 
 class Operator:
     """A function of tensors that is a node of its own.
 
     Args:
-        function: What it computes.
-        overload: Itself, as PyTorch knows it.
+        function: The function that computes it.
+        overload: The operator in PyTorch's registry.
 
     Attributes:
-        name: Its name.
-        gradient: How to differentiate it, from :func:`differentiate`; if not at all, what says so.
-        results: How many of the tensors that it returns are results, if it returns a list. Others
-            are there for the gradient, and returned only where PyTorch's dispatcher runs it.
+        name: The operator's name, without the namespace.
+        gradient: The functions for its gradient, which :func:`differentiate` sets. By default, they
+            raise a NotImplementedError.
+        results: If it returns a list, the number of tensors at the beginning that are results. The
+            others are kept for the gradient, and are returned only by PyTorch's dispatcher.
     """
 
     def __init__(self, function: Callable[..., Any], overload: OpOverload) -> None:
@@ -70,7 +73,7 @@ class Operator:
         self.results: int | None = None
 
     def __call__(self, *args: Any) -> Any:
-        """Run it, through PyTorch's dispatcher if anything there may be interested."""
+        """Run the operator, through PyTorch's dispatcher if something there observes the call."""
         if is_watched():
             return self.overload(*args)
         flat = flatten(args)
@@ -85,13 +88,13 @@ class Operator:
                 result = self.function(*args)
         finally:
             torch._C._set_grad_enabled(records)
-        # What is kept for the gradient is no output here, where nobody asks: autograd would make a
-        # node's output of each.
+        # Tensors that are kept for the gradient are no outputs here, since each output costs
+        # autograd time.
         how = (self, lambda *args: result, self.gradient[0], self.results)
         return _apply_node(*how, args, *flat)
 
     def run_with_autograd(self, *args: Any) -> Any:
-        """What PyTorch's dispatcher runs where autograd may be interested."""
+        """Run the operator for PyTorch's dispatcher, at the level of autograd."""
         flat = flatten(args)
         if not needs_gradient(flat):
             with torch._C._AutoDispatchBelowAutograd():
@@ -103,29 +106,31 @@ class Operator:
         return list(result) if returns_list else result
 
     def _run_below_autograd(self, *args: Any) -> Any:
-        """Run it where a node runs it, which turns gradients off.
+        """Run the operator inside of a node, with gradients enabled again.
 
-        That is meant for the node's own level; transforms of torch.func have one below the other.
+        A node disables gradients, but only for its own level. Transforms of torch.func nest levels,
+        so a lower level may still need gradients.
         """
         with torch.enable_grad():
             return self.overload(*args)
 
     def _keep_all(self, ctx: Any, args: tuple, returned: Any) -> None:
-        """Keep what the gradient needs, where what is kept is among the outputs."""
+        """Save what the gradient needs when the kept tensors are among the outputs."""
         self.gradient[0](ctx, args, returned)
         if self.results is not None:
             ctx.mark_non_differentiable(*returned[self.results :])
 
     def run_for_each(self, info: Any, in_dims: Sequence[Any], *args: Any) -> Any:
-        """The rule of :func:`torch.vmap`: one sample after the other.
+        """Run one sample after the other; this is the operator's rule for :func:`torch.vmap`.
 
         Args:
-            info: Of the batch.
-            in_dims: For each argument, and each element of a sequence, its axis of samples or None.
+            info: Information on the batch, such as ``batch_size``.
+            in_dims: The axis of samples of each argument, and of each element of a sequence; or
+                None.
             args: The arguments of all samples.
 
         Returns:
-            Results of all samples, and their axes.
+            The results of all samples, and their axes of samples.
         """
         samples = [
             self.overload(*(_select(arg, dim, i) for arg, dim in zip(args, in_dims, strict=True)))
@@ -139,7 +144,7 @@ class Operator:
 
 
 def _refusal(name: str) -> tuple[Keep, Backward]:
-    """The gradient of an operator that has none, as most operators that compute gradients."""
+    """Make the functions for an operator without a gradient, which raise when they are asked."""
 
     def keep(ctx: Any, args: tuple, result: Any) -> None:
         ctx.backend = args[-1]
@@ -156,14 +161,14 @@ def _refusal(name: str) -> tuple[Keep, Backward]:
 
 
 def _select(arg: Any, dim: Any, i: int) -> Any:
-    """One sample of an argument, or of each element of a sequence."""
+    """Select one sample of an argument, or of each element of a sequence."""
     if isinstance(arg, list | tuple):
         return [_select(*one, i) for one in zip(arg, dim, strict=True)]
     return arg if dim is None else arg.select(dim, i)
 
 
 def flatten(args: Sequence[Any]) -> list[Any]:
-    """With the elements of sequences in their place; autograd sees no tensors in sequences."""
+    """Replace sequences by their elements, since autograd does not see tensors in sequences."""
     flat: list[Any] = []
     for arg in args:
         if isinstance(arg, list | tuple):
@@ -174,9 +179,9 @@ def flatten(args: Sequence[Any]) -> list[Any]:
 
 
 def needs_gradient(flat: Sequence[Any]) -> bool:
-    """Whether autograd is going to differentiate by any tensor of these arguments."""
+    """Whether autograd is going to differentiate with respect to any of these arguments."""
     if torch.autograd.forward_ad._current_level >= 0:
-        return True  # which has the node say that it has no derivatives of this kind
+        return True  # the node then raises, because it has no derivatives in forward mode
     if not torch.is_grad_enabled():
         return False
     return any(isinstance(arg, Tensor) and arg.requires_grad for arg in flat)
@@ -191,7 +196,7 @@ def _is_negated(flat: Sequence[Any]) -> bool:
 
 
 def is_watched() -> bool:
-    """Whether something compiles, traces, transforms or counts what runs now."""
+    """Whether a compiler, a tracer, a transform or a mode observes what runs now."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
@@ -202,14 +207,14 @@ def is_watched() -> bool:
 
 
 def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Operator]:
-    """Make a function of tensors an operator.
+    """Make a decorator that turns a function of tensors into an operator.
+
+    The function has to return new tensors, and must not change its arguments.
 
     Args:
-        name: Of the operator, a key of :data:`.schemas.SCHEMAS`.
-        fake: Returns tensors of the result's shapes and dtypes, from the same arguments.
-
-    Returns:
-        A decorator of functions that return new tensors and change none.
+        name: Name of the operator, a key of :data:`.schemas.SCHEMAS`.
+        fake: Function of the same arguments that returns empty tensors of the results' shapes and
+            dtypes.
     """
 
     def define(function: Callable[..., Any]) -> Operator:
@@ -227,9 +232,9 @@ def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any
 class _Node(_SingleLevelFunction):
     """An operator in autograd's graph.
 
-    It is no :class:`torch.autograd.Function`, whose ``apply`` looks through the arguments for what
-    functorch may have left of its transforms. Where one is under way, PyTorch's dispatcher calls
-    this for each level by itself.
+    It is no :class:`torch.autograd.Function`, because the ``apply`` of that class searches the
+    arguments for remains of functorch's transforms. During a transform, PyTorch's dispatcher calls
+    this node for each level.
     """
 
     @staticmethod
@@ -255,8 +260,8 @@ class _Node(_SingleLevelFunction):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise NotImplementedError(
-            f'{ctx.operator.name} has no derivatives in forward mode, as torch.func.jvp takes '
-            'them; take them in reverse mode, as torch.func.grad does'
+            f'{ctx.operator.name} has no derivatives in forward mode, which torch.func.jvp needs; '
+            'use reverse mode, as torch.func.grad does'
         )
 
 
@@ -266,25 +271,26 @@ _apply_node: Callable[..., Any] = _Node.apply  # type: ignore[attr-defined]
 def differentiate(
     operator: Operator, keep: Keep, backward: Backward, results: int | None = None
 ) -> None:
-    """Give an operator its gradient.
+    """Define the gradient of an operator.
 
     Args:
         operator: The operator.
-        keep: Saves what ``backward`` needs.
-        backward: ``(context, *gradients of the results)``, to the arguments' gradients; those of
-            sequences' elements in their place.
-        results: How many of the returned tensors are results; there are no gradients of the others.
+        keep: Function that saves what ``backward`` needs.
+        backward: Function of the context and the results' gradients that returns the arguments'
+            gradients. A sequence has a gradient for each of its elements.
+        results: If the operator returns a list, the number of tensors at the beginning that are
+            results. The others have no gradients.
     """
     operator.gradient, operator.results = (keep, backward), results
 
 
 def differentiate_from_inputs(operator: Operator, backward_op: Operator) -> None:
-    """Give an operator its gradient, which keeps nothing but the inputs.
+    """Define the gradient of an operator by another operator that needs only the inputs.
 
     Args:
-        operator: Takes tensors or None, then options.
-        backward_op: ``(gradient of the result, *the same)``, to the gradients of those tensors that
-            are not None.
+        operator: The operator. Its arguments are tensors or None, then options.
+        backward_op: Operator of the result's gradient and the same arguments. It returns the
+            gradients of those tensors that are not None.
     """
 
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
@@ -302,12 +308,13 @@ def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
-    """Give an operator its gradient that returns first its result, then what is kept for that.
+    """Define the gradient of an operator by another operator that needs kept tensors too.
 
     Args:
-        operator: Takes tensors or None, then a sequence of such, then options.
-        backward_op: ``(gradient of the result, what is kept, *the same)``, to the gradients of
-            those tensors that are not None.
+        operator: The operator. Its arguments are tensors or None, then a sequence of them, then
+            options. It returns its result first, and then the tensors that are kept.
+        backward_op: Operator of the result's gradient, the kept tensors and the same arguments. It
+            returns the gradients of those tensors that are not None.
     """
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -315,7 +322,7 @@ def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
         kept = output[1:]
         ctx.save_for_backward(*kept, *inputs[:place], *inputs[place])
         ctx.kept, ctx.place, ctx.options = len(kept), place, inputs[place + 1 :]
-        ctx.set_materialize_grads(False)  # there are none of what is kept
+        ctx.set_materialize_grads(False)  # kept tensors have no gradients
 
     def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
@@ -331,11 +338,13 @@ def differentiate_from_kept(operator: Operator, backward_op: Operator) -> None:
 
 
 def differentiate_again(backward_op: Operator, reference: Callable[..., Tensor]) -> None:
-    """Give a gradient to the operator that computes another one's, on the reference backend.
+    """Define second derivatives of an operator on the reference backend.
 
     Args:
-        backward_op: ``(gradient of y, *arguments)``, to the gradients of the tensors among these.
-        reference: ``y`` of the same arguments but the backend, as autograd differentiates it.
+        backward_op: The operator's gradient: an operator of the result's gradient and the
+            arguments, which returns the gradients of the tensors among the arguments.
+        reference: Function of the operator's arguments without the backend that computes the
+            result, and that autograd can differentiate.
     """
     _, refuse = backward_op.gradient
 
@@ -364,26 +373,26 @@ def differentiate_again(backward_op: Operator, reference: Callable[..., Tensor])
 
 
 def present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
-    """The gradients that exist; an operator's schema has no list of optional tensors to return.
+    """Leave out None, since an operator's schema cannot return a list of optional tensors.
 
-    Contiguous, as the fakes promise to the compiler.
+    The tensors are made contiguous, as the fakes promise to the compiler.
     """
     return [t.contiguous() for t in tensors if t is not None]
 
 
 def spread(grads: list[Tensor], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Undo :func:`present`: None again for inputs that were None."""
+    """Undo :func:`present`: put None back for inputs that are None."""
     remaining = iter(grads)
     return [None if p is None else next(remaining) for p in inputs]
 
 
 def like_x(x: Tensor, *args: Any) -> Tensor:
-    """The fake of an operator whose result is like its first argument."""
+    """An empty tensor like the first argument, as a fake for operators."""
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
 def like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
-    """Gradients of the tensors among an operator's arguments, and in sequences there, empty."""
+    """Empty gradients of all tensors among an operator's arguments, also those in sequences."""
     return [
         torch.empty(p.shape, dtype=p.dtype, device=p.device)
         for p in flatten(args)
@@ -392,5 +401,5 @@ def like_inputs(grad_y: Tensor, *args: Any) -> list[Tensor]:
 
 
 def like_inputs_not_kept(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[Tensor]:
-    """The fake of the second operator of :func:`differentiate_from_kept`."""
+    """Empty gradients, as the fake of ``backward_op`` in :func:`differentiate_from_kept`."""
     return like_inputs(grad_y, *args)

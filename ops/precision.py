@@ -1,4 +1,4 @@
-"""The dtype of states, and whether there is a surrounding autocast, and keeping it out."""
+"""The dtype of states, and ways to respect or disable a surrounding autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,15 +15,15 @@ __all__ = [
 
 
 def state_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of states and sums: float32, or float64 where ``x`` is float64."""
-    # Not torch.promote_types, which is an operation to whoever records an operator's.
+    """The dtype of states and sums: float32, or float64 if ``x`` is float64."""
+    # torch.promote_types would count as an operation when operations are recorded.
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def has_autocast(x: Tensor) -> bool:
     """Whether there is an autocast on the device of ``x``.
 
-    There is none for the meta device, whose tensors have shapes only; PyTorch refuses to ask.
+    The meta device has none, and PyTorch raises an error if it is asked about it.
     """
     return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
@@ -34,9 +34,9 @@ def without_autocast(x: Tensor) -> AbstractContextManager:
 
 
 def like_products(x: Tensor) -> Tensor:
-    """``x`` in the dtype that a surrounding autocast, if there is one, takes products in.
+    """Cast ``x`` to the dtype of products under a surrounding autocast, if there is one.
 
-    Autocast leaves float64 as it is.
+    Like autocast, it leaves float64 as it is.
     """
     if not has_autocast(x) or x.dtype == torch.float64:
         return x
@@ -44,10 +44,10 @@ def like_products(x: Tensor) -> Tensor:
 
 
 def products_like(x: Tensor) -> AbstractContextManager:
-    """Have matrix products of tensors in the dtype of ``x`` stay in it.
+    """Keep matrix products of tensors in the dtype of ``x`` in that dtype.
 
-    That is :func:`without_autocast`, but for an autocast that would do the same: entering a context
-    takes longer than a product's launch.
+    This is :func:`without_autocast`, except if autocast has the same dtype. Then no context is
+    entered, because that takes longer than the launch of a product.
     """
     kind = x.device.type
     if not x.is_meta and torch.get_autocast_dtype(kind) == x.dtype:

@@ -1,10 +1,11 @@
 """The schema of every operator of torch.library, as text.
 
-Each has a backward operator, which takes the gradient of the result first. Where a list is
-returned, what the gradient needs stands behind the result in it; the backward operator takes that
-as ``kept`` and returns the gradients of those tensors that are not None. The last argument is the
-backend's name, except of a convolution, which is PyTorch's. Directions and corners are text, see
-:mod:`.directions`. Groups of parameters stand one behind the other in one list.
+Each operator has a backward operator, whose first argument is the gradient of the result. If an
+operator returns a list, the result comes first, and tensors that the gradient needs follow. The
+backward operator takes those as ``kept``. It returns the gradients of the tensors that are not
+None. The last argument is the name of the backend, except for the convolution, which always is
+PyTorch's. Directions and corners are text; see :mod:`.directions`. The parameters of all groups
+stand one behind the other in one list.
 """
 
 __all__ = ['SCHEMAS']

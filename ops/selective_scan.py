@@ -1,4 +1,4 @@
-"""Mamba's selective scan as mamba_ssm has it: of sequences, with the channels before the tokens."""
+"""Mamba's selective scan with the interface of mamba_ssm: sequences, channels before tokens."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,34 +26,34 @@ def selective_scan_fn(
     delta_softplus: bool = False,
     return_last_state: bool | None = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Selective scan of sequences, with the signature and the layout of mamba_ssm's function.
+    """Scan sequences selectively, with the signature and the layout of mamba_ssm's function.
 
-    The recurrence is that of :func:`directional_scan`, along the last axis (Mamba, Algorithm 2). A
-    sequence is a map of height 1, hence a view of the tensor that is given. The kernels read tokens
-    whose channels lie side by side, as in ``x.transpose(1, 2)`` of a contiguous (B, L, D) tensor;
-    they copy other layouts.
+    The recurrence is the one of :func:`directional_scan`, along the last axis (Mamba, Algorithm 2).
+    A sequence is viewed as a map of height 1, so arguments are not copied here. The kernels read
+    tokens whose channels are adjacent in memory, as in ``x.transpose(1, 2)`` of a contiguous (B, L,
+    D) tensor, and copy tensors of other layouts.
 
     Args:
-        u: Input, (B, D, L); float16, bfloat16, float32 or float64; any strides.
+        u: Input, (B, D, L), in float16, bfloat16, float32 or float64, with any strides.
         delta: Time step before bias and softplus, like ``u``.
         A: Evolution parameter, (D, N), real.
-        B: Input projection in the dtype of ``u``: (B, N, L), or (B, G, N, L) for G groups of D / G
-            channels each; or constant, (D, N).
-        C: Output projection, as ``B``.
+        B: Input projection: (B, N, L) in the dtype of ``u``; (B, G, N, L) for G groups of D / G
+            channels each; or (D, N) if it is constant.
+        C: Output projection, like ``B``.
         D: Skip, (D,).
         z: Gate, like ``u``.
         delta_bias: Added to ``delta``, (D,).
         delta_softplus: Whether ``delta`` goes through a softplus.
-        return_last_state: Whether to return the state after the last step, too. It has gradients,
-            which mamba_ssm's has not.
+        return_last_state: Whether to return the state after the last step too. Unlike mamba_ssm's,
+            it has gradients.
 
     Returns:
-        (B, D, L) in the dtype of ``u``; of one group a view of a contiguous (B, L, D) tensor, of
-        several contiguous. With ``return_last_state`` a pair of that and the last state, (B, D, N)
-        in float32 (float64 for float64).
+        (B, D, L) in the dtype of ``u``. With one group, it is a view of a contiguous (B, L, D)
+        tensor; with several groups, it is contiguous. With ``return_last_state``, a pair of this
+        and the last state, (B, D, N), in float32 (float64 if ``u`` is float64).
 
     Raises:
-        TypeError: If an argument has a wrong type or dtype; ``A`` may not be complex.
+        TypeError: If an argument has a wrong type or dtype, such as a complex ``A``.
         ValueError: If a shape or a device is wrong.
     """
     groups = scan_groups(u, delta, A, B, C, D, z, delta_bias)
@@ -65,7 +65,7 @@ def selective_scan_fn(
 
 
 class ScanGroup(NamedTuple):
-    """What :func:`directional_scan` takes for the channels that share ``B`` and ``C``."""
+    """Arguments of :func:`directional_scan` for channels that share ``B`` and ``C``."""
 
     x: Tensor
     delta: Tensor
@@ -87,7 +87,7 @@ def scan_groups(
     z: Tensor | None,
     delta_bias: Tensor | None,
 ) -> list[ScanGroup]:
-    """The arguments of :func:`selective_scan_fn` by groups of channels, as views of maps.
+    """Check the arguments of :func:`selective_scan_fn`, and view them as maps of each group.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
@@ -100,42 +100,44 @@ def scan_groups(
     return [ScanGroup(*group) for group in zip(*parts, strict=True)]
 
 
-# Not inside scan_groups: torch.compile of PyTorch 2.9 takes no annotation with a | there.
+# It is not nested in scan_groups, because torch.compile of PyTorch 2.9 does not support an
+# annotation with a | there.
 def _split(value: Tensor | None, count: int, dim: int = 0) -> Sequence[Tensor | None]:
     return [None] * count if value is None else value.chunk(count, dim)
 
 
 def _split_side(value: Tensor, count: int) -> Sequence[Tensor | None]:
-    """B or C, (D, N), (B, N, L) or (B, G, N, L), by groups."""
+    """Split B or C, (D, N), (B, N, L) or (B, G, N, L), by groups."""
     if value.dim() == 2:
         return _split(value, count)
     return [_as_map(t) for t in ([value] if value.dim() == 3 else value.unbind(1))]
 
 
 def join_channels(maps: Sequence[Tensor]) -> Tensor:
-    """Maps of groups, (B, 1, L, D / G), as one tensor, (B, D, L)."""
+    """Join the maps of all groups, (B, 1, L, D / G), to one tensor, (B, D, L)."""
     sequences = [y[:, 0].transpose(1, 2) for y in maps]
     return sequences[0] if len(sequences) == 1 else torch.cat(sequences, 1)
 
 
 def _as_map(value: Tensor | None) -> Tensor | None:
-    """(B, D, L) as (B, 1, L, D)."""
+    """View (B, D, L) as (B, 1, L, D)."""
     return None if value is None else value.transpose(1, 2)[:, None]
 
 
 def _last_state(group: ScanGroup, softplus: bool) -> Tensor:
-    """The sum over the tokens of what each adds, decayed by all later steps; (B, D / G, N)."""
+    """Compute the last state, (B, D / G, N): each token's input, decayed by all later steps."""
     dtype = state_dtype(group.x)
     step = group.delta[:, 0].to(dtype)
     if group.delta_bias is not None:
         step = step + group.delta_bias.to(dtype)
     if softplus:
         step = F.softplus(step)
-    # Not the sum from each step on, less that step: beside a large one, those behind it were lost.
+    # The sum of later steps leaves the step itself out from the start. To subtract it afterwards
+    # would lose the later steps beside a large one.
     later = F.pad(step[:, 1:], (0, 0, 0, 1)).flip(1).cumsum(1).flip(1)
     drive = step * group.x[:, 0].to(dtype)
     A, B = group.A.to(dtype), group.B.to(dtype)
-    states = []  # one after the other: all at once would take N times the memory of u
+    states = []  # one after the other, because all at once would take N times the memory of u
     for n in range(A.shape[1]):
         side = B[:, n] if B.dim() == 2 else B[:, 0, :, n, None]
         states.append((torch.exp(later * A[:, n]) * drive * side).sum(1))
@@ -152,7 +154,7 @@ def _check(
     z: Tensor | None,
     delta_bias: Tensor | None,
 ) -> int:
-    """Check what the views are made of; the number of groups."""
+    """Check the arguments, and return the number of groups."""
     check_floating('u', u)
     if u.dim() != 3:
         raise ValueError(f'u must be a (B, D, L) tensor, but has shape {tuple(u.shape)}')
@@ -186,13 +188,13 @@ def _check(
 def _expect(
     name: str, value: Tensor | None, shape: tuple[int, ...], u: Tensor, alike: bool = False
 ) -> None:
-    """Check shape and device of an argument, and that its dtype is that of ``u`` if ``alike``."""
+    """Check shape and device of an argument, and, if ``alike``, that it has the dtype of ``u``."""
     if value is None:
         return
     check_floating(name, value)
     if value.shape != shape:
         raise ValueError(
-            f'{name} must have shape {shape}, for u has shape {tuple(u.shape)}, but has shape '
+            f'{name} must have shape {shape} beside u of shape {tuple(u.shape)}, but has shape '
             f'{tuple(value.shape)}'
         )
     if value.device != u.device:

@@ -57,32 +57,32 @@ def ss2d(
     backend: str = 'auto',
     log_A: bool = False,
 ) -> Tensor:
-    """A V2M mixer: ``linear(corner_ssm(u, z) * SiLU(z), out_weight)`` (V2M, Eq. 15).
+    """Compute V2M's mixer, ``linear(corner_ssm(u, z) * SiLU(z), out_weight)`` (V2M, Eq. 15).
 
-    There ``u, z = linear(x, in_weight)``. So between two linear layers stand :func:`corner_ssm`,
-    summed over all corners, and a gate; or, without any gate, a norm on the sum (as in VMamba).
+    Here, ``u, z = linear(x, in_weight)``, and :func:`corner_ssm` is summed over all corners. With a
+    norm, there is no gate ``z``, and the norm is applied to the sum, as in VMamba.
 
-    A backend that fuses these leaves the gradients of u and z in one map, where the first
-    projection's are made from it: neither are they joined by a copy, nor are the gate's two
-    gradients added up in a pass of their own. Where no gradient is asked for, the last scan gates
-    the sum that it leaves.
+    A backend that fuses the steps writes the gradients of u and z to one map, from which it
+    computes the gradients of the first projection. So they are not joined by a copy, and the two
+    gradients of the gate are not added up in a pass of their own. If no gradient is needed, the
+    last scan applies the gate to its sum.
 
     Args:
-        x: (B, H, W, D); under autocast, read as products are.
-        in_weight: (2 E, D), or (E, D) with a norm; used in the dtype of ``x``, like the other.
+        x: (B, H, W, D). Under autocast, it is read in autocast's dtype.
+        in_weight: (2 E, D), or (E, D) with a norm. Both weights are cast to the dtype of ``x``.
         out_weight: (D', E).
         groups: See :func:`corner_ssm`.
-        norm: Takes the gate's place.
+        norm: A norm that replaces the gate.
         backend: ``'auto'`` or a key of :data:`mmv2m.ops.BACKENDS`.
         log_A: See :func:`corner_ssm`.
 
     Returns:
-        (B, H, W, D') in the dtype of ``x``, or in autocast's.
+        (B, H, W, D') in the dtype of ``x``, or in autocast's dtype.
 
     Raises:
         TypeError: If an argument has a wrong type or dtype.
         ValueError: If a shape, a device, or the number of groups or corners is wrong.
-        RuntimeError: If the backend asked for cannot run; says why.
+        RuntimeError: If the backend asked for cannot run. The message says why.
     """
     check_map('x', x)
     x = like_products(x)
@@ -135,7 +135,7 @@ def _like_kept(*args: Any) -> list[Tensor]:
 
 
 def _split(mixed: Tensor, norm_weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """The map and its gate; a mixer with a norm has none."""
+    """Split the first projection into a map and its gate; a mixer with a norm has no gate."""
     if norm_weight is not None:
         return mixed, None
     inner, gate = mixed.chunk(2, -1)
@@ -144,10 +144,10 @@ def _split(mixed: Tensor, norm_weight: Tensor | None) -> tuple[Tensor, Tensor | 
 
 @operator('ss2d', _like_kept)
 def _ss2d(*args: Any) -> list[Tensor]:
-    """The result, and what is kept.
+    """Compute the result and the tensors that are kept for the backward pass.
 
-    Kept are what the first projection makes of ``x``, the sum of scans, its norm if there is one,
-    what is kept of each group, and casts of the weights.
+    Those are the first projection of ``x``, the sum of scans, the normalised sum if there is a
+    norm, what is kept of each group, and casts of the weights.
     """
     x, in_weight, out_weight, norm_weight, norm_bias, parameters, corners, *rest = args
     eps, log_A, backend = rest
@@ -166,7 +166,7 @@ def _ss2d(*args: Any) -> list[Tensor]:
 
 @operator('ss2d_inference', lambda x, in_weight, out_weight, *args: projected_like(x, out_weight))
 def _ss2d_inference(*args: Any) -> Tensor:
-    """Without gradients: the last scan leaves its sum gated."""
+    """Compute the result alone, where the last scan applies the gate to its sum."""
     x, in_weight, out_weight, norm_weight, norm_bias, parameters, corners, *rest = args
     eps, log_A, backend = rest
     inner, gate = _split(project(x, in_weight), norm_weight)
@@ -199,7 +199,7 @@ def _ss2d_backward(grad_y: Tensor, kept: Sequence[Tensor], *args: Any) -> list[T
         grad_inner, grad_gate = grad_mixed.chunk(2, -1)
         grad, _, gated = chosen.gate_backward(grad, y, gate, grad_gate, True)
         grad_out = weight_gradient(grad_y, gated, out_weight.dtype)
-        del gated  # or it would take memory while the scans' gradients are made, which take most
+        del gated  # frees its memory before the scans' gradients, which need the most
         _, _, *others = chosen.corner_ssm_backward(
             grad, kept, inner, gate, *options, (grad_inner, grad_gate)
         )
@@ -219,7 +219,7 @@ def _compose(
     backend: str,
     log_A: bool,
 ) -> Tensor:
-    """On a backend that does not fuse it."""
+    """Run the steps as operators of their own."""
     mixed = project(x, in_weight)
     if norm is not None:
         y = corner_ssm(mixed, None, groups, 'sum', backend, log_A)

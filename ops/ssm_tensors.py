@@ -1,4 +1,4 @@
-"""The tensors among the arguments of :func:`mmv2m.ops.directional_ssm`, by name."""
+"""Names for the tensors among the arguments of :func:`mmv2m.ops.directional_ssm`."""
 
 from typing import NamedTuple
 
@@ -21,11 +21,11 @@ class SSMTensors(NamedTuple):
     D: Tensor
 
     def conv(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None] | None:
-        """What the convolution reads, or None without one."""
+        """Arguments of the convolution, or None if there is no convolution."""
         if self.conv_weight is None:
             return None
         return self.x, self.gate, self.conv_weight.flatten(1), self.conv_bias
 
     def select(self, part: slice) -> 'SSMTensors':
-        """Those of some directions, if each has a map of its own."""
+        """Select the maps of some directions, if each direction has a map of its own."""
         return self._replace(x=self.x[part]) if self.x.dim() == 5 else self

@@ -43,7 +43,7 @@ def test_factor_of_each_image(bias):
         torch.autograd.grad(sum(o.sin().sum() for o in outs), given) for outs in (found, expected)
     )
     assert all(torch.allclose(a, b) for a, b in zip(ours, theirs, strict=True))
-    with pytest.raises(ValueError, match='factor has no gradient'):
+    with pytest.raises(ValueError, match='factor gets no gradient'):
         add_norm(branch, residual, *parameters, factor=factor.requires_grad_())
     with pytest.raises(ValueError, match='factor must have shape'):
         add_norm(branch, residual, *parameters, factor=torch.ones(3, dtype=torch.float64))

@@ -364,7 +364,7 @@ def test_backward_keeps_inputs_only():
 
 WRONG = [
     (dict(corners='UL'), ValueError, 'corners must be a sequence'),
-    (dict(corners=('UL',)), ValueError, '4 maps and 1 corners'),
+    (dict(corners=('UL',)), ValueError, '4 maps for 1 corners'),
     (dict(corners=('UL', 'LR', 'UR', 'XX')), ValueError, "got 'XX'"),
     (dict(corners=[Corner.of('right', 'left')] * 4), ValueError, 'along both axes'),
     (dict(corners=[Corner.of('right', 'down', (1,))] * 4), ValueError, 'flip nothing'),

@@ -188,7 +188,7 @@ def test_no_tokens():
     ('name', 'value', 'error', 'words'),
     [
         ('A', torch.ones(6, 3, dtype=torch.complex64), TypeError, 'A must be real, but is torch.c'),
-        ('A', torch.ones(5, 3), ValueError, r'A must have shape \(6, 3\), for u has shape'),
+        ('A', torch.ones(5, 3), ValueError, r'A must have shape \(6, 3\) beside u of'),
         ('u', torch.ones(6, 7), ValueError, r'u must be a \(B, D, L\) tensor, but has shape'),
         ('delta', torch.ones(2, 6, 7).half(), TypeError, 'delta is torch.float16 but u is'),
         ('z', torch.ones(2, 6, 8).double(), ValueError, r'z must have shape \(2, 6, 7\)'),
