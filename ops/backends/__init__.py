@@ -1,19 +1,19 @@
-"""Which implementations of the operators exist, and which one runs.
+"""The implementations of the operators, and the choice of the one that runs.
 
-A backend is a module that defines what it has. Every backend has
+A backend is a module that defines some of the following names. Every backend has
 
 ``DEVICES``
-    Types of devices on which ``'auto'`` may take it; None for all.
+    Types of devices on which ``'auto'`` may choose it; None for all.
 ``refusal(x)``
-    Why it cannot run on an input ``x``, or None if it can.
+    Returns why it cannot run on an input ``x``, or None if it can.
 ``scan_forward(x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction)``
     Returns ``y``. ``scan_backward(grad_y, *the same)`` returns the gradients of the tensors among
-    these, None for those that are None.
+    the arguments, or None for arguments that are None.
 ``conv_forward(x, weight, bias, direction)``
-    Returns ``y``; ``conv_backward`` is to it what ``scan_backward`` is to ``scan_forward``.
+    Returns ``y``. ``conv_backward(grad_y, *the same)`` returns the gradients.
 
-A backend may have more, and then runs an operator in one piece that is otherwise composed of
-others. The backward functions return gradients in the order of the tensors.
+A backend may have more functions. With them, it runs an operator in one piece that is otherwise
+composed of other operators. The backward functions return gradients in the order of the tensors.
 
 ``convs_forward(x, weight, bias, directions)``, ``convs_backward(grad_y, *the same)``
     See :mod:`..directional_conv`; directions as text.
@@ -24,11 +24,11 @@ others. The backward functions return gradients in the order of the tensors.
     See :mod:`.gpu.corner_ssm`.
 ``coupled_scan_forward(x, delta, A, weight, B, C, D, delta_bias, delta_softplus, corners)``,
 ``coupled_scan_backward(grad_y, *the same)``
-    See :mod:`..coupled_scan`; corners as text. Without them, a backend has no such operator.
-    With ``convs_*`` besides, it has :mod:`..coupled_ssm` in one piece.
+    See :mod:`..coupled_scan`; corners as text. Without them, a backend has no such operator. With
+    ``convs_*`` too, it runs :mod:`..coupled_ssm` in one piece.
 ``gate_forward(x, z)``, ``gate_backward(grad_y, x, z, target, again)``
-    ``x * silu(z)``; the gradient of ``z`` goes to ``target`` if there is one, and the gated map is
-    returned ``again`` if wanted.
+    ``x * silu(z)``. The gradient of ``z`` is written to ``target`` if there is one, and the gated
+    map is returned too if ``again`` is set.
 ``gelu_forward(x, bias)``, ``gelu_backward(grad_y, x, bias, grad_out)``
     See :mod:`.gpu.gelu`.
 ``norm_forward(x, weight, bias, offset, eps)``, ``norm_backward(grad_y, *the same)``,
@@ -56,12 +56,12 @@ BACKENDS: dict[str, Any] = {
     'cpu': cpu,
     'reference': reference,
 }
-"""The backends by name, fastest first: the order in which ``'auto'`` tries them."""
+"""The backends by name, fastest first. ``'auto'`` tries them in this order."""
 
 
 @torch.compiler.assume_constant_result
 def has(backend: str, *names: str) -> bool:
-    """Whether a backend has all functions of some names."""
+    """Whether a backend has all functions with the given names."""
     return all(hasattr(BACKENDS[backend], name) for name in names)
 
 
@@ -71,11 +71,11 @@ def can_run(backend: str, x: Tensor, raise_error: bool = False) -> bool:
     Args:
         backend: A key of :data:`BACKENDS`.
         x: The operator's input map.
-        raise_error: Raise instead of returning False.
+        raise_error: Whether to raise an error instead of returning False.
 
     Raises:
         ValueError: If there is no such backend.
-        RuntimeError: If it cannot run on ``x`` and ``raise_error`` is set; says why.
+        RuntimeError: If it cannot run on ``x`` and ``raise_error`` is set. The message says why.
     """
     if backend not in BACKENDS:
         raise ValueError(
@@ -88,21 +88,21 @@ def can_run(backend: str, x: Tensor, raise_error: bool = False) -> bool:
 
 
 def choose_backend(backend: str, x: Tensor, *functions: str) -> str:
-    """The name of the backend that will run on ``x``.
+    """Choose the backend that will run on ``x``, and return its name.
+
+    If a faster backend for this device is passed over, the reason is logged once. In
+    :func:`torch.onnx.export`, the reference is chosen, whatever is asked for, because an ONNX graph
+    has no backends, and the reference fuses nothing.
 
     Args:
-        backend: ``'auto'`` for the first that can, or a key of :data:`BACKENDS`.
+        backend: ``'auto'`` for the first backend that can run, or a key of :data:`BACKENDS`.
         x: The operator's input map.
-        functions: Functions that the backend must have, where not every backend has them.
-
-    Passing over a faster backend for this device is logged, once for each reason. In
-    :func:`torch.onnx.export` the choice is the reference, whatever is asked for: a graph has no
-    backends, and this one fuses nothing.
+        functions: Functions that the backend must have, if not every backend has them.
 
     Raises:
         ValueError: If there is no such backend.
-        RuntimeError: If the one asked for by name cannot run on ``x``, or has not these functions;
-            says why.
+        RuntimeError: If the one asked for by name cannot run on ``x``, or has not these functions.
+            The message says why.
     """
     if torch.compiler.is_compiling() and _exports_to_onnx():
         return 'reference'

@@ -1,4 +1,4 @@
-"""The ``'cpu'`` backend: kernels in C++, compiled at their first use; see ``ops/cpu``."""
+"""The ``'cpu'`` backend: kernels in C++ that are compiled at their first use; see ``ops/cpu``."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 def refusal(x: Tensor) -> str | None:
-    """Why the kernels cannot run on ``x``; they are compiled if all depends on that."""
+    """Say why the kernels cannot run on ``x``, or return None; this may compile the kernels."""
     if x.device.type != 'cpu':
         return f'the input is on {x.device}, but its kernels run on CPUs'
     if x.dtype not in DTYPES:
@@ -141,7 +141,7 @@ def corner_ssm_backward(
 
 
 def _one(x: Tensor) -> Tensor:
-    """A map as one of several: (1, B, H, W, channels)."""
+    """View a map as the only one of several: (1, B, H, W, channels)."""
     return side_by_side(x)[None]
 
 
@@ -157,7 +157,7 @@ def _scan_arguments(
     delta_softplus: bool,
     direction: str,
 ) -> tuple[Any, ...]:
-    """As the kernels take them."""
+    """Convert the arguments of the scan to those of the kernels."""
     maps = (t if t is None or t.dim() < 4 else _one(t) for t in (x, delta, A, B, C, D, z))
     return *maps, delta_bias, delta_softplus, numbers([get_direction(direction)])
 
@@ -174,7 +174,10 @@ def _coupled_arguments(
     delta_softplus: bool,
     corners: str,
 ) -> tuple[Any, ...]:
-    """As the kernels take them: both states' projections side by side, two directions a corner."""
+    """Convert the arguments of the coupled scan to those of the kernels.
+
+    The projections of both states are joined, and each corner is a pair of directions.
+    """
     x, delta, B, C = (side_by_side(t) for t in (x, delta, B.flatten(-2), C.flatten(-2)))
     ways = [way for corner in read_corners(corners)[0].corners for way in corner[:2]]
     return x, delta, A, weight, B, C, D, delta_bias, delta_softplus, numbers(ways)

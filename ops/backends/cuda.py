@@ -1,7 +1,7 @@
-"""The ``'cuda'`` backend: kernels in CUDA C++, and in Triton what these have not.
+"""The ``'cuda'`` backend: kernels in CUDA C++, and kernels in Triton where there is none in C++.
 
-An operator is compiled before it is launched, and launched again instead of run again; see
-:mod:`mmv2m.ops.runtime`.
+The kernels of an operator are compiled before the first launch. Later calls of the operator only
+repeat the launches; see :mod:`mmv2m.ops.runtime`.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ DEVICES = ('cuda',)
 
 
 def refusal(x: Tensor) -> str | None:
-    """Why the kernels in CUDA C++, and those in Triton beside them, cannot run on ``x``."""
+    """Say why the kernels in CUDA C++ and Triton cannot run on ``x``, or return None."""
     if installed.INTERPRETED or x.device.type != 'cuda' or torch.version.hip is not None:
         return f'the input is on {x.device}, but its kernels need an NVIDIA GPU'
     reason = triton.refusal(x)
@@ -48,12 +48,12 @@ def _operators() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """An operator; the kernels are imported when the first one is asked for."""
+    """Look up an operator. The first look-up imports the kernels."""
     from ..gpu.operators import COUPLED, OPERATORS
 
     if name not in (*OPERATORS, *COUPLED):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     if not installed.HAS_TRITON:
-        raise AttributeError(f'{name} is not there: Triton is not installed')
+        raise AttributeError(f'{name} needs Triton, which is not installed')
     globals()[name] = operator = getattr(_operators(), name)
     return operator

@@ -1,4 +1,4 @@
-"""Which optional packages and devices there are."""
+"""The optional packages that are installed, and the capability of GPUs."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ HAS_NVRTC = importlib.util.find_spec('cuda') is not None and (
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 HAS_MAMBA_SSM = importlib.util.find_spec('mamba_ssm') is not None
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
-"""Triton's own switch, which it reads once too."""
+"""Whether Triton runs in its interpreter. Triton reads this switch only once too."""
 
 
 @cache
@@ -22,7 +22,7 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
 
 
-@torch.compiler.assume_constant_result  # instead of tracing it, and warning of the cache
+@torch.compiler.assume_constant_result  # tracing it would warn about the cache
 def is_recent(device: torch.device) -> bool:
     """Whether a GPU has compute capability 8.0 or more."""
     return _capability(device) >= (8, 0)

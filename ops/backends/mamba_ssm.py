@@ -1,7 +1,7 @@
 """The ``'mamba_ssm'`` backend: the scan of the optional package mamba_ssm, for comparison.
 
-That scan knows sequences with the channels first, so every lane of a map is copied into one, turned
-if the walk goes backwards, and the result is copied back.
+That scan takes sequences with the channels first. So every lane of a map is copied to a sequence,
+which is reversed if the walk goes backwards, and the result is copied back.
 """
 
 import sys
@@ -20,7 +20,7 @@ DEVICES = ('cuda',)
 
 
 def refusal(x: Tensor) -> str | None:
-    """Why mamba_ssm's scan cannot run on ``x``."""
+    """Say why mamba_ssm's scan cannot run on ``x``, or return None."""
     interface = sys.modules.get('mamba_ssm.ops.selective_scan_interface')
     if hasattr(interface, 'STANDS_IN_FOR_MAMBA_SSM'):
         return 'mmv2m.ops.mamba_ssm_stand_in is installed in its place'
@@ -73,21 +73,21 @@ def _scan(*args: Any) -> Tensor:
 
 
 def _side(projection: Tensor | None, A: Tensor, walk: Direction) -> Tensor:
-    """B or C as mamba_ssm takes it: (E, N), or (lanes, N, L) for one a token."""
+    """Convert B or C for mamba_ssm: (E, N) if it is constant, (lanes, N, L) if it is per token."""
     if projection is None:
         return torch.ones_like(A)
     return projection if projection.dim() == 2 else _sequences(projection, walk)
 
 
 def _sequences(x: Tensor, walk: Direction) -> Tensor:
-    """(B, H, W, E) to (lanes, E, L), each lane in the order of its walk."""
+    """Copy (B, H, W, E) to (lanes, E, L), each lane in the order of its walk."""
     x = x.transpose(1, 2) if walk.axis == 1 else x
     x = x.flatten(0, 1)
     return (x.flip(1) if walk.reverse else x).transpose(1, 2).contiguous()
 
 
 def _map(y: Tensor, walk: Direction, shape: torch.Size) -> Tensor:
-    """The opposite of :func:`_sequences`."""
+    """Undo :func:`_sequences`."""
     y = y.transpose(1, 2)
     y = (y.flip(1) if walk.reverse else y).unflatten(0, (shape[0], shape[walk.lanes]))
     return y.transpose(1, 2) if walk.axis == 1 else y

@@ -1,10 +1,11 @@
-"""The ``'reference'`` backend: any device, any floating dtype, no compiler needed.
+"""The ``'reference'`` backend, for any device and any floating dtype, without a compiler.
 
-It computes what ``reference/definition.py`` defines, the scan in the fewer passes of
-``reference/walk.py``.
-The backward passes keep nothing but the operator's inputs between the two and recompute the rest,
-so a deep model pays for the states of one operator at a time. They are written out; gradients sum
-in a fixed order, so two runs agree to the bit.
+It computes what ``reference/definition.py`` defines. For the scan, it uses ``reference/walk.py``,
+which needs fewer passes.
+
+The backward passes are written by hand. They need only the operator's inputs and compute everything
+else again, so a deep model needs memory for the states of one operator at a time. Gradients are
+summed in a fixed order, so two runs agree to the bit.
 """
 
 from typing import Any
@@ -34,11 +35,11 @@ DEVICES = None
 
 
 def refusal(x: Tensor) -> None:
-    """It runs on everything."""
+    """Return None, since this backend runs on every input."""
 
 
 def scan_forward(*args: Any) -> Tensor:
-    """See :func:`mmv2m.ops.directional_scan`; takes its arguments but for the backend."""
+    """Run :func:`mmv2m.ops.directional_scan`, given its arguments without the backend."""
     x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction = args
     with without_autocast(x):
         walk, u = get_direction(direction), x.to(state_dtype(x))
@@ -66,7 +67,7 @@ def _silu_grad(x: Tensor) -> Tensor:
 
 
 def _time_step(delta: Tensor, bias: Tensor | None, softplus: bool) -> tuple[Tensor, Tensor]:
-    """The time step before and after the softplus, if there is one."""
+    """Compute the time step before and after the softplus."""
     raw = delta if bias is None else delta + bias
     return raw, F.softplus(raw) if softplus else raw
 
@@ -122,7 +123,7 @@ def conv_backward(
 
 
 def coupled_scan_forward(x: Tensor, *args: Any) -> Tensor:
-    """See :func:`mmv2m.ops.coupled_scan`; takes its arguments but for the backend."""
+    """Run :func:`mmv2m.ops.coupled_scan`, given its arguments without the backend."""
     with without_autocast(x):
         return walk_coupled_forth(x, *args)
 

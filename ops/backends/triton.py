@@ -1,4 +1,4 @@
-"""The ``'triton'`` backend: kernels in Triton, for any GPU that it knows."""
+"""The ``'triton'`` backend: kernels in Triton, for all GPUs that Triton supports."""
 
 from functools import cache
 from typing import Any
@@ -10,11 +10,11 @@ from . import installed
 
 __all__ = ['DEVICES', 'refusal']
 
-DEVICES = ('cuda',)  # Triton's interpreter, which runs on the CPU, is for checks
+DEVICES = ('cuda',)  # Triton's interpreter runs on the CPU, but only for tests
 
 
 def refusal(x: Tensor) -> str | None:
-    """Why the kernels cannot run on ``x``."""
+    """Say why the kernels cannot run on ``x``, or return None."""
     if not installed.HAS_TRITON:
         return 'Triton is not installed: pip install triton'
     if x.dtype == torch.float64:
@@ -34,12 +34,12 @@ def _operators() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """An operator; Triton, which is optional, is imported when the first one is asked for."""
+    """Look up an operator. The first look-up imports Triton, which is optional."""
     from ..gpu.operators import OPERATORS
 
     if name not in OPERATORS:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     if not installed.HAS_TRITON:
-        raise AttributeError(f'{name} is not there: Triton is not installed')
+        raise AttributeError(f'{name} needs Triton, which is not installed')
     globals()[name] = operator = getattr(_operators(), name)
     return operator

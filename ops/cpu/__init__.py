@@ -1,1 +1,1 @@
-"""The CPU's kernels in C++, and the operators that are put together of them."""
+"""The CPU's kernels in C++, and the operators that are composed of them."""

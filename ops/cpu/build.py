@@ -1,4 +1,4 @@
-"""Compiling the CPU's kernels at their first use, once for all processes of a machine."""
+"""Compilation of the CPU's kernels at their first use, once for all processes of a machine."""
 
 import hashlib
 import logging
@@ -27,33 +27,35 @@ VECTORS = {
     'AVX2': ('-mavx2', '-mfma', '-mf16c'),
     'AVX512': ('-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx2', '-mfma', '-mf16c'),
 }
-"""Instructions by what PyTorch itself uses here; elsewhere the compiler's own choice."""
+"""Flags for the vector instructions that PyTorch itself uses on this CPU."""
 
 THREADS = ('-fopenmp',) if sys.platform == 'linux' else ()
-"""OpenMP as a language. Its library is not linked: what the compiler makes of it calls, at run
-time, the OpenMP that PyTorch has loaded. With a library of their own, the kernels would start a
-second set of threads beside PyTorch's. Elsewhere than on Linux they run on one thread."""
+"""Flags for OpenMP. The kernels run on one thread on other systems than Linux.
+
+OpenMP's library is not linked, so that the kernels call the OpenMP that PyTorch has loaded. With a
+library of their own, they would start a second set of threads beside PyTorch's.
+"""
 
 LOOKUP = ('-undefined', 'dynamic_lookup') if sys.platform == 'darwin' else ()
 
 
-@torch.compiler.assume_constant_result  # instead of tracing it
+@torch.compiler.assume_constant_result  # it cannot be traced
 def refusal() -> str | None:
-    """Load the kernels; if nobody has compiled them yet, compile them first.
+    """Load the kernels, and compile them first if they are not in the cache.
 
     Returns:
-        Why there are none, or None.
+        Why they cannot be loaded, or None.
     """
     return _load()
 
 
 def kernels() -> Any:
-    """The kernels, as operators of PyTorch; loaded here, if nobody has yet.
+    """Load the kernels if they are not loaded yet, and return them as operators of PyTorch.
 
-    A program that was exported asks no backend whether it can run.
+    An exported program calls this without asking :func:`refusal`.
 
     Raises:
-        RuntimeError: If there are none; says why.
+        RuntimeError: If the kernels cannot be loaded. The message says why.
     """
     reason = _load()
     if reason is not None:
@@ -73,10 +75,14 @@ def _load() -> str | None:
 
 
 def _find_or_compile() -> Path:
-    """The library, ``cpu-*.so`` in the cache; compiled for this source, PyTorch and instructions.
+    """Find or compile the library for this source, this PyTorch and these instructions.
+
+    Returns:
+        Its path, ``cpu-*.so`` in the cache.
 
     Raises:
-        RuntimeError: If there is no compiler, or it refuses; with the first error that it printed.
+        RuntimeError: If there is no compiler, or it fails. The message has the compiler's first
+            error.
         OSError: If the folder of the cache cannot be written.
     """
     sources = [path.read_text() for path in sorted(KERNELS.iterdir()) if path.is_file()]
@@ -86,7 +92,7 @@ def _find_or_compile() -> Path:
     if cached.exists():
         return cached
     with exclusively(name):
-        if not cached.exists():  # or another process, which had the lock before, has made it
+        if not cached.exists():  # another process may have made it while this one waited
             _compile(cached)
     return cached
 
@@ -124,7 +130,7 @@ def _run(compiler: str, *arguments: str) -> None:
 
 
 def _flags() -> tuple[str, ...]:
-    """What the kernels are compiled with, wherever PyTorch is."""
+    """The compiler's flags, without paths."""
     capability = torch.backends.cpu.get_cpu_capability()
     capability = capability if capability in VECTORS else 'DEFAULT'
     names = (f'-DCPU_CAPABILITY={capability}', f'-DCPU_CAPABILITY_{capability}')

@@ -20,21 +20,21 @@ def corner_ssm_forward(
     log_A: bool,
     trains: bool = True,
 ) -> list[Tensor]:
-    """See :func:`mmv2m.ops.corner_ssm`; groups are as :func:`..groups.pack_groups` leaves them.
+    """Run :func:`mmv2m.ops.corner_ssm`, given the groups from :func:`..groups.pack_groups`.
 
     Args:
         x: See :func:`mmv2m.ops.corner_ssm`.
         gate: See :func:`mmv2m.ops.corner_ssm`.
-        parameters: Of all groups.
-        corners: Of all groups.
+        parameters: Parameters of all groups.
+        corners: Corners of all groups, as text.
         reduction: See :func:`mmv2m.ops.corner_ssm`.
         log_A: See :func:`mmv2m.ops.corner_ssm`.
         trains: Whether there is going to be a backward pass. If not, nothing is kept for it, and
             the sum over all groups goes through the gate too, if there is one.
 
     Returns:
-        The output, and what is kept of each group: the maps between its two scans and, if so, both
-        scans' low-rank time steps and sides.
+        The output, and what is kept of each group: the maps between its two scans, and both scans'
+        low-rank time steps and sides if the group keeps projections.
     """
     groups = list(unpack_groups(parameters, corners))
     y: Tensor | None = None
@@ -66,11 +66,11 @@ def corner_ssm_backward(
     log_A: bool,
     targets: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> list[Tensor | None]:
-    """Gradients of ``x``, ``gate`` and the parameters, given the gradient of the output.
+    """Compute gradients of ``x``, ``gate`` and the parameters, given the gradient of the output.
 
-    The other arguments are those of :func:`corner_ssm_forward`, and ``kept`` is what that has
-    returned behind the output. The gradient of ``x`` overwrites the first target, that of ``gate``
-    is added to the second one.
+    ``kept`` is what :func:`corner_ssm_forward` has returned behind the output, and the other
+    arguments are the same. The gradient of ``x`` overwrites the first target. The gradient of
+    ``gate`` is added to the second target.
     """
     (grad_x, grad_gate), of_parameters = targets, []
     remaining, adds = iter(kept), False

@@ -1,4 +1,4 @@
-"""What works on single tokens: the gate at the end of a mixer, and norms of residual sums."""
+"""Operators on single tokens: the gate at the end of a mixer, and norms of residual sums."""
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ __all__ = [
 
 
 def side_by_side(x: Tensor) -> Tensor:
-    """With the channels of a token side by side, as the kernels read them."""
+    """Copy a tensor if the channels of a token are not adjacent, as the kernels read them."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def gate_forward(x: Tensor, z: Tensor) -> Tensor:
-    """``x * silu(z)``; both (B, H, W, E), of one dtype."""
+    """Compute ``x * silu(z)`` for two (B, H, W, E) maps of one dtype."""
     y = torch.empty(x.shape, dtype=x.dtype)
     kernels().gate_forward(_rows(x), _rows(z), y)
     return y
@@ -30,15 +30,19 @@ def gate_forward(x: Tensor, z: Tensor) -> Tensor:
 def gate_backward(
     grad_y: Tensor, x: Tensor, z: Tensor, target: Tensor | None = None, again: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of ``x`` and ``z``; and what :func:`gate_forward` returns.
+    """Compute the gradients of the gate, and optionally its result again.
 
     Args:
-        grad_y: Gradient of that.
+        grad_y: Gradient of the result of :func:`gate_forward`.
         x: (B, H, W, E).
         z: Like ``x``.
-        target: Like ``z``, and with tokens equally far apart: gets the gradient of ``z``, which is
-            None then.
-        again: Whether the third is wanted; it is None otherwise.
+        target: A map like ``z``, with tokens at equal distances, to which the gradient of ``z`` is
+            written.
+        again: Whether to return the result of :func:`gate_forward` too.
+
+    Returns:
+        The gradient of ``x``; the gradient of ``z``, or None if there is a ``target``; and the
+        result again, or None.
     """
     grad_x = torch.empty(x.shape, dtype=x.dtype)
     grad_z = torch.empty(x.shape, dtype=x.dtype) if target is None else target
@@ -73,9 +77,10 @@ def add_norm_backward(
     eps: float,
     begins: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output.
+    """Compute gradients of ``branch, residual, weight, bias``.
 
-    If the stream ``begins`` with the residual, this has the dtype of the branch.
+    The gradient of ``branch`` has the dtype of ``grad_normed``. The gradient of ``residual`` has
+    the same dtype if the stream ``begins`` with the residual, and otherwise the dtype of ``total``.
     """
     grad_branch = torch.empty(total.shape, dtype=grad_normed.dtype)
     grad_residual = torch.empty(total.shape, dtype=(grad_branch if begins else total).dtype)
@@ -87,7 +92,7 @@ def add_norm_backward(
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(tokens, channels), equally far apart, and their channels side by side."""
+    """View a map as (tokens, channels), with adjacent channels and tokens at equal distances."""
     return side_by_side(x.flatten(0, -2))
 
 

@@ -1,8 +1,8 @@
 """Convolution, projections and scan of several directions as one operator.
 
-What stays between forward and backward is the operator's inputs and, if asked for, low-rank time
-steps and sides. Directions are taken together as long as their maps stay in the cache, and one
-after the other where maps are large.
+Between forward and backward pass, only the operator's inputs are kept, and low-rank time steps and
+sides if asked for. Several directions run together if their maps fit into the cache. Otherwise, one
+runs after the other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,18 +20,18 @@ from .build import kernels
 __all__ = ['numbers', 'ssm_backward', 'ssm_forward']
 
 TOGETHER = 2**19
-"""Numbers in the maps of directions that are taken together: 2 MiB in float32."""
+"""Numbers in the maps of directions that run together, which take 2 MiB in float32."""
 
 NUMBERS = {name: number for number, name in enumerate(DIRECTIONS)}
 
 
 def numbers(directions: Sequence[Direction]) -> list[int]:
-    """Directions as the kernels take them."""
+    """Convert directions to the numbers that the kernels take."""
     return [NUMBERS[direction.name] for direction in directions]
 
 
 class Projected(NamedTuple):
-    """What the scan reads of some directions.
+    """The inputs of the scan for some directions.
 
     Attributes:
         maps: (K, B, H, W, E).
@@ -63,21 +63,21 @@ def ssm_forward(
     keeps: bool = False,
     gates_sum: bool = False,
 ) -> tuple[Tensor, ...]:
-    """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`.
+    """Run :func:`mmv2m.ops.directional_ssm`.
 
     Args:
-        tensors: See :func:`mmv2m.ops.directional_ssm`.
+        tensors: The tensors of :class:`SSMTensors`.
         directions: The directions, as values.
-        projects: See :func:`mmv2m.ops.directional_ssm`; names one side if ``keeps`` is set.
+        projects: See :func:`mmv2m.ops.directional_ssm`. With ``keeps``, it must not be ``'both'``.
         reduction: See :func:`mmv2m.ops.directional_ssm`.
         log_A: See :func:`mmv2m.ops.directional_ssm`.
-        add_to: Sums over the directions are added to it, in place, if given.
-        keeps: Whether the backward pass is going to be given low-rank time steps and the side.
+        add_to: A map to which the sum over the directions is added, in place.
+        keeps: Whether to return low-rank time steps and the side for the backward pass.
         gates_sum: Whether the sum over the directions goes through the gate too, at the end.
 
     Returns:
-        The output, which is ``add_to`` if given; and, if ``keeps``, low-rank time steps
-        (K, B, H, W, R) in the dtype of ``x`` and the side (K, B, H, W, N) in float32.
+        The output, which is ``add_to`` if that is given. With ``keeps``, also low-rank time steps,
+        (K, B, H, W, R), in the dtype of ``x``, and the side, (K, B, H, W, N), in float32.
     """
     given, sums = SSMTensors(*tensors), reduction == 'sum'
     shape = given.x.shape[-4:] if sums else (len(directions), *given.x.shape[-4:])
@@ -110,18 +110,18 @@ def ssm_backward(
     targets: tuple[Tensor | None, Tensor | None] = (None, None),
     adds: tuple[bool, bool] = (False, False),
 ) -> list[Tensor | None]:
-    """Gradients of the nine tensors, given the gradient of the output.
+    """Compute gradients of the nine tensors, given the gradient of the output.
 
     Args:
-        grad_y: Like the output.
-        tensors: As :func:`ssm_forward` takes them, like the arguments up to ``log_A``.
-        directions: See there.
-        projects: See there.
-        reduction: See there.
-        log_A: See there.
-        kept: What that has returned to be kept.
-        targets: Where the gradients of ``x`` and the gate go, if given.
-        adds: Whether they are added to what is there, in each target.
+        grad_y: Gradient of the output.
+        tensors: See :func:`ssm_forward`.
+        directions: See :func:`ssm_forward`.
+        projects: See :func:`ssm_forward`.
+        reduction: See :func:`ssm_forward`.
+        log_A: See :func:`ssm_forward`.
+        kept: Low-rank time steps and the side, if :func:`ssm_forward` has returned them.
+        targets: Maps for the gradients of ``x`` and the gate; None for new ones.
+        adds: For each target, whether the gradient is added to it instead of overwriting it.
     """
     given = SSMTensors(*tensors)
     to_x, to_gate = (_target(t, to) for t, to in zip(given[:2], targets, strict=True))
@@ -144,12 +144,12 @@ def ssm_backward(
 
 
 def _add(a: Any, b: Any) -> Any:
-    """The sum of two gradients, None of what there is not."""
+    """Add two gradients, or return None if there are none."""
     return None if a is None else a + b
 
 
 def _target(value: Tensor | None, target: Tensor | None) -> Tensor | None:
-    """Where the gradient of an optional map goes."""
+    """The map for the gradient of an optional map: the target, or a new one."""
     return target if value is None or target is not None else value.new_empty(value.shape)
 
 
@@ -158,7 +158,7 @@ def _exact_A(A: Tensor, log_A: bool) -> Tensor:
 
 
 def _parts(given: SSMTensors, directions: Sequence[Direction]) -> Iterator[tuple[slice, list[int]]]:
-    """Directions that are taken together: their places, and the numbers of their ways."""
+    """Divide directions into parts that run together: their places, and the kernels' numbers."""
     size = given.x[0].numel() if given.x.dim() == 5 else given.x.numel()
     count = max(1, TOGETHER // max(1, size))
     for start in range(0, len(directions), count):
@@ -169,10 +169,10 @@ def _parts(given: SSMTensors, directions: Sequence[Direction]) -> Iterator[tuple
 def _project(
     given: SSMTensors, ways: list[int], projects: str, kept: Sequence[Tensor] = ()
 ) -> Projected:
-    """Run convolutions and projections, but for what has been kept."""
+    """Run the convolutions, and the projections that were not kept."""
     conv = given.conv()
     if conv is None:
-        # A copy only of what is no map a direction, or has gaps.
+        # This copies only a map that several directions share, or one that has gaps.
         maps = given.x.expand(len(ways), *given.x.shape[-4:]).contiguous()
     else:
         maps = kernels().conv_forward(*conv, ways)
@@ -192,7 +192,7 @@ def _project(
 def _projected_backward(
     grad_y: Tensor, given: SSMTensors, ways: list[int], A: Tensor, read: Projected
 ) -> list[Tensor]:
-    """Gradients of the maps that are scanned, and of the parameters from ``x_proj`` on."""
+    """Compute gradients of the scanned maps, and of the parameters from ``x_proj`` on."""
     grad_maps, grad_delta, grad_A, grad_B, grad_C, grad_D, _, grad_bias = kernels().scan_backward(
         *(grad_y, read.maps, read.delta, A, read.B, read.C, given.D, None, given.dt_bias),
         *(True, ways),
@@ -219,7 +219,7 @@ def _conv_backward(
     targets: tuple[Tensor, Tensor | None],
     adds: tuple[bool, bool],
 ) -> list[Any]:
-    """Write the gradients of ``x`` and the gate, or add to them; return weight's and bias'."""
+    """Write or add the gradients of ``x`` and the gate, and return those of weight and bias."""
     if given.conv_weight is None:
         to_x, _ = targets
         total = grad_maps if to_x.dim() == 5 else grad_maps.sum(0)

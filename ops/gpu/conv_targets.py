@@ -1,4 +1,4 @@
-"""Where the gradients of a convolution's map and gate go."""
+"""The tensors to which the gradients of a convolution's map and gate are written."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,17 +11,20 @@ from .maps import check_target
 __all__ = ['NEW', 'ConvGradients', 'ConvTargets', 'new_ones']
 
 ConvGradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Gradients of ``x`` and ``gate``, and partial sums of those of the weight and the bias; the last
-three may be missing."""
+"""Gradients of ``x`` and ``gate``, and partial sums of the weight's and the bias's gradients.
+
+The last three may be None.
+"""
 
 
 class ConvTargets(NamedTuple):
-    """Tensors that gradients are written or added to, instead of new ones.
+    """Tensors to which gradients are written or added, instead of new tensors.
 
     Attributes:
-        x: Of the gradient's shape and dtype, its tokens equally far apart; None for a new tensor.
+        x: A tensor of the gradient's shape and dtype, with tokens at equal distances. None for a
+            new tensor.
         gate: The same for the gradient of the gate.
-        adds: Whether gradients are added to what is there, or take its place.
+        adds: Whether gradients are added to the tensors, instead of overwriting them.
     """
 
     x: Tensor | None = None
@@ -29,13 +32,15 @@ class ConvTargets(NamedTuple):
     adds: bool = False
 
     def fit_kernels(self, x: Tensor, gate: Tensor | None) -> bool:
-        """Whether the kernels do this: they add to all that directions share, or to nothing.
+        """Whether the kernels support these targets.
+
+        They add to the gradients of all tensors that the directions share, or to none.
 
         Raises:
             ValueError: If a tensor is not like the gradient, or there is no gradient.
         """
         if gate is None and self.gate is not None:
-            raise ValueError('without a gate there is no gradient of it to be left anywhere')
+            raise ValueError('there is a target for the gradient of a gate, but no gate')
         for target, value in ((self.x, x), (self.gate, gate)):
             if value is not None:
                 check_target(target, value.shape, value.dtype)
@@ -44,7 +49,7 @@ class ConvTargets(NamedTuple):
         return (self.x is not None) == (x.dim() == 4) and (self.gate is None) == (gate is None)
 
     def allocate(self, x: Tensor, gate: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the kernels write the gradients of ``x`` and ``gate`` to."""
+        """Return the tensors for the gradients of ``x`` and ``gate``, new ones if need be."""
         of_x, of_gate = self.x, self.gate
         if of_x is None:
             of_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -53,7 +58,7 @@ class ConvTargets(NamedTuple):
         return of_x, of_gate
 
     def receive(self, gradients: ConvGradients) -> ConvGradients:
-        """Add or copy new gradients of ``x`` and ``gate`` to where they go; returns all."""
+        """Add or copy new gradients of ``x`` and ``gate`` to the targets, and return all."""
         left = [
             new if old is None or new is None else old.add_(new) if self.adds else old.copy_(new)
             for new, old in zip(gradients[:2], self[:2], strict=True)
@@ -69,5 +74,5 @@ NEW = ConvTargets()
 def new_ones(
     gradients: Sequence[Tensor | None], targets: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """Of gradients those that are new tensors: None for those that were left in a target."""
+    """Replace gradients that have a target by None."""
     return [new if old is None else None for new, old in zip(gradients, targets, strict=True)]

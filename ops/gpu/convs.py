@@ -1,4 +1,4 @@
-"""Convolutions of one map, or of several, in several directions at once."""
+"""Convolutions of one or several maps in several directions at once."""
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ def convs_backward(
     bias: Tensor | None,
     directions: str,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, weight, bias``."""
+    """Compute gradients of ``x, weight, bias``."""
     conv = (x, None, weight, bias, read_directions(directions))
     grad_x, _, *partial = kernels.convs_backward(grad_y, *conv)
     return grad_x, *kernels.sum_rows(partial)

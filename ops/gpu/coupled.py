@@ -1,4 +1,4 @@
-"""The exact 2D recurrence on a GPU's kernels, or in PyTorch where these do not take it."""
+"""The exact 2D recurrence on a GPU's kernels, or in PyTorch where kernels do not support it."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ['coupled_gradients', 'coupled_scan_forward']
 
 
 def coupled_scan_forward(kernels: Kernels, x: Tensor, *args: Any) -> Tensor:
-    """See :func:`mmv2m.ops.coupled_scan`; takes its arguments but for the backend."""
+    """Run :func:`mmv2m.ops.coupled_scan`, given its arguments without the backend."""
     y = kernels.coupled_scans_forward(x, *args)
     if y is not NotImplemented:
         return y
@@ -23,9 +23,9 @@ def coupled_scan_forward(kernels: Kernels, x: Tensor, *args: Any) -> Tensor:
 def coupled_gradients(
     kernels: Kernels, grad_y: Tensor, x: Tensor, *args: Any
 ) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, delta, A, weight, B, C, D, delta_bias``.
+    """Compute gradients of ``x, delta, A, weight, B, C, D, delta_bias``.
 
-    Those of all but the first two are in float32, whatever these tensors are in.
+    The first two have the dtypes of their tensors. From the kernels, the others are float32.
     """
     found = kernels.coupled_scans_backward(grad_y, x, *args)
     if found is not NotImplemented:

@@ -1,4 +1,4 @@
-"""The kernels that operators are put together from: of each kind the first that takes a call."""
+"""The kernels of which operators are composed, from the first kernel set that supports a call."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,29 +18,31 @@ __all__ = ['Kernels']
 
 
 class Kernels:
-    """Kernel sets, of which the first that takes a call runs it.
+    """Kernel sets, the first of which that supports a call runs it.
 
-    A kernel set is a module with some of the functions below. Each launches kernels and returns new
-    tensors; it returns ``NotImplemented`` for arguments that its kernels do not take, before it has
-    launched anything. The last set takes whatever the operators pass on.
+    A kernel set is a module with some of the functions below. Each function launches kernels and
+    returns new tensors. For arguments that its kernels do not support, it returns
+    ``NotImplemented`` before it has launched anything. The last set supports all arguments that
+    operators pass on. The functions marked as optional may be missing in all sets.
 
-    - ``convs_forward(x, gate, weight, bias, directions)`` returns y; ``convs_backward(grad_y, x,
-      gate, weight, bias, directions, targets, projected)``, see :meth:`convs_backward`;
-      ``adds_projected_gradient(x, x_proj)`` says whether that takes ``projected``.
-    - ``project(x, weight, dt_weight, dt_bias, states)`` returns :class:`.projections.Projected`,
-      and ``project_backward(grad_x, grad_delta, grad_sides, x, low_rank, weight, dt_weight, adds)``
-      its gradients; ``expand(low_rank, dt_weight, dt_bias)`` the time steps alone.
-      ``convs_project``, see :meth:`convs_project`, does both at once; no set needs it.
-    - ``scans_forward(inputs, sums, dtype, add_to)`` and ``scans_backward(grad_y, inputs, sums)``,
-      see the methods; a set may refuse scans with a gate.
-    - ``ssm_at_once``, see :meth:`ssm_at_once`, does the work of ``convs_project`` and
-      ``scans_forward``; no set needs it.
-    - ``coupled_scans_forward`` and ``coupled_scans_backward``, see :mod:`.coupled`; no set needs
-      them.
-    - ``gate_forward(x, z)`` returns ``x * silu(z)``, ``gate_backward(grad_y, x, z, target, again)``
-      its gradients, and the gated map if ``again``.
-    - ``norm_rows`` and ``norm_gradients``, see :mod:`.norms`; ``gelu_forward``, ``gelu_gradients``
-      and ``column_sums``, see :mod:`.gelu`.
+    - ``convs_forward(x, gate, weight, bias, directions)`` returns y. ``convs_backward(grad_y, x,
+      gate, weight, bias, directions, targets, projected)`` is described at :meth:`convs_backward`.
+      ``adds_projected_gradient(x, x_proj)`` says whether it supports ``projected``.
+    - ``project(x, weight, dt_weight, dt_bias, states)`` returns :class:`.projections.Projected`.
+      ``project_backward(grad_x, grad_delta, grad_sides, x, low_rank, weight, dt_weight, adds)``
+      returns its gradients. ``expand(low_rank, dt_weight, dt_bias)`` returns only the time steps.
+    - ``convs_project`` (optional) does the work of ``convs_forward`` and ``project``; see
+      :meth:`convs_project`.
+    - ``scans_forward(inputs, sums, dtype, add_to)`` and ``scans_backward(grad_y, inputs, sums)``
+      are described at the methods. A set may refuse scans with a gate.
+    - ``ssm_at_once`` (optional) does the work of ``convs_project`` and ``scans_forward``; see
+      :meth:`ssm_at_once`.
+    - ``coupled_scans_forward`` and ``coupled_scans_backward`` (optional) are described in
+      :mod:`.coupled`.
+    - ``gate_forward(x, z)`` returns ``x * silu(z)``. ``gate_backward(grad_y, x, z, target, again)``
+      returns its gradients, and the gated map if ``again`` is set.
+    - ``norm_rows`` and ``norm_gradients`` are described in :mod:`.norms`, and ``gelu_forward``,
+      ``gelu_gradients`` and ``column_sums`` in :mod:`.gelu`.
     - ``sum_rows(partial sums)`` returns the sums over the first axis of each, in a fixed order.
 
     Args:
@@ -59,7 +61,7 @@ class Kernels:
         def __getattr__(self, name: str) -> Any: ...
 
     def _first(self, name: str, *args: Any, **options: Any) -> Any:
-        """What the first set that takes a call returns; ``NotImplemented`` if none does."""
+        """Call a function of the first set that supports the call, or return ``NotImplemented``."""
         for kernels in self.sets:
             function = getattr(kernels, name, None)
             result = NotImplemented if function is None else function(*args, **options)
@@ -79,7 +81,7 @@ class Kernels:
         dt_bias: Tensor,
         states: int,
     ) -> tuple[Tensor, Projected]:
-        """Convolve a map in several directions, and project the tokens of all these.
+        """Convolve a map in several directions, and project the tokens of the results.
 
         Args:
             x: (B, H, W, E), the same for all directions, or (K, B, H, W, E).
@@ -112,7 +114,7 @@ class Kernels:
         add_to: Tensor | None,
         keeps: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Convolve, project and scan a map, all of which but the output stays inside a kernel.
+        """Convolve, project and scan a map in one kernel, which writes only the output.
 
         Args:
             given: See :class:`mmv2m.ops.ssm_tensors.SSMTensors`.
@@ -120,13 +122,14 @@ class Kernels:
             projects: See :func:`mmv2m.ops.directional_ssm`.
             reduction: See :func:`mmv2m.ops.directional_ssm`.
             log_A: See :func:`mmv2m.ops.directional_ssm`.
-            add_to: What the sum over directions is added to, in place, and returned; or None.
+            add_to: A map to which the sum over directions is added, in place, and which is
+                returned; or None.
             keeps: Whether low-rank time steps and sides are wanted.
 
         Returns:
-            The output; low-rank time steps (K, B, H, W, R) in the dtype of ``x`` and the side
-            (K, B, H, W, 1) in float32, both empty if not wanted. ``NotImplemented`` where separate
-            kernels are needed.
+            The output; low-rank time steps, (K, B, H, W, R), in the dtype of ``x``; and the side,
+            (K, B, H, W, 1), in float32. The last two are empty if they are not wanted.
+            ``NotImplemented`` if separate kernels are needed.
         """
         return self._first(
             'ssm_at_once', given, directions, projects, reduction, log_A, add_to, keeps
@@ -143,7 +146,7 @@ class Kernels:
         targets: ConvTargets = NEW,
         **projected: Any,
     ) -> ConvGradients:
-        """Gradients of ``convs_forward``.
+        """Compute the gradients of ``convs_forward``.
 
         Args:
             grad_y: (K, B, H, W, E).
@@ -152,8 +155,9 @@ class Kernels:
             weight: See :meth:`convs_project`.
             bias: See :meth:`convs_project`.
             directions: See :meth:`convs_project`.
-            targets: What the gradients of ``x`` and ``gate`` are written or added to.
-            **projected: What ``grad_y`` gets from a projection of the outputs.
+            targets: Tensors to which the gradients of ``x`` and ``gate`` are written or added.
+            **projected: The part of ``grad_y`` that comes from a projection of the outputs, if
+                ``adds_projected_gradient``.
 
         Raises:
             ValueError: If a target is not like its gradient, or there is no gradient.
@@ -176,21 +180,21 @@ class Kernels:
 
         Args:
             inputs: See :class:`.scan_inputs.ScanInputs`.
-            sums: Return the sum over directions instead of each output.
-            dtype: Of the result; by default that of ``x``.
-            add_to: What the sum is added to in place, before it goes through the gate, and
-                returned: like the result, contiguous; or None.
+            sums: Whether to return the sum over directions instead of each output.
+            dtype: Dtype of the result. Defaults to the dtype of ``x``.
+            add_to: A contiguous map like the result, to which the sum is added in place before the
+                gate, and which is returned; or None.
 
         Returns:
             (K, B, H, W, E), or (B, H, W, E) if ``sums``.
 
         Raises:
-            ValueError: If ``add_to`` is not like the sum, or there is none.
+            ValueError: If ``add_to`` is not like the sum, or there is no sum.
         """
         y = self._first('scans_forward', inputs, sums, dtype, add_to)
         if y is not NotImplemented:
             return y
-        # What the gate brings back into half precision's range may be outside before.
+        # In front of the gate, values may be too large for half precision.
         dtype = torch.float32 if add_to is None else None
         ungated = self._first('scans_forward', inputs.with_gate(None), sums, dtype, add_to)
         gated = self._first('gate_forward', ungated if sums else ungated[0], inputs.z)
@@ -201,18 +205,18 @@ class Kernels:
     def scans_backward(
         self, grad_y: Tensor, inputs: ScanInputs, sums: bool = False
     ) -> dict[str, Tensor | None]:
-        """Gradients of :meth:`scans_forward`.
+        """Compute the gradients of :meth:`scans_forward`.
 
         Args:
-            grad_y: Like its result.
-            inputs: Its arguments.
+            grad_y: Gradient of its result.
+            inputs: See :meth:`scans_forward`.
             sums: See :meth:`scans_forward`.
 
         Returns:
-            Gradients by the names of :class:`.scan_inputs.ScanInputs`; that of ``delta`` is always
-            (K, B, H, W, E), before bias and softplus, in the dtype of ``x``. All but those of
-            ``x``, ``delta`` and ``z`` are partial sums in float32, still to be summed over their
-            first axis.
+            Gradients by the names of :class:`.scan_inputs.ScanInputs`. The gradient of ``delta`` is
+            always taken before bias and softplus, (K, B, H, W, E), in the dtype of ``x``. All
+            gradients except those of ``x``, ``delta`` and ``z`` are partial sums in float32, which
+            are still to be summed over their first axis.
         """
         gradients = self._first('scans_backward', grad_y, inputs, sums)
         if gradients is not NotImplemented:

@@ -30,7 +30,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> 'Grid':
-        """The sizes of ``x``, whatever stands before its last four axes."""
+        """The sizes of the last four axes of ``x``."""
         return cls(*x.shape[-4:])
 
     @property
@@ -48,7 +48,7 @@ class Grid(NamedTuple):
 
 
 class AxisWalks(NamedTuple):
-    """Some of a call's directions: those along one axis.
+    """The directions of a call that walk along one axis.
 
     Attributes:
         axis: The axis, 1 (H) or 2 (W).
@@ -70,7 +70,7 @@ class AxisWalks(NamedTuple):
 
 
 def by_axis(directions: Sequence[Direction]) -> list[AxisWalks]:
-    """Sort directions by the axis they walk along, W first."""
+    """Sort directions by the axis along which they walk, W first."""
     groups = []
     for axis in (2, 1):
         members = tuple(k for k, walk in enumerate(directions) if walk.axis == axis)
@@ -80,14 +80,14 @@ def by_axis(directions: Sequence[Direction]) -> list[AxisWalks]:
 
 
 def token_layout(x: Tensor) -> tuple[Tensor, int]:
-    """A map whose tokens are equally far apart, with that distance in elements.
+    """Return a map with tokens at equal distances, and that distance in elements.
 
     Args:
         x: (B, H, W, E) or (K, B, H, W, E), any strides.
 
     Returns:
-        ``x`` itself where its channels are contiguous and its tokens equally far apart, as in a
-        chunk of a projection's output; otherwise a contiguous copy.
+        ``x`` itself if its channels are contiguous and its tokens are at equal distances, as in a
+        chunk of a projection's output. Otherwise, it is copied.
     """
     distance, tokens = x.stride(-2), 1
     regular = x.stride(-1) == 1 and distance >= x.shape[-1]
@@ -98,40 +98,41 @@ def token_layout(x: Tensor) -> tuple[Tensor, int]:
 
 
 def without_gaps(*parameters: Any) -> list[Any]:
-    """Parameters as kernels read them, number after number; None stays None.
+    """Make parameters contiguous, as kernels read them; None stays None.
 
-    A row of a parameter, say, or one that is expanded, has another distance between its numbers.
+    A column of a parameter, for example, or an expanded one, is not contiguous.
     """
     return [None if p is None else p.contiguous() for p in parameters]
 
 
 def check_target(target: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> None:
-    """Check a tensor, if there is one, that a result is written or added to.
+    """Check an optional tensor to which a result is written or added.
 
     Raises:
-        ValueError: If its tokens are not equally far apart, or it is not of the result's shape and
-            dtype.
+        ValueError: If its tokens are not at equal distances, or it does not have the result's shape
+            and dtype.
     """
     if target is None:
         return
     fits = tuple(target.shape) == tuple(shape) and target.dtype == dtype
     if not fits or (target.numel() and token_layout(target)[0] is not target):
         raise ValueError(
-            f'what a result is written to must be {dtype}, of shape {tuple(shape)}, with tokens '
-            f'equally far apart, but is {target.dtype}, of shape {tuple(target.shape)}, with '
+            f'the tensor for a result must be {dtype}, of shape {tuple(shape)}, with tokens at '
+            f'equal distances, but is {target.dtype}, of shape {tuple(target.shape)}, with '
             f'strides {target.stride()}'
         )
 
 
 def even_parts(length: int, most: int) -> int:
-    """Steps of the parts, of at most ``most`` steps each, into which a walk is best cut.
+    """Choose the number of steps of the parts into which a walk is cut, at most ``most``.
 
-    As few steps too many as possible, then as few parts.
+    The parts together have as few superfluous steps as possible, and there are as few parts as
+    possible.
     """
     candidates = range(min(length, most), max(0, min(length, most) // 2), -1)
     return min(candidates, key=lambda steps: -length % steps)
 
 
 def power_of_two(n: int) -> int:
-    """``n`` rounded up to a power of two; at least 1."""
+    """Round ``n`` up to a power of two, at least 1."""
     return 1 << max(0, n - 1).bit_length()

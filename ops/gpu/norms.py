@@ -39,7 +39,7 @@ def norm_backward(
     offset: Tensor | None,
     eps: float,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``x, weight, bias, offset``, the first in the dtype of ``grad``."""
+    """Compute gradients of ``x, weight, bias, offset``, the first in the dtype of ``grad``."""
     x, grad = x.contiguous(), grad.contiguous()
     grad_x = torch.empty_like(grad)
     partial = kernels.norm_gradients(grad, None, x, weight, bias, offset, None, grad_x, None, eps)
@@ -73,9 +73,10 @@ def add_norm_backward(
     eps: float,
     begins: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``branch, residual, weight, bias``, the first in the dtype of its output.
+    """Compute gradients of ``branch, residual, weight, bias``.
 
-    If the stream ``begins`` with the residual, this has the dtype of the branch.
+    The gradient of ``branch`` has the dtype of ``grad_normed``. The gradient of ``residual`` has
+    the same dtype if the stream ``begins`` with the residual, and otherwise the dtype of ``total``.
     """
     grad_normed, grad_total = grad_normed.contiguous(), grad_total.contiguous()
     grad_branch = torch.empty_like(grad_normed)
@@ -86,5 +87,5 @@ def add_norm_backward(
 
 
 def image_rows(rows: int, factor: Tensor | None) -> int:
-    """How many of a map's rows an image has; 1 where nobody asks."""
+    """The number of a map's rows per image, or 1 without a factor, where it is not read."""
     return max(1, rows // factor.numel()) if factor is not None and factor.numel() else 1

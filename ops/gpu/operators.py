@@ -1,4 +1,4 @@
-"""All operators of a GPU backend, put together of its kernels."""
+"""All operators of a GPU backend, composed of its kernels."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,10 +16,10 @@ __all__ = ['COUPLED', 'OPERATORS', 'Operators']
 
 NAMES = ('scan', 'conv', 'convs', 'ssm', 'corner_ssm', 'gate', 'gelu', 'norm', 'add_norm')
 OPERATORS = tuple(f'{name}_{way}' for name in NAMES for way in ('forward', 'backward'))
-"""What the modules in ``ops/backends`` call them; see there for what they take and return."""
+"""Names of the operators in ``ops/backends``, which describes their arguments and results."""
 
 COUPLED = ('coupled_scan_forward', 'coupled_scan_backward')
-"""The same, of kernels that have the exact 2D recurrence."""
+"""Names of further operators, for kernels that have the exact 2D recurrence."""
 
 Run = Callable[..., Any]
 
@@ -29,12 +29,15 @@ def _as_they_are(function: Run, gradients: Gradients | None = None) -> Run:
 
 
 class Operators:
-    """The operators, each an attribute by a name of :data:`OPERATORS` or, if so, :data:`COUPLED`.
+    """The operators, as attributes with the names in :data:`OPERATORS` and :data:`COUPLED`.
+
+    The latter exist only if the kernels have the exact 2D recurrence.
 
     Args:
-        kernels: What they launch.
-        prepare: Given an operator and how to run its backward pass (None for a backward pass),
-            returns the operator as it is to run: compiled beforehand, launched again.
+        kernels: The kernels that operators launch.
+        prepare: Function that takes an operator, and a function that runs its backward pass (None
+            for a backward pass). It returns the operator in the form that runs, which may compile
+            kernels beforehand and replay launches.
     """
 
     def __init__(self, kernels: Kernels, prepare: Callable[..., Run] = _as_they_are) -> None:
@@ -85,7 +88,7 @@ class Operators:
 
 
 def _with_directions(function: Run, kernels: Kernels, place: int, *args: Any) -> Any:
-    """Run it with its directions, which are text in ``place`` among the arguments, as values."""
+    """Call a function, and convert the directions at ``place`` among the arguments from text."""
     return function(kernels, *args[:place], read_directions(args[place]), *args[place + 1 :])
 
 
@@ -93,11 +96,11 @@ def _scan_backward(gradients: Run, grad_y: Tensor, *args: Any) -> tuple[Tensor |
     return single.as_like(gradients(grad_y, *args), args)
 
 
-# How rehearsals run backward passes.
+# Rehearsals run backward passes by the functions below.
 
 
 def _gradients(backward: Run) -> Gradients:
-    """Of an operator whose backward pass takes the gradient of its output, then its arguments."""
+    """For an operator whose backward pass takes the gradient of its output, then its arguments."""
 
     def run(args: Sequence[Any], result: Any) -> None:
         y = result if isinstance(result, Tensor) else result[0]

@@ -1,4 +1,4 @@
-"""What the projection of tokens makes of them, and what its backward pass hands on."""
+"""The results of the projection of tokens, and of its backward pass."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ __all__ = ['COLUMNS', 'Projected', 'ProjectedGradient', 'Sizes']
 
 
 class Projected(NamedTuple):
-    """What a scan needs of each token of a (..., E) map.
+    """The projections of each token of a (..., E) map that a scan needs.
 
     Attributes:
         low_rank: Time steps before their expansion, (..., R), in the map's dtype.
@@ -28,11 +28,11 @@ class Sizes(NamedTuple):
     """The sizes of a projection.
 
     Attributes:
-        tokens: Of the whole map.
-        channels: E.
-        rank: R.
-        states: N.
-        sides: One or two.
+        tokens: Tokens of the whole map.
+        channels: Channels, E.
+        rank: Rank of the time step, R.
+        states: States per channel, N.
+        sides: Number of B and C that are projected, 1 or 2.
     """
 
     tokens: int
@@ -43,43 +43,43 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor, dt_weight: Tensor, states: int) -> 'Sizes':
-        """Those of a projection."""
+        """The sizes of the projection of a map by its weights."""
         channels, rank = dt_weight.shape
         sides = (weight.shape[0] - rank) // states
         return cls(x.numel() // channels if channels else 0, channels, rank, states, sides)
 
     @property
     def padded(self) -> int:
-        """Numbers that a side takes of a token: N rounded up to a power of two."""
+        """Numbers of a side per token in memory: N rounded up to a power of two."""
         return power_of_two(self.states)
 
     def allocate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory for low_rank and delta as in :class:`Projected`, and both sides' in one tensor."""
+        """Allocate low_rank and delta of :class:`Projected`, and one tensor for all sides."""
         low_rank, sides = self.allocate_unexpanded(x)
         return low_rank, torch.empty_like(x), sides
 
     def allocate_unexpanded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The same without delta."""
+        """Allocate low_rank of :class:`Projected`, and one tensor for all sides."""
         sides = x.new_empty((*x.shape[:-1], self.sides, self.padded), dtype=torch.float32)
         return x.new_empty((*x.shape[:-1], self.rank)), sides
 
     def projected(self, low_rank: Tensor, delta: Tensor, sides: Tensor) -> Projected:
-        """What is in that memory, without padding."""
+        """View the tensors from :meth:`allocate` as :class:`Projected`, without padding."""
         each = [sides[..., i, : self.states] for i in range(self.sides)]
         return Projected(low_rank, delta, each)
 
 
 COLUMNS = 16
-"""What tensor cores sum up at once: to multiples of it :class:`ProjectedGradient` is padded."""
+"""Columns that tensor cores sum at once. :class:`ProjectedGradient` is padded to a multiple."""
 
 
 class ProjectedGradient(NamedTuple):
-    """What the gradient of a map gets from its projection: ``grad @ weight``, to be added.
+    """The part of a map's gradient that comes from its projection, ``grad @ weight``.
 
     Attributes:
-        grad: Of what the projection makes of each token, (tokens, R + sides * N), and zeros up to a
-            multiple of :data:`COLUMNS`; like the map.
-        weight: (R + sides * N, E).
+        grad: Gradient of the projection of each token, (tokens, R + sides * N), in the dtype of the
+            map, padded with zeros to a multiple of :data:`COLUMNS`.
+        weight: (R + sides * N, E), the weight of the projection.
     """
 
     grad: Tensor

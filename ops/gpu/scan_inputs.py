@@ -14,22 +14,22 @@ __all__ = ['ScanInputs', 'gradient_buffers', 'make_output']
 
 @dataclass
 class ScanInputs:
-    """Arguments of the scans, which share all parameters.
+    """Arguments of scans in several directions, which share all parameters.
 
     Attributes:
         x: (K, B, H, W, E), a map for each direction.
         delta: Like ``x``.
         A: (E, N), float32.
-        B: None (the constant 1), (E, N) in float32, or (K, B, H, W, N).
-        C: One of the same three.
+        B: None for the constant 1, (E, N) in float32, or (K, B, H, W, N).
+        C: Like ``B``.
         D: (E,), float32, or None.
         delta_bias: (E,), float32, or None.
-        softplus: ``'none'``, ``'apply'``, or ``'applied'`` if delta has been through bias and
-            softplus already; its gradient is nevertheless that of before.
+        softplus: ``'none'``; ``'apply'``; or ``'applied'`` if bias and softplus have been applied
+            to ``delta`` already. Even then, its gradient is taken before bias and softplus.
         directions: K directions.
-        log_A: Whether ``A`` is the logarithm of what is meant, but for the sign; then its gradient
-            is that of the logarithm.
-        z: Gate of the output, (B, H, W, E), of a single direction or of the sum over several; or
+        log_A: Whether ``A`` stands for ``-exp(A)``. The gradient is then taken with respect to
+            ``A`` as it is given.
+        z: Gate of the output, (B, H, W, E), for a single direction or for the sum over several; or
             None.
     """
 
@@ -57,11 +57,11 @@ class ScanInputs:
         self.z, self.z_token = (None, 0) if self.z is None else token_layout(self.z)
 
     def with_gate(self, z: Tensor | None) -> 'ScanInputs':
-        """The scan with another gate, or without."""
+        """The scan with another gate, or without a gate."""
         return replace(self, z=z)
 
     def rates(self) -> Tensor:
-        """A itself, (E, N)."""
+        """The rates, (E, N), whether ``A`` is given by its logarithm or not."""
         return -self.A.exp() if self.log_A else self.A
 
 
@@ -77,14 +77,17 @@ def _projection(value: Tensor | None) -> tuple[Tensor | None, int, str]:
 def make_output(
     x: Tensor, directions: int, sums: bool, dtype: torch.dtype | None, add_to: Tensor | None
 ) -> Tensor:
-    """What :meth:`.kernels.Kernels.scans_forward` returns, not filled in; raises what that says.
+    """Allocate the result of :meth:`.kernels.Kernels.scans_forward`.
 
     Args:
-        x: What is scanned, (B, H, W, E) or (K, B, H, W, E).
-        directions: K.
-        sums: See there.
-        dtype: See there.
-        add_to: See there.
+        x: The scanned map or maps, (B, H, W, E) or (K, B, H, W, E).
+        directions: Number of directions, K.
+        sums: See :meth:`.kernels.Kernels.scans_forward`.
+        dtype: See :meth:`.kernels.Kernels.scans_forward`.
+        add_to: See :meth:`.kernels.Kernels.scans_forward`.
+
+    Raises:
+        ValueError: If ``add_to`` is not like the sum, or there is no sum.
     """
     grid = x.shape[-4:]
     shape, dtype = grid if sums else (directions, *grid), dtype or x.dtype
@@ -101,12 +104,12 @@ def make_output(
 
 
 def gradient_buffers(inputs: ScanInputs, rows: int, blocks: int) -> dict[str, Tensor | None]:
-    """What :meth:`.kernels.Kernels.scans_backward` returns, not filled in.
+    """Allocate the results of :meth:`.kernels.Kernels.scans_backward`.
 
     Args:
-        inputs: Of the scan.
-        rows: Partial sums of what has no tokens: one for each block of threads along the lanes.
-        blocks: Partial sums of what has: one for each block of channels.
+        inputs: Inputs of the scan.
+        rows: Number of partial sums for parameters, one for each block of threads along the lanes.
+        blocks: Number of partial sums for B and C per token, one for each block of channels.
     """
     x, grid, count = inputs.x, inputs.grid, len(inputs.directions)
 

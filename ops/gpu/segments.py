@@ -1,9 +1,9 @@
-"""Cutting long lanes into segments that are scanned at once, where lanes are few.
+"""Segments of long lanes, which are scanned at the same time if there are few lanes.
 
-The state that enters a segment is linear in what entered the one before. A first pass finds what
-each segment adds and how far it lets the past decay, a second one chains the segments, and the scan
-itself starts each of them from the right state. That costs another pass over the input, and keeps a
-GPU busy that a few long sequences would leave idle.
+The state that leaves a segment is linear in the state that enters it. A first pass computes the
+coefficients of each segment, a second pass chains the segments, and the scan itself starts each
+segment from the right state. That costs another pass over the input, but uses all of a GPU that a
+few long sequences would leave idle.
 """
 
 from typing import NamedTuple
@@ -12,11 +12,11 @@ __all__ = ['Segments']
 
 
 class Segments(NamedTuple):
-    """How lanes are cut.
+    """The segments of a lane.
 
     Attributes:
-        number: Segments of a lane.
-        steps: Tokens of each; the last one may have fewer.
+        number: Number of segments.
+        steps: Tokens of a segment; the last one may have fewer.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The operators of one direction on the kernels of several."""
+"""Operators for one direction, on kernels for several directions."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ def conv_forward(
 
 
 def conv_backward(kernels: Kernels, grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, weight, bias``."""
+    """Compute gradients of ``x, weight, bias``."""
     return convs_backward(kernels, grad_y[None], *args)
 
 
 def scan_forward(kernels: Kernels, *args: Any) -> Tensor:
-    """See :func:`mmv2m.ops.directional_scan`; takes its arguments but for the backend."""
+    """Run :func:`mmv2m.ops.directional_scan`, given its arguments without the backend."""
     return kernels.scans_forward(_inputs(*args))[0]
 
 
 def scan_gradients(kernels: Kernels, grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
-    """Gradients for ``x, delta, A, B, C, D, z, delta_bias``, as the kernels leave them.
+    """Compute gradients of ``x, delta, A, B, C, D, z, delta_bias``, as the kernels return them.
 
-    In float32 what is summed, with an axis of directions what has tokens.
+    Summed gradients are float32. Gradients of tensors with tokens have an axis of directions.
     """
     grads = kernels.scans_backward(grad_y[None], _inputs(*args))
     summed = kernels.sum_rows([grads[name] for name in ('A', 'B', 'C', 'D', 'delta_bias')])
@@ -41,7 +41,7 @@ def scan_gradients(kernels: Kernels, grad_y: Tensor, *args: Any) -> tuple[Tensor
 
 
 def as_like(found: tuple[Tensor | None, ...], args: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
-    """Gradients from :func:`scan_gradients` in the shapes and dtypes of the scan's arguments."""
+    """Bring gradients from :func:`scan_gradients` to the shapes and dtypes of the arguments."""
     return tuple(
         None if grad is None or value is None else grad.reshape(value.shape).to(value.dtype)
         for grad, value in zip(found, args, strict=False)
@@ -49,7 +49,7 @@ def as_like(found: tuple[Tensor | None, ...], args: tuple[Any, ...]) -> tuple[Te
 
 
 def _inputs(*args: Any) -> ScanInputs:
-    """A scan as the only one of several: everything that has tokens gets a leading axis."""
+    """Make the inputs of a single scan, whose tensors with tokens get an axis of directions."""
     x, delta, A, B, C, D, z, delta_bias, delta_softplus, direction = args
     B, C = (p[None] if p is not None and p.dim() == 4 else p for p in (B, C))
     softplus = 'apply' if delta_softplus else 'none'

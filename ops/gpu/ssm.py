@@ -1,8 +1,8 @@
 """Convolution, projections and scan of several directions as one operator.
 
-What stays between forward and backward is the operator's inputs; the convolution and the
-projections are computed again, which costs passes over the map and saves keeping three. Low-rank
-time steps and sides are kept if asked for.
+Between forward and backward pass, only the operator's inputs are kept, and low-rank time steps and
+sides if asked for. The convolution and the projections are computed again. That takes passes over
+the map, but saves the memory of three maps.
 """
 
 from collections.abc import Sequence
@@ -31,23 +31,23 @@ def ssm_forward(
     keeps: bool = False,
     gates_sum: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """See :func:`mmv2m.ops.directional_ssm`; ``tensors`` are those of :class:`SSMTensors`.
+    """Run :func:`mmv2m.ops.directional_ssm`.
 
     Args:
-        kernels: What it is put together from.
-        tensors: See :func:`mmv2m.ops.directional_ssm`.
+        kernels: The kernels of which it is composed.
+        tensors: The tensors of :class:`SSMTensors`.
         directions: The directions, as values.
-        projects: See :func:`mmv2m.ops.directional_ssm`; names one side if ``keeps`` is set.
+        projects: See :func:`mmv2m.ops.directional_ssm`. With ``keeps``, it must not be ``'both'``.
         reduction: See :func:`mmv2m.ops.directional_ssm`.
         log_A: See :func:`mmv2m.ops.directional_ssm`.
-        add_to: Sums over the directions are added to it, in place, if given.
-        keeps: Whether the backward pass is going to be given low-rank time steps and the side.
-        gates_sum: Whether the sum over the directions goes through the gate too, at the end. Not
-            for training: the backward pass needs what is in front of the gate.
+        add_to: A map to which the sum over the directions is added, in place.
+        keeps: Whether to return low-rank time steps and the side for the backward pass.
+        gates_sum: Whether the sum over the directions goes through the gate too, at the end. This
+            is not for training, because the backward pass needs the sum in front of the gate.
 
     Returns:
-        The output, None if it was added; and, if ``keeps``, low-rank time steps (K, B, H, W, R) in
-        the dtype of ``x`` and the side (K, B, H, W, N) in float32.
+        The output, or None if ``add_to`` is given. With ``keeps``, also low-rank time steps, (K, B,
+        H, W, R), in the dtype of ``x``, and the side, (K, B, H, W, N), in float32.
     """
     given = SSMTensors(*tensors)
     at_once = kernels.ssm_at_once(given, directions, projects, reduction, log_A, add_to, keeps)
@@ -73,11 +73,11 @@ def ssm_backward(
     kept: Sequence[Tensor] = (),
     targets: tuple[Tensor | None, Tensor | None, bool] = NEW,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the nine tensors, given the gradient of the output.
+    """Compute gradients of the nine tensors, given the gradient of the output.
 
-    The other arguments are those of :func:`ssm_forward`, and ``kept`` is what that has returned to
-    be kept. Gradients of ``x`` and the gate go to the ``targets`` that there are, see
-    :class:`.conv_targets.ConvTargets`; None is returned of these.
+    ``kept`` is what :func:`ssm_forward` has returned behind the output, and the other arguments are
+    the same. Gradients of ``x`` and the gate are written to ``targets``, if there are any; see
+    :class:`.conv_targets.ConvTargets`. Gradients that have a target are returned as None.
     """
     given, targets = SSMTensors(*tensors), ConvTargets(*targets)
     inputs, low_rank = _scan_inputs(kernels, given, directions, projects, log_A, kept)
@@ -106,7 +106,7 @@ def ssm_backward(
 
 
 def _sum_maps(grad_maps: Tensor, given: SSMTensors) -> Tensor:
-    """The gradient of ``x`` without a convolution, from those of all maps, (K, B, H, W, E)."""
+    """Compute the gradient of ``x`` from the gradients of all maps, (K, B, H, W, E)."""
     if given.x.dim() == 5:
         return grad_maps
     # PyTorch sums half precision in float32.
@@ -121,7 +121,7 @@ def _scan_inputs(
     log_A: bool,
     kept: Sequence[Tensor] = (),
 ) -> tuple[ScanInputs, Tensor]:
-    """What the scan reads, and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
+    """Make the scan's inputs and the low-rank time step, (K, B, H, W, R) in the dtype of ``x``."""
     maps, (low_rank, delta, sides) = _project(kernels, given, directions, kept)
     B = None if projects == 'output' else sides[0]
     C = None if projects == 'input' else sides[-1]
@@ -134,14 +134,14 @@ def _scan_inputs(
 def _project(
     kernels: Kernels, given: SSMTensors, directions: Sequence[Direction], kept: Sequence[Tensor]
 ) -> tuple[Tensor, Projected]:
-    """The maps that are scanned, (K, B, H, W, E), and what is projected of them."""
+    """Compute the maps that are scanned, (K, B, H, W, E), and their projections."""
     conv, (dt_proj, dt_bias, states) = given.conv(), (*given[5:7], given.A.shape[1])
     if conv is not None and not kept:
         return kernels.convs_project(*conv, directions, given.x_proj, dt_proj, dt_bias, states)
     if conv is not None:
         maps = kernels.convs_forward(*conv, directions)
     else:
-        # A copy only of what is no map a direction, or has gaps.
+        # This copies only a map that several directions share, or one that has gaps.
         maps = given.x.expand(len(directions), *given.x.shape[-4:]).contiguous()
     if not kept:
         return maps, kernels.project(maps, given.x_proj, dt_proj, dt_bias, states)

@@ -1,20 +1,21 @@
-"""Our scan in the place of mamba_ssm, for code that imports that package.
+"""A stand-in for mamba_ssm on this project's scan, for code that imports that package.
 
 >>> from mmv2m.ops import mamba_ssm_stand_in
 >>> mamba_ssm_stand_in.install()
 
 From then on these imports work without mamba_ssm, without a CUDA build, and on a CPU:
 
-- ``mamba_ssm.ops.selective_scan_interface``, of which MambaVision takes ``selective_scan_fn``, and
-  Mamba and Vim ``mamba_inner_fn``, ``mamba_inner_fn_no_out_proj`` and ``bimamba_inner_fn``;
+- ``mamba_ssm.ops.selective_scan_interface``, from which MambaVision imports ``selective_scan_fn``,
+  and Mamba and Vim import ``mamba_inner_fn``, ``mamba_inner_fn_no_out_proj`` and
+  ``bimamba_inner_fn``;
 - ``selective_scan_cuda``, ``selective_scan_cuda_oflex`` and ``selective_scan_cuda_core``, the
   extensions that VMamba calls;
 - ``causal_conv1d``, unless that package is installed;
-- ``mamba_ssm.ops.triton.layer_norm``, once called ``layernorm``, where there is no GPU, on which
-  alone the original runs.
+- ``mamba_ssm.ops.triton.layer_norm``, in earlier versions ``layernorm``, if there is no GPU. The
+  original runs only on a GPU.
 
-Other modules of ``mamba_ssm`` come from where Python finds them: from the copy in Vim's repository,
-say, or from an installed package whose CUDA part has not been built.
+Python finds other modules of ``mamba_ssm`` as usual, for example in the copy in Vim's repository,
+or in an installed package whose CUDA part has not been built.
 """
 
 import importlib.machinery
@@ -38,14 +39,15 @@ _OURS: dict[str, ModuleType] = {}
 
 
 def is_installed() -> bool:
-    """Whether ``mamba_ssm``'s scan is ours."""
+    """Whether the stand-in is installed as ``mamba_ssm``'s scan."""
     return INTERFACE in _OURS and sys.modules.get(INTERFACE) is _OURS[INTERFACE]
 
 
 def install() -> None:
-    """Have the imports above find our modules; before anything imports the originals.
+    """Make the imports above find the stand-ins.
 
-    Call it after the folders of official code are on ``sys.path``. A second call does nothing.
+    Call it after the folders of official code are on ``sys.path``, and before anything imports the
+    originals. A second call does nothing.
 
     Raises:
         RuntimeError: If one of the originals has been imported already.
@@ -64,7 +66,7 @@ def install() -> None:
     for name in () if has_package else ('mamba_ssm', 'mamba_ssm.ops'):
         _put_package(name)
     _put(INTERFACE, {name: getattr(interface, name) for name in interface.__all__})
-    # The backend of that name looks for this, or it would call itself.
+    # The backend 'mamba_ssm' looks for this mark. Otherwise, it would call itself.
     vars(_OURS[INTERFACE])['STANDS_IN_FOR_MAMBA_SSM'] = True
     for name, (forward, backward) in EXTENSIONS.items():
         _put(name, dict(fwd=forward, bwd=backward))
@@ -75,7 +77,7 @@ def install() -> None:
 
 
 def _put(name: str, content: dict) -> ModuleType:
-    """Make a module that imports by its name."""
+    """Make a module that can be imported by its name."""
     module = ModuleType(name, f"mmv2m's stand-in for {name}.")
     module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     vars(module).update(content)

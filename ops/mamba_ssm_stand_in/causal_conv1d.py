@@ -1,4 +1,4 @@
-"""What the package causal_conv1d offers, of it the function over whole sequences."""
+"""A stand-in for the package causal_conv1d, with its function for whole sequences."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +8,7 @@ from ..directional_conv import directional_conv
 __all__ = ['causal_conv1d_fn', 'causal_conv1d_update']
 
 causal_conv1d_update = None
-"""The step over one token; official mixers have a plain one where it is None."""
+"""The step for one token. Official mixers use a plain one of their own if it is None."""
 
 
 def causal_conv1d_fn(
@@ -21,12 +21,12 @@ def causal_conv1d_fn(
     final_states_out: Tensor | None = None,
     activation: str | None = None,
 ) -> Tensor:
-    """Causal depthwise convolution of sequences.
+    """Apply a causal depthwise convolution to sequences.
 
     Args:
         x: (B, D, L).
         weight: (D, K).
-        bias: (D,).
+        bias: (D,), or None.
         seq_idx: Must be None.
         initial_states: Must be None.
         return_final_states: Must be False.
@@ -44,8 +44,8 @@ def causal_conv1d_fn(
         t is not None for t in (seq_idx, initial_states, final_states_out)
     ):
         raise NotImplementedError(
-            'this stand-in has no packed sequences and no states of a convolution; install '
-            'causal_conv1d for these'
+            'this stand-in supports no packed sequences and no states of a convolution; install '
+            'causal_conv1d for them'
         )
     if activation in ('silu', 'swish'):
         return directional_conv(x.transpose(1, 2)[:, None], weight, bias)[:, 0].transpose(1, 2)

@@ -1,7 +1,7 @@
-"""What the compiled extensions offer: both passes of the scan, for code with its own autograd.
+"""Stand-ins for the compiled extensions: both passes of the scan, for code with its own autograd.
 
-They return contiguous tensors, as the extensions do, because the code around them hands their
-addresses to kernels of its own.
+They return contiguous tensors, as the extensions do, because their callers pass the addresses to
+kernels of their own.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ def fwd(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> list[Tensor]:
-    """``selective_scan_cuda.fwd``.
+    """Stand in for ``selective_scan_cuda.fwd``.
 
     Returns:
-        The output before the gate, what is kept, and if there is a gate the output behind it.
-        What is kept are states, of which our gradient needs none: NaN.
+        The output in front of the gate; kept states; and, if there is a gate, the output behind it.
+        The gradient here needs no states, so they are NaN.
     """
     with torch.no_grad():
         groups = scan_groups(u, delta, A, B, C, D, None, delta_bias)
@@ -58,11 +58,12 @@ def bwd(
     delta_softplus: bool,
     recompute_out_z: bool,
 ) -> list[Tensor | None]:
-    """``selective_scan_cuda.bwd``.
+    """Stand in for ``selective_scan_cuda.bwd``.
 
     Returns:
-        Gradients of ``u, delta, A, B, C, D, delta_bias``, and if there is a gate that of ``z``,
-        which goes to ``dz`` if that is given, and the output behind it if ``recompute_out_z``.
+        Gradients of ``u, delta, A, B, C, D, delta_bias``. If there is a gate, also the gradient of
+        ``z``, which is written to ``dz`` if that is given, and, if ``recompute_out_z``, the output
+        behind the gate.
     """
     with torch.no_grad():
         groups = scan_groups(u, delta, A, B, C, D, z, delta_bias)
@@ -91,10 +92,11 @@ def fwd_oflex(
     nrows: int = 1,
     out_float: bool = False,
 ) -> list[Tensor]:
-    """``selective_scan_cuda_oflex.fwd``, and ``_core``'s, which has no ``out_float``.
+    """Stand in for ``selective_scan_cuda_oflex.fwd`` and ``selective_scan_cuda_core.fwd``.
 
-    ``nrows`` says how the extension divides its work, and has no effect here. With ``out_float``
-    the output is float32, though rounded to the dtype of ``u`` before.
+    The latter has no ``out_float``. ``nrows`` says how the extension divides its work, and has no
+    effect here. With ``out_float``, the output is float32, but has been rounded to the dtype of
+    ``u``.
     """
     y, kept = fwd(u, delta, A, B, C, D, None, delta_bias, delta_softplus)
     return [y.float() if out_float else y, kept]
@@ -113,7 +115,7 @@ def bwd_oflex(
     delta_softplus: bool,
     nrows: int = 1,
 ) -> list[Tensor | None]:
-    """``selective_scan_cuda_oflex.bwd``, and ``_core``'s."""
+    """Stand in for ``selective_scan_cuda_oflex.bwd`` and ``selective_scan_cuda_core.bwd``."""
     none = (None, None, None)
     return bwd(u, delta, A, B, C, D, None, delta_bias, dout, *none, delta_softplus, False)
 
@@ -121,7 +123,7 @@ def bwd_oflex(
 def _gradients(
     groups: Sequence[ScanGroup], B: Tensor, C: Tensor, dout: Tensor, delta_softplus: bool
 ) -> dict[str, Tensor | None]:
-    """By name, in the shapes of the arguments, given those by groups."""
+    """Compute gradients of all groups, and join them to the shapes of the arguments, by name."""
     dy = dout.transpose(1, 2)[:, None].chunk(len(groups), -1)
     found = [
         scan_gradients(grad, *group, delta_softplus) for grad, group in zip(dy, groups, strict=True)
@@ -140,7 +142,7 @@ def _gradients(
 
 
 def _join_sides(grads: tuple[Tensor, ...], like: Tensor) -> Tensor:
-    """Gradients of B or C by groups, in its shape."""
+    """Join the groups' gradients of B or C to its shape."""
     if like.dim() == 2:
         return torch.cat(grads)
     return torch.stack([g[:, 0].transpose(1, 2) for g in grads], 1).view(like.shape)

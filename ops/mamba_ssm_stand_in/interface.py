@@ -1,4 +1,4 @@
-"""What ``mamba_ssm.ops.selective_scan_interface`` offers, as Mamba and Vim call it."""
+"""A stand-in for ``mamba_ssm.ops.selective_scan_interface``, as Mamba and Vim call it."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,9 @@ def mamba_inner_fn_no_out_proj(
     delta_softplus: bool = True,
     checkpoint_lvl: int = 1,
 ) -> Tensor:
-    """Mamba's mixer between its two projections: convolution, time step, B, C, and gated scan.
+    """Compute Mamba's mixer between its two projections.
+
+    That is the convolution, the time step, B, C, and the gated scan.
 
     Args:
         xz: Map and gate, (B, 2 E, L).
@@ -46,13 +48,14 @@ def mamba_inner_fn_no_out_proj(
         delta_proj_weight: (E, R).
         A: (E, N), real.
         B: Constant, (E, N), or None to take it from the map.
-        C: Constant, (E, N), or None to take it from the map, too.
+        C: Constant, (E, N), or None to take it from the map.
         D: Skip, (E,).
         delta_bias: (E,).
-        B_proj_bias: Added to ``B`` if that comes from the map, (N,).
-        C_proj_bias: Added to ``C`` if that comes from the map, (N,).
+        B_proj_bias: Added to ``B`` if ``B`` comes from the map, (N,).
+        C_proj_bias: Added to ``C`` if ``C`` comes from the map, (N,).
         delta_softplus: Whether the time step goes through a softplus.
-        checkpoint_lvl: What mamba_ssm computes again for the gradient; ours keeps inputs only.
+        checkpoint_lvl: Says what mamba_ssm computes again for the gradient. It has no effect here,
+            where only inputs are kept.
 
     Returns:
         (B, E, L), a view of a contiguous (B, L, E) tensor.
@@ -85,11 +88,11 @@ def mamba_inner_fn(
     dt_rms_weight: Tensor | None = None,
     b_c_dt_rms_eps: float = 1e-6,
 ) -> Tensor:
-    """The same and the output projection, (B, 2 E, L) to (B, L, D).
+    """Compute Mamba's mixer with its output projection, (B, 2 E, L) to (B, L, D).
 
-    ``out_proj_weight`` is (D, E), ``out_proj_bias`` (D,). ``b_rms_weight`` and ``c_rms_weight``,
-    (N,), and ``dt_rms_weight``, (E,), are weights of RMSNorms of ``B``, ``C`` and the time step,
-    with the epsilon ``b_c_dt_rms_eps``. The others are those of
+    ``out_proj_weight`` is (D, E), and ``out_proj_bias`` is (D,). ``b_rms_weight`` and
+    ``c_rms_weight``, (N,), and ``dt_rms_weight``, (E,), are weights of RMSNorms of ``B``, ``C`` and
+    the time step, with the epsilon ``b_c_dt_rms_eps``. The other arguments are described at
     :func:`mamba_inner_fn_no_out_proj`.
     """
     projections = (conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight)
@@ -117,7 +120,7 @@ def bimamba_inner_fn(
     C_proj_bias: Tensor | None = None,
     delta_softplus: bool = True,
 ) -> Tensor:
-    """Vim's first mixer: :func:`mamba_inner_fn` of a scan forwards, and with ``A_b`` backwards."""
+    """Compute Vim's first mixer: :func:`mamba_inner_fn` with a backward scan too, by ``A_b``."""
     projections = (conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight)
     sides = ((B, B_proj_bias, None), (C, C_proj_bias, None))
     walks = [(A, 'right'), (A_b, 'left')]
@@ -139,16 +142,16 @@ def _mix(
     delta_softplus: bool,
     norm: tuple[Tensor | None, float] = (None, 0.0),
 ) -> Tensor:
-    """The mixers' common part, (B, 2 E, L) to (B, L, E).
+    """Compute the part that all mixers share, (B, 2 E, L) to (B, L, E).
 
     Args:
         xz: Map and gate.
-        projections: Weight and bias of the convolution; weights of the two projections.
-        walks: The scans that are summed: A and direction of each.
-        sides: Of B and of C: constant, bias, and weight of the norm, if there are such.
+        projections: Weight and bias of the convolution, and the weights of the two projections.
+        walks: A and direction of each scan; the scans are summed.
+        sides: For B and for C: the constant, the bias and the weight of the norm, each may be None.
         D: Skip.
         delta_bias: Added to the time step.
-        delta_softplus: Whether that goes through a softplus.
+        delta_softplus: Whether the time step goes through a softplus.
         norm: Weight of the time step's norm, and the epsilon of all norms.
     """
     conv_weight, conv_bias, x_proj, delta_proj = projections
@@ -175,7 +178,7 @@ def _side(
     eps: float,
     x: Tensor,
 ) -> Tensor:
-    """B or C: what is given, or what the map says."""
+    """Return B or C: the given constant, or the projection of the map."""
     if given is None:
         found = projected if bias is None else projected + bias.to(projected.dtype)
         return _norm(found, norm_weight, eps).to(x.dtype)
@@ -188,7 +191,7 @@ def _side(
 
 
 def _norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """RMSNorm of the last axis, if it has a weight; inside in the dtype of states."""
+    """Apply an RMSNorm to the last axis if there is a weight, computed in the dtype of states."""
     if weight is None:
         return x
     with without_autocast(x):

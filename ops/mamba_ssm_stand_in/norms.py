@@ -1,4 +1,4 @@
-"""What ``mamba_ssm.ops.triton.layer_norm`` offers, in plain PyTorch, for machines without a GPU."""
+"""A stand-in for ``mamba_ssm.ops.triton.layer_norm`` in plain PyTorch, for use without a GPU."""
 
 from typing import Any
 
@@ -23,28 +23,29 @@ def layer_norm_fn(
     is_rms_norm: bool = False,
     **others: Any,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """LayerNorm or RMSNorm of the sum of ``x`` and ``residual``, in float32.
+    """Apply LayerNorm or RMSNorm to the sum of ``x`` and ``residual``, computed in float32.
 
     Args:
         x: (..., D).
         weight: (D,).
-        bias: (D,).
-        residual: Like ``x``.
-        prenorm: Whether to return the sum, too.
-        residual_in_fp32: Whether that is float32.
-        eps: Of the norm.
-        is_rms_norm: Which of the two.
+        bias: (D,), or None.
+        residual: Like ``x``, or None.
+        prenorm: Whether to return the sum too.
+        residual_in_fp32: Whether the sum is returned in float32 if there is no ``residual``.
+        eps: Epsilon of the norm.
+        is_rms_norm: Whether the norm is an RMSNorm instead of a LayerNorm.
         others: Settings of newer versions, which must be at their defaults.
 
     Returns:
-        (..., D) in the dtype of ``x``; with ``prenorm`` a pair of that and the sum.
+        (..., D) in the dtype of ``x``. With ``prenorm``, a pair of that and the sum. The sum has
+        the dtype of ``residual`` if there is one.
 
     Raises:
         NotImplementedError: If another setting is given.
     """
     asked = [name for name, value in others.items() if isinstance(value, Tensor) or value]
     if asked:
-        raise NotImplementedError(f'this stand-in has no {", ".join(asked)}')
+        raise NotImplementedError(f'this stand-in does not support {", ".join(asked)}')
     exact = x.to(state_dtype(x))
     kept_dtype = exact.dtype if residual_in_fp32 else x.dtype
     if residual is not None:
@@ -67,18 +68,18 @@ def rms_norm_fn(
     residual: Tensor | None = None,
     **settings: Any,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """:func:`layer_norm_fn` with an RMSNorm."""
+    """Call :func:`layer_norm_fn` with an RMSNorm."""
     return layer_norm_fn(x, weight, bias, residual, is_rms_norm=True, **settings)
 
 
 class RMSNorm(nn.Module):
-    """RMSNorm with the arguments of mamba_ssm's.
+    """An RMSNorm with the arguments of mamba_ssm's class.
 
     Args:
-        hidden_size: Channels.
-        eps: Of the norm.
-        device: Of the weight.
-        dtype: Of the weight.
+        hidden_size: Number of channels.
+        eps: Epsilon of the norm.
+        device: Device of the weight.
+        dtype: Dtype of the weight.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""The operators as ONNX: what :func:`torch.onnx.export` needs to know of them.
+"""Translations of the operators to ONNX, for :func:`torch.onnx.export`.
 
-Needs the packages onnx and onnxscript, so nothing imports this by itself::
+They need the packages onnx and onnxscript, so nothing else in this package imports them::
 
     from mmv2m.ops.onnx import translations
 

@@ -18,7 +18,7 @@ def translate_conv(x: Any, weight: Any, bias: Any, direction: str, backend: str)
         weight: (E, K).
         bias: (E,), or None.
         direction: Name of the direction.
-        backend: Of no meaning here.
+        backend: Not read.
 
     Returns:
         (B, H, W, E) in the dtype of ``x``.

@@ -1,4 +1,4 @@
-"""One row of the coupled scan: the graph inside ONNX's ``Scan``, which has another one inside.
+"""One row of the coupled scan: the graph inside ONNX's ``Scan``, which contains another ``Scan``.
 
 A row is a line of the map along the corner's first direction, of ``J`` tokens. For corners that
 walk up or down first, it is a column of the map.
@@ -24,20 +24,20 @@ def coupled_body(
     dtype: ir.DataType,
     sizes: tuple[int, int],
 ) -> ir.Graph:
-    """Both states of a row from ``q`` of the row before, and their sum by C.
+    """Make the graph that computes both states of a row from ``q`` of the row before.
 
-    Takes ``q`` of the row before, (J, images, 1, N, E), and for each token of the row its steps and
-    drives, (J, images, 2, E), its B, (J, images, 2, N), and its C, (J, images, 1, 2 N); returns
-    ``q`` of this row and the output, (J, images, 1, E). The walk along a row needs ``p`` alone:
-    what ``q`` of the row before adds to it is there for all columns before that walk, and ``q`` of
-    this row follows from ``p`` after it.
+    The graph's inputs are ``q`` of the row before, (J, images, 1, N, E), and for all tokens of the
+    row their steps and drives, (J, images, 2, E), B, (J, images, 2, N), and C, (J, images, 1, 2 N).
+    Its outputs are ``q`` of this row, and the states' sum by C, (J, images, 1, E). Only ``p`` needs
+    a walk along the row. What ``q`` of the row before adds to ``p`` is computed for all columns
+    before that walk, and ``q`` of this row is computed after it.
 
     Args:
-        before_row: ``p`` of (images, 1, N, E) zeros, read from outside of the body.
-        terms: Of what comes from ``p``, then of what comes from ``q``: A, (2, N, E), and the
-            weight, (2, 1, E), of both states; read from outside.
+        before_row: ``p`` in front of the row, (images, 1, N, E) zeros, from outside of the graph.
+        terms: A, (2, N, E), and the weight, (2, 1, E), of both states, for the part that comes from
+            ``p``, and then for the part that comes from ``q``; from outside of the graph.
         reverse: Whether the walk along a row goes backwards.
-        dtype: Of all values.
+        dtype: Dtype of all values.
         sizes: N and E.
     """
     row, (states, channels) = Recorder(dtype, 'row'), sizes
@@ -53,14 +53,14 @@ def coupled_body(
     kept = row.add('Mul', from_p, p_before, to='kept')
     both = row.add('Add', kept, given, to='both')
     q = _one_state(row, 1, both, 'q', sizes)
-    flat = row.constant('flat', 0, 0, 2 * states, channels)  # a 0 stands for the size that is there
+    flat = row.constant('flat', 0, 0, 2 * states, channels)  # a 0 leaves the size as it is
     both = row.add('Reshape', both, flat, to='flat_both')
     y = row.add('MatMul', C, both, to=row.value('output', *_TOKENS, 1, channels))
     return row.graph(q, y)
 
 
 def _decays(row: Recorder, steps: ir.Value, terms: Sequence[tuple[Any, Any]]) -> list[ir.Value]:
-    """What both states keep of ``p``, and what of ``q``, (J, images, 2, N, E) each."""
+    """Factors of ``p`` and of ``q`` in both new states, each (J, images, 2, N, E)."""
     steps = row.add('Unsqueeze', steps, row.constant('second', -2), to='steps_of_states')
     found = []
     for name, (A, weight) in zip('pq', terms, strict=True):
@@ -71,7 +71,7 @@ def _decays(row: Recorder, steps: ir.Value, terms: Sequence[tuple[Any, Any]]) ->
 
 
 def _inflow(row: Recorder, drives: ir.Value, B: ir.Value) -> ir.Value:
-    """What the input adds to both states, (J, images, 2, N, E)."""
+    """The part of both states that comes from the input, (J, images, 2, N, E)."""
     drives = row.add('Unsqueeze', drives, row.constant('states', -2), to='drives_of_states')
     B = row.add('Unsqueeze', B, row.constant('last', -1), to='B_of_channels')
     return row.add('Mul', drives, B, to='inflow')
@@ -85,7 +85,7 @@ def _walk(
     reverse: bool,
     sizes: tuple[int, int],
 ) -> ir.Value:
-    """``p`` before each token of a row, (J, images, 1, N, E)."""
+    """Walk along a row, and return ``p`` before each token, (J, images, 1, N, E)."""
     keeps, given = (
         _one_state(row, 0, both, name, sizes)
         for name, both in (('p_keeps', from_p), ('p_given', given))
@@ -104,21 +104,22 @@ def _walk(
 def _one_state(
     row: Recorder, k: int, both: ir.Value, name: str, sizes: tuple[int, int]
 ) -> ir.Value:
-    """State k of (J, images, 2, N, E), with the size 1 instead of 2."""
+    """Slice state k out of (J, images, 2, N, E), as (J, images, 1, N, E)."""
     bounds = (('start', k), ('end', k + 1), ('axis', 2))
     where = [row.constant(f'{bound}_of_{name}', number) for bound, number in bounds]
     return row.add('Slice', both, *where, to=row.value(name, *_TOKENS, 1, *sizes))
 
 
 def _step(dtype: ir.DataType, sizes: tuple[int, int]) -> ir.Graph:
-    """One token of a row: ``p = keeps * p + given``, (images, 1, N, E) all.
+    """Make the graph for one token of a row, ``p = keeps * p + given``.
 
-    Takes ``p``, what it keeps and what it is given; returns the new ``p`` and the one before.
+    Its inputs are ``p``, ``keeps`` and ``given``, all (images, 1, N, E). Its outputs are the new
+    ``p`` and the ``p`` before it.
     """
     step, shape = Recorder(dtype, 'step'), ('images', 1, *sizes)
     before, keeps, given = (step.input(name, *shape) for name in ('p', 'keeps', 'given'))
     kept = step.add('Mul', keeps, before, to='kept')
     after = step.add('Add', kept, given, to=step.value('after', *shape))
-    # If the result is the input itself, onnxruntime 1.32 gives zeros, without an error.
+    # If an output is the input itself, onnxruntime 1.32 returns zeros without an error.
     result = step.add('Identity', before, to=step.value('before', *shape))
     return step.graph(after, result)

@@ -37,12 +37,12 @@ def translate_coupled(
         A: (2, 2, E, N).
         weight: (2, 2, E).
         B: (K, B, H, W, 2, N).
-        C: As ``B``.
+        C: Like ``B``.
         D: (E,), or None.
         delta_bias: (2, E), or None.
         delta_softplus: Whether ``delta`` goes through a softplus.
-        corners: K corners as text, see :func:`..directions.write_corners`.
-        backend: Of no meaning here.
+        corners: K corners as text; see :func:`..directions.write_corners`.
+        backend: Not read.
 
     Returns:
         (K, B, H, W, E) in the dtype of ``x``.
@@ -64,27 +64,27 @@ def translate_coupled(
 
 
 def _time_steps(delta: Any, bias: Any, softplus: bool) -> Any:
-    """Of both states, like ``delta``."""
+    """Record the time steps of both states, (2, K, B, H, W, E), from ``delta``."""
     steps = delta if bias is None else op.Add(delta, op.Unsqueeze(bias, [1, 2, 3, 4]))
     return op.Softplus(steps) if softplus else steps
 
 
 def _terms_of(source: int, A: Any, weight: Any) -> tuple[Any, Any]:
-    """What both states take of one: A, (2, N, E), and the weight, (2, 1, E)."""
+    """A, (2, N, E), and weight, (2, 1, E), by which one state enters both states."""
     A, weight = _one_map(A, source, 1), _one_map(weight, source, 1)
     return op.Transpose(A, perm=[0, 2, 1]), op.Unsqueeze(weight, [1])
 
 
 def _one_map(maps: Any, index: int, axis: int) -> Any:
-    """A value without an axis, at an index of this."""
+    """Select an index of an axis, which is then left out."""
     return op.Gather(maps, op.Constant(value_int=index), axis=axis)
 
 
 def _rows_first(tokens: list[Any], corner: Corner) -> list[Any]:
-    """The maps of one corner as its two walks take them, see :func:`.coupled_body`.
+    """Transpose the maps of one corner for its two walks; see :func:`.coupled_body`.
 
-    Behind the axis of the second walk stands that of the first one, and then the images: along
-    axis 1 of an empty batch, onnxruntime 1.32 divides by zero, which ends the process.
+    The axis of the second walk comes first, then the axis of the first walk, and then the images.
+    Along axis 1 of an empty batch, onnxruntime 1.32 divides by zero, which ends the process.
 
     Args:
         tokens: Steps and drives, (2, B, H, W, E); B and C, (B, H, W, 2, N).
@@ -102,9 +102,9 @@ def _scan(
     dtype: ir.DataType,
     sizes: tuple[int, int],
 ) -> Any:
-    """The sum over the states of one corner, (B, H, W, E), from what :func:`_rows_first` gives."""
+    """Record the sum over the states of one corner, (B, H, W, E), given :func:`_rows_first`."""
     steps, drives, B, C = tokens
-    C = op.Reshape(C, [0, 0, 0, 1, 2 * sizes[0]])  # a 0 stands for the size that is there
+    C = op.Reshape(C, [0, 0, 0, 1, 2 * sizes[0]])  # a 0 leaves the size as it is
     before_row, above = (_zeros(steps, start, dtype, sizes) for start in (2, 1))
     body = coupled_body(before_row, terms, corner.first.reverse, dtype, sizes)
     y = record_scan(
@@ -119,7 +119,10 @@ def _scan(
 
 
 def _zeros(maps: Any, start: int, dtype: ir.DataType, sizes: tuple[int, int]) -> Any:
-    """States in front of a map's edge: its sizes from ``start`` to the images', 1, N and E."""
+    """Record states of zero for the edge of a map.
+
+    Their sizes are the map's from axis ``start`` to the images, and then 1, N and E.
+    """
     shape = op.Concat(
         op.Shape(maps, start=start, end=3), op.Constant(value_ints=[1, *sizes]), axis=0
     )

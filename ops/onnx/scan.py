@@ -26,23 +26,23 @@ def translate_scan(
     direction: str,
     backend: str,
 ) -> Any:
-    """Record :func:`mmv2m.ops.directional_scan` as one ``Scan``, and what is done to all tokens.
+    """Record :func:`mmv2m.ops.directional_scan` as one ``Scan``, with the other steps around it.
 
-    ONNX's ``Scan`` walks forwards or backwards, so no map is flipped. Written out step by step, a
-    scan would have some 12 nodes a step, and takes longer.
+    ONNX's ``Scan`` walks forwards or backwards, so no map is flipped. Without it, a scan would have
+    about 12 nodes per step, and would take longer.
 
     Args:
         x: (B, H, W, E).
         delta: Like ``x``.
         A: (E, N).
-        B: (B, H, W, N), one a token; (E, N), constant; or None.
-        C: As ``B``.
+        B: (B, H, W, N) per token; (E, N) if it is constant; or None.
+        C: Like ``B``.
         D: (E,), or None.
         z: Like ``x``, or None.
         delta_bias: (E,), or None.
         delta_softplus: Whether ``delta`` goes through a softplus.
         direction: Name of the direction.
-        backend: Of no meaning here.
+        backend: Not read.
 
     Returns:
         (B, H, W, E) in the dtype of ``x``.
@@ -56,8 +56,8 @@ def translate_scan(
     sides = [None if p is None else in_dtype(p, dtype) for p in (B, C)]
     sides_of_tokens = [p for p, varies in zip(sides, per_token, strict=True) if varies]
     maps = [step, op.Mul(step, u), *sides_of_tokens]
-    # Along axis 1 of an empty batch, onnxruntime 1.32 divides by zero, which ends the process. It
-    # copies the maps to have the steps first, too.
+    # Along axis 1 of an empty batch, onnxruntime 1.32 divides by zero, which ends the process. So
+    # the steps come first here; onnxruntime would copy the maps for that anyway.
     axis = 0 if walk.axis == 1 else walk.axis
     if axis == 0:
         maps = [op.Transpose(m, perm=[1, 0, 2, 3]) for m in maps]

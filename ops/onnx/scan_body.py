@@ -16,17 +16,18 @@ def scan_body(
     dtype: ir.DataType,
     sizes: tuple[int, int],
 ) -> ir.Graph:
-    """``h = exp(step * A) * h + drive * B``, whose sum over the states by ``C`` is the output.
+    """Make the graph for one step, ``h = exp(step * A) * h + drive * B``.
 
-    Takes the state and for each token of a lane its step, its drive and, if there is one a token,
-    B and C; returns the new state and the output. Channels stand last, so that a sum over states
-    adds rows.
+    Its inputs are the state, the step and the drive of a token of each lane, and B and C if they
+    depend on the token. Its outputs are the new state, and the sum over the states by ``C``.
+    Channels come last, so that a sum over states adds rows.
 
     Args:
-        A: (N, E), read from outside of the body.
-        constant_sides: B and C, (N, E), read from outside; None if one a token, or the constant 1.
-        per_token: Whether B and whether C are one a token.
-        dtype: Of all values.
+        A: (N, E), from outside of the graph.
+        constant_sides: B and C, (N, E), from outside of the graph; None if they depend on the
+            token, or are the constant 1.
+        per_token: Whether B, and whether C, depends on the token.
+        dtype: Dtype of all values.
         sizes: N and E.
     """
     body, (states, channels) = Recorder(dtype, 'step'), sizes
@@ -52,7 +53,7 @@ def scan_body(
     after = body.add('Add', kept, drive, to=body.value('new_state', *lanes, states, channels))
 
     y = body.value('output', *lanes, channels)
-    if C is not None and per_token[1]:  # one row times the states: a sum over them
+    if C is not None and per_token[1]:  # a row times the states is a weighted sum over them
         row = body.add('Unsqueeze', C, second, to='C_row')
         body.add('Squeeze', body.add('MatMul', row, after, to='sum'), second, to=y)
     else:

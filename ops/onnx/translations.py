@@ -1,4 +1,4 @@
-"""Which operator of torch.library becomes which nodes of ONNX."""
+"""The table of operators of torch.library and the functions that record them as ONNX nodes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,14 @@ __all__ = ['translations']
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """The ``custom_translation_table`` of :func:`torch.onnx.export`.
+    """Make the ``custom_translation_table`` for :func:`torch.onnx.export`.
 
-    While that runs, every operator that others can compose is composed, so a graph has only three
-    operators of this package: the scan, which becomes ``Scan``, the coupled scan, which becomes two
-    of these for each corner, one inside the other, and the convolution in front of both, which
-    becomes ``Conv``.
+    During an export, every operator that can be composed of others is composed. So a graph has only
+    three operators of this package. The scan becomes a ``Scan``. The coupled scan becomes two
+    nested ``Scan`` nodes for each corner. The convolution in front of both becomes a ``Conv``.
 
     Returns:
-        By operator of torch.library, a function that records ONNX nodes with onnxscript.
+        For each operator of torch.library, a function that records ONNX nodes with onnxscript.
     """
     from torch import ops
 

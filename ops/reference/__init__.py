@@ -1,4 +1,4 @@
-"""What the operators compute, in plain PyTorch: the judge of every kernel."""
+"""The definitions of the operators in plain PyTorch, with which every kernel is compared."""
 
 from .coupled import coupled_scan_reference
 from .definition import (

@@ -1,11 +1,11 @@
 """The coupled scan in plain PyTorch: its definition, and its passes for the reference backend.
 
-The definition goes token by token, and autograd differentiates it as it stands. The passes go by
-anti-diagonals, whose tokens do not depend on each other: the tokens of a map are put in the order
-of its diagonals, (L, B, ...), so that a diagonal is a slice. The state that each line hands on
-stands in an edge, (I, B, E, N) of ``p`` and (J, B, E, N) of ``q``. A diagonal is a slice of both,
-with the columns counted from their far end. The passes take some images at a time, which bounds
-their memory, and sum gradients in a fixed order.
+The definition goes token by token, and autograd can differentiate it. The passes go by
+anti-diagonals, because the tokens of one do not depend on each other. The tokens of a map are put
+in the order of its diagonals, (L, B, ...), so that a diagonal is a slice. Two edges hold the states
+that each row and each column passes on: (I, B, E, N) for ``p``, and (J, B, E, N) for ``q``. A
+diagonal is a slice of both edges, with the columns counted from their far end. The passes take some
+images at a time, which bounds their memory, and sum gradients in a fixed order.
 
 Shape letters: ``I`` steps of a corner's second direction, ``J`` of its first, ``L`` = ``I J``.
 """
@@ -23,8 +23,8 @@ from ..precision import state_dtype
 
 __all__ = ['coupled_scan_reference', 'walk_coupled_back', 'walk_coupled_forth']
 
-# Elements of a tensor with all states of some images, of which the backward pass holds about ten.
 _PIECE = 2**22
+"""Elements of a tensor with all states of a piece. The backward pass holds about ten of them."""
 
 
 def coupled_scan_reference(
@@ -39,10 +39,10 @@ def coupled_scan_reference(
     delta_softplus: bool = False,
     corners: str = 'right-down',
 ) -> Tensor:
-    """The exact 2D recurrence, one token after the other.
+    """Compute the exact 2D recurrence, one token after the other.
 
-    Computes what :func:`mmv2m.ops.coupled_scan` documents, with the same arguments, but for the
-    corners, which are text as :func:`..directions.write_corners` makes it.
+    :func:`mmv2m.ops.coupled_scan` describes the result and the arguments, except that the corners
+    are text here, as :func:`..directions.write_corners` writes it.
     """
     u, steps = x.to(state_dtype(x)), _time_steps(x, delta, delta_bias, delta_softplus)[1]
     B, C = B.to(u.dtype), C.to(u.dtype)
@@ -57,7 +57,7 @@ def coupled_scan_reference(
 def _define_one(
     u: Tensor, steps: Tensor, A: Tensor, w: Tensor, B: Tensor, C: Tensor, corner: Corner
 ) -> Tensor:
-    """The sum over states of a (B, H, W, E) map from one corner."""
+    """Compute the sum over states of a (B, H, W, E) map from one corner."""
     grid = u.shape[1:3]
     nothing = u.new_zeros(u.shape[0], *A.shape[2:])
     p: dict[tuple[int, int], Tensor] = {}
@@ -101,7 +101,7 @@ def walk_coupled_forth(
     delta_softplus: bool,
     corners: str,
 ) -> Tensor:
-    """The operator's result, with its arguments but for the backend."""
+    """Compute the operator's result, given its arguments without the backend."""
     u, steps = x.to(state_dtype(x)), _time_steps(x, delta, delta_bias, delta_softplus)[1]
     y = u.new_zeros(u.shape)
     for piece, order in _pieces(u, A, corners):
@@ -123,7 +123,7 @@ def walk_coupled_back(
     delta_softplus: bool,
     corners: str,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the tensors among the operator's arguments, None for those that are None."""
+    """Compute gradients of the operator's arguments from ``x`` to ``delta_bias``, or None."""
     u, (raw, steps) = x.to(state_dtype(x)), _time_steps(x, delta, delta_bias, delta_softplus)
     grad_y = grad_y.to(u.dtype)
     grad_u, grad_steps = torch.zeros_like(u), torch.zeros_like(steps)
@@ -156,8 +156,8 @@ class _Order(NamedTuple):
 
     Attributes:
         tokens: Flat position on the (H, W) map of each token, diagonal by diagonal.
-        diagonals: For each: its slice of these, its slice of the edge that has ``p`` of each row,
-            and that of the edge that has ``q`` of each column.
+        diagonals: Three slices for each diagonal: of ``tokens``, of the edge that holds ``p`` of
+            each row, and of the edge that holds ``q`` of each column.
         sides: I and J.
     """
 
@@ -167,13 +167,13 @@ class _Order(NamedTuple):
 
 
 class _Tokens(NamedTuple):
-    """What the recurrence takes of some images, in the order of the diagonals.
+    """The recurrence's inputs for some images, in the order of the diagonals.
 
     Attributes:
         u: (L, B, E, 1).
-        steps: Of both states, (L, B, E, 1).
-        B: Of both states, (L, B, 1, N).
-        C: Of both states, (L, B, 1, N).
+        steps: Time step of each state, (L, B, E, 1).
+        B: Input projection of each state, (L, B, 1, N).
+        C: Output projection of each state, (L, B, 1, N).
     """
 
     u: Tensor
@@ -185,7 +185,7 @@ class _Tokens(NamedTuple):
     def of(
         cls, u: Tensor, steps: Tensor, B: Tensor, C: Tensor, piece: Any, order: _Order
     ) -> '_Tokens':
-        """Of a piece of the maps."""
+        """Gather the inputs of a piece of the maps."""
 
         def both(projection: Tensor) -> tuple[Tensor, Tensor]:
             found = _gather(projection[piece].to(u.dtype).flatten(-2), order)
@@ -196,12 +196,12 @@ class _Tokens(NamedTuple):
         return cls(_gather(u[piece], order).unsqueeze(-1), (first, second), both(B), both(C))
 
     def y_of(self, states: tuple[Tensor, Tensor]) -> Tensor:
-        """The sum over the states after each token, (L, B, E)."""
+        """Sum the states after each token, (L, B, E)."""
         return (states[0] * self.C[0]).add_(states[1] * self.C[1]).sum(-1)
 
 
 class _Gradients(NamedTuple):
-    """Those of :class:`_Tokens` without axes of size 1, and of both parameters."""
+    """Gradients of :class:`_Tokens`, without axes of size 1, and of both parameters."""
 
     u: Tensor
     steps: tuple[Tensor, ...]
@@ -212,14 +212,14 @@ class _Gradients(NamedTuple):
 
 
 def _states(tokens: _Tokens, A: Tensor, w: Tensor, order: _Order) -> tuple[Tensor, Tensor]:
-    """Both states after each token, (L, B, E, N)."""
+    """Compute both states after each token, (L, B, E, N)."""
     return _walk(tokens, A, w, order)[1]
 
 
 def _walk(
     tokens: _Tokens, A: Tensor, w: Tensor, order: _Order
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Both states before each token, and after it, (L, B, E, N)."""
+    """Compute both states before each token, and after it, each (L, B, E, N)."""
     u, steps, B, _ = tokens
     before, after = u.new_empty(2, 2, *u.shape[:-1], A.shape[-1])
     edges = [u.new_zeros(side, *before.shape[2:]) for side in order.sides]
@@ -235,14 +235,14 @@ def _walk(
 
 
 def _decay(step: Tensor, A: Tensor, w: Tensor, k: int, of: int) -> Tensor:
-    """What state ``k`` of each token takes from the state ``of`` before it."""
+    """The factor by which state ``of`` before a token enters the token's state ``k``."""
     return torch.exp(step * A[k, of]).mul_(w[k, of].unsqueeze(-1))
 
 
 def _walk_back(
     tokens: _Tokens, of_y: Tensor, A: Tensor, w: Tensor, order: _Order
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of both states after each token, (L, B, E, N), against the walk."""
+    """Compute gradients of both states after each token, (L, B, E, N), against the walk."""
     of_state = [of_y.unsqueeze(-1) * C for C in tokens.C]
     edges = [of_y.new_zeros(side, *of_state[0].shape[1:]) for side in order.sides]
     for here, *lines in reversed(order.diagonals):
@@ -258,7 +258,7 @@ def _walk_back(
 def _gradients_of_piece(
     tokens: _Tokens, of_y: Tensor, A: Tensor, w: Tensor, order: _Order
 ) -> _Gradients:
-    """Gradients for some images, given that of their sums over states, (L, B, E)."""
+    """Compute gradients for some images, given the gradient of their output, (L, B, E)."""
     u, steps, B, _ = tokens
     before, after = _walk(tokens, A, w, order)
     of_C = tuple((of_y.unsqueeze(-1) * state).sum(-2) for state in after)
@@ -285,7 +285,7 @@ def _corners_of(corners: str) -> tuple[Corner, ...]:
 
 
 def _pieces(u: Tensor, A: Tensor, corners: str) -> Iterator[tuple[Any, _Order]]:
-    """The corner and images of each piece, an index of the maps, and the order of its tokens."""
+    """Divide maps into pieces: an index of the corner and images, and the order of the tokens."""
     batch, height, width = u.shape[1:4]
     size = max(1, _PIECE // max(1, height * width * A[0, 0].numel()))
     for k, corner in enumerate(_corners_of(corners)):
@@ -295,7 +295,7 @@ def _pieces(u: Tensor, A: Tensor, corners: str) -> Iterator[tuple[Any, _Order]]:
             yield (k, slice(first, first + size)), order
 
 
-@lru_cache(maxsize=256)  # images may have ever new sizes
+@lru_cache(maxsize=256)  # bounded, because images may have any number of sizes
 def _diagonals(corner: Corner, height: int, width: int) -> _Order:
     """The order of a map's tokens from a corner."""
     grid = (height, width)
@@ -316,12 +316,12 @@ def _diagonals(corner: Corner, height: int, width: int) -> _Order:
 
 
 def _gather(maps: Tensor, order: _Order) -> Tensor:
-    """(B, H, W, C) in the order of the diagonals, (L, B, C)."""
+    """Put (B, H, W, C) in the order of the diagonals, (L, B, C)."""
     return maps.flatten(1, 2).index_select(1, order.tokens).transpose(0, 1).contiguous()
 
 
 def _scatter(maps: Tensor, values: Tensor, order: _Order) -> None:
-    """Undo :func:`_gather`, into a view of (B, H, W, C) maps."""
+    """Undo :func:`_gather`, and write the result to a view of (B, H, W, C) maps."""
     rows, columns = order.tokens // maps.shape[2], order.tokens % maps.shape[2]
     maps[:, rows, columns] = values.transpose(0, 1)
 
@@ -329,7 +329,7 @@ def _scatter(maps: Tensor, values: Tensor, order: _Order) -> None:
 def _time_steps(
     x: Tensor, delta: Tensor, bias: Tensor | None, softplus: bool
 ) -> tuple[Tensor, Tensor]:
-    """Both states' time steps before and after the softplus, if there is one."""
+    """Compute both states' time steps before and after the softplus."""
     raw = delta.to(state_dtype(x))
     if bias is not None:
         raw = raw + bias[:, None, None, None, None]

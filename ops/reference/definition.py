@@ -1,8 +1,8 @@
-"""What the operators compute, in plain PyTorch: the judge of every kernel.
+"""The definitions of the operators in plain PyTorch, with which every kernel is compared.
 
-Both functions run on any device and in any floating dtype, and autograd differentiates them as
-they stand. Shape letters: ``B`` batch, ``H W`` the map, ``E`` channels, ``N`` states a channel,
-``K`` taps of the convolution.
+Both functions run on any device and in any floating dtype, and autograd can differentiate them.
+Shape letters: ``B`` batch, ``H W`` the map, ``E`` channels, ``N`` states per channel, ``K`` taps of
+the convolution.
 """
 
 import torch
@@ -22,12 +22,12 @@ __all__ = [
 
 
 def token_at(projection: Tensor | None, axis: int, t: int) -> Tensor | None:
-    """An input or output projection at step ``t``, ready to broadcast with (B, lanes, E, N).
+    """Select an input or output projection at step ``t``, to broadcast with (B, lanes, E, N).
 
     Args:
-        projection: (B, H, W, N), one a token; (E, N), constant; or None, the constant 1.
-        axis: The axis walked along.
-        t: The position on it.
+        projection: (B, H, W, N) per token; (E, N) if it is constant; or None for the constant 1.
+        axis: The axis of the walk.
+        t: The position on the axis.
     """
     if projection is None or projection.dim() == 2:
         return projection
@@ -46,9 +46,9 @@ def directional_scan_reference(
     delta_softplus: bool = False,
     direction: str = 'right',
 ) -> Tensor:
-    """Selective scan along one axis of a map, one step after the other.
+    """Compute a selective scan along one axis of a map, one step after the other.
 
-    Computes what :func:`mmv2m.ops.directional_scan` documents, with the same arguments.
+    :func:`mmv2m.ops.directional_scan` describes the result and the arguments.
     """
     walk = get_direction(direction)
     axis = walk.axis
@@ -82,9 +82,9 @@ def directional_scan_reference(
 def directional_conv_reference(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, direction: str = 'right'
 ) -> Tensor:
-    """Causal depthwise convolution along one axis of a map, then SiLU.
+    """Compute a causal depthwise convolution along one axis of a map, then SiLU.
 
-    Computes what :func:`mmv2m.ops.directional_conv` documents, with the same arguments.
+    :func:`mmv2m.ops.directional_conv` describes the result and the arguments.
     """
     dtype = state_dtype(x)
     y = weight_taps(x.to(dtype), weight, get_direction(direction))
@@ -92,7 +92,7 @@ def directional_conv_reference(
 
 
 def weight_taps(x: Tensor, weight: Tensor, walk: Direction) -> Tensor:
-    """Sum of the taps of a causal depthwise convolution: the last tap sees the token itself."""
+    """Sum the taps of a causal depthwise convolution, whose last tap reads the token itself."""
     taps = weight.shape[-1]
     seen = seen_by_taps(x, taps, walk)
     y = weight[:, 0] * seen[0]
@@ -102,8 +102,8 @@ def weight_taps(x: Tensor, weight: Tensor, walk: Direction) -> Tensor:
 
 
 def seen_by_taps(x: Tensor, taps: int, walk: Direction) -> list[Tensor]:
-    """For each tap the (B, H, W, E) map it sees: ``x`` from ``taps - 1 - tap`` steps ago."""
-    # Not F.pad: that of PyTorch 2.9 takes no map without rows or columns.
+    """The (B, H, W, E) map that each tap reads, which is ``x`` of ``taps - 1 - tap`` steps ago."""
+    # F.pad of PyTorch 2.9 does not support maps without rows or columns.
     edge = x.new_zeros([taps - 1 if i == walk.axis else size for i, size in enumerate(x.shape)])
     padded = torch.cat((x, edge) if walk.reverse else (edge, x), walk.axis)
     starts = range(taps - 1, -1, -1) if walk.reverse else range(taps)

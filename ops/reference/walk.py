@@ -1,18 +1,19 @@
 """The scan's recurrence and its backward pass in plain PyTorch, for the ``'reference'`` backend.
 
-In plain PyTorch a scan takes as long as its passes over tensors with all states. They are kept few
-and fast: such a tensor is (steps, S, N, E), in the order of the walk, for the S sequences (batch
-times lanes); one operation decays all steps; only the two recurrences go step by step, in place;
-and channels come last, so that a sum over states adds rows. Work goes in pieces of bounded size:
-of steps forward, of sequences backward.
+In plain PyTorch, the time of a scan is the time of its passes over tensors with all states. This
+file keeps these passes few and fast. Such a tensor is (steps, S, N, E), in the order of the walk,
+for S sequences (batch times lanes). One operation computes the decay of all steps. Only the two
+recurrences go step by step, in place. Channels come last, so that a sum over states adds rows. Work
+is divided into pieces of bounded size: the forward pass into steps, the backward pass into
+sequences.
 
-Sums over states and channels are products and sums, no matrix products. A CPU is faster at them
-for shapes like these, and a user who allows TF32 or bfloat16 in matrix products of float32 (say by
-``torch.set_float32_matmul_precision``) gets the same outputs and gradients.
+Sums over states and channels are products and sums, not matrix products. For these shapes, a CPU is
+faster at them. Besides, outputs and gradients do not change if a user allows TF32 or bfloat16 in
+matrix products of float32, for example by ``torch.set_float32_matmul_precision``.
 
-Arguments: ``drive``, ``step`` and ``grad_s`` are (steps, S, 1, E), ``A`` is (N, E), ``B`` and ``C``
-are (steps, S, N, 1), one a token; (N, E), constant; or None, the constant 1. All have the dtype of
-the states.
+Arguments: ``drive``, ``step`` and ``grad_s`` are (steps, S, 1, E). ``A`` is (N, E). ``B`` and ``C``
+are (steps, S, N, 1) per token, (N, E) if they are constant, or None for the constant 1. All have
+the dtype of the states.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,26 +27,28 @@ from ..directions import Direction
 
 __all__ = ['on_map', 'projection_in_order', 'tokens_in_order', 'walk_back', 'walk_forth']
 
-# Elements of a tensor with all states, of which a piece holds three. A CPU is fastest within
-# its cache; a GPU wants large operations.
 _CPU_PIECE, _GPU_PIECE = 2**19, 2**26
+"""Elements of a tensor with all states of a piece, which holds three such tensors.
+
+A CPU is fastest within its cache, and a GPU needs large operations.
+"""
 
 
 def tokens_in_order(x: Tensor, walk: Direction) -> Tensor:
-    """A (B, H, W, E) map in the order of the walk, (steps, S, 1, E)."""
+    """Put a (B, H, W, E) map in the order of the walk, (steps, S, 1, E)."""
     x = x.movedim(walk.axis, 0)
     return (x.flip(0) if walk.reverse else x).flatten(1, 2).unsqueeze(-2)
 
 
 def projection_in_order(p: Tensor | None, walk: Direction, dtype: torch.dtype) -> Tensor | None:
-    """A projection as the operator takes it in the form this file takes."""
+    """Convert an operator's input or output projection to the form of this file."""
     if p is None:
         return None
     return p.to(dtype).t().contiguous() if p.dim() == 2 else tokens_in_order(p.to(dtype), walk).mT
 
 
 def on_map(result: Any, walk: Direction, x: Tensor) -> Any:
-    """The way back: (steps, S, E) to a map like ``x``, (N, E) to (E, N), None to None."""
+    """Convert a result back: (steps, S, E) to a map like ``x``, (N, E) to (E, N), None to None."""
     if result is None or result.dim() == 2:
         return None if result is None else result.t()
     result = result.unflatten(1, (x.shape[0], x.shape[walk.lanes]))
@@ -55,7 +58,7 @@ def on_map(result: Any, walk: Direction, x: Tensor) -> Any:
 def walk_forth(
     drive: Tensor, step: Tensor, A: Tensor, B: Tensor | None, C: Tensor | None
 ) -> Tensor:
-    """States summed by ``C``, (steps, S, E); keeps the states of two pieces at a time."""
+    """Compute states summed by ``C``, (steps, S, E), with the states of two pieces at a time."""
     state = drive.new_zeros(drive.shape[1], *A.shape)
     pieces = list(_pieces(0, state.numel(), drive, step, B, C))
     states, others, spare = drive.new_empty(3, len(pieces[0][0]), *state.shape)
@@ -64,7 +67,7 @@ def walk_forth(
         after = _decays(step_, A, out=states[: len(step_)])
         state = _recur(state, after, drive_, B_, out=after)
         y.append(_sum_over_states(after, C_, spare[: len(step_)]))
-        states, others = others, states  # the next piece starts from the last of these
+        states, others = others, states  # the next piece starts from the last state of this one
     return torch.cat(y)
 
 
@@ -78,11 +81,11 @@ def walk_back(
     *,
     wants_y: bool,
 ) -> tuple[Any, ...]:
-    """Backward pass of :func:`walk_forth` for the gradient ``grad_s`` of its result.
+    """Compute the gradients of :func:`walk_forth`, given the gradient ``grad_s`` of its result.
 
     Returns:
-        That result, None unless wanted, and the gradients of drive, step, A, B and C, None for
-        a projection that is None; without the axis of size 1.
+        The result of :func:`walk_forth`, or None unless ``wants_y``, and the gradients of drive,
+        step, A, B and C without axes of size 1. The gradient of a projection that is None is None.
     """
     pieces = list(_pieces(1, len(step) * A.numel(), grad_s, drive, step, B, C))
     space = drive.new_empty(3, len(step) + 1, pieces[0][0].shape[1], *A.shape)
@@ -100,7 +103,7 @@ def _walk_back_piece(
     B: Tensor | None,
     C: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """:func:`walk_back` for some sequences, in the ``space`` of three tensors with all states.
+    """Run :func:`walk_back` for some sequences, in ``space`` for three tensors with all states.
 
     The states' gradients run against the walk: ``g[t] = grad_s[t] * C[t] + a[t+1] * g[t+1]``.
     """
@@ -122,12 +125,12 @@ def _walk_back_piece(
 
 
 def _decays(step: Tensor, A: Tensor, out: Tensor) -> Tensor:
-    """What each step leaves of the state before it."""
+    """Compute the factor by which each step decays the state before it."""
     return torch.mul(step, A, out=out).exp_()
 
 
 def _recur(state: Tensor, decays: Tensor, drive: Tensor, B: Tensor | None, out: Tensor) -> Tensor:
-    """Write the states after every step into ``out``, which may be ``decays``; return the last."""
+    """Write the states after every step to ``out``, which may be ``decays``; return the last."""
     for decay, inflow, B_t, after in zip(decays, drive, _each_step(B), out, strict=False):
         if B_t is None:
             torch.addcmul(inflow, decay, state, out=after)
@@ -138,7 +141,7 @@ def _recur(state: Tensor, decays: Tensor, drive: Tensor, B: Tensor | None, out: 
 
 
 def _recur_back(grad_s: Tensor, decays: Tensor, C: Tensor | None, out: Tensor) -> Tensor:
-    """Write the states' gradients into ``out``; multiply ``decays`` by them and return it."""
+    """Write the states' gradients to ``out``, multiply ``decays`` by them, and return it."""
     through = decays.new_zeros(decays.shape[1:])
     steps = zip(grad_s, decays, _each_step(C), out, strict=False)
     for upstream, decay, C_t, grad_state in reversed(list(steps)):
@@ -151,31 +154,31 @@ def _recur_back(grad_s: Tensor, decays: Tensor, C: Tensor | None, out: Tensor) -
 
 
 def _sum_over_states(states: Tensor, weight: Tensor | None, spare: Tensor) -> Tensor:
-    """(steps, S, E) of (steps, S, N, E)."""
+    """Sum (steps, S, N, E) over the states, to (steps, S, E)."""
     return (states if weight is None else torch.mul(states, weight, out=spare)).sum(-2)
 
 
 def _projection_grad(
     states: Tensor, tokens: Tensor, projection: Tensor | None, spare: Tensor
 ) -> Tensor | None:
-    """Gradient of a projection between ``states`` and ``tokens``: (steps, S, N) or (N, E)."""
+    """The gradient of a projection between ``states`` and ``tokens``, (steps, S, N) or (N, E)."""
     if projection is None:
         return None
     return torch.mul(states, tokens, out=spare).sum((0, 1) if projection.dim() == 2 else -1)
 
 
 def _each_step(projection: Tensor | None) -> Iterable[Tensor | None]:
-    """A projection at every step of the walk."""
+    """Iterate over a projection at every step of the walk."""
     return repeat(projection) if projection is None or projection.dim() == 2 else projection
 
 
 def _pieces(axis: int, elements: int, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
-    """Cut along the steps (axis 0) or the sequences (axis 1); constants go with every piece.
+    """Cut tensors along the steps (axis 0) or the sequences (axis 1), with all constants in each.
 
     Args:
-        axis: The axis to cut along.
-        elements: How many elements with all states there are at one position of the axis.
-        tensors: Some of this file's arguments, the first one of the step or sequence.
+        axis: The axis that is cut.
+        elements: Elements of a tensor with all states at one position of the axis.
+        tensors: Some of this file's arguments. The first one must not be a constant.
     """
     cpu = tensors[0] is not None and tensors[0].device.type == 'cpu'
     size = max(1, (_CPU_PIECE if cpu else _GPU_PIECE) // max(1, elements))
@@ -186,7 +189,7 @@ def _pieces(axis: int, elements: int, *tensors: Tensor | None) -> Iterator[tuple
 
 
 def _join(parts: tuple[Tensor | None, ...]) -> Tensor | None:
-    """One result of the pieces' results: (N, E) add up."""
+    """Join the results of all pieces: (N, E) are added up, and others are concatenated."""
     present = [part for part in parts if part is not None]
     if not present:
         return None

@@ -234,7 +234,7 @@ def test_causal_conv1d(activation):
     true = F.conv1d(F.pad(x, (3, 0)), weight[:, None], bias, groups=3)
     true = true if activation is None else F.silu(true)
     torch.testing.assert_close(y, true)
-    with pytest.raises(NotImplementedError, match='no packed sequences and no states'):
+    with pytest.raises(NotImplementedError, match='supports no packed sequences and no states'):
         causal_conv1d.causal_conv1d_fn(x, weight, return_final_states=True)
     with pytest.raises(ValueError, match="None, 'silu' or 'swish', but is 'relu'"):
         causal_conv1d.causal_conv1d_fn(x, weight, activation='relu')
@@ -255,10 +255,10 @@ def test_norms(rms, residual, in_fp32):
     kept = (torch.float32 if in_fp32 else x.dtype) if residual is None else residual
     assert y.dtype == x.dtype and total.dtype == kept
     assert naive.relative_error(y, true) < 1e-3 and naive.relative_error(total, exact) < 1e-3
-    with pytest.raises(NotImplementedError, match='this stand-in has no dropout_p'):
+    with pytest.raises(NotImplementedError, match='stand-in does not support dropout_p'):
         function(x, weight, bias, other, dropout_p=0.5)
     for second in (x, torch.zeros(1)):
-        with pytest.raises(NotImplementedError, match='this stand-in has no x1'):
+        with pytest.raises(NotImplementedError, match='stand-in does not support x1'):
             function(x, weight, bias, other, x1=second)
     module = norms.RMSNorm(6)
     torch.testing.assert_close(module(x), norms.rms_norm_fn(x, module.weight, None, eps=1e-5))
