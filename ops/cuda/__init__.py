@@ -1,9 +1,9 @@
-"""The kernel set in CUDA C++: ``kernels/``, and the functions that launch them.
+"""The kernel set in CUDA C++: ``kernels/``, and the functions that launch the kernels.
 
-It runs on NVIDIA GPUs, compiled by NVRTC when it is first needed, and on the CPU where tests
-emulate it. It has what Triton cannot express at full speed; each function returns
-``NotImplemented`` for what its kernels do not take. See :class:`mmv2m.ops.gpu.kernels.Kernels` for
-what the functions do.
+NVRTC compiles the kernels for NVIDIA GPUs when they are first needed, and tests emulate them on the
+CPU. The set has kernels that Triton cannot express at full speed. Each function returns
+``NotImplemented`` for inputs that its kernels do not support.
+:class:`mmv2m.ops.gpu.kernels.Kernels` describes the functions.
 """
 
 from .conv import convs_backward, convs_forward

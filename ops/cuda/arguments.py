@@ -1,4 +1,4 @@
-"""What the kernels' arguments have in common."""
+"""Helpers for the arguments of all kernels in CUDA C++."""
 
 import ctypes
 import math
@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 NUMBERS = {torch.float32: 'float', torch.bfloat16: 'bfloat16', torch.float16: 'float16'}
-"""What the kernels call dtypes."""
+"""The kernels' names for dtypes."""
 
 
 class Map(ctypes.Structure):
-    """``Map`` in lanes.cuh."""
+    """The structure ``Map`` in lanes.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels', 'directions')),
@@ -38,22 +38,22 @@ class Map(ctypes.Structure):
 def make_map(
     grid: Grid, walks: Sequence[Direction], segments: int = 1, segment_steps: int = 2**31 - 1
 ) -> Map:
-    """The maps of a launch in several directions, lanes in segments or whole."""
+    """Describe the maps of a launch in several directions, with lanes in segments or whole."""
     reverse = sum(walk.reverse << k for k, walk in enumerate(walks))
     along_h = sum((walk.axis == 1) << k for k, walk in enumerate(walks))
     return Map(*grid, len(walks), reverse, along_h, segments, segment_steps)
 
 
 MOST_WARPS = 4
-"""Of a block whose warps work side by side along the channels."""
+"""Most warps of a block whose warps work side by side along the channels."""
 
 
 def choose_warps(columns: int, most: int = MOST_WARPS) -> int:
-    """Warps of a block, so that few are idle where ``columns`` are needed side by side.
+    """Choose the warps of a block so that few are idle.
 
     Args:
-        columns: That are needed.
-        most: Warps that there is room for; at least one.
+        columns: Warps that are needed side by side for all channels.
+        most: Most warps for which there is room; at least one.
     """
     return min(range(min(most, MOST_WARPS), 0, -1), key=lambda warps: -(-columns // warps) * warps)
 
@@ -62,8 +62,9 @@ def loads_at_once(count: int, tensors: Iterable[tuple[Tensor | None, int]]) -> b
     """Whether ``count`` neighbouring numbers may be loaded at once from each token.
 
     Args:
-        count: Of numbers.
-        tensors: Each with the elements between its tokens; None for one that is not there.
+        count: How many numbers.
+        tensors: Tensors, each with the elements from one token to the next; None for a tensor that
+            is missing.
     """
     return all(
         t is None or (t.data_ptr() % (count * t.element_size()) == 0 and token % count == 0)
@@ -72,11 +73,11 @@ def loads_at_once(count: int, tensors: Iterable[tuple[Tensor | None, int]]) -> b
 
 
 def copied_at_once(columns: int, tensors: Iterable[tuple[Tensor | None, int]]) -> int:
-    """Bytes of the longest copies that make up ``columns`` neighbouring numbers of each token.
+    """Bytes of the longest copies by which ``columns`` neighbouring numbers can be copied.
 
     Args:
-        columns: Of a token.
-        tensors: As for :func:`loads_at_once`; all those that are there of the same dtype.
+        columns: Numbers of each token.
+        tensors: See :func:`loads_at_once`. All given tensors have the same dtype.
     """
     numbers = [
         n
@@ -88,5 +89,5 @@ def copied_at_once(columns: int, tensors: Iterable[tuple[Tensor | None, int]]) -
 
 
 def within_reach(grid: Grid, token: int) -> bool:
-    """Whether the kernels' 32-bit steps reach across an image whose tokens are so far apart."""
+    """Whether 32-bit offsets reach across an image whose tokens are ``token`` elements apart."""
     return grid.height * grid.width * token < 2**31

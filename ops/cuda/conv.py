@@ -20,14 +20,15 @@ from .projected_gradient import AddedGradient
 __all__ = ['convs_backward', 'convs_forward']
 
 STEPS = 7
-"""Tokens whose loads a thread has under way together in the forward kernel."""
+"""Tokens that a thread of the forward kernel loads at the same time."""
 
 FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
-"""Warps of a multiprocessor among which the forward kernel shares out the lanes, without and with a
-gate: as many as have registers enough, or more."""
+"""Warps per multiprocessor over which the forward kernel distributes the lanes, by whether there is
+a gate. These are at least as many as there are registers for.
+"""
 
 STEPS_BACKWARD = 7
-"""Tokens whose loads a thread has under way together in the backward kernel."""
+"""Tokens that a thread of the backward kernel loads at the same time."""
 
 WARPS_AT_ONCE = {
     (False, 1): {2: 20, 1: 28},
@@ -35,16 +36,21 @@ WARPS_AT_ONCE = {
     (True, 1): {4: 12, 2: 16, 1: 24},
     (True, 2): {2: 12, 1: 16},
 }
-"""Warps of a multiprocessor in the backward kernel, by how many channels a thread holds:
-without and with a gate, and where walks serve one direction or two."""
+"""Warps per multiprocessor in the backward kernel, by the number of channels that a thread holds.
+
+The keys say whether there is a gate, and whether a walk serves one direction or two.
+"""
 
 HELD, SLACK = (4, 2, 1), 1.2
-"""Channels that a thread may hold in the forward kernel; the first if that costs a fifth more
-instructions at most, because the kernel waits for memory, and stages share it."""
+"""Channels that a thread of the forward kernel may hold, and the slack in favour of the first one.
+
+The first number is chosen if it costs at most a fifth more instructions than the best one. The
+kernel waits for memory anyway, and this way, stages share one kernel.
+"""
 
 
 class Gradients(ctypes.Structure):
-    """``ConvGradients`` of the backward kernel."""
+    """The structure ``ConvGradients`` of the backward kernel."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
@@ -59,7 +65,7 @@ def convs_forward(
     bias: Tensor | None,
     directions: Sequence[Direction],
 ) -> Tensor:
-    """See :class:`mmv2m.ops.gpu.kernels.Kernels`; takes no huge images."""
+    """See :class:`mmv2m.ops.gpu.kernels.Kernels`; images with 32-bit offsets only."""
     if not takes_conv(x):
         return NotImplemented
     y = torch.empty((len(directions), *x.shape[-4:]), dtype=x.dtype, device=x.device)
@@ -93,10 +99,10 @@ def convs_backward(
     targets: ConvTargets = NEW,
     projected: ProjectedGradient | None = None,
 ) -> ConvGradients:
-    """See :meth:`mmv2m.ops.gpu.kernels.Kernels.convs_backward`; takes no huge images.
+    """See :meth:`mmv2m.ops.gpu.kernels.Kernels.convs_backward`; images with 32-bit offsets only.
 
-    ``projected`` is what ``grad_y`` gets from a projection of the outputs, to be added to it, if
-    :func:`.projected_gradient.adds_projected_gradient`; or None.
+    ``projected`` is the part of the outputs' gradient that comes from a projection, and is added to
+    ``grad_y``. It may be given if :func:`.projected_gradient.adds_projected_gradient` is True.
     """
     if not takes_conv(x):
         return NotImplemented

@@ -1,4 +1,4 @@
-"""What a convolution reads, and how its kernels in CUDA C++ get that."""
+"""The inputs of a convolution, as arguments of its kernels in CUDA C++."""
 
 import ctypes
 from collections.abc import Iterable
@@ -13,11 +13,14 @@ from .arguments import MOST_WARPS, NUMBERS, choose_warps, loads_at_once, within_
 __all__ = ['Conv', 'ConvInputs', 'ConvWalks', 'takes_conv']
 
 INSTRUCTIONS_ASIDE = 0.75
-"""What a step costs beside its channels, in channels: decides on how many a thread holds."""
+"""Constant cost of a step, in units of the cost of one channel.
+
+It decides on the number of channels that a thread holds.
+"""
 
 
 class Conv(ctypes.Structure):
-    """``Conv`` in conv.cuh."""
+    """The structure ``Conv`` in conv.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x', 'gate', 'weight', 'bias')),
@@ -27,7 +30,7 @@ class Conv(ctypes.Structure):
 
 
 def takes_conv(x: Tensor) -> bool:
-    """Whether the kernels of the convolution take a map: its offsets fit into 32 bits."""
+    """Whether the kernels of the convolution support a map, whose offsets have to fit 32 bits."""
     return within_reach(Grid.of(x), 2 * x.shape[-1])  # gates are halves of wider maps
 
 
@@ -36,9 +39,9 @@ class ConvInputs:
 
     Attributes:
         grid: The map's sizes.
-        taps: Their number.
-        maps: The map and the gate, each with the elements between its tokens.
-        definitions: What every kernel of it is compiled for.
+        taps: Number of taps.
+        maps: The map and the gate, each with the elements from one token to the next.
+        definitions: Names and values for which all its kernels are compiled.
 
     Args:
         x: (B, H, W, E), or (K, B, H, W, E).
@@ -63,7 +66,7 @@ class ConvInputs:
         )
 
     def arguments(self) -> Conv:
-        """For the kernels."""
+        """The structure that the kernels take."""
         (x, x_token), (gate, gate_token) = self.maps
         pointers = map(address, (x, gate, self._weight, self._bias))
         x_direction = 0 if self._shared else self.grid.tokens * x_token
@@ -71,18 +74,18 @@ class ConvInputs:
 
 
 class ConvWalks(ConvInputs):
-    """The same for kernels whose warps walk along lanes, each with a group of channels.
+    """Inputs of kernels whose warps walk along lanes, each with a group of channels.
 
     Attributes:
-        warps: Of a block, side by side along the channels.
-        groups: Blocks of that many warps, which the channels need.
-        held: Channels of a thread.
+        warps: Warps of a block, side by side along the channels.
+        groups: Number of such blocks that all channels need.
+        held: Channels that a thread holds.
 
     Args:
-        *inputs: Of :class:`ConvInputs`.
-        holds: Channels that a thread may hold.
-        slack: How many times the instructions of the best number the first one may cost and still
-            be taken, so that more stages share a kernel.
+        *inputs: Arguments of :class:`ConvInputs`.
+        holds: Numbers of channels that a thread may hold.
+        slack: The first number of ``holds`` is chosen if its instructions are at most this many
+            times those of the best number, so that more stages share a kernel.
     """
 
     def __init__(self, *inputs: Any, holds: Iterable[int], slack: float = 1.0) -> None:
@@ -103,13 +106,13 @@ class ConvWalks(ConvInputs):
         idle_leave: bool = False,
         **more: Any,
     ) -> tuple[tuple[str, Any], ...]:
-        """All that one is compiled for.
+        """All names and values for which a kernel is compiled.
 
         Args:
-            steps: Tokens whose loads a thread has under way together.
-            others: More maps that it uses, as in ``maps``.
+            steps: Tokens that a thread loads at the same time.
+            others: Further maps that the kernel uses, each as in ``maps``.
             idle_leave: Whether threads without channels leave at once.
-            more: More names and values.
+            more: Further names and values.
         """
         channels = self.grid.channels
         vectors = loads_at_once(self.held, [*self.maps, *others]) and channels % self.held == 0

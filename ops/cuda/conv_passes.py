@@ -1,4 +1,4 @@
-"""Which directions each launch of the convolution's backward pass walks along."""
+"""The directions along which each launch of the convolution's backward pass walks."""
 
 import ctypes
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ __all__ = ['ConvPass', 'Positions', 'plan_passes']
 
 
 class Positions(ctypes.Structure):
-    """``Positions`` in conv_walk.cuh."""
+    """The structure ``Positions`` in conv_walk.cuh."""
 
     _fields_ = [(name, ctypes.c_int) for name in ('first', 'opposite', 'last_lanes_first', 'adds')]
 
@@ -20,8 +20,10 @@ class ConvPass(NamedTuple):
 
     Attributes:
         walks: Directions along which it walks.
-        senses: How many directions one walk computes: its own, or the opposite one too.
-        positions: Of the first walk's direction and of the opposite one among all.
+        senses: Number of directions that one walk computes: 1 for its own, 2 for the opposite one
+            too.
+        positions: Index of the first walk's direction, and of the opposite one, among all
+            directions.
     """
 
     walks: Sequence[Direction]
@@ -30,12 +32,12 @@ class ConvPass(NamedTuple):
 
 
 def plan_passes(directions: Sequence[Direction], share: bool) -> list[ConvPass]:
-    """The launches for some directions, one after the other.
+    """Plan the launches for some directions, one after the other.
 
     Args:
-        directions: All of a call.
-        share: Whether they share a map. Then they add to its gradient one after the other, opposite
-            ones in one walk. Otherwise all directions are one launch's.
+        directions: All directions of a call.
+        share: Whether they share a map. If so, they add to its gradient one after the other, and
+            opposite directions share a walk. If not, one launch does all directions.
     """
     if not share or len(directions) == 1:
         return [ConvPass(directions, 1, (0, 0))]

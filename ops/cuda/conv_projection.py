@@ -1,4 +1,4 @@
-"""The convolutions and the projection of what they make in one kernel: arguments, and launch."""
+"""The convolutions and the projection of their results in one kernel: arguments and launch."""
 
 import ctypes
 from collections.abc import Sequence
@@ -16,23 +16,28 @@ from .projection import GROUP, Projection
 __all__ = ['convs_project']
 
 TOKENS_HELD = 4
-"""Tokens of a lane that a thread convolves; even."""
+"""Tokens of a lane that a thread convolves, an even number."""
 
 SEGMENTS = 8
 """Pieces of ``TOKENS_HELD`` tokens that a warp works on together."""
 
 CHANNELS_AT_ONCE = {False: 4, True: 2}
-"""Of a thread's 8 channels those that it convolves together, without and with a gate."""
+"""Channels, of its 8, that a thread convolves together, by whether there is a gate."""
 
 AHEAD = 1
-"""Groups of channels whose loads a thread has under way together."""
+"""Groups of channels that a thread loads ahead."""
 
 WARPS = {2: 16, 5: 12, 8: 8}
-"""Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
+"""Warps of a block, by the number of parts up to which there are enough registers for them.
+
+Each multiprocessor has one block.
+"""
 
 LEAST_UNITS = 16
-"""Of work for a warp, that a multiprocessor must have: with fewer, two kernels that share out more
-of them are faster than one (by up to 28%, on an H100)."""
+"""Units of work, one for a warp each, that every multiprocessor must have.
+
+With fewer units, two separate kernels that have more of them are faster, by up to 28% on an H100.
+"""
 
 
 def convs_project(
@@ -48,11 +53,13 @@ def convs_project(
 ) -> tuple[Tensor, Projected]:
     """See :meth:`mmv2m.ops.gpu.kernels.Kernels.convs_project`.
 
-    The convolved map is written, but not read; the results are those of the separate kernels to the
-    bit. This takes what both of those take in CUDA C++, if that is enough to fill the GPU; gates
-    and maps at multiples of 16 bytes; 2 to 5 taps; and the shared memory of the projection has to
-    have room for 4 bytes more for each tap and bias of a channel. It leaves single states without a
-    gate: :mod:`.ssm_forward` has these, but for the last stages of pyramids, whose maps are small.
+    The convolved map is written, but not read again. The results equal those of the two separate
+    kernels to the bit. This kernel supports inputs that both separate kernels in CUDA C++ support
+    and that are large enough to fill the GPU. Maps and gates have to begin at multiples of 16
+    bytes, and there may be 2 to 5 taps. The projection's shared memory has to have room for 4 more
+    bytes per tap and bias of a channel. A single state without a gate is left to
+    :mod:`.ssm_forward`, or, in the last stages of pyramids, whose maps are small, to the separate
+    kernels.
     """
     call = _Call(
         ConvInputs(x, gate, weight, bias),
@@ -95,11 +102,11 @@ class _Call:
         )
 
     def _units(self) -> int:
-        """Of work for a warp."""
+        """Units of work, one for a warp each."""
         return -(-self.sizes.tokens // (TOKENS_HELD * SEGMENTS))
 
     def _more_shared_bytes(self) -> int:
-        """The size of ``Filters`` in conv_projection.cu."""
+        """Bytes of ``Filters`` in conv_projection.cu."""
         return -(-self.sizes.channels // GROUP) * GROUP * 4 * (self.inputs.taps + 1)
 
     def launch(self, y: Tensor, results: tuple[Tensor, Tensor, Tensor]) -> Launch:

@@ -1,4 +1,4 @@
-"""What both passes of the exact 2D recurrence hand to their kernels."""
+"""Arguments of the kernels for both passes of the exact 2D recurrence."""
 
 import ctypes
 from collections.abc import Sequence
@@ -16,18 +16,21 @@ __all__ = ['CoupledInputs', 'Edges', 'Maps', 'Patch', 'read_inputs']
 
 MOST_STATES, MOST_CORNERS = 32, 32
 MOST_COLUMNS, MOST_ROWS = 16, 16
-"""Of a strip and of a tile: what shared memory, and a block's own memory, have room for."""
+"""Most columns of a strip and rows of a tile.
+
+Shared memory has room for that many columns, and a block's own memory for that many rows.
+"""
 
 ROW_COST = 3
 """What a row of a strip costs beside its tokens, in tokens: the backward scan's times with strips
 of 8 and of 16 columns say so."""
 
 CHANNELS_HELD = 2
-"""Of a thread."""
+"""Channels that a thread holds."""
 
 
 class Coupled(ctypes.Structure):
-    """``Coupled`` in coupled.cuh."""
+    """The structure ``Coupled`` in coupled.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x', 'delta', 'bias', 'A', 'weight', 'D')),
@@ -37,7 +40,7 @@ class Coupled(ctypes.Structure):
 
 
 class Maps(ctypes.Structure):
-    """``Maps`` in coupled.cuh."""
+    """The structure ``Maps`` in coupled.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_int) for name in ('batch', 'height', 'width', 'channels')),
@@ -48,7 +51,7 @@ class Maps(ctypes.Structure):
 
 
 class Edges(ctypes.Structure):
-    """``Edges`` in coupled.cuh."""
+    """The structure ``Edges`` in coupled.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('p', 'q', 'done')),
@@ -58,19 +61,19 @@ class Edges(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Patch:
-    """What a thread holds of a channel's states, rounded up to a power of two; see tile.cuh."""
+    """The states of a channel and of a thread, each a power of two; see tile.cuh."""
 
     states: int
     states_held: int
 
     @property
     def warp_channels(self) -> int:
-        """Channels of a warp."""
+        """Channels that a warp holds."""
         return 32 // (self.states // self.states_held) * CHANNELS_HELD
 
     @property
     def warp_floats(self) -> int:
-        """Numbers of one state that a warp holds."""
+        """Numbers that a warp holds of p or of q."""
         return 32 * self.states_held * CHANNELS_HELD
 
 
@@ -84,7 +87,7 @@ class CoupledInputs:
         A: (2, 2, E, N), contiguous, float32.
         weight: (2, 2, E), contiguous, float32.
         B: (K, B, H, W, 2 N), tokens ``B_token`` elements apart.
-        C: As ``B``.
+        C: Like ``B``, with ``C_token``.
         D: (E,), contiguous, float32, or None.
         bias: (2, E), contiguous, float32, or None.
         softplus: Whether ``delta`` goes through a softplus.
@@ -120,21 +123,21 @@ class CoupledInputs:
 
     @property
     def columns(self) -> int:
-        """The most of a corner."""
+        """The largest number of columns of a corner."""
         return max(columns for _, columns in self.sides)
 
     @property
     def rows(self) -> int:
-        """The most of a corner."""
+        """The largest number of rows of a corner."""
         return max(rows for rows, _ in self.sides)
 
     @property
     def warps_of_channels(self) -> int:
-        """Warps that have all channels of a token together."""
+        """Number of warps that together hold all channels of a token."""
         return -(-self.grid.channels // self.patch.warp_channels)
 
     def maps(self, strip: int, tile: int) -> Maps:
-        """The maps as the kernels take them.
+        """Describe the maps for the kernels.
 
         Args:
             strip: Columns of a strip.
@@ -154,17 +157,17 @@ class CoupledInputs:
         )
 
     def pack(self) -> Coupled:
-        """The structure."""
+        """The structure that the kernels take."""
         parameters = (self.bias, self.A, self.weight, self.D)
         tensors = (self.x, self.delta, *parameters, self.B, self.C)
         return Coupled(*map(address, tensors), self.B_token, self.C_token)
 
     def definitions(self, warps: int, blocks: int, maps: Sequence[Tensor]) -> dict:
-        """What coupled.cuh is compiled for: the same for all sizes of a map.
+        """Names and values for which coupled.cuh is compiled, equal for all sizes of a map.
 
         Args:
-            warps: Of a block.
-            blocks: How many blocks of that size a multiprocessor has room for.
+            warps: Warps of a block.
+            blocks: Number of such blocks for which a multiprocessor has room.
             maps: All contiguous maps that the kernel loads or stores.
         """
         channels, sides = self.grid.channels, ((self.B, self.B_token), (self.C, self.C_token))
@@ -188,15 +191,15 @@ class CoupledInputs:
         return found
 
     def choose_strip(self, units: int, slots: int, most: int = MOST_COLUMNS) -> int:
-        """Columns of a strip.
+        """Choose the columns of a strip.
 
         Strips are wide, because each row of a strip has costs of its own, but narrow enough to fill
         the GPU.
 
         Args:
             units: Blocks that are needed for one strip of all images.
-            slots: Blocks that the GPU has room for.
-            most: Columns that shared memory has room for.
+            slots: Blocks for which the GPU has room.
+            most: Columns for which shared memory has room.
         """
         columns, most = self.columns, min(most, MOST_COLUMNS)
         if columns <= most:
@@ -221,10 +224,10 @@ def read_inputs(
     delta_softplus: bool,
     corners: str,
 ) -> CoupledInputs | None:
-    """The operator's arguments as the kernels take them, and the states that a thread holds.
+    """Lay out the operator's arguments for the kernels, or return None if they are not supported.
 
-    None where they do not: of no token, channel or state, of more than 32 states or corners, or
-    where not every number within an image has a 32-bit index.
+    The kernels support up to 32 states and corners, and images whose numbers have 32-bit indices.
+    They do not support maps without tokens, channels or states.
     """
     ways = read_corners(corners)[0].corners
     if not x.numel() or not 0 < A.shape[-1] <= MOST_STATES or len(ways) > MOST_CORNERS:

@@ -1,4 +1,4 @@
-"""The gradients of the exact 2D recurrence, in CUDA C++: their launches."""
+"""The launches for the gradients of the exact 2D recurrence in CUDA C++."""
 
 import ctypes
 from collections.abc import Iterator
@@ -17,39 +17,40 @@ from .sums import sum_rows
 __all__ = ['coupled_scans_backward']
 
 WARPS = 4
-"""Of a block, at most."""
+"""Most warps of a block."""
 
 STATES_HELD = 4
-"""Of a channel, by a thread, at most."""
+"""Most states of a channel that a thread holds."""
 
 WARPS_AT_ONCE = 8
-"""Of a multiprocessor: as many as have registers and shared memory enough."""
+"""Warps of a multiprocessor, for which there are enough registers and shared memory."""
 
 SUMMED = ('A', 'weight', 'B', 'C', 'D', 'bias')
 
 
 class Upstream(ctypes.Structure):
-    """``Upstream`` in coupled_backward.cu."""
+    """The structure ``Upstream`` in coupled_backward.cu."""
 
     _fields_ = [('y', ctypes.c_void_p), ('images', ctypes.c_int)]
 
 
 class Gradients(ctypes.Structure):
-    """``Gradients`` in coupled_backward.cu."""
+    """The structure ``Gradients`` in coupled_backward.cu."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', *SUMMED)]
 
 
 def coupled_scans_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, ...]:
-    """Gradients of the arguments of :func:`.coupled_forward.coupled_scans_forward`.
+    """Compute gradients of the arguments of :func:`.coupled_forward.coupled_scans_forward`.
 
-    Those of ``x, delta, A, weight, B, C, D, delta_bias``, None for those that are None; all but the
-    first two in float32.
+    Returns:
+        Gradients of ``x, delta, A, weight, B, C, D, delta_bias``, or None for arguments that are
+        None. The first two have the dtype of ``x``, and the others are float32.
     """
     inputs = read_inputs(STATES_HELD, *args)
     if inputs is None:
         return NotImplemented
-    # The sum over corners hands one gradient to all of them, without copies.
+    # Behind a sum over corners, all corners have the same gradient, which is not copied.
     shared = grad_y.stride(0) == 0
     scan = _BackwardScan((grad_y[:1] if shared else grad_y).contiguous(), inputs)
     for call in scan.calls():
@@ -60,7 +61,7 @@ def coupled_scans_backward(grad_y: Tensor, *args: Any) -> tuple[Tensor | None, .
 
 
 class _BackwardScan:
-    """The calls of the kernels, and the buffers that they fill."""
+    """The launches of the kernels, and the buffers that they fill."""
 
     def __init__(self, grad_y: Tensor, inputs: CoupledInputs) -> None:
         self.inputs, self.grad_y, self.patch = inputs, grad_y, inputs.patch
@@ -77,12 +78,12 @@ class _BackwardScan:
         self._make_edges()
 
     def _most_columns(self) -> int:
-        """Of a strip, for which a block's shared memory has room."""
+        """The most columns of a strip for which a block's shared memory has room."""
         none, one = (self._shared_bytes(strip) for strip in (0, 1))
         return (hardware_of(self.grad_y.device).shared_bytes_of_block - none) // (one - none)
 
     def _shared_bytes(self, strip: int) -> int:
-        """What a block has in shared memory: ``Memory`` in the kernel."""
+        """Bytes of a block's shared memory, ``Memory`` in the kernel."""
         patch = self.patch
         floats = strip * (4 * patch.warp_channels + patch.warp_floats + 2 * patch.states)
         states = 2 * patch.warp_floats * self.kept_as.itemsize
@@ -107,12 +108,12 @@ class _BackwardScan:
         )
 
     def _make_edges(self) -> None:
-        """Memory for what crosses edges, for words, and for the states of each block."""
+        """Allocate memory for states that cross edges, for words, and for the blocks' states."""
         maps, lines = self.maps, self.inputs.images * self.blocks * self.warps
         patch = self.patch.warp_floats
         line, words = lines * patch, maps.strips * lines
         self.words = self.grad_y.new_empty(2 * words + 1, dtype=torch.int32)
-        # The last strip leaves nothing to another one, and the last tile nothing to a further one.
+        # The last strip passes no states on to another strip, nor the last tile to another tile.
         sides = [
             (rows, -(-rows // maps.tile) - 1, -(-columns // maps.strip))
             for rows, columns in self.inputs.sides
@@ -129,13 +130,13 @@ class _BackwardScan:
             return None if start is None else start + 4 * number
 
         p, q, back = (address(t) if t.numel() else None for t in (self.p, self.q, self.back))
-        # What nobody reads has no slot of its own.
+        # States that leave the last strip are not read, so they have no slot.
         self.edges = Edges(p, q, word(0), max(1, maps.strips - 1))
         self.edges_back = Edges(back, None, word(words), 2)
         self.taken = word(2 * words)
 
     def calls(self) -> Iterator[Launch]:
-        """A walk ahead that leaves all edges, if there are any; then the walk back."""
+        """Launches of a forward walk that saves the edges, if there are any, and the walk back."""
         yield clear_words(self.words)
         if self.p.numel() or self.q.numel():
             yield forward_call(self.inputs, self.maps, self.edges, self.warps, None)

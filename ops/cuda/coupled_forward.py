@@ -1,4 +1,4 @@
-"""The exact 2D recurrence ahead, in CUDA C++: its launches."""
+"""The launches for the forward pass of the exact 2D recurrence in CUDA C++."""
 
 import ctypes
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from .coupled_arguments import CoupledInputs, Edges, Maps, read_inputs
 __all__ = ['clear_words', 'coupled_scans_forward', 'forward_call']
 
 WARPS = 2
-"""Of a block, at most."""
+"""Most warps of a block."""
 
 STATES_HELD = 4
-"""Of a channel, by a thread, at most."""
+"""Most states of a channel that a thread holds."""
 
 WARPS_AT_ONCE = 12
-"""Of a multiprocessor: as many as have shared memory enough."""
+"""Warps of a multiprocessor, for which there is enough shared memory."""
 
 STEPS = 4
-"""Tokens that a warp puts into shared memory at a time."""
+"""Tokens that a warp copies to shared memory at a time."""
 
 THREADS = 256
-"""Of a block that clears words."""
+"""Threads of a block that clears words."""
 
 
 def coupled_scans_forward(*args: Any) -> Tensor:
-    """The result of :func:`mmv2m.ops.coupled_scan`; takes its arguments but for the backend."""
+    """Run :func:`mmv2m.ops.coupled_scan`, given its arguments without the backend."""
     inputs = read_inputs(STATES_HELD, *args)
     if inputs is None:
         return NotImplemented
@@ -56,7 +56,7 @@ def _calls(inputs: CoupledInputs, y: Tensor) -> Iterator[Launch]:
 
 
 def clear_words(words: Tensor) -> Launch:
-    """Zeros, as an operator that is replayed may have them."""
+    """Make a launch that sets words to zero, as replays of the operator can repeat it."""
     count = words.numel()
     arguments = (ctypes.c_void_p(address(words)), ctypes.c_int(count))
     grid = (min(-(-count // THREADS), 1024), 1)
@@ -66,14 +66,15 @@ def clear_words(words: Tensor) -> Launch:
 def forward_call(
     inputs: CoupledInputs, maps: Maps, edges: Edges, warps: int, y: Tensor | None
 ) -> Launch:
-    """The kernel's call.
+    """Make the launch of the forward kernel.
 
     Args:
-        inputs: Of the operator.
-        maps: With strips and tiles.
-        edges: Where what crosses the edges of strips goes; and of tiles, without ``y``.
-        warps: Of a block.
-        y: What is filled; without it, all edges are left instead.
+        inputs: Inputs of the operator.
+        maps: The maps, with strips and tiles.
+        edges: Buffers for states that cross the edges of strips, and, without ``y``, the edges of
+            tiles too.
+        warps: Warps of a block.
+        y: The map that is filled. Without it, the kernel saves the states at all edges instead.
     """
     patch = inputs.patch
     blocks = -(-inputs.warps_of_channels // warps)

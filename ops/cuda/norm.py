@@ -1,4 +1,4 @@
-"""The norms in CUDA C++: the kernels' arguments, and their launches."""
+"""The norms in CUDA C++: arguments and launches of the kernels."""
 
 import ctypes
 
@@ -16,19 +16,23 @@ HELD = 4
 """Neighbouring channels that a thread loads at once."""
 
 WARPS = 4
-"""Of a block."""
+"""Warps of a block."""
 
 BLOCKS = {3: 5, 6: 3, 12: 2}
-"""Of a multiprocessor, by how many times HELD channels a thread may have of a row: as many as have
-registers enough."""
+"""Blocks of a multiprocessor, by the most chunks of HELD channels that a thread has of a row.
+
+There are enough registers for that many blocks.
+"""
 
 MOST_CHUNKS = (6, 12)
-"""How many times HELD channels a thread has of a row: the first if it can be. Then all stages of a
-pyramid share a kernel, whose rows take 2 to 32 threads."""
+"""Most chunks of HELD channels that a thread has of a row. The first number is used if possible.
+
+Then all stages of a pyramid share a kernel, whose rows take 2 to 32 threads.
+"""
 
 
 class NormForward(ctypes.Structure):
-    """``Norm`` of the forward kernel."""
+    """The structure ``Norm`` of the forward kernel."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('branch', 'residual', 'residual_like_branch')),
@@ -52,8 +56,9 @@ def norm_rows(
 ) -> None:
     """See :func:`mmv2m.ops.triton.norm.norm_rows`.
 
-    This takes channels in multiples of 4, of which a thread has 12 times 4 at most where up to 32
-    have a row together; and parameters that lie so that it can load 4 at once.
+    The number of channels has to be a multiple of 4. Up to 32 threads share a row, and each has at
+    most 12 times 4 of its channels. Maps and parameters have to be aligned so that 4 numbers can be
+    loaded at once.
     """
     channels = branch.shape[-1]
     lanes = _fewest_lanes(channels)
@@ -86,7 +91,7 @@ def norm_rows(
 
 
 def _fewest_lanes(channels: int) -> int:
-    """Threads of a warp that have a row together; 0 if none can."""
+    """The fewest threads of a warp that can share a row, or 0 if a warp cannot hold a row."""
     pieces = channels // HELD if channels % HELD == 0 else 0
     lanes = (
         lanes
@@ -98,7 +103,7 @@ def _fewest_lanes(channels: int) -> int:
 
 
 class NormBackward(ctypes.Structure):
-    """``Norm`` of the backward kernel."""
+    """The structure ``Norm`` of the backward kernel."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('grad_normed', 'grad_total', 'total')),
@@ -125,7 +130,7 @@ def norm_gradients(
 ) -> list[Tensor | None]:
     """See :func:`mmv2m.ops.triton.norm.norm_gradients`.
 
-    This takes the channels that :func:`norm_rows` takes.
+    The number of channels has the same limits as for :func:`norm_rows`.
     """
     channels = total.shape[-1]
     lanes = _fewest_lanes(channels)
@@ -151,9 +156,7 @@ def norm_gradients(
         WARPS=WARPS,
         BLOCKS=blocks,
     )
-    offset = None if offset is None else offset.contiguous()
-    factor = None if factor is None else factor.contiguous()
-    read = (grad_normed, grad_total, total, weight.contiguous(), offset, factor)
+    read = (grad_normed, grad_total, total, *without_gaps(weight, offset, factor))
     like_branch = grad_residual is not None and grad_residual.dtype != torch.float32
     streams = (None, grad_residual) if like_branch else (grad_residual, None)
     written = (grad_branch, *streams, grad_weight, grad_bias, grad_offset)

@@ -1,4 +1,4 @@
-"""The projection of tokens in CUDA C++: its arguments, and its launch."""
+"""The projection of tokens in CUDA C++: arguments and launch of the kernel."""
 
 import ctypes
 from collections.abc import Sequence
@@ -27,17 +27,20 @@ GROUP, TILE, PART = 32, 16, 16
 """Channels, tokens and outputs that a warp works on together."""
 
 AHEAD = 4
-"""Groups of channels whose loads a thread has under way together, at most."""
+"""Most groups of channels that a thread loads at the same time."""
 
 WARPS = {3: 24, 6: 16, 12: 12}
-"""Warps of a block, one to a multiprocessor, by parts up to which they have registers enough."""
+"""Warps of a block, by the number of parts up to which there are enough registers for them.
+
+Each multiprocessor has one block.
+"""
 
 Layouts = Sequence[tuple[Tensor | None, int]]
-"""Maps, each with the elements between its tokens; None for one that is not there."""
+"""Maps, each with the elements from one token to the next; None for a map that is missing."""
 
 
 class Projection(ctypes.Structure):
-    """``Projection`` in projection.cuh."""
+    """The structure ``Projection`` in projection.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('weight', 'dt_weight', 'dt_bias')),
@@ -54,12 +57,12 @@ def project(
 ) -> Projected:
     """See :class:`mmv2m.ops.gpu.kernels.Kernels`.
 
-    This takes maps in half precision, which are what tensor cores multiply, with parameters in
-    float32; channels in multiples of 8, maps and weights at multiples of 16 bytes; and as many
-    outputs as registers and shared memory have room for. Counted are R, and all sides' N together,
-    each rounded up to a multiple of 16: 192 outputs at most; and a channel takes 2 bytes for each
-    of them, 2 more for each of R, and 4. On an H100 that is up to 1408 channels where R is 24 and
-    N is 16.
+    The kernel uses tensor cores, so maps have to be in half precision. Parameters have to be
+    float32. The number of channels has to be a multiple of 8, and maps and weights have to begin at
+    multiples of 16 bytes. R is rounded up to a multiple of 16, and so is the sum of all sides' N.
+    Registers have room for 192 outputs in total. In shared memory, a channel takes 2 bytes per
+    output, 2 more bytes for each of R, and 4 bytes. On an H100, there is room for up to 1408
+    channels if R is 24 and N is 16.
     """
     weight, dt_weight, dt_bias = (p.contiguous() for p in (weight, dt_weight, dt_bias))
     sizes = Sizes.of(x, weight, dt_weight, states)
@@ -95,14 +98,14 @@ def takes_projection(
     warps: dict[int, int],
     more_shared_bytes: int = 0,
 ) -> bool:
-    """Whether the kernel takes a projection; see :func:`project`.
+    """Whether the kernel supports a projection; see :func:`project`.
 
     Args:
-        sizes: Of the projection.
-        maps: What is read of the tokens.
-        parameters: The weight, contiguous, and others.
-        warps: Of a block, by parts up to which they have registers enough.
-        more_shared_bytes: What a block needs besides :func:`shared_bytes`.
+        sizes: Sizes of the projection.
+        maps: Maps that are read.
+        parameters: The weight, contiguous, and the other parameters.
+        warps: Warps of a block, by the number of parts up to which there are enough registers.
+        more_shared_bytes: Bytes that a block needs in addition to :func:`shared_bytes`.
     """
     x = maps[0][0]
     return (
@@ -119,7 +122,7 @@ def takes_projection(
 
 
 def definitions(sizes: Sizes, dtype: torch.dtype) -> dict[str, Any]:
-    """What projection.cuh is compiled for, but for the warps of a block."""
+    """Names and values for which projection.cuh is compiled, except for the warps of a block."""
     return dict(
         NUMBER=NUMBERS[dtype],
         CHANNELS=sizes.channels,
@@ -131,17 +134,17 @@ def definitions(sizes: Sizes, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _parts(sizes: Sizes) -> tuple[int, int]:
-    """Parts of the low rank, and of the sides."""
+    """The number of parts of the low rank, and of the sides."""
     return -(-sizes.rank // PART), -(-sizes.sides * sizes.padded // PART)
 
 
 def choose_warps(sizes: Sizes, warps: dict[int, int]) -> int:
-    """Of those by parts, the warps that have registers enough."""
+    """Choose the warps for which there are enough registers."""
     return next(count for parts, count in warps.items() if sum(_parts(sizes)) <= parts)
 
 
 def shared_bytes(sizes: Sizes) -> int:
-    """The size of ``Weights`` in projection.cuh."""
+    """Bytes of ``Weights`` in projection.cuh."""
     of_rank, of_sides = _parts(sizes)
     words = PART * (of_rank + of_sides + of_rank)
     return -(-sizes.channels // GROUP) * GROUP * (2 * words + 4)

@@ -1,4 +1,4 @@
-"""What both passes of the scan hand to their kernels."""
+"""Arguments of the kernels for both passes of the scan."""
 
 import ctypes
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ MOST_STATES = 32
 
 
 class Scan(ctypes.Structure):
-    """``Scan`` in scan.cuh."""
+    """The structure ``Scan`` in scan.cuh."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x', 'delta', 'delta_bias', 'A')),
@@ -41,25 +41,25 @@ class Scan(ctypes.Structure):
 
 
 class Gradients(ctypes.Structure):
-    """``Gradients`` in scan.cuh."""
+    """The structure ``Gradients`` in scan.cuh."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ('x', 'delta', 'z', 'A', 'B', 'C', 'D', 'bias')]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor | None]) -> 'Gradients':
-        """From tensors by the names of the scan's arguments."""
+        """Make the structure from gradients by the names of the scan's arguments."""
         names = ('x', 'delta', 'z', 'A', 'B', 'C', 'D', 'delta_bias')
         return cls(*(address(tensors.get(name)) for name in names))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What the threads of a warp hold; see tile.cuh.
+    """The states and channels that the threads of a warp hold; see tile.cuh.
 
     Attributes:
-        states: Of a channel, a power of two.
-        states_held: By a thread, a power of two.
-        channels_held: By a thread, a power of two.
+        states: States of a channel, a power of two.
+        states_held: States that a thread holds, a power of two.
+        channels_held: Channels that a thread holds, a power of two.
     """
 
     states: int
@@ -68,12 +68,12 @@ class Tile:
 
     @property
     def channels(self) -> int:
-        """Of a warp."""
+        """Channels that a warp holds."""
         return 32 // (self.states // self.states_held) * self.channels_held
 
 
 def forward_tile(states: int) -> Tile:
-    """A thread that walks ahead holds up to 16 states, whose sums need no exchange then."""
+    """The tile of the forward scan, whose threads hold up to 16 states to sum without exchange."""
     return Tile(states, min(states, 16), 2)
 
 
@@ -83,10 +83,10 @@ def whole_states(inputs: ScanInputs) -> int:
 
 
 def takes_scan(inputs: ScanInputs) -> bool:
-    """Whether these kernels take a scan.
+    """Whether these kernels support a scan.
 
-    They do not where B or C is constant, there are more than 32 states, or not every number within
-    an image has a 32-bit index.
+    They do not if B or C is constant, there are more than 32 states, or a number within an image
+    has no 32-bit index.
     """
     widest = max(inputs.grid.channels, inputs.B_token, inputs.C_token, inputs.z_token)
     return (
@@ -97,21 +97,21 @@ def takes_scan(inputs: ScanInputs) -> bool:
 
 
 def contiguous_maps(inputs: ScanInputs) -> ScanInputs:
-    """The same scan, with x and delta contiguous."""
+    """Make x and delta of a scan contiguous."""
     if inputs.x.is_contiguous() and inputs.delta.is_contiguous():
         return inputs
     return replace(inputs, x=inputs.x.contiguous(), delta=inputs.delta.contiguous())
 
 
 def maps_at_once(inputs: ScanInputs) -> int:
-    """Bytes that are copied at once of x, delta and z."""
+    """Bytes of x, delta and z that can be copied at once."""
     channels = inputs.grid.channels
     tokens = ((inputs.x, channels), (inputs.delta, channels), (inputs.z, inputs.z_token))
     return copied_at_once(channels, tokens)
 
 
 def pack_scan(inputs: ScanInputs, x: Tensor, delta: Tensor, start: Tensor | None) -> Scan:
-    """The structure, of contiguous maps and the states that enter each segment, if any."""
+    """Make the structure from contiguous maps, and the states that enter each segment if any."""
     return Scan(
         *map(address, (x, delta, inputs.delta_bias, inputs.A)),
         *map(address, (inputs.B, inputs.C, inputs.D, start, inputs.z)),
@@ -120,12 +120,12 @@ def pack_scan(inputs: ScanInputs, x: Tensor, delta: Tensor, start: Tensor | None
 
 
 def side_bytes(inputs: ScanInputs) -> int:
-    """Of a number of B and C."""
+    """Bytes of a number of B and C."""
     return next((t.element_size() for t in (inputs.B, inputs.C) if t is not None), 4)
 
 
 def staged_bytes(tokens: int, columns: int, number: int) -> int:
-    """Size of ``Staged`` in stage.cuh, from the bytes of a number."""
+    """Bytes of ``Staged`` in stage.cuh, given the bytes of a number."""
     return -(-tokens * columns * number // 64) * 64
 
 
@@ -137,16 +137,16 @@ def scan_definitions(
     maps: Sequence[Tensor],
     whole_channels: bool = False,
 ) -> dict[str, Any]:
-    """What scan.cuh is compiled for: the same for all sizes of a map.
+    """Names and values for which scan.cuh is compiled, equal for all sizes of a map.
 
     Args:
-        inputs: Of the scan.
-        tile: What a warp holds.
-        warps: Of a block, at most.
-        blocks: How many blocks of that size a multiprocessor has room for.
+        inputs: Inputs of the scan.
+        tile: The tile of a warp.
+        warps: Most warps of a block.
+        blocks: Number of such blocks for which a multiprocessor has room.
         maps: All contiguous maps that the kernel loads or stores as channels.
-        whole_channels: Whether every thread has all the channels that it may hold, if the kernel
-            gains by being told.
+        whole_channels: Whether every thread has all the channels that it may hold. False is always
+            correct.
     """
     channels = inputs.grid.channels
     vectors = channels % tile.channels_held == 0 and loads_at_once(

@@ -1,4 +1,4 @@
-"""The backward scan in CUDA C++: its arguments, and its launches."""
+"""The backward scan in CUDA C++: arguments and launches of the kernels."""
 
 import ctypes
 from collections.abc import Iterator
@@ -28,30 +28,36 @@ from .scan_edges import SegmentEdges, plan_segments
 __all__ = ['BackwardScan', 'scans_backward']
 
 WARPS_AT_ONCE = {(1, 2): 28, (1, 4): 15, (2, 2): 24, (4, 2): 16}
-"""Warps of a multiprocessor, by states and channels that a thread holds: as many as have registers
-enough, or fewer where that is faster."""
+"""Warps of a multiprocessor, by the states and channels that a thread holds.
+
+There are enough registers for that many warps. Where fewer warps are faster, there are fewer.
+"""
 
 WIDE_WARPS = 3
-"""Of a block, at most, where a thread holds four channels of a single state: blocks of four would
-leave three of a multiprocessor's 15 warps out."""
+"""Most warps of a block whose threads hold four channels of a single state.
+
+With blocks of four warps, three of a multiprocessor's 15 warps could not be used.
+"""
 
 ENOUGH_WARPS = 12
 """The least number of warps of a multiprocessor for which lanes stay whole. With fewer, lanes are
 cut into chunks, and each chunk is walked over once more."""
 
 MANY_STATES_WARPS, MANY_STATES_ENOUGH = 12, 8
-"""The two numbers above where threads hold a whole tile, of 168 registers each."""
+"""``WARPS_AT_ONCE`` and ``ENOUGH_WARPS`` for threads that hold a whole tile in 168 registers."""
 
 TILE = (8, 2)
-"""States and channels that a thread holds, of many."""
+"""States and channels that a thread holds if there are more than four states."""
 
 INSTRUCTIONS_ASIDE = 1.0
-"""What a step of a single state costs beside its channels, in channels: decides on how many a
-thread holds."""
+"""Constant cost of a step with a single state, in units of the cost of one channel.
+
+It decides on the number of channels that a thread holds.
+"""
 
 
 def backward_tile(states: int, channels: int) -> Tile:
-    """Patches of both: there are sums over states, and over channels."""
+    """The tile of the backward scan, which spans both states and channels, to sum over both."""
     if states > 4:
         held = min(states, TILE[0])
         return Tile(states, held, TILE[1] * TILE[0] // held)
@@ -66,7 +72,7 @@ def backward_tile(states: int, channels: int) -> Tile:
 def scans_backward(
     grad_y: Tensor, inputs: ScanInputs, sums: bool = False
 ) -> dict[str, Tensor | None]:
-    """See :meth:`mmv2m.ops.gpu.kernels.Kernels.scans_backward`; gates are of single states only."""
+    """See :meth:`mmv2m.ops.gpu.kernels.Kernels.scans_backward`; gates need a single state."""
     if not takes_scan(inputs) or not grad_y.numel():
         return NotImplemented
     single = takes_single_states(inputs)
@@ -80,13 +86,13 @@ def scans_backward(
 
 
 class BackwardScan:
-    """The calls of the kernels, and the buffers that they fill.
+    """The launches of the kernels, and the buffers that they fill.
 
     Args:
         grad_y: Gradient of the output, (K, B, H, W, E), or (B, H, W, E) if ``sums``.
         inputs: Arguments of the forward scan, without a gate.
         sums: Whether the outputs were summed over the directions.
-        multiprocessors: Of the GPU; decides on how many blocks share out the lanes.
+        multiprocessors: Multiprocessors of the GPU, which determine the number of blocks.
     """
 
     def __init__(
@@ -124,7 +130,7 @@ class BackwardScan:
         return WARPS_AT_ONCE.get(held, MANY_STATES_WARPS) // self.warps
 
     def _choose_blocks(self) -> int:
-        """Of a multiprocessor."""
+        """Choose the number of blocks of a multiprocessor."""
         most = self._most_blocks()
         enough = MANY_STATES_ENOUGH if self.tile.states > 4 else ENOUGH_WARPS
         fewest = min(most, -(-enough // self.warps))
@@ -136,10 +142,10 @@ class BackwardScan:
         return next(uncut, most)
 
     def _most_steps(self, blocks: int, from_zero: bool = False) -> int:
-        """Of a chunk, for which shared memory has room beside that many blocks.
+        """Most steps of a chunk for which shared memory has room.
 
         Args:
-            blocks: Of a multiprocessor.
+            blocks: Blocks of a multiprocessor.
             from_zero: Whether each chunk is a whole lane, which begins with states of zero.
         """
         hardware = hardware_of(self.x.device)
@@ -148,14 +154,15 @@ class BackwardScan:
         return 2 * (1 + (of_block - one) // (two - one))
 
     def _shared_bytes(self, pairs: int, from_zero: bool) -> int:
-        """Of a block, for a history and a stage of each pair of steps: ``Memory`` in the kernel."""
+        """Bytes of a block, ``Memory`` in the kernel: a history and a stage per pair of steps."""
         channels, states = self.tile.channels, self.tile.states
         sides = (self.inputs.B_kind, self.inputs.C_kind).count('token')
         staged = [(2, channels, t.element_size()) for t in (self.x, self.delta, self.grad_y)]
         staged.append((2 * max(1, sides), states, side_bytes(self.inputs)))
         patch, sums = channels * states * 4, staged_bytes(2, sides * states, 4)
         of_pair = self.warps * (patch + sum(staged_bytes(*s) for s in staged))
-        # One patch of zeros stands for all those of a first pair, which leave their sums alone.
+        # All warps share one patch of zeros for their first pair. Of the pair's own patch, only the
+        # end remains, which holds sums.
         spared = self.warps * (patch - sums) - patch if from_zero else 0
         return pairs * of_pair - spared
 
@@ -163,19 +170,19 @@ class BackwardScan:
         """Cut lanes into chunks of at most ``most_steps`` steps, as even as possible."""
         self.chunks = -(-self.longest // most_steps)
         self.chunk = -(-self.longest // self.chunks)
-        # What is carried from chunk to chunk: a tile for each warp.
+        # Each warp carries a tile from chunk to chunk.
         tiles = self.groups * self.rows * self.warps * self.chunks if self.chunks > 1 else 0
         floats = tiles * self.tile.channels * self.tile.states
         self.carried = self.x.new_empty(floats, dtype=torch.float32)
 
     def calls(self) -> Iterator[Launch]:
-        """Those that find what crosses the edges of segments, if there are any; then the scan's."""
+        """Launches that compute the states at the edges of segments, if any, and the scan's."""
         if self.edges is not None:
             yield from self.edges.calls()
         yield self.call()
 
     def call(self) -> Launch:
-        """The scan's own call."""
+        """The launch of the scan itself."""
         states, gradients, whole = None, None, make_map(self.grid, self.walks)
         if self.edges is not None:
             states, gradients = self.edges.states, self.edges.gradients

@@ -1,4 +1,4 @@
-"""The scan in CUDA C++: its arguments, and its launches."""
+"""The scan in CUDA C++: arguments and launches of the kernels."""
 
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ def scans_forward(
 
 
 class _ForwardScan:
-    """The calls of the kernel that fill ``y``; or add to it, where outputs are summed."""
+    """The launches of the kernel that fill ``y``, or add to it if outputs are summed."""
 
     def __init__(self, inputs: ScanInputs, sums: bool, y: Tensor, adds: bool) -> None:
         inputs, self.adds = contiguous_maps(inputs), adds
@@ -66,13 +66,13 @@ class _ForwardScan:
             self.number, self.steps = self.edges.number, self.edges.steps
 
     def _most_warps(self) -> int:
-        """Of a block, for which shared memory has room."""
+        """Most warps of a block for which shared memory has room."""
         summed = SUMMED_STEPS if self.sums else 0
         size = self._warp_bytes(self.inputs, summed)
         return hardware_of(self.x.device).shared_bytes_of_block // size
 
     def _cut(self) -> SegmentEdges | None:
-        """The edges of segments, if lanes are better cut."""
+        """The edges of segments, or None if it is better to leave lanes whole."""
         counted = self.walks[:1] if self.sums else self.walks
         lanes = sum(
             self.grid.tokens // self.grid.length(self.walks[k].axis) for k in range(len(counted))
@@ -81,10 +81,10 @@ class _ForwardScan:
         return None if segments is None else SegmentEdges(self.inputs, segments)
 
     def calls(self) -> Iterator[Launch]:
-        """Those that find what enters segments, if there are any; then the scan.
+        """Launches that compute the states that enter segments, if any, and the scan's launches.
 
-        One call; or, as sums have to be in order, one for each axis or direction, the last of which
-        opens the gate.
+        Without sums, the scan is one launch. With sums, which have an order, there is one launch
+        for each axis or direction, and the last one applies the gate.
         """
         if self.edges is not None:
             yield from self.edges.calls()
@@ -94,7 +94,7 @@ class _ForwardScan:
             yield self._call(inputs, part, adds=self.adds or i > 0)
 
     def _parts(self) -> list[Sequence[int]]:
-        """The directions of each call."""
+        """The directions of each launch."""
         if not self.sums:
             return [range(len(self.walks))]
         parts: list[Sequence[int]] = []
@@ -105,11 +105,11 @@ class _ForwardScan:
         return parts
 
     def _steps(self, members: Sequence[int]) -> int:
-        """Of the longest lane or segment."""
+        """Steps of the longest lane or segment."""
         return min(self.steps, max(self.grid.length(self.walks[k].axis) for k in members))
 
     def _call(self, inputs: ScanInputs, members: Sequence[int], adds: bool) -> Launch:
-        # Where outputs are summed, a warp walks along its lanes in all directions of the axis.
+        # If outputs are summed, a warp walks along its lanes in all directions of the axis.
         counted = members[:1] if self.sums else members
         lanes = sum(
             self.number * self.grid.tokens // self.grid.length(self.walks[k].axis) for k in counted
@@ -133,11 +133,11 @@ class _ForwardScan:
         )
 
     def _warp_bytes(self, inputs: ScanInputs, summed: int) -> int:
-        """Shared memory of a warp: two stages, and the sums of ``summed`` steps."""
+        """Bytes of a warp's shared memory: two stages, and the sums of ``summed`` steps."""
         return 2 * self._stage_bytes(inputs) + summed * self.tile.channels * 4
 
     def _stage_bytes(self, inputs: ScanInputs) -> int:
-        """Size of ``Stage`` in the kernel."""
+        """Bytes of ``Stage`` in the kernel."""
         channels, states = self.tile.channels, self.tile.states
         return sum(
             staged_bytes(STEPS if whole else 1, columns, number)

@@ -1,4 +1,4 @@
-"""Convolution, projections and scan of single states in one kernel: arguments, and launch."""
+"""Convolution, projections and scan of single states in one kernel: arguments and launch."""
 
 import ctypes
 from collections.abc import Sequence
@@ -22,23 +22,28 @@ CHUNK = 16
 """Tokens of a lane that a block works on together."""
 
 THREADS = 192
-"""Of a block, at least; each has two channels of a lane."""
+"""Fewest threads of a block. Each thread has two channels of a lane."""
 
 BLOCKS = {False: 4, True: 3}
-"""Blocks to a multiprocessor, at most, without and with earlier sums in registers."""
+"""Most blocks of a multiprocessor, by whether there are earlier sums in registers."""
 
 LEAST_BLOCKS = 2
-"""Blocks that a multiprocessor must have room for: one alone waits at its barriers, and separate
-kernels are faster."""
+"""Fewest blocks for which a multiprocessor must have room.
+
+A single block waits at its barriers, so that separate kernels are faster.
+"""
 
 MOST_TAPS = 5
 
 LONG = 4096
-"""Tokens of a lane, more than which other kernels cut into segments where there are few lanes."""
+"""Longest lanes, in tokens, that are left whole if there are few of them.
+
+Other kernels cut longer lanes into segments.
+"""
 
 
 class Walked(ctypes.Structure):
-    """``Walked`` in ssm_forward.cu."""
+    """The structure ``Walked`` in ssm_forward.cu."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('x_proj', 'dt_proj', 'dt_bias', 'A', 'D')),
@@ -57,12 +62,12 @@ def ssm_at_once(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :meth:`mmv2m.ops.gpu.kernels.Kernels.ssm_at_once`.
 
-    The kernel takes maps in half precision, with parameters in float32, and biases of time steps at
-    a multiple of 8 bytes; a convolution of up to 5 taps and no gate; one state and one projected
-    side; channels in multiples of 32, of whose weights, tokens and time steps shared memory has
-    room for two blocks. On an H100 it has room for three blocks of 384 channels where R is 24. The
-    kernel leaves lanes of more than 4,096 tokens, if they are too few for all multiprocessors, to
-    kernels that cut them.
+    The kernel supports maps in half precision with parameters in float32. The biases of time steps
+    have to begin at a multiple of 8 bytes. There may be 2 to 5 taps, no gate, one state and one
+    projected side. The number of channels has to be a multiple of 32, and shared memory has to have
+    room for the weights, tokens and time steps of two blocks. On an H100, it has room for three
+    blocks of 384 channels if R is 24. Lanes of more than 4,096 tokens are left to kernels that cut
+    them, unless there are enough lanes for all multiprocessors.
     """
     if given.conv() is None or given.gate is not None or projects not in ('input', 'output'):
         return NotImplemented
@@ -119,12 +124,12 @@ class _Walk:
         )
 
     def _fills(self, axis: AxisWalks) -> bool:
-        """Whether lanes are short, or enough of them."""
+        """Whether lanes are short, or numerous enough to fill the GPU."""
         grid = self.inputs.grid
         return axis.length(grid) <= LONG or self._units(axis) >= multiprocessors(self.x.device)
 
     def _units(self, axis: AxisWalks) -> int:
-        """Of work for a block, of each row of the grid."""
+        """Units of work, one for a block each, in every row of the grid."""
         return -(-axis.lanes(self.inputs.grid) // self.lanes)
 
     def _grid(self, axis: AxisWalks) -> tuple[int, int]:
@@ -133,14 +138,14 @@ class _Walk:
         return min(self._units(axis), max(1, most // rows)), rows
 
     def allocate(self, add_to: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory for the output, and for low-rank time steps and sides, if these are kept."""
+        """Allocate the output, and low-rank time steps and sides, which are empty if not kept."""
         x = self.x
         y = make_output(x, len(self.walks), self.sums, None, add_to)
         count = (len(self.walks), *self.inputs.grid[:3]) if self.keeps else (0,)
         return y, x.new_empty((*count, self.rank)), x.new_empty((*count, 1), dtype=torch.float32)
 
     def calls(self, y: Tensor, low_rank: Tensor, side: Tensor, adds: bool) -> list[Launch]:
-        """One for each axis; what they sum up has an order."""
+        """One launch for each axis, since sums have an order."""
         parameters = (self.x_proj, self.dt_proj, *self.others)
         walked = Walked(*map(address, (*parameters, low_rank, side, y)))
         return [
@@ -162,7 +167,7 @@ class _Walk:
         ]
 
     def _resident(self) -> int:
-        """Blocks that a multiprocessor has room for."""
+        """Blocks for which a multiprocessor has room."""
         hardware = hardware_of(self.x.device)
         by_memory = hardware.shared_bytes // (self._shared_bytes() + hardware.reserved_bytes)
         by_threads = THREADS * BLOCKS[self.sums] // self.threads
@@ -186,7 +191,7 @@ class _Walk:
         return tuple(values.items())
 
     def _shared_bytes(self) -> int:
-        """Size of ``Shared`` in the kernel."""
+        """Bytes of ``Shared`` in the kernel."""
         channels, rank = self.inputs.grid.channels, -(-self.rank // CHUNK) * CHUNK
         outputs = -(-(self.rank + 1) // 8) * 8
         weights = 2 * channels * (outputs + rank)

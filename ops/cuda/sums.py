@@ -1,4 +1,4 @@
-"""Finishing partial sums, many in one launch."""
+"""Sums of partial sums, many of them in one launch."""
 
 import ctypes
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ PARTS = 8
 """Matrices that a launch sums."""
 
 THREADS = 512
-"""Of a block."""
+"""Threads of a block."""
 
 DEPTH = 8
-"""Rows that a thread has under way together."""
+"""Rows that a thread loads at the same time."""
 
 LEAST_WIDTH = 8
-"""Columns of a block, at least: as many floats as a GPU reads at once."""
+"""Fewest columns of a block. A GPU reads that many floats at once."""
 
 
 class Part(ctypes.Structure):
-    """``Part`` of the kernel."""
+    """The structure ``Part`` of the kernel."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ('source', 'target')),
@@ -65,6 +65,6 @@ def _sum_some(pairs: list[tuple[Tensor, Tensor]]) -> None:
 
 
 def _width(rows: int) -> int:
-    """Columns of a block, a power of two: a thread reads up to twice DEPTH rows of one column."""
+    """Columns of a block, a power of two for which a thread reads up to 2 DEPTH rows."""
     sharing = max(1, -(-rows // (2 * DEPTH)))
     return max(LEAST_WIDTH, THREADS >> (sharing - 1).bit_length())

@@ -1,7 +1,7 @@
-"""Compiling kernels before they are launched: several at a time, and once for all processes.
+"""Compilation of kernels before they are launched: several at a time, once for all processes.
 
-What compiles a kernel is a function that returns it. :func:`start` has threads call such functions,
-:func:`result` is for whoever needs a kernel now.
+A kernel is compiled by a function that returns it. :func:`start` lets threads call such functions,
+and :func:`result` waits for a kernel that is needed now.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ _LOCK = threading.Lock()
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: ``$MMV2M_CACHE_DIR``, by default ``~/.cache/mmv2m``."""
-    # An empty variable is as good as none: otherwise kernels would land in the current folder.
+    """The folder of compiled kernels: ``$MMV2M_CACHE_DIR``, by default ``~/.cache/mmv2m``."""
+    # An empty variable counts as unset. Otherwise, it would stand for the current folder.
     return Path(os.environ.get('MMV2M_CACHE_DIR') or '~/.cache/mmv2m').expanduser()
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    # What they call mostly waits for processes, or for compilers that let other threads run.
+    # Threads suffice: they mostly wait for processes, or for compilers that let other threads run.
     return ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix='mmv2m-compile')
 
 
@@ -40,11 +40,11 @@ def _cores() -> int:
 
 
 def start(key: Hashable, function: Callable[[], Any]) -> None:
-    """Have a thread compile a kernel, unless that has been asked for already.
+    """Let a thread compile a kernel, unless that has been asked for already.
 
     Args:
-        key: Tells the kernel.
-        function: Compiles it.
+        key: Identifies the kernel.
+        function: Function that compiles and returns it.
     """
     with _LOCK:
         if key not in _FUTURES:
@@ -54,11 +54,11 @@ def start(key: Hashable, function: Callable[[], Any]) -> None:
 
 
 def result(key: Hashable, function: Callable[[], Any]) -> Any:
-    """A kernel that is needed now; one that no thread has begun with is compiled here.
+    """Wait for a kernel that is needed now, or compile it here if no thread has begun with it.
 
     Args:
-        key: As for :func:`start`.
-        function: Compiles it.
+        key: See :func:`start`.
+        function: See :func:`start`.
     """
     future = _FUTURES.get(key)
     if future is None or future.cancel():
@@ -67,7 +67,7 @@ def result(key: Hashable, function: Callable[[], Any]) -> Any:
 
 
 def under_way() -> bool:
-    """Whether threads are compiling, or are going to."""
+    """Whether threads are compiling kernels, or have some left to compile."""
     return bool(_UNDER_WAY)
 
 
@@ -75,11 +75,11 @@ def under_way() -> bool:
 def exclusively(name: str) -> Iterator[None]:
     """Let one thread of one process at a time do something; others wait.
 
-    The system lifts the lock of a process that dies. Where nothing can be locked, because the cache
-    cannot be written or the file system has no locks, nobody waits.
+    The system releases the lock of a process that dies. If nothing can be locked, because the cache
+    cannot be written or the file system has no locks, nothing waits.
 
     Args:
-        name: Of the lock, a file's in the cache.
+        name: Name of the lock, which is a file in the cache.
     """
     with contextlib.ExitStack() as stack:
         path = cache_folder() / f'{name}.lock'
@@ -89,15 +89,16 @@ def exclusively(name: str) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.open('w'))
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Closing the file is not enough: a process that was forked meanwhile has it open too.
+            # To close the file is not enough: a process that was forked meanwhile has it open too.
             stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
-            # Whoever waits for the removed file finds the work done; so does whoever comes later.
+            # The file may be removed: processes that wait for it, and later ones, find the work
+            # done.
             stack.callback(lambda: path.unlink(missing_ok=True))
         yield
 
 
 class _Told:
-    """What the log has been told in this process."""
+    """The state of this process's log messages about compilation."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -111,10 +112,10 @@ _TOLD = _Told()
 
 @contextlib.contextmanager
 def compiling(architecture: str) -> Iterator[None]:
-    """Around compiling one kernel: the first one logs that, and the last one how long all took.
+    """A context for the compilation of one kernel, which logs the first one and the total time.
 
     Args:
-        architecture: What it is compiled for.
+        architecture: The GPU's architecture, such as ``'sm_90'``.
     """
     log = logging.getLogger('mmv2m')
     with _TOLD.lock:

@@ -1,4 +1,4 @@
-"""Compiling kernels at run time, once: what has been compiled is kept in a folder."""
+"""Compilation of kernels at run time. Compiled kernels are kept in a folder."""
 
 import contextlib
 import hashlib
@@ -15,27 +15,27 @@ __all__ = ['Definitions', 'compile_ahead', 'compile_kernel', 'source_of']
 KERNELS = Path(__file__).parents[1] / 'cuda' / 'kernels'
 
 Definitions = tuple[tuple[str, Any], ...]
-"""Names and values that a source leaves open: preprocessor macros."""
+"""Names and values of preprocessor macros for which a source is compiled."""
 
 
 def source_of(name: str) -> str:
-    """The text of a file among the kernels."""
+    """Read the text of a kernel's file."""
     return (KERNELS / name).read_text()
 
 
 def compile_kernel(source: str, definitions: Definitions, architecture: str) -> bytes:
-    """Compile a source file, or take what an earlier run or another process compiled.
+    """Compile a source file, or read the cubin that an earlier run or another process compiled.
 
     Args:
         source: Name of a ``.cu`` file among the kernels.
-        definitions: What it is compiled for.
-        architecture: Such as ``'sm_90'``.
+        definitions: Names and values of macros.
+        architecture: The GPU's architecture, such as ``'sm_90'``.
 
     Returns:
         A cubin. It is kept in ``$MMV2M_CACHE_DIR``, by default ``~/.cache/mmv2m``.
 
     Raises:
-        RuntimeError: If the compiler refuses; with what it printed.
+        RuntimeError: If the compiler fails. The message has the compiler's output.
     """
     key = (source, definitions, architecture)
     cubin: bytes = ahead.result(key, lambda: _find_or_compile(*key))
@@ -43,7 +43,7 @@ def compile_kernel(source: str, definitions: Definitions, architecture: str) -> 
 
 
 def compile_ahead(source: str, definitions: Definitions, architecture: str) -> None:
-    """Have :func:`compile_kernel` done in the background; it returns at once then, or sooner."""
+    """Start :func:`compile_kernel` in the background, so that a later call returns sooner."""
     key = (source, definitions, architecture)
     ahead.start(key, lambda: _find_or_compile(*key))
 
@@ -57,7 +57,7 @@ def _find_or_compile(source: str, definitions: Definitions, architecture: str) -
     if found is not None:
         return found
     with ahead.exclusively(name):
-        found = _read(cached)  # of another process, which had the lock before
+        found = _read(cached)  # another process may have compiled it while this one waited
         if found is None:
             with ahead.compiling(architecture):
                 found = _compile(source, options)
@@ -66,7 +66,7 @@ def _find_or_compile(source: str, definitions: Definitions, architecture: str) -
 
 
 def _options(definitions: Definitions) -> list[str]:
-    """Options of the compiler; Python's booleans are C++'s in small letters."""
+    """Options of the compiler, with booleans in lower case, as in C++."""
     spelled = ((name, str(v).lower() if isinstance(v, bool) else v) for name, v in definitions)
     return ['--std=c++17', '--use_fast_math', *(f'-D{name}={value}' for name, value in spelled)]
 
@@ -99,7 +99,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """A folder that cannot be written costs time only."""
+    """Write a file, if its folder can be written; if not, that costs only time."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

@@ -1,4 +1,4 @@
-"""The CUDA driver: its functions, PyTorch's stream, and kernels that are loaded."""
+"""The CUDA driver: its functions, PyTorch's stream, and loaded kernels."""
 
 import ctypes
 import threading
@@ -13,20 +13,20 @@ __all__ = ['architecture_of', 'check', 'driver_function', 'load', 'on_stream']
 
 
 def architecture_of(device: torch.device) -> str:
-    """What kernels for a GPU are compiled for, such as ``'sm_90'``."""
+    """The architecture for which kernels for a GPU are compiled, such as ``'sm_90'``."""
     major, minor = torch.cuda.get_device_capability(device)
     return f'sm_{major}{minor}'
 
 
 @cache
 def driver_function(name: str) -> Any:
-    """A function of the driver's, called without the bindings' conversions: for frequent calls.
+    """Get a function of the driver for frequent calls, without the conversions of the bindings.
 
     Args:
-        name: The function's; it must return a status.
+        name: Name of the function, which has to return a status.
 
     Raises:
-        RuntimeError: If the driver has none of that name.
+        RuntimeError: If the driver has no function of that name.
     """
     from cuda.bindings import driver
 
@@ -35,9 +35,9 @@ def driver_function(name: str) -> Any:
 
 
 class on_stream:  # noqa: N801 - a context manager
-    """Make a GPU the thread's, and give the handle of PyTorch's current stream there.
+    """Make a GPU the thread's current one, and return the handle of PyTorch's current stream.
 
-    Anything but a GPU, which only an emulation runs on, has neither.
+    On other devices, on which only tests emulate kernels, it does nothing and returns 0.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -47,7 +47,7 @@ class on_stream:  # noqa: N801 - a context manager
     def __enter__(self) -> int:
         if self.device.type != 'cuda':
             return 0
-        index = torch._C._cuda_getDevice()  # there are tensors, so CUDA has begun
+        index = torch._C._cuda_getDevice()  # CUDA is initialised, since there are tensors
         if self.device.index not in (None, index):
             self.other, index = torch.cuda.device(self.device), self.device.index
             self.other.__enter__()
@@ -63,9 +63,9 @@ _entered = threading.local()
 
 
 def _enter_context() -> None:
-    """Make PyTorch's context a new thread's, as the runtime does when a thread first calls it.
+    """Make PyTorch's context the current one of a new thread, as a call of CUDA's runtime would.
 
-    From then on, changing PyTorch's device changes the context.
+    After that, a change of PyTorch's device changes the context too.
     """
     if getattr(_entered, 'yes', False):
         return
@@ -78,20 +78,20 @@ def _enter_context() -> None:
 
 
 class _Loaded:
-    """A kernel on a GPU, loaded once for whatever shared memory it is launched with.
+    """A kernel on a GPU, loaded once for launches with any size of shared memory.
 
     Args:
-        function: The driver's handle.
+        function: The driver's handle of the kernel.
     """
 
     def __init__(self, function: Any) -> None:
         self._function, self._most, self._lock = function, 48 * 1024, threading.Lock()
 
     def with_shared(self, size: int) -> Any:
-        """The handle, for launches with at most ``size`` bytes of shared memory.
+        """Return the handle for launches with at most ``size`` bytes of shared memory.
 
         Raises:
-            RuntimeError: If the GPU does not have them.
+            RuntimeError: If the GPU has less shared memory.
         """
         if size > self._most:
             from cuda.bindings import driver
@@ -107,17 +107,17 @@ _LOADING = threading.Lock()
 
 
 def load(source: str, definitions: Definitions, device: torch.device) -> _Loaded:
-    """A kernel on a GPU, compiled and loaded unless that has been done already.
+    """Load a kernel on a GPU, and compile it before, unless that has been done already.
 
     Args:
-        source: Name of its file; the kernel is called like it.
-        definitions: What it is compiled for.
+        source: Name of its file, without the suffix also the name of the kernel.
+        definitions: Names and values of macros.
         device: The GPU.
 
     Raises:
         RuntimeError: If it cannot be compiled or loaded.
     """
-    with _LOADING:  # or two threads would load it twice
+    with _LOADING:  # otherwise, two threads would load it twice
         return _load_once(source, definitions, device)
 
 
@@ -131,14 +131,14 @@ def _load_once(source: str, definitions: Definitions, device: torch.device) -> _
 
 
 def check(result: tuple[Any, ...]) -> Any:
-    """The value of a call to the driver.
+    """Check the status of a call to the driver, and return its value.
 
     Raises:
-        RuntimeError: If the driver refused.
+        RuntimeError: If the call failed.
     """
     from cuda.bindings import driver
 
     status, *values = result
     if status != driver.CUresult.CUDA_SUCCESS:
-        raise RuntimeError(f'the CUDA driver refused: {status.name}')
+        raise RuntimeError(f'a call of the CUDA driver failed: {status.name}')
     return values[0] if values else None

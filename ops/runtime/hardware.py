@@ -1,4 +1,4 @@
-"""What kernels have to know of the GPU that they are launched on."""
+"""Properties of the GPU on which kernels are launched."""
 
 import threading
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ __all__ = ['EMULATED', 'Hardware', 'hardware_of', 'rehearsed_on']
 
 
 class Hardware(NamedTuple):
-    """A GPU's.
+    """Properties of a GPU.
 
     Attributes:
-        multiprocessors: How many there are.
-        shared_bytes: Shared memory of a multiprocessor.
-        shared_bytes_of_block: What a block may have of it.
+        multiprocessors: Number of multiprocessors.
+        shared_bytes: Bytes of shared memory of a multiprocessor.
+        shared_bytes_of_block: Bytes of shared memory that a block may have.
     """
 
     multiprocessors: int
@@ -26,18 +26,18 @@ class Hardware(NamedTuple):
 
     @property
     def reserved_bytes(self) -> int:
-        """What each block takes of shared memory for the system."""
+        """Bytes of shared memory that the system reserves for each block."""
         return self.shared_bytes - self.shared_bytes_of_block
 
 
 EMULATED = Hardware(1, 228 * 1024, 227 * 1024)
-"""What an emulation counts as: a multiprocessor of an H100."""
+"""Properties for emulations: one multiprocessor of an H100."""
 
 _local = threading.local()
 
 
 def hardware_of(device: torch.device) -> Hardware:
-    """That of a GPU; of tensors without memory, that of the GPU that they stand for."""
+    """Properties of a GPU, also of the GPU for which tensors without memory stand."""
     if device.type == 'meta':
         device = getattr(_local, 'device', device)
     return _ask(device) if device.type == 'cuda' else EMULATED
@@ -45,7 +45,7 @@ def hardware_of(device: torch.device) -> Hardware:
 
 @contextmanager
 def rehearsed_on(device: torch.device) -> Iterator[None]:
-    """Have tensors without memory stand for those on a device, in this thread."""
+    """Let tensors without memory stand for tensors on a device, in this thread."""
     before, _local.device = getattr(_local, 'device', device), device
     try:
         yield

@@ -1,4 +1,4 @@
-"""Launching compiled kernels on PyTorch's current stream."""
+"""Launches of compiled kernels on PyTorch's current stream."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -31,12 +31,12 @@ class Launch:
     """A call of a kernel.
 
     Attributes:
-        source: Name of its file; the kernel is called like it.
-        definitions: What it is compiled for.
+        source: Name of its file, without the suffix also the name of the kernel.
+        definitions: Names and values of macros for which it is compiled.
         grid: Blocks along x and y.
-        threads: Of a block.
-        shared_bytes: Shared memory of a block.
-        arguments: As :mod:`ctypes` values, structures passed by value.
+        threads: Threads of a block.
+        shared_bytes: Bytes of shared memory of a block.
+        arguments: Arguments as :mod:`ctypes` values; structures are passed by value.
     """
 
     source: str
@@ -47,32 +47,33 @@ class Launch:
     arguments: Sequence[Any]
 
     def key(self) -> tuple:
-        """What is compiled."""
+        """Identify what is compiled."""
         return self.source, self.definitions
 
     def compile_ahead(self, device: torch.device) -> None:
-        """Have the kernel compiled in the background for a GPU."""
+        """Start to compile the kernel for a GPU in the background."""
         compile_ahead(self.source, self.definitions, architecture_of(device))
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """What a pointer argument takes."""
+    """The address of a tensor for a pointer argument, or None."""
     return None if tensor is None else tensor.data_ptr()
 
 
 def multiprocessors(device: torch.device) -> int:
-    """Of a GPU; of anything else, which only an emulation runs on, one."""
+    """Number of multiprocessors of a GPU, or 1 on other devices, where tests emulate kernels."""
     return hardware_of(device).multiprocessors
 
 
 class Prepared:
-    """A kernel with the arguments that it is launched with, any number of times.
+    """A kernel and its arguments, to be launched any number of times.
 
-    The arguments' memory may be written over between launches.
+    The arguments' memory may be overwritten between launches.
 
     Args:
-        start: ``(handle of a stream, pointers to the arguments, None) -> status``, the driver's.
-        arguments: As :mod:`ctypes` values, structures passed by value.
+        start: The driver's function, ``(stream's handle, pointers to the arguments, None)`` to a
+            status.
+        arguments: Arguments as :mod:`ctypes` values; structures are passed by value.
     """
 
     def __init__(self, start: Callable[..., int], arguments: Sequence[Any]) -> None:
@@ -80,19 +81,19 @@ class Prepared:
         self.pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
 
     def run(self, stream: int) -> None:
-        """Launch behind what a stream, by its handle, has been given already.
+        """Launch on a stream, given by its handle.
 
         Raises:
-            RuntimeError: If the driver refuses.
+            RuntimeError: If the launch fails.
         """
         check_launch(self.start(ctypes.c_void_p(stream), self.pointers, None))
 
 
 def check_launch(status: int) -> None:
-    """Check what :attr:`Prepared.start` returns.
+    """Check the status that :attr:`Prepared.start` returns.
 
     Raises:
-        RuntimeError: If the driver has refused.
+        RuntimeError: If the launch has failed.
     """
     if status:
         raise RuntimeError(f'the CUDA driver refused a launch: error {status}')
@@ -105,14 +106,14 @@ def prepare(
     shared_bytes: int,
     arguments: Sequence[Any],
 ) -> Prepared:
-    """Make a kernel on a GPU ready.
+    """Prepare the launch of a kernel on a GPU.
 
     Args:
-        function: The driver's handle.
+        function: The driver's handle of the kernel.
         grid: Blocks along x, y and z.
-        threads: Of a block.
-        shared_bytes: Shared memory of a block.
-        arguments: As :mod:`ctypes` values, structures passed by value.
+        threads: Threads of a block.
+        shared_bytes: Bytes of shared memory of a block.
+        arguments: Arguments as :mod:`ctypes` values; structures are passed by value.
     """
     before = (ctypes.c_void_p(int(function)), *grid, threads, 1, 1, shared_bytes)
     return Prepared(partial(driver_function('cuLaunchKernel'), *before), arguments)
@@ -124,11 +125,11 @@ def _prepare_on_gpu(call: Launch, device: torch.device) -> Prepared:
 
 
 PREPARE: dict[str, Callable[[Launch, torch.device], Prepared]] = {'cuda': _prepare_on_gpu}
-"""How a launch is made ready, by the type of device. Tests add an emulation for ``'cpu'``."""
+"""Functions that prepare a launch, by the type of device. Tests add an emulation for ``'cpu'``."""
 
 
 def launch(call: Launch, device: torch.device) -> None:
-    """Run a kernel, behind what PyTorch's current stream has been given already.
+    """Launch a kernel on PyTorch's current stream.
 
     Raises:
         RuntimeError: If it cannot be compiled, loaded or launched.

@@ -1,7 +1,8 @@
-"""Compiling CUDA C++ with the compiler that PyTorch brings.
+"""Compilation of CUDA C++ with NVRTC, the compiler that PyTorch installs.
 
-NVRTC compiles one program at a time in a process. To compile several, :func:`compile_apart` runs
-this file as a script, in processes of their own, which import little more than the compiler.
+NVRTC compiles one program at a time in a process. To compile several at the same time,
+:func:`compile_apart` runs this file as a script in new processes, which import little more than the
+compiler.
 """
 
 import json
@@ -15,13 +16,13 @@ __all__ = ['Program', 'compile_apart', 'compile_here', 'version']
 
 
 class Program(NamedTuple):
-    """What is compiled.
+    """A program to be compiled.
 
     Attributes:
-        name: Of the source's file.
-        source: Its text.
-        headers: Texts by name.
-        options: The compiler's.
+        name: Name of the source's file.
+        source: Text of the source.
+        headers: Texts of headers, by name.
+        options: Options of the compiler.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Program(NamedTuple):
 
 
 def version() -> str:
-    """The compiler's."""
+    """The version of the compiler."""
     from cuda.bindings import nvrtc
 
     return str(nvrtc.nvrtcVersion())
@@ -44,7 +45,7 @@ def compile_here(program: Program) -> bytes:
         A cubin.
 
     Raises:
-        RuntimeError: If the compiler refuses; with what it printed.
+        RuntimeError: If the compiler fails. The message has the compiler's output.
     """
     from cuda.bindings import nvrtc
 
@@ -71,20 +72,20 @@ def compile_here(program: Program) -> bytes:
 
 
 def compile_apart(program: Program) -> bytes:
-    """Compile in a new process; in this one where there can be none.
+    """Compile in a new process, or in this one if that fails.
 
     Returns:
         A cubin.
 
     Raises:
-        RuntimeError: If the compiler refuses; with what it printed.
+        RuntimeError: If the compiler fails. The message has the compiler's output.
     """
     try:
         done = subprocess.run(
             [sys.executable, __file__],
             input=json.dumps(program).encode(),
             capture_output=True,
-            # Or it would look for modules beside this file first.
+            # Without this, the process would first look for modules in this file's folder.
             env={**os.environ, 'PYTHONSAFEPATH': '1'},
         )
     except OSError:

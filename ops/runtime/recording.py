@@ -1,4 +1,4 @@
-"""Watching an operator run once: what it allocates, and what it launches."""
+"""A record of one run of an operator: its allocations and launches."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -21,15 +21,15 @@ ALLOCATIONS = {
 
 
 class Obstacle(Exception):
-    """Why what an operator does cannot be repeated by launches alone."""
+    """A reason why launches alone cannot repeat an operator's run."""
 
 
 class Allocation(NamedTuple):
-    """Memory that was a tensor's.
+    """Memory of a tensor during a recording.
 
     Attributes:
         start: Its address.
-        size: Bytes.
+        size: Its size in bytes.
     """
 
     start: int
@@ -40,9 +40,9 @@ class Pointer(NamedTuple):
     """An address among the arguments of a launch.
 
     Attributes:
-        place: Where it lies.
-        address: Itself.
-        allocation: The number of the allocation that it pointed into then; None if into none.
+        place: The address of the pointer itself.
+        address: The address to which it points.
+        allocation: The number of the allocation into which it pointed then, or None.
     """
 
     place: int
@@ -51,12 +51,12 @@ class Pointer(NamedTuple):
 
 
 class Recorder(TorchDispatchMode):
-    """While it is entered, notes what PyTorch allocates; :meth:`hear` notes launches.
+    """A mode that notes PyTorch's allocations, and launches by :meth:`hear`.
 
     Attributes:
-        allocated: In order. Later ones may take the place of earlier ones that have been freed.
-        launches: In order, with the pointers among their arguments.
-        obstacle: The first thing that launches alone would not repeat, or None.
+        allocated: Allocations in order. A later one may have the memory of an earlier, freed one.
+        launches: Launches in order, with the pointers among their arguments.
+        obstacle: The first reason why launches alone cannot repeat the run, or None.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        """Run an operation of PyTorch's, and note what it is."""
+        """Run an operation of PyTorch, and note an allocation or an obstacle."""
         result = func(*args, **(kwargs or {}))
         if func in ALLOCATIONS:
             self.allocated.append(Allocation(result.data_ptr(), result.untyped_storage().nbytes()))
@@ -86,7 +86,7 @@ class Recorder(TorchDispatchMode):
             self.obstacle = self.obstacle or str(problem)
 
     def find(self, address: int) -> int | None:
-        """The number of the allocation that an address is in now: the last one that has it."""
+        """Find the number of the last allocation that contains an address, or None."""
         for i in range(len(self.allocated) - 1, -1, -1):
             start, size = self.allocated[i]
             if start <= address < start + size:
@@ -100,7 +100,7 @@ def _is_view(func: Any) -> bool:
 
 
 def pointers_in(argument: Any) -> Iterator[tuple[int, int]]:
-    """Where each pointer in an argument of a kernel lies, and what it is; but for null ones."""
+    """The place and the value of each pointer in an argument of a kernel, except null pointers."""
     if isinstance(argument, ctypes.c_void_p):
         if argument.value:
             yield ctypes.addressof(argument), argument.value

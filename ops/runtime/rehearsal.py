@@ -1,9 +1,9 @@
-"""Finding out what an operator launches at any size of its maps, so that it is compiled beforehand.
+"""Rehearsals of operators, which find and compile the kernels for all sizes of maps beforehand.
 
-What a kernel is compiled for depends on dtypes, channels and the like, but hardly on the sizes of
-maps. So when an operator first runs, it is run on tensors without memory too, of a few sizes that
-stand for all; what it would launch then is compiled in the background. Its gradients' kernels are
-among that.
+What a kernel is compiled for depends on dtypes and channels, for example, but hardly on the sizes
+of maps. So when an operator first runs, it also runs on tensors without memory, of a few sizes that
+stand for all. The kernels that it would launch, including those of its gradients, are compiled in
+the background.
 """
 
 import functools
@@ -21,22 +21,25 @@ from .watch import rehearsing
 __all__ = ['Gradients', 'compiling_ahead', 'rehearse', 'rehearsed']
 
 SIZES = ((1, 7, 7), (1, 48, 48), (8, 256, 256), (1, 4, 4096), (1, 4096, 4))
-"""Images, and rows and columns of their tokens: short lanes, long ones, more tokens than the GPU
-can hold at once, and a few lanes that are cut into segments."""
+"""Images, rows and columns of maps that are tried.
+
+They have short lanes, long lanes, more tokens than a GPU can work on at once, and a few lanes that
+are cut into segments along either axis.
+"""
 
 Gradients = Callable[[Sequence[Any], Any], None]
-"""Runs an operator's backward pass, from its arguments and what it returned."""
+"""A function of an operator's arguments and results that runs its backward pass."""
 
 
 def rehearsed(
     function: Callable[..., Any], gradients: Gradients | None = None
 ) -> Callable[..., Any]:
-    """Have all kernels of an operator compiled in the background when it first runs on a GPU.
+    """Make a function compile all its kernels in the background when it first runs on a GPU.
 
     Args:
-        function: Takes tensors, numbers, strings, None and sequences of them. It must do nothing
-            that depends on the numbers in a tensor.
-        gradients: Runs its backward pass too, if that is known.
+        function: The function. Its arguments are tensors, numbers, strings, None and sequences of
+            them. It must do nothing that depends on the numbers in a tensor.
+        gradients: Function that runs its backward pass, or None.
     """
     seen: set[tuple] = set()
 
@@ -54,13 +57,13 @@ def rehearsed(
 
 
 def compiling_ahead(device: torch.device) -> Any:
-    """A context in which this thread's operators have their kernels compiled, and launch none.
+    """A context in which this thread's operators start to compile their kernels, and launch none.
 
-    Operators of the ``'cuda'`` backend return tensors of the right shapes with any numbers in them.
-    Their gradients' kernels are compiled too, without a backward pass.
+    Operators of the ``'cuda'`` backend return tensors of the right shapes with arbitrary numbers.
+    The kernels of their gradients are compiled too, without a backward pass.
 
     Args:
-        device: The GPU that the kernels are for.
+        device: The GPU for which kernels are compiled.
     """
     return rehearsing(lambda call: call.compile_ahead(device))
 
@@ -70,7 +73,7 @@ def _compile_ahead(
 ) -> None:
     try:
         rehearse(function, gradients, args, device, lambda call: call.compile_ahead(device))
-    except Exception:  # it costs time only, and what is wrong shows when the operator itself runs
+    except Exception:  # a failure costs only time: a real fault shows when the operator runs
         logging.getLogger('mmv2m').debug('%s cannot be rehearsed', function, exc_info=True)
 
 
@@ -81,14 +84,15 @@ def rehearse(
     device: torch.device,
     collect: Callable[[Any], None],
 ) -> None:
-    """Find out what an operator would launch on a device for maps of any size.
+    """Collect the kernels that an operator would launch on a device for maps of any size.
 
     Args:
         function: The operator.
-        gradients: Runs its backward pass too; or None.
-        args: Its arguments, on any device.
+        gradients: Function that runs its backward pass, or None.
+        args: The operator's arguments, on any device.
         device: The GPU.
-        collect: Is given each kernel once, those that the operator is about to launch first.
+        collect: Function that is called once for each kernel, first for those that the operator is
+            about to launch.
     """
     seen: set[tuple] = set()
 
@@ -115,13 +119,13 @@ def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
 
 
 def _sizes(args: Sequence[Any]) -> tuple[int, int, int] | None:
-    """Images, rows and columns of the first map among some arguments; None without a map."""
+    """Images, rows and columns of the first map among some arguments, or None without a map."""
     found = next((t.shape[-4:-1] for t in _tensors(args) if t.dim() >= 4), None)
     return None if found is None else (found[0], found[1], found[2])
 
 
 def _describe(args: Sequence[Any], sizes: tuple[int, int, int] | None) -> tuple:
-    """What kernels are compiled for, whatever the sizes of maps."""
+    """Describe everything that determines the kernels, except the sizes of maps."""
     return tuple(
         _describe(arg, sizes)
         if isinstance(arg, tuple | list)
@@ -146,7 +150,7 @@ def _is_map(x: Tensor, sizes: tuple[int, int, int] | None) -> bool:
 def _imagine(
     args: Sequence[Any], sizes: tuple[int, int, int] | None, others: tuple[int, int, int] | None
 ) -> list[Any]:
-    """The same arguments without memory, maps in other sizes."""
+    """Copy arguments as tensors without memory, with other sizes of maps."""
     return [
         _imagine(arg, sizes, others)
         if isinstance(arg, tuple | list)

@@ -1,7 +1,7 @@
-"""Running an operator by launching again what it launched before, with other addresses.
+"""Replays of an operator, which repeat the launches of an earlier run with other addresses.
 
-What an operator launches depends on the layout of its arguments alone. Working it out anew takes
-Python some ten times as long as the launches themselves, and the GPU would wait for it.
+What an operator launches depends only on the layout of its arguments. To find it out anew takes
+Python about ten times as long as the launches themselves, and the GPU would wait for that.
 """
 
 import ctypes
@@ -23,22 +23,25 @@ from .watch import is_rehearsing, listening
 __all__ = ['Replay', 'replayed']
 
 MOST_LAYOUTS = 1024
-"""Layouts of arguments that are remembered for an operator, those used last."""
+"""Number of layouts of arguments that are remembered for an operator; older ones are dropped."""
 
 RECORDED = 2
-"""Which call with arguments of a layout is recorded. It is not the first one, because recording
-takes time, and images may be of any size."""
+"""Number of the call with a layout that is recorded.
+
+It is not the first one, because a recording takes time, and every image may have another size.
+"""
 
 
 def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a function that launches kernels launch them again instead of running again.
+    """Make a function that launches kernels repeat the launches instead of running again.
 
-    The second call with arguments of some layout is recorded, and repeated from then on.
+    The second call with arguments of some layout is recorded, and later calls repeat it.
 
     Args:
-        function: Takes tensors, numbers, strings, None and sequences of them, and returns a new
-            tensor or a tuple of new tensors and None. It must do nothing that depends on the
-            numbers in a tensor. If it does something besides launching, it always runs as it is.
+        function: The function. Its arguments are tensors, numbers, strings, None and sequences of
+            them. It returns a new tensor, or a tuple of new tensors and None. It must do nothing
+            that depends on the numbers in a tensor. If it does more than allocate and launch, it
+            always runs as it is.
     """
 
     @functools.lru_cache(MOST_LAYOUTS)
@@ -68,14 +71,14 @@ def replayed(function: Callable[..., Any]) -> Callable[..., Any]:
                 status = launch.start(handle, launch.pointers, None)
                 if status:
                     check_launch(status)
-        del scratch  # not before: another thread might be given its memory between two launches
+        del scratch  # earlier, another thread could get its memory between two launches
         return results[0] if replay.single else tuple(results)
 
     return run
 
 
 class _Layout:
-    """What is known of a layout of arguments: how often it has come, and how to replay it."""
+    """The number of calls with a layout of arguments, and its replay."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -83,9 +86,12 @@ class _Layout:
 
 
 def _describe(args: Sequence[Any], tensors: list[Tensor], addresses: list[int]) -> tuple:
-    """All that launches depend on; collects the tensors, all on one device, on the way."""
+    """Describe everything on which launches depend, and collect the tensors and their addresses.
+
+    All tensors have to be on one device.
+    """
     key: list[Any] = []
-    put = key.append  # some fifty tensors a call: what is told of each counts
+    put = key.append  # a call may have fifty tensors, so every look-up counts
     for arg in args:
         if isinstance(arg, Tensor):
             if not tensors:
@@ -105,10 +111,10 @@ def _describe(args: Sequence[Any], tensors: list[Tensor], addresses: list[int]) 
 
 
 def _shared(addresses: list[int]) -> tuple[int, ...] | None:
-    """For each tensor the first one at its address, or None if all are at different ones.
+    """The first tensor at the address of each tensor, or None if all addresses differ.
 
-    Of tensors at one address, one cannot tell which a launch means; so they have to be at one in
-    every call that is replayed.
+    If tensors share an address, a launch does not tell which of them it means. So they have to
+    share it in every call that is replayed.
     """
     if len(set(addresses)) == len(addresses):
         return None
@@ -129,7 +135,7 @@ def _record(
 
 
 class _Patch(NamedTuple):
-    """An address among a launch's arguments: where it lies, and which it is."""
+    """A pointer among a launch's arguments: its place, and the tensor and offset that it means."""
 
     place: ctypes.c_uint64
     base: int
@@ -137,17 +143,18 @@ class _Patch(NamedTuple):
 
 
 class Replay:
-    """What one run of an operator launched, ready to be launched again.
+    """The launches of one run of an operator, ready to be repeated.
 
-    The tensors whose addresses launches take are numbered: the inputs, one of scratch, the outputs.
+    The tensors whose addresses launches take are numbered: first the inputs, then one tensor of
+    scratch memory, then the outputs.
 
     Args:
-        recorder: Has watched the run.
+        recorder: The recorder of the run.
         inputs: The tensors among its arguments.
-        result: What it returned.
+        result: The result of the run.
 
     Raises:
-        Obstacle: If launches alone would not repeat it.
+        Obstacle: If launches alone cannot repeat the run.
     """
 
     def __init__(self, recorder: Recorder, inputs: list[Tensor], result: Any) -> None:
@@ -165,7 +172,14 @@ class Replay:
         ]
 
     def allocate(self, inputs: list[int]) -> tuple[list[int], list[Tensor | None], Tensor | None]:
-        """The addresses of all numbered tensors, those of the inputs given; results; scratch."""
+        """Allocate the outputs and scratch memory.
+
+        Args:
+            inputs: Addresses of the inputs.
+
+        Returns:
+            The addresses of all numbered tensors, the outputs, and the scratch memory.
+        """
         scratch = None if self.scratch is None else torch.empty_like(self.scratch)
         results = [None if t is None else torch.empty_like(t) for t in self.outputs]
         addresses = [*inputs, 0 if scratch is None else scratch.data_ptr()]
@@ -176,15 +190,23 @@ class Replay:
 def _lay_out(
     recorder: Recorder, inputs: int, made: list[Tensor]
 ) -> tuple[dict[int, tuple[int, int]], int]:
-    """Where each allocation goes: the number of a tensor, and how far into it; and scratch's size.
+    """Assign every recorded allocation to a numbered tensor.
 
-    What is not the results' is scratch, and needed from the first to the last launch that uses it.
+    Allocations that are no results are scratch memory. Each is needed from the first to the last
+    launch that uses it.
+
+    Returns:
+        For each allocation, the number of a tensor and the offset in it, and the size of the
+        scratch memory in bytes.
+
+    Raises:
+        Obstacle: If a result is no whole, contiguous tensor of its own.
     """
     where = {}
     for i, output in enumerate(made):
         number = recorder.find(output.data_ptr())
         if number is None or recorder.allocated[number] != (output.data_ptr(), output.nbytes):
-            raise Obstacle('it returns something else than whole tensors of its own')
+            raise Obstacle('it returns something other than whole tensors of its own')
         if not output.is_contiguous():
             raise Obstacle('it returns a tensor that is not contiguous')
         if number in where:
@@ -207,7 +229,7 @@ def _patch(
     inputs: Sequence[Tensor],
     recorder: Recorder,
 ) -> _Patch:
-    """A pointer into an allocation, or to an element of one of the operator's arguments."""
+    """Resolve a pointer into an allocation, or to an element of one of the operator's arguments."""
     number = pointer.allocation
     if number is None:
         base, offset = _find_argument(pointer.address, inputs)
@@ -218,11 +240,13 @@ def _patch(
 
 
 def _find_argument(address: int, inputs: Sequence[Tensor]) -> tuple[int, int]:
-    """The number of the argument that has an element at an address, and how far into it that is.
+    """Find the argument that has an element at an address, and the offset of the address in it.
+
+    Several arguments may have an element there if they begin at the same address, because they do
+    so in every call of this layout.
 
     Raises:
-        Obstacle: If there is none; or if several arguments have, unless all of them begin at the
-            same address, as they do in every call of this layout then.
+        Obstacle: If no argument has an element there, or arguments that begin elsewhere do.
     """
     found = [(i, address - t.data_ptr()) for i, t in enumerate(inputs) if _has(t, address)]
     if not found:
@@ -235,8 +259,8 @@ def _find_argument(address: int, inputs: Sequence[Tensor]) -> tuple[int, int]:
 def _has(tensor: Tensor, address: int) -> bool:
     """Whether one of a tensor's elements is at an address.
 
-    Its elements are taken to lie in the order of its strides, as those of a part of a larger tensor
-    do; of others, this may say no of what is an element.
+    This assumes that its elements are in the order of its strides, as in a part of a larger tensor.
+    For other tensors, the answer may be False although there is an element.
     """
     distance, rest = divmod(address - tensor.data_ptr(), tensor.element_size())
     if rest or distance < 0 or not tensor.numel():
@@ -248,10 +272,11 @@ def _has(tensor: Tensor, address: int) -> bool:
 
 
 def _like(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Something without memory of its own that ``torch.empty_like`` makes a contiguous tensor like.
+    """Make a tensor without memory, as a pattern for ``torch.empty_like``.
 
-    That takes a third of the time of ``torch.empty``, which has more to be told. It must not keep
-    memory: the pool of a CUDA graph, where it may be made, has to be empty between two runs.
+    With a pattern, an allocation takes a third of the time of ``torch.empty``, which has more
+    arguments. The pattern must not keep memory, because it may be made in the pool of a CUDA graph,
+    which has to be empty between two runs.
     """
     like = torch.empty(1, dtype=dtype, device=device).as_strided(shape, [0] * len(shape))
     like.untyped_storage().resize_(0)

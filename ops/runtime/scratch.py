@@ -1,4 +1,4 @@
-"""Laying out buffers in one allocation, where two that are never needed at a time share a place."""
+"""The layout of buffers in one allocation, in which buffers with disjoint lifetimes may overlap."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,16 +6,16 @@ from typing import NamedTuple
 __all__ = ['Buffer', 'lay_out']
 
 ALIGNMENT = 512
-"""Bytes; that of PyTorch's own allocations on GPUs."""
+"""Alignment of buffers in bytes, which is the one of PyTorch's own allocations on GPUs."""
 
 
 class Buffer(NamedTuple):
     """Memory that is needed from one launch to another.
 
     Attributes:
-        size: Bytes.
+        size: Its size in bytes.
         first: The first launch that uses it.
-        last: The last one.
+        last: The last launch that uses it.
     """
 
     size: int
@@ -23,14 +23,14 @@ class Buffer(NamedTuple):
     last: int
 
     def meets(self, other: 'Buffer') -> bool:
-        """Whether there is a launch during which both are needed."""
+        """Whether both buffers are needed during the same launch."""
         return self.first <= other.last and other.first <= self.last
 
 
 def lay_out(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
-    """Where each buffer begins, and the size of all together, in bytes.
+    """Choose where each buffer begins, in bytes, and return also the size of all together.
 
-    The largest first, each goes to the lowest place that is free for as long as it is needed.
+    Beginning with the largest buffer, each gets the lowest place that is free while it is needed.
     """
     starts = [0] * len(buffers)
     placed: list[int] = []

@@ -1,4 +1,4 @@
-"""Who is told of this thread's launches, and whether they are rehearsed only."""
+"""Listeners for this thread's launches, and rehearsals, which launch nothing."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ _local = threading.local()
 
 
 def tell(call: Any, prepare: Callable[[], Any]) -> None:
-    """Tell this thread's listener, if it has one, of a launch.
+    """Tell this thread's listener about a launch, if there is a listener.
 
     Args:
         call: The launch.
-        prepare: Returns it as a :class:`.launch.Prepared`.
+        prepare: Function that returns the launch as a :class:`.launch.Prepared`.
     """
     listener = getattr(_local, 'listener', None)
     if listener is not None:
@@ -23,17 +23,17 @@ def tell(call: Any, prepare: Callable[[], Any]) -> None:
 
 
 def listening(listener: Callable[[Any, Callable[[], Any]], None]) -> Any:
-    """A context in which a function is told of every launch from this thread, see :func:`tell`."""
+    """A context in which a function is called for every launch of this thread; see :func:`tell`."""
     return _set_for_a_while('listener', listener)
 
 
 def rehearsing(collect: Callable[[Any], None]) -> Any:
-    """A context in which this thread launches nothing, but gives a function what it would."""
+    """A context in which this thread passes its launches to a function instead of launching."""
     return _set_for_a_while('collect', collect)
 
 
 def rehearse(call: Any) -> bool:
-    """Give a launch to this thread's rehearsal, if there is one; returns whether there is."""
+    """Pass a launch to this thread's rehearsal, and return whether there is one."""
     collect = getattr(_local, 'collect', None)
     if collect is None:
         return False
@@ -42,7 +42,7 @@ def rehearse(call: Any) -> bool:
 
 
 def is_rehearsing() -> bool:
-    """Whether this thread launches nothing, see :func:`rehearsing`."""
+    """Whether this thread is in a rehearsal; see :func:`rehearsing`."""
     return getattr(_local, 'collect', None) is not None
 
 

@@ -1,8 +1,8 @@
-"""The kernel set in Triton: ``kernels/``, and the functions that launch them.
+"""The kernel set in Triton: ``kernels/``, and the functions that launch the kernels.
 
-It runs on any GPU that Triton knows, and on the CPU through Triton's interpreter. Triton is
-optional: only ``ops/backends`` imports this, when a kernel is to run. See
-:class:`mmv2m.ops.gpu.kernels.Kernels` for what the functions do.
+It runs on any GPU that Triton supports, and on the CPU by Triton's interpreter. Triton is optional,
+so only ``ops/backends`` imports this package, when a kernel is needed.
+:class:`mmv2m.ops.gpu.kernels.Kernels` describes the functions.
 """
 
 from .conv import adds_projected_gradient, convs_backward, convs_forward

@@ -1,4 +1,4 @@
-"""Launching the convolution kernels, for one or several directions at once."""
+"""Launches of the convolution kernels, for one or several directions at once."""
 
 from collections.abc import Sequence
 
@@ -17,10 +17,10 @@ from .walks import pack_walks
 __all__ = ['adds_projected_gradient', 'convs_backward', 'convs_forward']
 
 CHANNELS = 64
-"""Channels of a program, a warp: two a thread, so that it loads 32 bits at a time."""
+"""Channels of a program, which is a warp. Each thread has two, so it loads 32 bits at a time."""
 
 STEPS, STEPS_BACKWARD = 16, 9
-"""Tokens whose loads a program has under way together, at most."""
+"""Most tokens that a program of the forward and of the backward kernel loads at the same time."""
 
 LANES_PER_PROGRAM = 1
 """Lanes over which a program of the backward kernel sums gradients of parameters."""
@@ -33,7 +33,7 @@ def convs_forward(
     bias: Tensor | None,
     directions: Sequence[Direction],
 ) -> Tensor:
-    """Convolve a map in several directions, gated first if there is a gate.
+    """Convolve a map in several directions, after multiplication by a gate if there is one.
 
     Args:
         x: (B, H, W, E), the same for all directions, or (K, B, H, W, E).
@@ -80,9 +80,9 @@ def convs_backward(
     directions: Sequence[Direction],
     targets: ConvTargets = NEW,
 ) -> ConvGradients:
-    """Gradients of :func:`convs_forward`; see :meth:`.kernels.Kernels.convs_backward`.
+    """Compute gradients of :func:`convs_forward`; see :meth:`.kernels.Kernels.convs_backward`.
 
-    The kernel knows no targets with gaps between their tokens.
+    The kernel does not support targets with gaps between their tokens.
     """
     if any(t is not None and not t.is_contiguous() for t in targets[:2]):
         return NotImplemented
@@ -121,5 +121,5 @@ def convs_backward(
 
 
 def adds_projected_gradient(x: Tensor, x_proj: Tensor) -> bool:
-    """Whether the backward kernel adds what comes from a projection: no."""
+    """Return False: the backward kernel does not add the gradient from a projection."""
     return False

@@ -1,4 +1,4 @@
-"""Launching the expansion of time steps from their low rank."""
+"""The launch of the kernel that expands time steps from their low rank."""
 
 import math
 
@@ -15,16 +15,19 @@ BLOCK = 64 * 64
 """Tokens times channels of a program."""
 
 LOW, HIGH = 16, 64
-"""What ranks are rounded up to, if they are not higher still, so that stages share kernels."""
+"""Numbers to which lower ranks are rounded up, so that stages share kernels."""
 
 BLOCK_CHANNELS = {LOW: 32, HIGH: 64}
-"""Of a program. Where ranks are low, channels are few, and the last block would be half empty."""
+"""Channels of a program, by the padded rank.
+
+If the rank is low, there are few channels, and a large last block would be half empty.
+"""
 
 
 def expand(low_rank: Tensor, dt_weight: Tensor, dt_bias: Tensor) -> Tensor:
-    """``softplus(low_rank @ dt_weight.T + dt_bias)``: time steps of all channels.
+    """Compute the time steps of all channels, ``softplus(low_rank @ dt_weight.T + dt_bias)``.
 
-    The product is of numbers in the precision of ``low_rank``, and summed in float32.
+    Factors are in the precision of ``low_rank``, and products are summed in float32.
 
     Args:
         low_rank: (..., R).

@@ -1,4 +1,4 @@
-"""Launching the gate kernels: a map times the SiLU of another."""
+"""Launches of the gate kernels: a map times the SiLU of another map."""
 
 import torch
 import triton
@@ -14,7 +14,7 @@ BLOCK_TOKENS, BLOCK_CHANNELS = 8, 128
 
 
 def gate_forward(x: Tensor, z: Tensor) -> Tensor:
-    """``x * silu(z)`` in the dtype of ``z``; both (B, H, W, E)."""
+    """Compute ``x * silu(z)`` in the dtype of ``z`` for two (B, H, W, E) maps."""
     grid = Grid.of(x)
     y = torch.empty(tuple(grid), dtype=z.dtype, device=z.device)
     if y.numel():
@@ -32,15 +32,19 @@ def gate_forward(x: Tensor, z: Tensor) -> Tensor:
 def gate_backward(
     grad_y: Tensor, x: Tensor, z: Tensor, target: Tensor | None = None, again: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of ``x`` and ``z``, in their dtypes; and what :func:`gate_forward` returns.
+    """Compute the gradients of the gate, and optionally its result again.
 
     Args:
-        grad_y: Gradient of that.
+        grad_y: Gradient of the result of :func:`gate_forward`.
         x: (B, H, W, E).
         z: Like ``x``.
-        target: Like ``z``, and with tokens equally far apart: gets the gradient of ``z``, which is
-            None then.
-        again: Whether the third is wanted; it is None otherwise.
+        target: A map like ``z``, with tokens at equal distances, to which the gradient of ``z`` is
+            written.
+        again: Whether to return the result of :func:`gate_forward` too.
+
+    Returns:
+        The gradient of ``x`` in its dtype; the gradient of ``z`` in its dtype, or None if there is
+        a ``target``; and the result again, or None.
 
     Raises:
         ValueError: If ``target`` is not like ``z``.

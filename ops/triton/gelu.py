@@ -1,25 +1,30 @@
-"""Launching the GELU kernels."""
+"""Launches of the GELU kernels."""
 
 import torch
 import triton
 from torch import Tensor
 
+from ..gpu.maps import without_gaps
 from .kernels.gelu import column_sums_kernel, gelu_backward_kernel, gelu_forward_kernel
 from .launch import launch
 
 __all__ = ['column_sums', 'gelu_forward', 'gelu_gradients']
 
 ROWS, COLUMNS = 8, 128
-"""Of a program's tile: in half precision, one load of 16 bytes a thread. A program that reads only
-one map takes twice as many rows."""
+"""Rows and columns of a program's tile. In half precision, each thread loads 16 bytes at once.
+
+A program that reads only one map has twice as many rows.
+"""
 
 PROGRAMS = 1056
-"""Programs that share out the tiles of the backward pass, at most: eight for each of some 130
-multiprocessors. Those along the rows each leave a partial sum of the bias's gradient."""
+"""Most programs of the backward pass, eight for each of about 130 multiprocessors.
+
+Each program along the rows leaves a partial sum of the bias's gradient.
+"""
 
 
 def gelu_forward(x: Tensor, bias: Tensor | None) -> Tensor:
-    """``GELU(x + bias)``; x (..., E), bias (E,) or None."""
+    """Compute ``GELU(x + bias)`` for x, (..., E), and bias, (E,) or None."""
     x = x.contiguous()
     y = torch.empty_like(x)
     if x.numel():
@@ -27,7 +32,7 @@ def gelu_forward(x: Tensor, bias: Tensor | None) -> Tensor:
         launch(
             gelu_forward_kernel,
             (tiles, blocks),
-            *(x, _contiguous(bias), y, x.numel() // x.shape[-1], x.shape[-1]),
+            *(x, *without_gaps(bias), y, x.numel() // x.shape[-1], x.shape[-1]),
             BLOCK_R=2 * ROWS,
             BLOCK_C=COLUMNS,
             num_warps=4,
@@ -36,19 +41,19 @@ def gelu_forward(x: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def gelu_gradients(grad: Tensor, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """``GELU(x + bias)`` again, while the gradient of ``x`` takes the place of its own.
+    """Compute ``GELU(x + bias)`` again, and turn its gradient into the gradient of ``x`` in place.
 
     Args:
-        grad: Gradient of ``GELU(x + bias)``, (rows, E), contiguous; is overwritten with that of
-            ``x``.
+        grad: Gradient of ``GELU(x + bias)``, (rows, E), contiguous. It is overwritten with the
+            gradient of ``x``.
         x: (rows, E).
         bias: (E,), or None.
 
     Returns:
-        ``GELU(x + bias)``, and partial sums of the gradient of ``bias``, in float32, still to be
-        summed over their first axis; None without one.
+        ``GELU(x + bias)``, and partial sums of the gradient of ``bias`` in float32, which are still
+        to be summed over their first axis; None without a bias.
     """
-    x, bias = x.contiguous(), _contiguous(bias)
+    x, bias = without_gaps(x, bias)
     y = torch.empty_like(x)
     tiles, blocks = _tiles(x, ROWS)
     programs = _programs(tiles, blocks)
@@ -68,7 +73,7 @@ def gelu_gradients(grad: Tensor, x: Tensor, bias: Tensor | None) -> tuple[Tensor
 
 
 def column_sums(x: Tensor) -> Tensor:
-    """Partial sums over the rows, still to be summed over their first axis."""
+    """Compute partial sums over the rows, which are still to be summed over their first axis."""
     x = x.contiguous()
     tiles, blocks = _tiles(x, 2 * ROWS)
     programs = _programs(tiles, blocks)
@@ -86,15 +91,11 @@ def column_sums(x: Tensor) -> Tensor:
 
 
 def _tiles(x: Tensor, rows: int) -> tuple[int, int]:
-    """Tiles of ``rows`` rows each, and blocks of columns."""
+    """The number of tiles of ``rows`` rows each, and of blocks of columns."""
     columns = x.shape[-1]
     return triton.cdiv(x.numel() // max(1, columns), rows), triton.cdiv(columns, COLUMNS)
 
 
 def _programs(tiles: int, blocks: int) -> int:
-    """Along the rows; none where there are no rows."""
+    """The number of programs along the rows, which is 0 without rows."""
     return min(tiles, max(1, PROGRAMS // max(1, blocks)))
-
-
-def _contiguous(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.contiguous()

@@ -1,4 +1,4 @@
-"""The one place from which Triton kernels are launched."""
+"""The launch of Triton kernels; no other file launches them."""
 
 import ctypes
 import hashlib
@@ -18,34 +18,34 @@ from ..runtime.watch import rehearse, tell
 __all__ = ['TritonLaunch', 'launch', 'prepare_triton']
 
 SCALARS = {'i32': ctypes.c_int32, 'i64': ctypes.c_int64, 'fp32': ctypes.c_float}
-"""Types of arguments, by Triton's names."""
+"""Types of arguments by Triton's names for them."""
 
 
 def launch(kernel: triton.JITFunction, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
-    """Launch a kernel, which is compiled first if need be.
+    """Launch a kernel, and compile it first if need be.
 
     Args:
         kernel: The kernel.
         grid: Programs along up to three axes.
-        args: Its first arguments.
-        options: Its other arguments by name, and Triton's own options.
+        args: The kernel's first arguments.
+        options: The kernel's other arguments by name, and Triton's own options.
     """
     call = TritonLaunch(kernel, args, options)
     if rehearse(call):
         return
-    if ahead.under_way():  # a thread may be about to compile what would be compiled here again
+    if ahead.under_way():  # a thread may compile this kernel, which should not be compiled twice
         call.compile_now(next(arg.device for arg in args if isinstance(arg, Tensor)))
     compiled = kernel[grid](*args, **options)
     tell(call, lambda: prepare_triton(compiled, grid, call.named()))
 
 
 class TritonLaunch(NamedTuple):
-    """A launch, as it is asked for.
+    """A launch of a Triton kernel.
 
     Attributes:
         kernel: The kernel.
-        args: Its first arguments.
-        options: Its other arguments by name, and Triton's own options.
+        args: The kernel's first arguments.
+        options: The kernel's other arguments by name, and Triton's own options.
     """
 
     kernel: triton.JITFunction
@@ -57,7 +57,7 @@ class TritonLaunch(NamedTuple):
         return {**dict(zip(self.kernel.arg_names, self.args, strict=False)), **self.options}
 
     def key(self) -> tuple:
-        """What it is compiled for: by Triton's rules, whether an integer is 1 or divides by 16."""
+        """Identify what is compiled, which depends on integers that are 1 or multiples of 16."""
         given: list[Any] = []
         for parameter, arg in zip(self.kernel.params, self.args, strict=False):
             if isinstance(arg, Tensor):
@@ -70,15 +70,15 @@ class TritonLaunch(NamedTuple):
         return self.kernel.__name__, *map(str, (given, self.options))
 
     def compile_ahead(self, device: torch.device) -> None:
-        """Have the kernel compiled in the background for a GPU."""
+        """Start to compile the kernel for a GPU in the background."""
         ahead.start((self.key(), device), lambda: self._compile(device))
 
     def compile_now(self, device: torch.device) -> None:
-        """Compile it, or wait for the thread that does."""
+        """Compile the kernel, or wait for the thread that does."""
         ahead.result((self.key(), device), lambda: self._compile(device))
 
     def _compile(self, device: torch.device) -> None:
-        # Older versions of Triton cannot compile a kernel for several arguments at a time.
+        # Older versions of Triton cannot compile one kernel in several threads at the same time.
         lock = _LOCKS.setdefault(self.kernel, threading.Lock())
         name = 'triton-' + hashlib.sha256(str(self.key()).encode()).hexdigest()[:32]
         with lock, ahead.exclusively(name), torch.cuda.device(device):
@@ -89,16 +89,16 @@ _LOCKS: dict[triton.JITFunction, threading.Lock] = {}
 
 
 def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) -> Prepared:
-    """A launch of Triton's as one of the driver's.
+    """Convert a launch of a Triton kernel to a launch by the driver.
 
     Args:
         compiled: Triton's compiled kernel.
         grid: Programs along up to three axes.
-        named: Its arguments by name.
+        named: The kernel's arguments by name.
 
     Raises:
-        Obstacle: If the kernel needs what only Triton's own launcher provides.
-        AttributeError: If Triton is not as expected.
+        Obstacle: If the kernel needs something that only Triton's own launcher provides.
+        AttributeError: If this version of Triton has other internals.
     """
     metadata = compiled.metadata
     for name in ('global_scratch_size', 'profile_scratch_size', 'launch_cooperative_grid'):
@@ -113,7 +113,7 @@ def prepare_triton(compiled: Any, grid: Sequence[int], named: dict[str, Any]) ->
         pointer = kind.startswith('*')
         value = named[name]
         arguments.append(ctypes.c_void_p(value.data_ptr()) if pointer else SCALARS[kind](value))
-    # Every kernel of Triton's ends in pointers to scratch memory, which these do not use.
+    # The last parameters of every Triton kernel are pointers to scratch memory, which is not used.
     arguments += [ctypes.c_void_p(None), ctypes.c_void_p(None)]
     x, y, z = (*grid, 1, 1)[:3]
     return prepare(

@@ -1,4 +1,4 @@
-"""Launching the kernels that normalise a map, or a sum of a branch and the residual stream."""
+"""Launches of the kernels that normalise a map, or a sum of a branch and the residual stream."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from .launch import launch
 __all__ = ['norm_gradients', 'norm_rows']
 
 TILE, TILE_BACKWARD = 1024, 2048
-"""Numbers of a program's tile, at least one row."""
+"""Numbers in a program's tile of the forward and the backward kernel; it has at least one row."""
 
 PROGRAMS = 528
-"""Programs that share out the tiles of the backward pass, at most."""
+"""Most programs of the backward pass."""
 
 
 def norm_rows(
@@ -34,15 +34,15 @@ def norm_rows(
     """Write the norm of each row, and the sum that is normalised if there is a residual.
 
     Args:
-        branch: (..., D), contiguous, as all maps here.
-        residual: Is added to ``branch`` times ``factor``; or None.
+        branch: (..., D), contiguous, like all maps here.
+        residual: (..., D), to which ``branch`` times ``factor`` is added; or None.
         weight: (D,).
         bias: (D,), or None for RMSNorm.
-        offset: (D,), added to ``branch``; or None; only without a residual.
-        factor: (B,), or None.
-        normed: Is written to.
-        total: Is written to; None without a residual.
-        eps: Added to the mean square.
+        offset: (D,), which is added to ``branch``, or None. It needs a ``residual`` of None.
+        factor: (B,), or None for 1.
+        normed: (..., D), to which the norm is written.
+        total: (..., D), to which the sum is written; None without a residual.
+        eps: Added to the variance, or to the mean square for RMSNorm.
     """
     if not branch.numel():
         return
@@ -70,23 +70,23 @@ def norm_gradients(
     grad_residual: Tensor | None,
     eps: float,
 ) -> list[Tensor | None]:
-    """Write gradients of the maps of :func:`norm_rows`, and return those of its parameters.
+    """Write gradients of the maps of :func:`norm_rows`, and return gradients of its parameters.
 
     Args:
-        grad_normed: (..., D), contiguous, as all maps here.
+        grad_normed: (..., D), contiguous, like all maps here.
         grad_total: (..., D), float32; None without a residual.
-        total: (..., D); what was normalised, without the offset.
+        total: (..., D), the normalised map, without the offset.
         weight: (D,).
         bias: (D,), or None.
-        offset: (D,), or None; only without a residual.
-        factor: (B,), or None: what each image's branch was multiplied by.
-        grad_branch: Is written to.
-        grad_residual: Is written to; None without a residual.
+        offset: (D,), or None.
+        factor: (B,), or None.
+        grad_branch: (..., D), to which the gradient is written.
+        grad_residual: (..., D), to which the gradient is written; None without a residual.
         eps: See :func:`norm_rows`.
 
     Returns:
-        Gradients of weight, bias and offset: partial sums, still to be summed over their first
-        axis.
+        Gradients of weight, bias and offset, as partial sums, (programs, D), which are still to be
+        summed over their first axis. The last two are None if there is no such parameter.
     """
     weight, offset, factor = without_gaps(weight, offset, factor)
     options, channels = _options(total, bias, TILE_BACKWARD), total.shape[-1]

@@ -1,4 +1,4 @@
-"""Launching the projection of tokens to their time steps and sides of the SSM."""
+"""The launch of the projection of tokens to their time steps, and to B and C (the sides)."""
 
 import triton
 from torch import Tensor
@@ -12,10 +12,10 @@ from .walks import dot_options
 __all__ = ['project']
 
 BLOCK_TOKENS = 64
-"""Of a program, which reads the whole weight: fewer would read more of it than of the map."""
+"""Tokens of a program. With fewer, it would read more of the weight than of the map."""
 
 WARPS = 8
-"""Of a program: where the map is wide, programs are few, and these hide its waiting."""
+"""Warps of a program, which hide its waiting, since wide maps have few programs."""
 
 
 def project(
@@ -28,7 +28,7 @@ def project(
         weight: (R + sides * N, E).
         dt_weight: (E, R).
         dt_bias: (E,), float32.
-        states: N.
+        states: States per channel, N.
     """
     sizes = Sizes.of(x, weight, dt_weight, states)
     low_rank, sides = sizes.allocate_unexpanded(x)

@@ -1,4 +1,4 @@
-"""What both passes of the scan hand to Triton's kernels."""
+"""Arguments of Triton's kernels for both passes of the scan."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ def scan_tensors(inputs: ScanInputs) -> tuple[Tensor | None, ...]:
 
 
 def scan_distances(inputs: ScanInputs) -> tuple[int, ...]:
-    """Elements between tokens, as the kernels take them."""
+    """Elements from one token to the next, in the order of the kernels' arguments."""
     return inputs.x_token, inputs.delta_token, inputs.B_token, inputs.C_token
 
 
 def scan_options(inputs: ScanInputs) -> dict[str, Any]:
-    """What a kernel is compiled for."""
+    """Options for which a kernel is compiled."""
     return dict(
         B_KIND=inputs.B_kind,
         C_KIND=inputs.C_kind,

@@ -1,4 +1,4 @@
-"""Launching the backward kernel of the scan."""
+"""Launches of the backward kernel of the scan."""
 
 import torch
 import triton
@@ -15,13 +15,13 @@ from .walks import dot_dtype, pack_walks
 __all__ = ['scans_backward']
 
 CHANNELS = 32
-"""Channels of a program: one a thread."""
+"""Channels of a program, one for each thread."""
 
 GROUP = 4
-"""States of which a program holds the history at a time."""
+"""States whose history a program holds at a time."""
 
 MOST_STEPS = 16
-"""Steps whose history a program holds."""
+"""Most steps whose history a program holds."""
 
 LANES_PER_PROGRAM = 2
 """Lanes over which a program sums gradients of parameters."""
@@ -30,7 +30,7 @@ LANES_PER_PROGRAM = 2
 def scans_backward(
     grad_y: Tensor, inputs: ScanInputs, sums: bool = False
 ) -> dict[str, Tensor | None]:
-    """Gradients of the scans; see :meth:`.kernels.Kernels.scans_backward`. There is no gate."""
+    """See :meth:`.kernels.Kernels.scans_backward`. Gates are not supported."""
     if inputs.z is not None:
         return NotImplemented
     groups = by_axis(inputs.directions) if grad_y.numel() else []
@@ -59,7 +59,7 @@ def _launch_backward(
     rows: slice,
     edges: SegmentEdges,
 ) -> None:
-    """For directions along one axis; ``rows`` are its own among the partial sums."""
+    """Launch the kernel for directions along one axis, whose partial sums are ``rows`` of all."""
 
     def own(name: str) -> Tensor | None:
         value = gradients[name]
@@ -105,5 +105,5 @@ def _launch_backward(
         FAST_SUMS=fast,
         DOT_DTYPE=dot_dtype(torch.bfloat16) if fast else dot_dtype(torch.float32),
         num_warps=1,
-        num_stages=1,  # there is nothing to gain from a copy in shared memory
+        num_stages=1,  # a copy in shared memory would gain nothing
     )

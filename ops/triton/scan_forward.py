@@ -1,4 +1,4 @@
-"""Launching the forward scan."""
+"""Launches of the forward scan."""
 
 import torch
 import triton
@@ -15,10 +15,10 @@ from .walks import pack_walks
 __all__ = ['scans_forward']
 
 CHANNELS = 64
-"""Channels of a program, a warp: two a thread, which share what it loads of a token."""
+"""Channels of a program, which is a warp. The two of each thread share its loads of B and C."""
 
 STRETCH = 8
-"""Tokens whose loads a program has under way together, at most."""
+"""Most tokens that a program loads at the same time."""
 
 
 def scans_forward(
@@ -27,7 +27,7 @@ def scans_forward(
     dtype: torch.dtype | None = None,
     add_to: Tensor | None = None,
 ) -> Tensor:
-    """Scan in several directions; see :meth:`.kernels.Kernels.scans_forward`. There is no gate."""
+    """See :meth:`.kernels.Kernels.scans_forward`. Gates are not supported."""
     if inputs.z is not None:
         return NotImplemented
     grid, directions = inputs.grid, inputs.directions

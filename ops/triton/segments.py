@@ -1,4 +1,4 @@
-"""How Triton cuts long lanes into segments, and what crosses their edges."""
+"""Segments of long lanes for Triton's kernels, and the states that cross their edges."""
 
 from typing import NamedTuple
 
@@ -16,20 +16,20 @@ from .walks import pack_walks
 __all__ = ['SegmentEdges', 'plan_segments', 'segment_states']
 
 CHANNELS = 64
-"""Channels of a program, a warp."""
+"""Channels of a program, which is a warp."""
 
 STRETCH = 8
-"""Tokens, or segments, whose loads a program has under way together."""
+"""Tokens, or segments, that a program loads at the same time."""
 
 ENOUGH_WARPS = 2048
-"""Warps that keep a large GPU busy: 16 for each of some 130 multiprocessors."""
+"""Warps that keep a large GPU busy, 16 for each of about 130 multiprocessors."""
 
 LEAST_STEPS = 128
-"""Shorter segments are not worth the extra pass."""
+"""Fewest tokens of a segment. Shorter segments are not worth the extra pass."""
 
 
 def plan_segments(inputs: ScanInputs) -> Segments | None:
-    """How to cut the lanes of a scan, or None if they are better left whole."""
+    """Choose the segments of a scan's lanes, or return None if it is better to leave them whole."""
     groups = by_axis(inputs.directions)
     if len(groups) != 1 or not inputs.x.numel():
         return None
@@ -44,7 +44,7 @@ def plan_segments(inputs: ScanInputs) -> Segments | None:
 
 
 def segment_states(inputs: ScanInputs, segments: Segments) -> Tensor:
-    """The state that enters each segment.
+    """Compute the state that enters each segment.
 
     Returns:
         (K, lanes * segments, E, N rounded up to a power of two), float32.
@@ -54,13 +54,13 @@ def segment_states(inputs: ScanInputs, segments: Segments) -> Tensor:
 
 
 class SegmentEdges(NamedTuple):
-    """What a backward pass needs at the edges of segments.
+    """States and gradients at the edges of segments, for a backward pass.
 
     Attributes:
-        number: Segments of a lane; 1 where lanes are left whole.
-        steps: Tokens of a segment; 0 where lanes are left whole.
-        states: As :func:`segment_states` gives them; None where lanes are left whole.
-        gradients: Those of the states that leave each segment, of the same shape.
+        number: Segments of a lane; 1 if lanes are left whole.
+        steps: Tokens of a segment; 0 if lanes are left whole.
+        states: The result of :func:`segment_states`; None if lanes are left whole.
+        gradients: Gradients of the states that leave each segment, like ``states``.
     """
 
     number: int = 1
@@ -70,11 +70,11 @@ class SegmentEdges(NamedTuple):
 
     @classmethod
     def of(cls, grad_y: Tensor, inputs: ScanInputs, shared: bool) -> 'SegmentEdges':
-        """Compute them, if the lanes are better cut.
+        """Compute the edges, if lanes are cut at all.
 
         Args:
             grad_y: (K, B, H, W, E), or (B, H, W, E) if ``shared``.
-            inputs: Of the scan.
+            inputs: Inputs of the scan.
             shared: Whether all directions have the same output gradient.
         """
         segments = plan_segments(inputs)

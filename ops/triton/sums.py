@@ -1,4 +1,4 @@
-"""Finishing partial sums."""
+"""Sums of partial sums."""
 
 from collections.abc import Sequence
 
@@ -8,5 +8,5 @@ __all__ = ['sum_rows']
 
 
 def sum_rows(partial: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Sums over the first axis of each tensor, in fixed order."""
+    """Sum each tensor over its first axis, in a fixed order; None stays None."""
     return [None if p is None else p.sum(0) for p in partial]

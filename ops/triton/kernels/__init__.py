@@ -1,1 +1,1 @@
-"""The kernels, one purpose a file; what a tensor looks like to them is in each docstring."""
+"""The kernels in Triton. The docstring of each kernel gives the shapes of its tensors."""

@@ -1,4 +1,4 @@
-"""Sums over the channels of a program, of several steps at a time."""
+"""Sums over the channels of a program, for several steps at a time."""
 
 import triton
 import triton.language as tl
@@ -21,9 +21,10 @@ def store_sums(
     FAST: tl.constexpr,
     DOT_DTYPE: tl.constexpr,
 ):
-    """Sum ``count`` products, of (GROUP, channels) each, over channels and store them by token.
+    """Sum ``count`` products, each (GROUP, channels), over channels, and store them by token.
 
-    The last product belongs to the step ``earliest`` of the walk, the one before it to the next.
+    The last product belongs to the step ``earliest`` of the walk, and the product before it to the
+    next step.
     """
     index = tl.arange(0, GROUP)
     if FAST:
@@ -49,8 +50,8 @@ def store_sums(
 def sum_of_four(a, b, c, d, DOT_DTYPE: tl.constexpr):
     """Sums over the channels of four (states, channels) tiles, (states * 4,), tiles fastest.
 
-    A warp needs ten instructions a number to sum over its lanes. The matrix units do it in fewer,
-    after rounding to DOT_DTYPE, which is what gradients of half-precision inputs end in anyhow.
+    A warp needs ten instructions per number to sum over its lanes. The matrix units need fewer, but
+    round to DOT_DTYPE first. The gradients of half-precision inputs are rounded to it anyway.
     """
     rows = tl.join(tl.join(a, b), tl.join(c, d)).permute(0, 3, 2, 1)
     rows = rows.reshape(4 * a.shape[0], a.shape[1]).to(DOT_DTYPE)

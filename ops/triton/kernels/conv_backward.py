@@ -40,17 +40,17 @@ def conv_backward_kernel(
     STEPS: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Gradients of ``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
+    """Compute gradients of ``y[k] = silu(conv_k(x[k] * silu(gate)))`` for walks along one axis.
 
-    A program owns a block of channels and some lanes (rows, or columns if along_h), and walks along
-    each with the last TAPS inputs and the unfinished input gradients in registers, STEPS tokens at
-    a time: their loads are under way together.
+    A program owns a block of channels and some lanes (rows, or columns if along_h). It walks along
+    each lane with the last TAPS inputs and the unfinished input gradients in registers. It loads
+    STEPS tokens at a time.
 
-    Shapes: grad_y (K, tokens, E); x, gate, weight and bias as in the forward kernel; grad_x
-    (K, tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); grad_weight (programs along
-    the lanes, E, TAPS) and grad_bias (programs along the lanes, E), partial sums. What directions
-    share adds up over them, to what is there already if ``adds``.
-    Grid: (channel blocks * lane groups,).
+    Shapes: grad_y (K, tokens, E); x, gate, weight and bias as in the forward kernel; grad_x (K,
+    tokens, E), or (tokens, E) if SHARED_X; grad_gate (tokens, E); grad_weight (programs along the
+    lanes, E, TAPS) and grad_bias (programs along the lanes, E), partial sums. Gradients of tensors
+    that directions share are summed over the directions, and added to the present values if
+    ``adds``. Grid: (channel blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     group = tl.program_id(0) // blocks
@@ -110,7 +110,7 @@ def conv_backward_kernel(
                             pending = pending + (taps[tap] * grad,)
                     sums = new_sums
 
-                    # What entered TAPS - 1 steps ago has been seen by every tap now.
+                    # Every tap has read the input of TAPS - 1 steps ago now.
                     t = start + j - (TAPS - 1)
                     done = valid & (t >= 0) & (t < length)
                     again = done & ((i > 0) | (adds == 1))

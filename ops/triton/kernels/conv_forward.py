@@ -32,15 +32,14 @@ def conv_forward_kernel(
     STEPS: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
+    """Compute ``y[k] = silu(conv_k(x[k] * silu(gate)))`` for the directions along one axis.
 
-    A program owns a block of channels of one lane (row, or column if along_h) in one direction, and
-    walks along it with the last TAPS inputs in registers, STEPS tokens at a time: their loads are
-    under way together.
+    A program owns a block of channels of one lane (row, or column if along_h) in one direction. It
+    walks along the lane with the last TAPS inputs in registers, and loads STEPS tokens at a time.
 
     Shapes: x (K, tokens, E), or (tokens, E) if SHARED_X; gate (tokens, E); weight (E, TAPS); bias
     (E,); y (K, tokens, E). ``*_token`` is the distance between tokens. Nibble i of ``directions``
-    is the k of this launch's direction i, bit i of ``reverse`` its sense.
+    is the k of this launch's direction i, and bit i of ``reverse`` says whether it goes backwards.
     Grid: (channel blocks * lanes, directions).
     """
     blocks = tl.cdiv(channels, BLOCK_E)

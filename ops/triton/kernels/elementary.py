@@ -26,9 +26,9 @@ INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
 
 @triton.jit
 def reciprocal(x):
-    """``1 / x`` to the last bit but one, for ``x`` that is neither tiny nor huge.
+    """``1 / x``, exact except for the last bit, for ``x`` that is neither tiny nor huge.
 
-    The division that Triton emits guards against overflow with several instructions more.
+    The division that Triton emits needs several more instructions to guard against overflow.
     """
     if INTERPRETED:
         return 1 / x
@@ -61,8 +61,8 @@ def normal(x):
     """``(1 + erf(x / sqrt(2))) / 2``, and its derivative ``exp(-x**2 / 2) / sqrt(2 pi)``.
 
     Both need the exponential, which ``erf`` would compute once more. The tail has a second factor,
-    ``exp(z**2) * erfc(z)`` with ``z = abs(x) / sqrt(2)``. That is a polynomial of
-    ``1 / (1 + 0.425 * z)`` to 6e-8 of its value, fitted for ``z`` up to 8.
+    ``exp(z**2) * erfc(z)`` with ``z = abs(x) / sqrt(2)``. A polynomial of ``1 / (1 + 0.425 * z)``,
+    fitted for ``z`` up to 8, approximates it with a relative error of 6e-8.
     """
     bell = tl.exp2(x * x * (-0.5 * LOG2E))
     t = reciprocal(1 + (0.425 * SQRT_HALF) * tl.abs(x))
@@ -81,8 +81,9 @@ def normal(x):
 def softplus(x):
     """``log(1 + exp(x))``, without overflow and exact for very negative ``x``.
 
-    ``log(1 + s) / s`` is a polynomial of ``s``, to 3e-8 of its value for ``s`` from 0 to 1. The
-    GPU's logarithm would round ``1 + s`` first, which loses what ``s`` has behind the point.
+    A polynomial of ``s`` approximates ``log(1 + s) / s`` for ``s`` from 0 to 1, with a relative
+    error of 3e-8. The GPU's logarithm would round ``1 + s`` first, which loses the small digits of
+    ``s``.
     """
     small = tl.exp2(-tl.abs(x) * LOG2E)
     share = 0.005232695223535311 * small - 0.029505246661196513

@@ -1,4 +1,4 @@
-"""Time steps from their low rank, behind softplus."""
+"""The expansion of time steps from their low rank, with softplus."""
 
 import triton
 import triton.language as tl
@@ -25,10 +25,10 @@ def expand_kernel(
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """``delta = softplus(low_rank @ dt_weight.T + dt_bias)``.
+    """Compute ``delta = softplus(low_rank @ dt_weight.T + dt_bias)``.
 
-    A program owns a tile of tokens and one of the ``blocks`` of channels; those that follow each
-    other write to the same tokens.
+    A program owns a tile of tokens and one of the ``blocks`` of channels. Consecutive programs
+    write to the same tokens.
 
     Shapes: low_rank (tokens, rank); dt_weight (E, rank); dt_bias (E,); delta (tokens, E) in
     low_rank's dtype. ALIGNED divides ``rank``; RANK is a power of two, at least 16. Grid: (token

@@ -1,4 +1,4 @@
-"""A map times the SiLU of another, forward and backward."""
+"""A map times the SiLU of another map, forward and backward."""
 
 import triton
 import triton.language as tl
@@ -20,7 +20,7 @@ def gate_forward_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """``y = x * silu(z)``, all (tokens, E). Grid: (token tiles, channel blocks)."""
+    """Compute ``y = x * silu(z)``, all (tokens, E). Grid: (token tiles, channel blocks)."""
     row = (tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)[:, None]
     channel = (tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E))[None, :]
     inside = (row < tokens) & (channel < channels)
@@ -45,7 +45,7 @@ def gate_backward_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Gradients of ``y = x * silu(z)``, all (tokens, E); and ``y`` once more, unless it is None.
+    """Compute gradients of ``y = x * silu(z)``, all (tokens, E), and ``y`` again unless it is None.
 
     Grid: (token tiles, channel blocks).
     """

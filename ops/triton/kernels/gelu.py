@@ -10,21 +10,21 @@ __all__ = ['column_sums_kernel', 'gelu_backward_kernel', 'gelu_forward_kernel']
 
 @triton.jit
 def find_columns(columns, BLOCK_C: tl.constexpr):
-    """Those of a program, which are its second axis', and whether each is there."""
+    """The columns of a program, by its second axis, and whether each exists."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     return column, column < columns
 
 
 @triton.jit
 def find_tile(tile, rows, columns, column, valid, BLOCK_R: tl.constexpr):
-    """Where the numbers of a tile of rows are, and whether each is there."""
+    """The offsets of the numbers in a tile of rows, and whether each exists."""
     row = (tile * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
     return row * columns + column[None, :], (row < rows) & valid[None, :]
 
 
 @triton.jit
 def load_bias(bias, column, valid):
-    """(1, columns) in float32; zero without a bias."""
+    """Load a bias as (1, columns) in float32, or zeros without a bias."""
     if bias is None:
         value = tl.zeros_like(column).to(tl.float32)
     else:
@@ -34,7 +34,7 @@ def load_bias(bias, column, valid):
 
 @triton.jit(do_not_specialize=['rows'])
 def gelu_forward_kernel(x, bias, y, rows, columns, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
-    """``y = u * Phi(u)`` with ``u = x + bias``.
+    """Compute ``y = u * Phi(u)`` with ``u = x + bias``.
 
     Shapes: x and y (rows, E); bias (E,) or None. Grid: (row tiles, blocks of columns).
     """
@@ -58,17 +58,17 @@ def gelu_backward_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """``y`` as in the forward kernel, and its gradient ``grad`` replaced by that of ``x``.
+    """Compute ``y`` as in the forward kernel, and replace its gradient ``grad`` by that of ``x``.
 
-    A program owns a block of columns. The programs along the rows share out the ``tiles`` of rows
-    in turn.
+    A program owns a block of columns. The programs along the rows take the ``tiles`` of rows in
+    turn.
 
-    Shapes: grad, x and y (rows, E); bias (E,) or None, as grad_bias, (programs along the rows, E),
-    float32, partial sums. Grid: (programs along the rows, blocks of columns).
+    Shapes: grad, x and y (rows, E); bias (E,) or None; grad_bias (programs along the rows, E),
+    float32, partial sums, or None. Grid: (programs along the rows, blocks of columns).
     """
     column, valid = find_columns(columns, BLOCK_C)
     shift = load_bias(bias, column, valid)
-    # Each number of a tile has a sum of its own: rows are added up once, not for every tile.
+    # Each number of a tile has a sum of its own, so that rows are added up only once.
     sums = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         where, inside = find_tile(tile, rows, columns, column, valid, BLOCK_R)
@@ -87,9 +87,9 @@ def gelu_backward_kernel(
 
 @triton.jit(do_not_specialize=['rows', 'tiles'])
 def column_sums_kernel(x, sums, rows, columns, tiles, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Partial sums over the rows of ``x``, (rows, D): (programs along the rows, D), float32.
+    """Sum ``x``, (rows, D), over some rows, to (programs along the rows, D), float32.
 
-    Programs as above.
+    Programs and grid are those of :func:`gelu_backward_kernel`.
     """
     column, valid = find_columns(columns, BLOCK_C)
     total = tl.zeros((BLOCK_R, BLOCK_C), tl.float32)

@@ -1,4 +1,4 @@
-"""Where a lane of a map begins and how far its tokens are apart: all that a direction is."""
+"""The beginning of a lane of a map and the distance of its tokens, which define a direction."""
 
 import triton
 import triton.language as tl
@@ -9,7 +9,7 @@ RUNTIME = [
     *('lanes', 'lanes_per_program', 'length', 'width', 'tokens', 'maps'),
     *('directions', 'reverse', 'along_h', 'adds', 'segments', 'segment_steps'),
 ]
-"""Arguments on whose values no kernel is specialised: each would be compiled several times."""
+"""Arguments on whose values kernels are not specialised, to compile each kernel only once."""
 
 
 @triton.jit
@@ -29,8 +29,8 @@ def lane_entry(lane, backwards, length, width, along_h):
 def segment_entry(lane, backwards, length, width, along_h, segments, segment_steps):
     """The first token of a walk along a segment, the distance to the next, and their number.
 
-    Every lane is cut into ``segments``, the same for both senses, of ``segment_steps`` tokens each;
-    the last one may be shorter. They are counted from the start of the map, lane by lane.
+    Every lane is cut into ``segments`` of ``segment_steps`` tokens, the same for walks both ways.
+    The last segment may be shorter. They are counted from the start of the map, lane by lane.
     """
     whole, step = lane_entry(lane // segments, 0, length, width, along_h)
     first = lane % segments * segment_steps

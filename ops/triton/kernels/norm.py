@@ -1,4 +1,4 @@
-"""The norm of a map, or of a sum of two, over the channels: forward and backward."""
+"""The norm of a map, or of a sum of two maps, over the channels, forward and backward."""
 
 import triton
 import triton.language as tl
@@ -8,13 +8,16 @@ __all__ = ['norm_backward_kernel', 'norm_forward_kernel']
 
 @triton.jit
 def load_rows(pointer, where, inside):
-    """A tile of a map as float32."""
+    """Load a tile of a map as float32."""
     return tl.load(pointer + where, inside, 0).to(tl.float32)
 
 
 @triton.jit
 def normalise(x, inside, channels, eps, CENTERED: tl.constexpr):
-    """A (rows, channels) tile less its mean if CENTERED, over its deviation; and one over that."""
+    """Normalise a (rows, channels) tile, and return also one over its deviation.
+
+    If CENTERED, the mean is subtracted first.
+    """
     if CENTERED:
         x = tl.where(inside, x - tl.sum(x, axis=1)[:, None] / channels, 0)
     scale = tl.rsqrt(tl.sum(x * x, axis=1) / channels + eps)[:, None]
@@ -39,14 +42,13 @@ def norm_forward_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """``total = residual + factor * branch``, ``normed = norm(total) * weight + bias``.
+    """Compute ``total = residual + factor * branch``, ``normed = norm(total) * weight + bias``.
 
-    Without a residual, ``branch`` alone is normalised, or with an ``offset``, and nothing else
-    stored.
+    Without a residual, ``branch`` plus an ``offset`` is normalised, and ``total`` is not stored.
 
-    Shapes: (rows, D) all but weight, bias and offset, (D,), and factor, (B,), one for each image's
-    ``image_rows``; residual and total are both None or neither, bias, offset and factor may be
-    None. CENTERED: LayerNorm, else RMSNorm. Grid: (row tiles,).
+    Shapes: weight, bias and offset (D,); factor (B,), for images of ``image_rows`` rows; all others
+    (rows, D). Residual and total are both None or neither. Bias, offset and factor may be None. If
+    CENTERED, the norm is a LayerNorm, and otherwise an RMSNorm. Grid: (row tiles,).
     """
     row = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
     channel = tl.arange(0, BLOCK_D)
@@ -90,20 +92,20 @@ def norm_backward_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Gradients of both summands, in two dtypes, and of weight, bias and offset.
+    """Compute gradients of both summands, and of weight, bias and offset.
 
-    They differ by the factor of the branch.
+    The gradients of both summands differ by the factor of the branch, and may differ in their
+    dtypes. Without a residual, ``total`` is the normalised map, and grad_total and grad_residual
+    are None.
 
-    Without a residual, ``total`` is what was normalised; grad_total and grad_residual are None.
-
-    Shapes as in the forward kernel; grad_weight, grad_bias and grad_offset (programs, D) are
-    partial sums, the latter two None without a bias or an offset. A program works on every so
-    many-th of the ``tiles`` of rows. Grid: (programs,).
+    Shapes are those of the forward kernel. grad_weight, grad_bias and grad_offset (programs, D) are
+    partial sums; the latter two are None without a bias or an offset. Programs take the ``tiles``
+    of rows in turn. Grid: (programs,).
     """
     channel = tl.arange(0, BLOCK_D)
     valid = channel < channels
     scale = tl.load(weight + channel, valid, 0)[None, :]
-    # Each number of a tile has a sum of its own: rows are added up once, not for every tile.
+    # Each number of a tile has a sum of its own, so that rows are added up only once.
     weight_sums = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
     bias_sums = weight_sums
     offset_sums = weight_sums

@@ -1,4 +1,4 @@
-"""What a scan needs of each token: its time step's low rank, and the sides that depend on it."""
+"""The projection of each token to the low rank of its time step, and to B and C (the sides)."""
 
 import triton
 import triton.language as tl
@@ -25,7 +25,7 @@ def projection_kernel(
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """``low_rank, sides = x @ weight.T``.
+    """Compute ``low_rank, sides = x @ weight.T``.
 
     A program owns a tile of tokens, and walks over the channels.
 

@@ -1,4 +1,4 @@
-"""Gradients of the projection of tokens to their time steps and sides of the SSM."""
+"""Gradients of the projection of tokens to their time steps, and to B and C (the sides)."""
 
 import triton
 import triton.language as tl
@@ -24,10 +24,10 @@ def time_step_back_kernel(
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of ``raw = low_rank @ dt_weight.T``: ``grad_low`` and ``grad_dt_weight``.
+    """Compute ``grad_low`` and ``grad_dt_weight`` for ``raw = low_rank @ dt_weight.T``.
 
     A program owns a block of channels and RANK columns of ``low_rank``. The programs along the
-    tokens share out their tiles in turn, and each tile is read once.
+    tokens take the tiles of tokens in turn, and each tile is read once.
 
     Shapes: grad_delta (tokens, E), the gradient of ``raw``; low_rank (tokens, rank); dt_weight
     (E, rank). Partial sums, to be summed over their first axis: grad_low (channel blocks, tokens,
@@ -64,8 +64,8 @@ def time_step_back_kernel(
 
 @triton.jit
 def sum_side(side, begin, token, state, inside, tokens, groups, states: tl.constexpr):
-    """Partial sums of what B or C gets, of some tokens behind ``begin``, in the states' columns."""
-    if states == 1:  # loaded once for a token, not for each of its columns
+    """Sum the partial sums of B's or C's gradient for tokens from ``begin`` on, by column."""
+    if states == 1:  # a number is loaded once for a token, and not for each of its columns
         at, there = token, inside
     else:
         at, there = token * states + state, inside & (state >= 0) & (state < states)
@@ -94,12 +94,12 @@ def join_kernel(
     BLOCK_T: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """Finish the sums of what a token's projection gets, and put them side by side.
+    """Finish the sums of the gradients of each token's projection, and join them.
 
     Shapes: partial sums grad_low (blocks, tokens, rank rounded up to a multiple of 4), of which
     ``rank`` columns count; grad_first and, with two SIDES, grad_second (groups, tokens, states),
-    float32; grad_projected (tokens, columns), zero behind all of them. ALIGNED divides ``rank`` and
-    ``states``, and BLOCK_C ``columns``. Grid: (token tiles, blocks of columns).
+    float32; grad_projected (tokens, columns), padded with zeros. ALIGNED divides ``rank`` and
+    ``states``, and BLOCK_C divides ``columns``. Grid: (token tiles, blocks of columns).
     """
     rank = rank // ALIGNED * ALIGNED
     first, begin = tl.program_id(1) * BLOCK_C, tl.program_id(0) * BLOCK_T
@@ -144,15 +144,16 @@ def project_back_kernel(
     DOT_DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of ``projected = x @ weight.T``: ``grad_weight``, and what comes through to ``grad_x``.
+    """Compute ``grad_weight`` for ``projected = x @ weight.T``, and add to ``grad_x`` if ADDS.
 
-    That is added to it if ADDS, and else left to whatever reads it. A program owns a block of
-    channels and WIDTH columns of ``projected``. Those along the tokens share out their tiles.
+    Without ADDS, the part of ``grad_x`` is left to a later kernel. A program owns a block of
+    channels and WIDTH columns of ``projected``. The programs along the tokens take the tiles of
+    tokens in turn.
 
     Shapes: grad_projected (tokens, columns), of which ``width`` columns count, and others are zero;
     x and grad_x (tokens, E); weight (width, E); grad_weight (programs along the tokens, width, E),
-    float32, partial sums. WIDTH is a power of two, at least 16, and of all columns if ADDS. Grid:
-    (channel blocks, programs along the tokens, blocks of columns).
+    float32, partial sums. WIDTH is a power of two, at least 16. If ADDS, it covers all columns.
+    Grid: (channel blocks, programs along the tokens, blocks of columns).
     """
     channel = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = (channel < channels)[None, :]

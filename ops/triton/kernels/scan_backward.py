@@ -71,23 +71,25 @@ def scan_backward_kernel(
     FAST_SUMS: tl.constexpr,
     DOT_DTYPE: tl.constexpr,
 ):
-    """Recomputes the states of a stretch of a lane, and walks back over it with their gradients.
+    """Compute the states of a lane again, and walk back over it with their gradients.
 
-    What has to stay in registers is the history of the states. So a lane is cut into chunks of
-    CHUNK steps, and the states into groups of GROUP, handled after each other; what crosses from
-    chunk to chunk goes through ``carried``: the state at the start of each chunk, which a walk
-    ahead over the lane leaves there, and the gradient that comes back. Lanes of one chunk need
-    neither. EVEN: whether CHUNK divides the length. Lanes may come in segments, as in the forward
-    kernel; ``lanes`` counts those then, and ``start`` and ``incoming``, both
-    (K, lanes, E, STATES), are the states that enter them and the gradients of those that leave.
+    The history of the states has to stay in registers. So a lane is cut into chunks of CHUNK steps,
+    and the states into groups of GROUP, and one follows the other. ``carried`` holds the states and
+    gradients between chunks. First, a walk ahead over the lane stores the state at the start of
+    each chunk there. Later, the gradient that comes back replaces it. Lanes of one chunk need
+    neither. EVEN says whether CHUNK divides the length.
 
-    Arguments as in the forward kernel; grad_y (K, tokens, E), or (tokens, E) if SHARED_Y; grad_x
-    and grad_delta (K, tokens, E), the latter before bias and softplus. Partial sums, to be summed
-    over their first axis: grad_A (programs along the lanes, E, states), grad_D and grad_bias
-    (programs along the lanes, E), grad_B and grad_C (channel blocks, K, tokens, states), or like
-    grad_A for constant ones. ``maps`` is K. carried: (programs, most chunks, BLOCK_E, STATES),
-    float32. FAST_SUMS: see :func:`.channel_sums.sum_of_four`.
-    Grid: (channel blocks * lane groups,).
+    Lanes may be cut into segments, as in the forward kernel. Then ``lanes`` counts segments,
+    ``start`` holds the states that enter them, and ``incoming`` the gradients of the states that
+    leave them, both (K, lanes, E, STATES).
+
+    Other arguments are those of the forward kernel, and: grad_y (K, tokens, E), or (tokens, E) if
+    SHARED_Y; grad_x and grad_delta (K, tokens, E), the latter before bias and softplus. Partial
+    sums, to be summed over their first axis: grad_A (programs along the lanes, E, states), grad_D
+    and grad_bias (programs along the lanes, E), grad_B and grad_C (channel blocks, K, tokens,
+    states), or like grad_A if they are constant. ``maps`` is K. carried: (programs, most chunks,
+    BLOCK_E, STATES), float32. FAST_SUMS: see :func:`.channel_sums.sum_of_four`. Grid: (channel
+    blocks * lane groups,).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     group = tl.program_id(0) // blocks
@@ -134,7 +136,7 @@ def scan_backward_kernel(
                     )
 
             for chunk in range(chunks - 1, -1, -1):
-                tl.debug_barrier()  # what is carried may be read by other threads than wrote it
+                tl.debug_barrier()  # other threads may read what a thread has carried over
                 dts, inflows, upstream, drives = read_chunk(
                     *(x_row, delta_row, y_row, bias, valid),
                     *(chunk, steps, step, x_token, delta_token, channels),
@@ -227,7 +229,7 @@ def walk_ahead(
     CHUNK: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Leave a group's state at the start of every chunk but the first in ``kept``."""
+    """Store a group's state at the start of every chunk, except the first one, in ``kept``."""
     left = states - offset
     A_log2 = load_matrix(A + offset, channel, valid, states, left, GROUP) * LOG2E
     B_t = (tl.arange(0, GROUP) < left).to(tl.float32)[:, None]
@@ -250,6 +252,6 @@ def walk_ahead(
 
 @triton.jit
 def add_matrix(pointer, tile, channel, valid, again, row, size, SIZE: tl.constexpr):
-    """Add a tile to a matrix in memory where ``again``, else put it there."""
+    """Store a tile in a matrix in memory, or add it to the matrix where ``again``."""
     tile += load_matrix(pointer, channel, again, row, size, SIZE)
     store_matrix(pointer, tile, channel, valid, row, size, SIZE)

@@ -1,4 +1,4 @@
-"""One chunk of the backward scan: what a program does with the steps whose history it holds.
+"""One chunk of the backward scan, which has the steps whose history a program holds.
 
 Tuples have one element for each step of the chunk.
 """
@@ -39,7 +39,7 @@ def read_chunk(
     CHUNK: tl.constexpr,
     EVEN: tl.constexpr,
 ):
-    """Time steps ``dt``, inflows ``dt x``, the gradients of y, and zeros: a tuple of each."""
+    """Read a chunk as tuples of time steps ``dt``, inflows ``dt x``, gradients of y, and zeros."""
     dts, inflows, upstream, nothing = (), (), (), ()
     for j in tl.static_range(CHUNK):
         t = chunk * CHUNK + j
@@ -49,7 +49,7 @@ def read_chunk(
         raw = tl.load(delta_row + now * delta_token, alive, 0)
         dy = tl.load(y_row + now * channels, alive, 0).to(tl.float32)
         dt = time_step(raw, bias, HAS_BIAS, SOFTPLUS)
-        if not EVEN:  # steps too many must leave an incoming gradient as it is
+        if not EVEN:  # superfluous steps must not change an incoming gradient
             dt = tl.where(alive, dt, 0)
         dts = dts + (dt,)
         inflows = inflows + (dt * u,)
@@ -64,7 +64,7 @@ def side_of_all(
 ):
     """B or C of a group of states for all tokens: the constants, or 1 for each state that exists.
 
-    Those of single tokens take its place later.
+    If B or C depends on the token, it replaces this at every step.
     """
     left = states - offset
     if KIND == 'constant':
@@ -86,10 +86,10 @@ def enter_chunk(
     STATES: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    """What comes into a chunk of a group of states, or of their gradients.
+    """Load a group's states, or their gradients, that enter a chunk.
 
-    From another chunk where ``crosses``, and from outside of the lane where ``enters``, if anything
-    does; else zeros.
+    They come from another chunk where ``crosses``, and from outside of the lane where ``enters``
+    and there are ``edges``. Elsewhere, they are zero.
     """
     tile = load_matrix(kept, slot, crosses, STATES, GROUP, GROUP)
     if edges is not None:
@@ -117,7 +117,7 @@ def states_of_chunk(
     CHUNK: tl.constexpr,
     EVEN: tl.constexpr,
 ):
-    """A group's states before each step, a tuple, and behind the last one."""
+    """Compute a tuple of a group's states before each step, and the state behind the last one."""
     before = ()
     for j in tl.static_range(CHUNK):
         before = before + (state,)
@@ -164,14 +164,15 @@ def walk_back(
     FAST_SUMS: tl.constexpr,
     DOT_DTYPE: tl.constexpr,
 ):
-    """A group's walk from the last step to the first, with the gradient of the states.
+    """Walk with a group's gradient of the states from the last step to the first.
 
-    Returns that gradient in front of the chunk; the sums for A, and for constant B and C; and what
-    there was of ``drives`` and ``decays``, the gradients of inflows and of decays' exponents, with
-    this group's added.
+    Returns:
+        The gradient in front of the chunk; the sums for A, and for constant B and C; and ``drives``
+        and ``decays``, which are the gradients of inflows and of decays' exponents, with this
+        group's part added.
     """
-    # The same, but not to the compiler, which else keeps every decay of the walk ahead in registers
-    # for the way back: they are scarce, exponentials are not.
+    # The values are the same, but the compiler does not know that. Otherwise, it would keep every
+    # decay of the walk ahead in registers, which are scarcer than exponentials.
     A_again = A_log2 + tl.program_id(2).to(tl.float32)
     A_sum = tl.zeros((GROUP, BLOCK_E), tl.float32)
     B_sum, C_sum = A_sum, A_sum
@@ -241,7 +242,7 @@ def leave_chunk(
     CHUNK: tl.constexpr,
     EVEN: tl.constexpr,
 ):
-    """Store the gradients of x and of time steps; returns the sums for D and the bias, added to."""
+    """Store the gradients of x and of time steps, and add to the sums for D and the bias."""
     for j in tl.static_range(CHUNK):
         t = chunk * CHUNK + j
         alive = valid & (EVEN | (t < steps))
@@ -263,7 +264,7 @@ def leave_chunk(
 
 @triton.jit
 def step_of(t, steps, EVEN: tl.constexpr):
-    """Step ``t``, or the last one for those that a chunk has too many."""
+    """Step ``t``, or the last step if ``t`` is behind it, as at the end of an incomplete chunk."""
     if EVEN:
         return t
     return min(t, steps - 1)
@@ -271,7 +272,7 @@ def step_of(t, steps, EVEN: tl.constexpr):
 
 @triton.jit
 def token_part(pointer, offset, states: tl.constexpr, GROUP: tl.constexpr):
-    """States from ``offset`` on of one token's projection, as a (GROUP, 1) tile."""
+    """Load the states from ``offset`` on of one token's projection, as a (GROUP, 1) tile."""
     if states % GROUP == 0:
         return token_vector(pointer + offset, GROUP, GROUP)
     index = tl.arange(0, GROUP)

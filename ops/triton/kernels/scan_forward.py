@@ -47,20 +47,18 @@ def scan_forward_kernel(
     STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Walks along the lanes (rows, or columns if along_h) with the states in registers.
+    """Walk along the lanes (rows, or columns if along_h) with the states in registers.
 
-    STRETCH tokens at a time: their loads are under way together.
-
-    A program owns a block of channels of one lane, or of one segment of a lane: of one direction,
-    or, if SUMS, of all this launch's directions after each other, whose outputs it adds up (to what
-    is there if ``adds``).
+    A program owns a block of channels of one lane, or of one segment of a lane, and loads STRETCH
+    tokens at a time. It walks in one direction. If SUMS, it walks in all of this launch's
+    directions, one after the other, and sums their outputs, and adds them to ``y`` if ``adds``.
 
     Shapes: x and delta (K, tokens, E); B, C (K, tokens, states) or (E, states); A (E, states); D,
-    delta_bias (E,); start (K, lanes * segments, E, STATES), float32, or None for zero; y
-    (K, tokens, E), or (tokens, E) if SUMS. ``*_token`` is the distance between tokens. B_KIND and
+    delta_bias (E,); start (K, lanes * segments, E, STATES), float32, or None for zero; y (K,
+    tokens, E), or (tokens, E) if SUMS. ``*_token`` is the distance between tokens. B_KIND and
     C_KIND are ``'one'``, ``'constant'`` or ``'token'``. Nibble i of ``directions`` is the k of this
-    launch's direction i, bit i of ``reverse`` its sense. STATES is ``states`` rounded up to a power
-    of two. How lanes are cut: :func:`.lanes.segment_entry`.
+    launch's direction i, and bit i of ``reverse`` says whether it goes backwards. STATES is
+    ``states`` rounded up to a power of two. :func:`.lanes.segment_entry` says how lanes are cut.
     Grid: (channel blocks * lanes * segments, 1 if SUMS else DIRECTIONS).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
@@ -69,7 +67,7 @@ def scan_forward_kernel(
     valid = channel < channels
 
     A_log2 = load_matrix(A, channel, valid, states, states, STATES) * LOG2E
-    # Padding states must add nothing: their B is zero.
+    # The B of padding states is zero, so that they add nothing.
     B_t = (tl.arange(0, STATES) < states).to(tl.float32)[:, None]
     C_t = B_t
     if B_KIND == 'constant':

@@ -1,4 +1,4 @@
-"""What goes into each segment of a long lane, so that all segments can be scanned at once."""
+"""The states that enter the segments of a long lane, so that all can be scanned at once."""
 
 import triton
 import triton.language as tl
@@ -41,16 +41,16 @@ def sum_segments_kernel(
     STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """What a segment adds to the state that leaves it, and the sum of its time steps.
+    """Compute what a segment adds to the state that leaves it, and the sum of its time steps.
 
     ``values`` and ``side`` are the scan's x and B. If ADJOINT, they are the gradient of its output
-    (one for all directions if SHARED) and C, the walk goes against the scan's, and what leaves the
-    segment is the gradient of the state that entered it.
+    (one for all directions if SHARED) and C. The walk then goes against the scan's, and the result
+    is what the segment adds to the gradient of the state that enters it.
 
-    Shapes as in the forward kernel; edges (K, lanes * segments, E, STATES) and total_steps
-    (K, lanes * segments, E), float32. STRETCH: tokens whose loads are under way together.
-    LOG_A: see :func:`.scan_tiles.load_rates`.
-    Grid: (channel blocks * lanes * segments, directions).
+    Shapes are those of the forward kernel, and: edges (K, lanes * segments, E, STATES) and
+    total_steps (K, lanes * segments, E), float32. STRETCH is the number of tokens that are loaded
+    at a time. LOG_A: see :func:`.scan_tiles.load_rates`. Grid: (channel blocks * lanes * segments,
+    directions).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     lane = tl.program_id(0) // blocks
@@ -117,9 +117,10 @@ def chain_segments_kernel(
     STRETCH: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """Turn what leaves each segment into what enters it, in the order of the walk.
+    """Replace what each segment adds by the state that enters it, in the order of the walk.
 
-    Arguments as above, STRETCH segments at a time. Grid: (channel blocks * lanes, directions).
+    Arguments are those of :func:`sum_segments_kernel`, except that STRETCH is the number of
+    segments that are loaded at a time. Grid: (channel blocks * lanes, directions).
     """
     blocks = tl.cdiv(channels, BLOCK_E)
     lane = tl.program_id(0) // blocks

@@ -1,7 +1,7 @@
-"""What the scan kernels read and write: matrices of parameters, vectors of one token.
+"""Loads and stores of the scan kernels: matrices of parameters, and vectors of one token.
 
-A tile is (states, channels). Each thread owns whole channels, every 32nd of its warp's, with all
-their states: sums over states never leave a thread.
+A tile is (states, channels). Each thread owns whole channels, every 32nd of its warp's channels,
+with all their states, so sums over states never leave a thread.
 """
 
 import triton
@@ -21,9 +21,9 @@ __all__ = [
 
 @triton.jit
 def load_matrix(pointer, channel, valid, row, size, SIZE: tl.constexpr):
-    """The first ``size`` columns of a (channels, columns) matrix as a (SIZE, channels) tile.
+    """Load the first ``size`` columns of a (channels, columns) matrix as a (SIZE, channels) tile.
 
-    ``row`` is the distance between rows; the tile is float32, zero where there is nothing.
+    ``row`` is the distance between rows. The tile is float32, and zero outside of the matrix.
     """
     index = tl.arange(0, SIZE)
     where = channel[:, None] * row + scattered(index)[None, :]
@@ -33,9 +33,9 @@ def load_matrix(pointer, channel, valid, row, size, SIZE: tl.constexpr):
 
 @triton.jit
 def load_rates(A, channel, valid, states, STATES: tl.constexpr, LOG_A: tl.constexpr):
-    """Rates of decay, as exponents of two, from the (channels, states) matrix A.
+    """Load rates of decay, as exponents of two, from the (channels, states) matrix A.
 
-    LOG_A: whether that has the logarithms of the rates, but for the sign.
+    LOG_A says whether A stands for ``-exp(A)``.
     """
     rates = load_matrix(A, channel, valid, states, states, STATES)
     if LOG_A:
@@ -45,7 +45,7 @@ def load_rates(A, channel, valid, states, STATES: tl.constexpr, LOG_A: tl.conste
 
 @triton.jit
 def store_matrix(pointer, tile, channel, valid, row, size, SIZE: tl.constexpr):
-    """The opposite of :func:`load_matrix`."""
+    """Store a tile, as :func:`load_matrix` loads it."""
     index = tl.arange(0, SIZE)
     where = channel[:, None] * row + scattered(index)[None, :]
     tl.store(pointer + where, tile.trans(), valid[:, None] & (index < size)[None, :])
@@ -53,18 +53,19 @@ def store_matrix(pointer, tile, channel, valid, row, size, SIZE: tl.constexpr):
 
 @triton.jit
 def scattered(index):
-    """The same numbers, which the compiler no longer knows to be neighbours.
+    """Return the same numbers, without the compiler's knowledge that they are consecutive.
 
-    It would give each thread several neighbouring states or channels, to load them in wide pieces,
-    and then exchange data between threads at every step: sums over states by shuffles, channels by
-    way of shared memory. The grids have no third axis, so its program id is zero.
+    With it, the compiler would give each thread several adjacent states or channels, to load them
+    in wide pieces, and would then exchange data between threads at every step: by shuffles for sums
+    over states, and by shared memory for channels. The grids have no third axis, so its program id
+    is zero.
     """
     return index ^ tl.program_id(2)
 
 
 @triton.jit
 def token_vector(pointer, size: tl.constexpr, SIZE: tl.constexpr):
-    """``size`` neighbouring numbers, the same for all channels, as a (SIZE, 1) float32 tile."""
+    """Load ``size`` adjacent numbers, equal for all channels, as a (SIZE, 1) float32 tile."""
     index = tl.arange(0, SIZE)
     if size == SIZE:
         return tl.load(pointer + index).to(tl.float32)[:, None]
@@ -73,9 +74,9 @@ def token_vector(pointer, size: tl.constexpr, SIZE: tl.constexpr):
 
 @triton.jit
 def time_step(delta, bias, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr):
-    """The time step of each channel from what was loaded for it.
+    """Compute the time step of each channel from the loaded ``delta``.
 
-    SOFTPLUS is ``'none'``, ``'apply'``, or ``'applied'`` if bias and softplus are in it already.
+    SOFTPLUS is ``'none'``, ``'apply'``, or ``'applied'`` if ``delta`` includes bias and softplus.
     """
     delta = delta.to(tl.float32)
     if HAS_BIAS and SOFTPLUS != 'applied':
