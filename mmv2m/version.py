@@ -1,3 +1,3 @@
-"""The version of mmv2m; also read by setup.py, so it stays a plain assignment."""
+"""The version of mmv2m. The build reads it too, so it has to stay a plain assignment."""
 
 __version__ = '0.1.0'

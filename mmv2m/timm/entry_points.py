@@ -1,4 +1,4 @@
-"""What ``timm.create_model`` calls: one function for each name, in timm's registry."""
+"""The functions that ``timm.create_model`` calls: one for each name, in timm's registry."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,18 +15,19 @@ __all__: list[str] = []
 default_cfgs = generate_default_cfgs(
     {name: dict(classifier='head.fc', crop_pct=224 / 256) for name in BACKBONES}
 )
-"""How timm's tools prepare images; there are no published weights of these names."""
+"""How timm's tools prepare images. No weights are published under these names."""
 
 
 def _entry_point(name: str) -> Callable[..., nn.Module]:
-    """What ``timm.create_model(name)`` calls."""
+    """Return the function that ``timm.create_model(name)`` calls."""
     build: Any = partial(build_model_with_cfg, pretrained_filter_fn=with_own_names)
 
     def create(pretrained: bool = False, **settings: Any) -> nn.Module:
         if not settings.get('features_only'):
             return build(partial(Classifier, name), name, pretrained, **settings)
         wanted = settings.pop('out_indices', (0, 1, 2, 3))
-        stages = range(-wanted, 0) if isinstance(wanted, int) else wanted  # an int: the last ones
+        # timm reads an int as the number of stages, counted from the last one.
+        stages = range(-wanted, 0) if isinstance(wanted, int) else wanted
         return build(
             partial(FeatureMaps, name, tuple(stages)),
             name,

@@ -18,12 +18,13 @@ POOLS = ('token', 'avg', '')
 
 
 class _TimmModel(nn.Module):
-    """What both have: the backbone, and what timm's optimizers and tools ask of a model.
+    """The backbone, and the methods that timm's optimizers and tools call.
 
     Args:
         name: A key of :data:`~.names.BACKBONES`.
-        **settings: The backbone's; ``img_size`` may be given to any, and makes no difference to
-            those that have no positions.
+        in_chans: Number of channels of the image.
+        **settings: Settings of the backbone. ``img_size`` is always allowed; it is dropped if the
+            backbone has no such setting.
     """
 
     def __init__(self, name: str, in_chans: int, **settings: Any) -> None:
@@ -44,15 +45,17 @@ class _TimmModel(nn.Module):
         self.backbone.with_cp = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that should not decay, besides those with one dimension."""
+        """Names of the parameters that should not decay, besides one-dimensional parameters."""
         kept = ('.A_log', '.pos_embed', '.class_token')
         return {n for n, _ in self.named_parameters() if any(part in n for part in kept)}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Regular expressions of timm's layer-wise decay: the stem, each block, output norms.
+        """Regular expressions that group the parameters for timm's layer-wise decay.
+
+        The groups are the stem, each block, and the output norms.
 
         Args:
-            coarse: A layer for each stage instead of each block.
+            coarse: Make one group for each stage instead of one for each block.
         """
         place = r'^backbone\.stages\.(\d+)' if coarse else r'^backbone\.stages\.(\d+)\.(\d+)'
         return dict(
@@ -62,7 +65,7 @@ class _TimmModel(nn.Module):
 
 
 class _Head(nn.Module):
-    """Dropout and a linear layer, by mmpretrain's names."""
+    """Dropout and a linear layer, which has the name that it has in mmpretrain."""
 
     def __init__(self, drop_rate: float) -> None:
         super().__init__()
@@ -77,26 +80,30 @@ class _Head(nn.Module):
 class Classifier(_TimmModel, HubMixin):
     """A backbone and a linear classifier, with timm's methods and mmpretrain's names of weights.
 
-    So weights of an ``ImageClassifier`` of mmpretrain with a ``LinearClsHead``, and official ones,
-    load as they are.
+    The weights of mmpretrain's ``ImageClassifier`` with a ``LinearClsHead`` therefore load without
+    conversion. The authors' own weights are renamed when they are loaded.
 
     Args:
         name: A name that timm knows, such as ``'v2m_tiny'``.
-        num_classes: Classes; 0 for none, then features come out. Defaults to 1000.
-        in_chans: Channels of the image; weights for three are fitted to it. Defaults to 3.
-        global_pool: ``'token'``, the class token, or the mean where there is none; ``'avg'``, the
-            mean over the patches; ``''``, no pooling. Defaults to ``'token'``.
-        drop_rate: Dropout in front of the classifier. Defaults to 0.
-        **settings: Of the backbone, such as ``img_size``, ``drop_path_rate``, ``patch_size`` or
-            ``corners``, or an ``arch`` of other sizes; see its class.
+        num_classes: Number of classes. With 0 there is no classifier, and the model returns
+            features. Defaults to 1000.
+        in_chans: Number of channels of the image. timm fits pretrained weights for three channels
+            to it. Defaults to 3.
+        global_pool: ``'token'`` reads the class token, or the mean if the backbone has none;
+            ``'avg'`` takes the mean over the patches; ``''`` does not pool. Defaults to
+            ``'token'``.
+        drop_rate: Probability of dropout in front of the classifier. Defaults to 0.
+        **settings: Settings of the backbone, such as ``img_size``, ``drop_path_rate``,
+            ``patch_size`` or ``corners``, or an ``arch`` of other sizes; see its class.
 
     Attributes:
         num_features: Width of the features that the classifier takes.
-        feature_info: Of each stage: width (``num_chs``), stride (``reduction``) and ``module``.
+        feature_info: One dict for each stage: its width (``num_chs``), its stride in pixels
+            (``reduction``), and the name of its ``module``.
 
     Raises:
         ValueError: If the name or a setting is unknown or impossible.
-        TypeError: If the backbone has no such setting, or a classifier leaves it no choice.
+        TypeError: If the backbone has no such setting, or ``out_type`` is given.
     """
 
     def __init__(
@@ -123,18 +130,18 @@ class Classifier(_TimmModel, HubMixin):
         self.reset_classifier(num_classes, global_pool)
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer, or an identity where there are no classes."""
+        """Return the linear layer, or an identity if there are no classes."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a new classifier in the place of the old one.
 
         Args:
-            num_classes: Classes; 0 for none.
-            global_pool: As for the class; None leaves it as it is.
+            num_classes: Number of classes; with 0 there is no classifier.
+            global_pool: The new pooling, as for the class. None keeps the present one.
 
         Raises:
-            ValueError: If there is no such pooling, or classes would get features not pooled.
+            ValueError: If the pooling is unknown, or is ``''`` although there are classes.
         """
         pool: str = self.global_pool if global_pool is None else global_pool
         if pool not in POOLS:
@@ -155,20 +162,20 @@ class Classifier(_TimmModel, HubMixin):
             self._hub_mixin_config = self._hub_mixin_config | changed
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images, (B, in_chans, H, W), to the last stage's normalised map, (B, D, h, w).
+        """Turn images (B, in_chans, H, W) into the last stage's normalised map (B, D, h, w).
 
-        Class tokens are in it: an additional row and column of a V2M, and one more token of a Vim,
-        whose map is then a sequence, (B, D, 1, L + 1).
+        The map includes the class tokens. A V2M's map has an additional row and column for them. A
+        Vim's map is then a sequence with one more token, (B, D, 1, L + 1).
         """
         (y,) = self.backbone.normed_maps(x)
         return y.permute(0, 3, 1, 2)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """What :meth:`forward_features` returns to scores, (B, num_classes).
+        """Turn a map of :meth:`forward_features` into scores (B, num_classes).
 
         Args:
             x: The map, (B, D, h, w).
-            pre_logits: Leave the classifier out: pooled features, (B, D).
+            pre_logits: Leave the classifier out, and return pooled features (B, D).
         """
         y, token = x.permute(0, 2, 3, 1), self.backbone.class_token
         if not self.global_pool:
@@ -177,28 +184,30 @@ class Classifier(_TimmModel, HubMixin):
         return self.head(pooled, pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to scores, (B, num_classes).
+        """Turn images (B, in_chans, H, W) into scores (B, num_classes).
 
-        Without classes, features come out: (B, D), or (B, D, h, w), the patches' map, if
-        ``global_pool`` is ``''``.
+        A model without classes returns features instead. They are pooled, (B, D), or the map of the
+        patches, (B, D, h, w), if ``global_pool`` is ``''``.
         """
         return self.forward_head(self.forward_features(x))
 
 
 class FeatureMaps(_TimmModel, HubMixin):
-    """The maps of several stages: what timm's ``features_only=True`` gives.
+    """A model that returns the maps of several stages; timm builds it for ``features_only=True``.
 
-    It is the backbone that detectors and segmentors have: a norm behind each output, no class
-    tokens, and no stages behind the last output.
+    It is the backbone that detectors and segmentors use. Each output has its own norm, there are no
+    class tokens, and the stages behind the last output are left out.
 
     Args:
         name: A name that timm knows, such as ``'v2m_pyramid_small'``.
-        out_indices: Output after which of the four stages. Defaults to all.
-        in_chans: Channels of the image; weights for three are fitted to it. Defaults to 3.
-        **settings: Of the backbone; see its class.
+        out_indices: Indices of the stages whose maps are returned. Defaults to all four.
+        in_chans: Number of channels of the image. timm fits pretrained weights for three channels
+            to it. Defaults to 3.
+        **settings: Settings of the backbone; see its class.
 
     Attributes:
-        feature_info: timm's FeatureInfo: ``channels()``, ``reduction()``, ``module_name()``.
+        feature_info: timm's FeatureInfo, with the methods ``channels()``, ``reduction()`` and
+            ``module_name()``.
 
     Raises:
         ValueError: If the name or a setting is unknown or impossible.
@@ -218,12 +227,12 @@ class FeatureMaps(_TimmModel, HubMixin):
         self.feature_info = FeatureInfo(_feature_info(self.backbone), self.backbone.out_indices)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, H, W) to one (B, D, h, w) map a stage."""
+        """Turn images (B, in_chans, H, W) into one map (B, D, h, w) for each chosen stage."""
         return list(self.backbone(x))
 
 
 def _feature_info(backbone: Any) -> list[dict[str, Any]]:
-    """What timm wants to know of each stage."""
+    """Return the width, the stride and the module's name of each stage, as timm expects them."""
     return [
         dict(num_chs=width, reduction=stride, module=f'backbone.stages.{i}')
         for i, (width, stride) in enumerate(zip(backbone.widths, backbone.strides, strict=True))
@@ -231,11 +240,15 @@ def _feature_info(backbone: Any) -> list[dict[str, Any]]:
 
 
 def with_own_names(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Official weights under a model's names; others are returned as they are.
+    """Give the authors' own weights the names that they have in a model.
 
     Args:
-        state_dict: Weights.
-        model: A :class:`Classifier`, or :class:`FeatureMaps`, which take no head's.
+        state_dict: Weights by name.
+        model: A :class:`Classifier`, or a :class:`FeatureMaps`. The head's weights are left out for
+            any model that is not a :class:`Classifier`.
+
+    Returns:
+        The renamed weights, or ``state_dict`` itself if it is not of a known family.
     """
     family = recognise(state_dict)
     if family is None:

@@ -1,4 +1,4 @@
-"""The names under which timm knows the backbones: one for each size in their zoos."""
+"""The backbones' names in timm, one for each size in their zoos."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ PREFIXES: dict[str, type[StagedBackbone]] = dict(
     plain_mamba=PlainMamba,
     efficient_vmamba=EfficientVMamba,
 )
-"""What the names begin with."""
+"""The backbones by the beginning of their names."""
 
 
 class Variant(NamedTuple):
@@ -31,7 +31,7 @@ class Variant(NamedTuple):
 
 
 def _variants() -> dict[str, Variant]:
-    """Each size by the longest of its names."""
+    """Map the longest name of each size to the size."""
     found = {}
     for prefix, cls in PREFIXES.items():
         names: dict[int, str] = {}
@@ -43,4 +43,4 @@ def _variants() -> dict[str, Variant]:
 
 
 BACKBONES: dict[str, Variant] = _variants()
-"""By timm's name, such as ``'v2m_pyramid_small'``."""
+"""The sizes by their names in timm, such as ``'v2m_pyramid_small'``."""

@@ -1,4 +1,4 @@
-"""The names of PlainMamba's official adapter, and those of PlainMambaAdapter."""
+"""The names of PlainMamba's official adapter, and the names in PlainMambaAdapter."""
 
 import re
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ INSIDE = ((r'\.ffn\.dwconv\.dwconv\.', '.conv.'), (r'\.ffn\.fc', '.fc'))
 
 
 def adapter_plan(names: Iterable[str], prefix: str) -> Plan:
-    """The plan of an adapter's tensors; empty if there is none.
+    """Make the plan of an adapter's tensors, which is empty without an adapter.
 
     Args:
-        names: Of all tensors.
-        prefix: What stands in front of the backbone's, here and there.
+        names: Names of all tensors.
+        prefix: Prefix of the backbone's names, both in the official code and here.
     """
     plan: Plan = {}
     for name in names:

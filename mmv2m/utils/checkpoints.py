@@ -1,4 +1,4 @@
-"""Checkpoints as the models read them: no code is run, and official ones are converted."""
+"""The reading of checkpoints, which runs no code and converts official weights."""
 
 import os
 from pathlib import Path
@@ -25,24 +25,25 @@ __all__ = ['read_checkpoint', 'read_checkpoints_safely']
 def read_checkpoint(
     path: str | Path, map_location: Any = 'cpu', logger: Any = 'current'
 ) -> dict[str, Any]:
-    """Read a local checkpoint; no code that the file names is run.
+    """Read a local checkpoint, without running any code that the file names.
 
-    Official weights, which are recognised by their names, are converted, and a line of the log says
-    so. Of such a file only the weights are read, whatever else its authors' code pickled.
+    Official weights are recognised by their names and converted, and a line of the log says so. Of
+    such a file, only the weights are read, whatever else its authors' code pickled.
 
     Args:
-        path: A file that :func:`torch.save` has written; ``~`` is the home folder.
-        map_location: As for :func:`torch.load`.
-        logger: Where the line goes, as for :func:`mmengine.logging.print_log`.
+        path: A file that :func:`torch.save` has written. ``~`` stands for the home folder.
+        map_location: Device of the tensors, as for :func:`torch.load`.
+        logger: Where the line is logged, as for :func:`mmengine.logging.print_log`.
 
     Returns:
-        What the file holds. Weights of another entry than ``'state_dict'``, where mmengine looks
-        for them, are put there. ``'meta'`` of converted ones has the name of their ``'family'``.
+        The content of the file. Weights in another entry than ``'state_dict'``, where mmengine
+        looks for them, are moved there. The entry ``'meta'`` of converted weights has the name of
+        their ``'family'``.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no checkpoint, holds objects that are not allowed, or holds official
-            weights that cannot be converted; the message names the file.
+        ValueError: If the file is no checkpoint, holds objects that are not allowed, or holds
+            official weights that cannot be converted. The message names the file.
     """
     path = os.path.expanduser(path)
     try:
@@ -56,10 +57,10 @@ def _read(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
     try:
         weights = find_weights(content)
     except ValueError:
-        weights = {}  # what mmengine makes of such a file is its own affair
+        weights = {}  # mmengine decides what to do with such a file
     family = recognise(weights)
     if family is not None:
-        hint = "; they compute what they did with geometry='released'" if family == 'v2m' else ''
+        hint = "; they need geometry='released'" if family == 'v2m' else ''
         message = f'{path} holds official weights ({family}), which are converted{hint}'
         print_log(message, logger=logger)
         meta = dict(converted_from=path, family=family)
@@ -76,22 +77,22 @@ def _read(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
 
 
 def read_checkpoints_safely() -> None:
-    """Have mmengine read all checkpoints by :func:`read_checkpoint`, wherever they come from.
+    """Make mmengine read all checkpoints by :func:`read_checkpoint`, wherever they come from.
 
-    Its own reader runs what a file names as soon as PyTorch refuses to: ``load_from``,
-    ``init_cfg``, ``resume`` and :func:`mmengine.runner.load_checkpoint` come to it. It also only
-    warns of weights that do not fit; from now on a backbone of mmv2m refuses them. This holds for
-    the whole process, and is done when ``mmv2m.models`` is imported.
+    If PyTorch refuses to run the code that a file names, mmengine's own reader runs it. That reader
+    serves ``load_from``, ``init_cfg``, ``resume`` and :func:`mmengine.runner.load_checkpoint`. It
+    also only warns of weights that do not fit, which the backbones of mmv2m refuse from now on. The
+    change holds for the whole process. The import of ``mmv2m.models`` makes it.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
-    # What the readers of all other addresses call, by these names.
+    # The readers of all other addresses call these functions.
     mmengine_checkpoint.load_url = _load_url
     mmengine_checkpoint._safe_torch_load = _load_file
     mmengine_checkpoint.load_state_dict = _load_state_dict
 
 
 def load_from_local(filename: str, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a local file; mmengine's log takes a part of this function's name."""
+    """Read a local file. The log of mmengine prints a part of this function's name."""
     if not os.path.isfile(os.path.expanduser(filename)):
         raise FileNotFoundError(f'{filename} can not be found.')
     return read_checkpoint(filename, map_location)
@@ -103,7 +104,7 @@ def _load_url(
     map_location: Any = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """What :func:`torch.hub.load_state_dict_from_url` does, with the same cache."""
+    """Stand in for :func:`torch.hub.load_state_dict_from_url`, with the same cache."""
     folder = Path(model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'))
     file = folder / os.path.basename(urlparse(url).path)
     if not file.exists():
@@ -125,7 +126,7 @@ def _load_file(file: str | BinaryIO, map_location: Any = None, **_: Any) -> dict
 def _load_state_dict(
     module: nn.Module, state_dict: Any, strict: bool = False, logger: Any = None
 ) -> None:
-    """What mmengine's function of this name does, if the weights fit mmv2m's backbones."""
+    """Load weights as mmengine does, after mmv2m's backbones have adapted or refused them."""
     model: Any = module
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs, under the two counting rules in use for state space models."""
+"""Parameters and FLOPs, by the two counting rules that are in use for state space models."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ COUNTING_RULES = {
 
 
 class Complexity(NamedTuple):
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
         params: Number of parameters.
@@ -52,8 +52,8 @@ def measure_complexity(
     Args:
         model: The model.
         shape: H and W of the image.
-        forward: What to run on the (1, C, H, W) image; the model itself by default.
-        channels: C.
+        forward: Function that runs on the (1, C, H, W) image. Defaults to the model itself.
+        channels: Channels of the image, C.
     """
     operators = OperatorFlops()
     counter = FlopCounterMode(display=False, custom_mapping=operators.rules())
@@ -64,7 +64,7 @@ def measure_complexity(
     with torch.no_grad(), counter:
         (forward or model)(image)
     model.train(training)
-    products = counter.get_total_flops() // 2  # the counter takes a multiply-add for two
+    products = counter.get_total_flops() // 2  # the counter counts a multiply-accumulate twice
     return Complexity(
         params=sum(p.numel() for p in model.parameters()),
         flops={'matmul+conv': products, 'matmul+conv+scan': products + operators.scans},
@@ -72,12 +72,12 @@ def measure_complexity(
 
 
 def measure_config(cfg: Config, shape: tuple[int, int]) -> Complexity:
-    """Count the parameters and FLOPs of a config's model, on shapes alone.
+    """Count the parameters and FLOPs of a config's model, from shapes alone.
 
-    Of a two-stage detector, 1,000 boxes and 100 masks count, as in mmdet.
+    For a two-stage detector, 1,000 boxes and 100 masks count, as in mmdet.
 
     Args:
-        cfg: Config of mmpretrain, mmdet or mmseg, its model checked already.
+        cfg: Config of mmpretrain, mmdet or mmseg, whose model has been checked already.
         shape: H and W of the image.
     """
     model = build_on_meta(cfg)
@@ -86,7 +86,7 @@ def measure_config(cfg: Config, shape: tuple[int, int]) -> Complexity:
 
 
 def image_channels(cfg: Config) -> int:
-    """The channels of the images that a config's backbone takes; 3 if it does not say."""
+    """The channels of the images that a config's backbone takes, or 3 if it does not say."""
     backbone = cfg.model.get('backbone')
     backbone = backbone if isinstance(backbone, dict) else {}
     found = backbone.get('in_channels', backbone.get('in_chans'))
@@ -94,11 +94,11 @@ def image_channels(cfg: Config) -> int:
 
 
 def usual_size(cfg: Config) -> tuple[int, int]:
-    """H and W of the images that a config is for.
+    """H and W of the usual images of a config, in pixels.
 
-    For a detector they are 800 and 1280, as papers count. Otherwise they are those of the data
-    preprocessor or the backbone, if one of them says, or those of the last resizing or cropping
-    before the model, and else 224 for a classifier and 512 for a segmentor.
+    For a detector, they are 800 and 1280, as in papers. Otherwise, the first of these that has a
+    size determines it: the data preprocessor, the backbone, and the last step of the test pipeline
+    with a ``crop_size``. If none does, they are 224 for a classifier and 512 for a segmentor.
     """
     if cfg.get('default_scope') == 'mmdet':
         return 800, 1280

@@ -8,12 +8,18 @@ from functools import partial
 
 from torch import Tensor
 
-from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_wrappers
+from .weight_conversion import (
+    AFFINE,
+    BATCH_NORM,
+    Plan,
+    convert_weights,
+    count_blocks,
+    keep_all,
+    strip_wrappers,
+)
 
 __all__ = ['convert_efficient_vmamba_weights']
 
-AFFINE = ('weight', 'bias')
-BATCH_NORM = (*AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
 OUTSIDE_BLOCKS = {
     f'{old}.{kind}': f'{new}.{kind}'
     for old, new in {
@@ -79,7 +85,7 @@ def convert_efficient_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[s
         The state dict of mmpretrain's ImageClassifier with an EfficientVMamba and a linear head.
 
     Raises:
-        ValueError: If a key is not one of the official model's, or one of them is missing.
+        ValueError: If a key is unknown or missing.
     """
     state_dict = strip_wrappers(state_dict)
     plan = keep_all(OUTSIDE_BLOCKS)
@@ -110,7 +116,7 @@ def _scan_block_plan(old: str, new: str) -> Plan:
 
 
 def _choose(k: int, scans: Tensor) -> Tensor:
-    """One of the four scans' parameters, which are joined on the first axis or stacked."""
+    """Select one of the four scans' parameters, which are joined on the first axis or stacked."""
     return scans.chunk(4)[k].squeeze(0)
 
 
@@ -120,6 +126,6 @@ def _merging_plan(old: str, new: str) -> Plan:
 
 
 def _reorder_patch(weight: Tensor) -> Tensor:
-    """Reorder patches. Official ones are in the order of pixels, and mmcv's of channels."""
+    """Reorder patches, which are sorted by pixel in the official code, and by channel in mmcv."""
     by_pixel = weight.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
     return by_pixel.transpose(-1, -2).flatten(-2)

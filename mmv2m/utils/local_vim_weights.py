@@ -21,16 +21,16 @@ def convert_local_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
     """Rename and reshape the weights of an official LocalVim for mmpretrain's ImageClassifier.
 
     Args:
-        state_dict: What the official code saves under ``'model'`` or ``'state_dict'``; the models
-            with rotary positions and no class token.
+        state_dict: The weights that the official code saves under ``'model'`` or ``'state_dict'``,
+            of a model with rotary positions and without class token.
 
     Returns:
-        The state dict of an ImageClassifier with a LocalVim and a linear head; of the backbone of a
-        segmentor, which has a LayerNorm behind each output (``outnorm_<i>``), without a head.
+        The state dict of an ImageClassifier with a LocalVim and a linear head. For a segmentor's
+        backbone, which has a LayerNorm behind each output (``outnorm_<i>``), there is no head.
 
     Raises:
-        ValueError: If a key is not one of these models', one of them is missing, the blocks do not
-            divide into four stages, or the patches are no square.
+        ValueError: If a key is unknown or missing, the blocks do not divide into four stages, or
+            the patches form no square.
     """
     state_dict = strip_wrappers(state_dict)
     plan: Plan = keep_all(OUTSIDE_BLOCKS)
@@ -48,5 +48,5 @@ def convert_local_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def _one_of_pair(table: Tensor) -> Tensor:
-    """A table of cosines or sines; the official code has it once for each channel of a pair."""
+    """Select one of two equal tables of cosines or sines, one for each channel of a pair."""
     return as_grid(table)[..., ::2]

@@ -1,4 +1,4 @@
-"""What the converters of models made of Mamba's mixers share."""
+"""Shared parts of the converters for models of Mamba's mixers."""
 
 from collections.abc import Mapping
 
@@ -32,7 +32,7 @@ IN_SCAN = {
 
 
 def block_names(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """The blocks' places: ``layers.<i>.`` to those in four equal stages of a backbone.
+    """Map the blocks' names, ``layers.<i>.``, to the names in four equal stages of a backbone.
 
     Raises:
         ValueError: If there are no blocks, or they do not divide into four stages.
@@ -49,13 +49,13 @@ def block_names(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def scan_plan(old: str, new: str, scans: Mapping[str, str], biased: bool = False) -> Plan:
-    """The plan of a block's norm, projections and scans.
+    """Make the plan of a block's norm, projections and scans.
 
     Args:
-        old: The block's place in the official code.
-        new: Its place here.
-        scans: For each scan the name of its ``A_log`` there, and what stands behind the names of
-            its other parameters.
+        old: Prefix of the block's names in the official code.
+        new: Prefix of its names here.
+        scans: For each scan, the name of its ``A_log`` in the official code, and the suffix of the
+            names of its other parameters.
         biased: Whether the norm has a bias, as LayerNorm does.
     """
     plan = keep_all(IN_BLOCK, old, new)
@@ -68,10 +68,10 @@ def scan_plan(old: str, new: str, scans: Mapping[str, str], biased: bool = False
 
 
 def as_grid(positions: Tensor) -> Tensor:
-    """Positions of a square map, (..., L, D), as (1, H, W, D).
+    """Reshape positions of a square map, (..., L, D), to (1, H, W, D).
 
     Raises:
-        ValueError: If L is no square.
+        ValueError: If L is no square number.
     """
     positions = positions.flatten(0, -2)
     side = round(len(positions) ** 0.5)

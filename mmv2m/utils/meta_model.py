@@ -42,7 +42,7 @@ def build_on_meta(cfg: Config, part: dict | None = None, **backbone: Any) -> nn.
     Args:
         cfg: Config of mmpretrain, mmdet or mmseg.
         part: A part of the config's model, such as ``cfg.model.backbone``, to build alone.
-        **backbone: Settings of the backbone in the place of the config's.
+        **backbone: Settings of the backbone that replace the config's.
 
     Returns:
         The model or the part, in eval mode.

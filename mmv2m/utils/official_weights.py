@@ -1,4 +1,4 @@
-"""Checkpoints of official code, of V2M and of other models, in mmv2m's format."""
+"""Conversion of checkpoints of official code, of V2M and of other models, to mmv2m's format."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -32,10 +32,10 @@ CONVERTERS: dict[str, Converter] = {
     'vim': convert_vim_weights,
     'vmamba': convert_vmamba_weights,
 }
-"""For each family of other models the function that converts a state dict."""
+"""The function that converts a state dict, for each family of other models."""
 
 ALL_CONVERTERS: dict[str, Converter] = CONVERTERS | {'v2m': convert_released_weights}
-"""The same, and that of V2M's released code."""
+"""All converters, including the one for V2M's released code."""
 
 SIGNS = {
     'efficient-vmamba': r'layers\.\d+\.blocks\.\d+\.conv_branch\.',
@@ -45,16 +45,20 @@ SIGNS = {
     'vim': r'layers\.\d+\.mixer\.A_b_log',
     'vmamba': r'layers\.\d+\.blocks\.\d+\.op\.A_logs',
 }
-"""Names that only one family's official code gives, in the order in which they are looked for.
+"""Patterns of names by which official code is recognised; the first that matches counts.
 
-A detector or segmentor has ``backbone.`` in front of them.
+In a detector or segmentor, ``backbone.`` precedes the names.
 """
 
 BACKBONE = 'backbone.'
 
 
 def recognise(names: Iterable[str]) -> str | None:
-    """Which family's official code names weights so; a key of :data:`ALL_CONVERTERS`, or None."""
+    """Find the family whose official code has such names: a key of :data:`ALL_CONVERTERS` or None.
+
+    Args:
+        names: Names of all weights.
+    """
     names = [name.removeprefix(BACKBONE) for name in names]
     return next(
         (family for family, sign in SIGNS.items() if any(re.match(sign, name) for name in names)),
@@ -67,15 +71,14 @@ def convert_official_weights(family: str, state_dict: Mapping[str, Tensor]) -> d
 
     Args:
         family: A key of :data:`ALL_CONVERTERS`.
-        state_dict: Weights with the official code's names. Where some begin with ``backbone.``,
-            only those are converted: necks and heads of mmdet and mmseg keep their names.
+        state_dict: Weights with the official code's names. If some names begin with ``backbone.``,
+            only those are converted, since necks and heads of mmdet and mmseg keep their names.
 
     Returns:
         The state dict of mmpretrain's ImageClassifier, of mmdet's detector or of mmseg's segmentor.
 
     Raises:
-        ValueError: If a key is not the family's, one is missing or a tensor has an impossible
-            shape.
+        ValueError: If a key is unknown or missing, or a tensor has an impossible shape.
     """
     convert = ALL_CONVERTERS[family]
     state_dict = strip_wrappers(state_dict)
@@ -94,23 +97,23 @@ def convert_official_weights(family: str, state_dict: Mapping[str, Tensor]) -> d
 def convert_official_checkpoint(
     family: str, src: str | Path, dst: str | Path, entry: str | None = None
 ) -> int:
-    """Convert a file.
+    """Convert a checkpoint file.
 
     Args:
         family: A key of :data:`ALL_CONVERTERS`.
         src: A checkpoint of the official code.
-        dst: Where the checkpoint goes, for mmpretrain's ImageClassifier or, if ``src`` is a
-            detector's or a segmentor's, for the model of mmdet or mmseg.
-        entry: Which of the checkpoint's entries to take, such as ``'model_ema'``; by default
-            where :func:`.find_weights` finds some.
+        dst: The file to write. It is for mmpretrain's ImageClassifier, or for a model of mmdet or
+            mmseg if ``src`` is a detector's or a segmentor's.
+        entry: The checkpoint's entry with the weights, such as ``'model_ema'``. By default,
+            :func:`.find_weights` chooses it.
 
     Returns:
-        How many tensors were written.
+        The number of tensors that were written.
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the file is no checkpoint, there is no such entry or it holds no weights, its
-            keys are not the family's, or a tensor has an impossible shape.
+        ValueError: If the file is no checkpoint, there is no such entry or it holds no weights, a
+            key is unknown or missing, or a tensor has an impossible shape.
     """
     weights = find_weights(load_tensors(str(src)), entry)
     state_dict = convert_official_weights(family, weights)

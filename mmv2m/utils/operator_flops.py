@@ -1,4 +1,4 @@
-"""What this project's operators cost, from the shapes of their arguments."""
+"""FLOPs of this project's operators, from the shapes of their arguments."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ __all__ = ['OperatorFlops']
 class OperatorFlops:
     """The rules of PyTorch's FLOP counter for operators of this project.
 
-    Each rule is called with an operator's arguments, which have shapes in the place of tensors. It
-    returns the FLOPs of matrix products and convolutions, two for a multiply-accumulate, and adds
-    those of scans to :attr:`scans`.
+    Each rule is called with an operator's arguments, in which shapes replace tensors. It returns
+    the FLOPs of matrix products and convolutions, two for each multiply-accumulate. It adds the
+    multiply-accumulates of scans to :attr:`scans`.
 
     Attributes:
         scans: Multiply-accumulates of all scans that have been counted.
@@ -27,7 +27,7 @@ class OperatorFlops:
         self.scans = 0
 
     def rules(self) -> dict[Any, Callable[..., int]]:
-        """By operator, as ``custom_mapping`` of PyTorch's counter takes them."""
+        """The rules by operator, for ``custom_mapping`` of PyTorch's counter."""
         ops = torch.ops.mmv2m
         return {
             ops.directional_scan: self.scan,
@@ -44,31 +44,31 @@ class OperatorFlops:
         }
 
     def scan(self, x: Size, delta: Any, A: Size, *args: Any, **kwargs: Any) -> int:
-        """One scan."""
+        """Count one scan."""
         self.scans += 9 * x.numel() * A[-1]
         return 0
 
     def coupled_scan(self, x: Size, delta: Any, A: Size, *args: Any, **kwargs: Any) -> int:
-        """Two states: each counts as a scan, and 6 more for what it takes of the other one.
+        """Count a scan of two coupled states, each as a scan and 6 more for the coupling.
 
-        These are the second decay's argument and exponential, both terms' shares, and the second
+        The 6 are the second decay's argument and exponential, both terms' shares, and the second
         term's product and sum.
         """
         self.scans += 2 * 15 * x.numel() * A[-1]
         return 0
 
     def conv(self, x: Size, weight: Size, *args: Any, **kwargs: Any) -> int:
-        """A convolution in one direction."""
+        """Count a convolution in one direction."""
         return 2 * x.numel() * weight[-1]
 
     def convs(
         self, x: Size, weight: Size, bias: Any, directions: str, *args: Any, **kwargs: Any
     ) -> int:
-        """Convolutions in several directions, of a map for each or of one for all."""
+        """Count convolutions in several directions, of one map or of one map per direction."""
         return len(read_directions(directions)) * self.conv(Size(x[-4:]), weight)
 
     def ssm(self, x: Size, *args: Any, **kwargs: Any) -> int:
-        """Convolution, projections and scan in several directions."""
+        """Count convolution, projections and scan in several directions."""
         _, conv_weight, _, x_proj, dt_proj, _, A, _, directions = args[:9]
         tokens = len(read_directions(directions)) * Size(x[-4:]).numel()
         self.scans += 9 * tokens * A[-1]
@@ -78,14 +78,14 @@ class OperatorFlops:
     def coupled_ssm(
         self, x: Size, parameters: Sequence[Any], corners: str, *args: Any, **kwargs: Any
     ) -> int:
-        """Convolutions along both axes, projections and the scan, from each corner."""
+        """Count convolutions along both axes, projections and the scan, from each corner."""
         conv, _, second, _, x_proj, dt_proj, second_dt, _, A, *_ = parameters
         maps = Size((len(read_corners(corners)[0].corners), *x))
         self.coupled_scan(maps, None, A)
         return 2 * maps.numel() * (conv[-1] + second[-1] + x_proj[0] + dt_proj[-1] + second_dt[-1])
 
     def corner_ssm(self, x: Size, gate: Any, *args: Any, **kwargs: Any) -> int:
-        """Both scans of all groups of corners."""
+        """Count both scans of all groups of corners."""
         return sum(
             self.ssm(x, None, *parameters, write_directions(directions))
             for rows, columns, corners in unpack_groups(*args[:2])
@@ -93,21 +93,21 @@ class OperatorFlops:
         )
 
     def ss2d(self, x: Size, in_weight: Size, out_weight: Size, *args: Any, **kwargs: Any) -> int:
-        """The 2D SSM between two linear layers."""
+        """Count the 2D SSM and two linear layers."""
         scanned = Size((*x[:-1], out_weight[1]))
         products = _product(x, in_weight) + _product(scanned, out_weight)
         return products + self.corner_ssm(scanned, None, *args[2:])
 
     def gated_linear(self, x: Size, z: Any, weight: Size, *args: Any, **kwargs: Any) -> int:
-        """A linear layer behind a gate."""
+        """Count the linear layer behind a gate."""
         return _product(x, weight)
 
     def mlp(self, x: Size, parameters: Sequence[Any], *args: Any, **kwargs: Any) -> int:
-        """Two linear layers."""
+        """Count two linear layers."""
         weight, _, out_weight, _ = parameters
         return _product(x, weight) + _product(Size((*x[:-1], weight[0])), out_weight)
 
 
 def _product(x: Size, weight: Size) -> int:
-    """Of a map's tokens with a weight."""
+    """FLOPs of a product of a map's tokens with a weight."""
     return 2 * x.numel() * weight[0]

@@ -3,19 +3,25 @@
 The official code is https://github.com/ChenhongyiYang/PlainMamba.
 """
 
-import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from .adapter_weights import adapter_plan
-from .weight_conversion import Plan, convert_weights, count_blocks, keep_all, strip_wrappers
+from .weight_conversion import (
+    AFFINE,
+    BATCH_NORM,
+    Plan,
+    as_map,
+    convert_weights,
+    count_blocks,
+    keep_all,
+    strip_wrappers,
+)
 
 __all__ = ['convert_plain_mamba_weights']
 
 STAGES = 4
-AFFINE = ('weight', 'bias')
-BATCH_NORM = (*AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
 OUTSIDE_BLOCKS = {
     f'{old}.{kind}': f'{new}.{kind}'
     for old, new in {
@@ -50,18 +56,18 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
     """Rename and reshape the weights of an official PlainMamba for mmpretrain's ImageClassifier.
 
     Args:
-        state_dict: What the official code saves under ``'state_dict'``. Copies that its moving
-            average keeps (``ema_*``) are left out: it saves with the average in their place. The
-            backbone alone will do, with ``backbone.`` before its names or without.
+        state_dict: The weights that the official code saves under ``'state_dict'``. Copies that its
+            moving average keeps (``ema_*``) are left out, because the other entries hold the
+            average. The weights of the backbone alone suffice, with or without ``backbone.``.
 
     Returns:
         The state dict of an ImageClassifier with a PlainMamba and a linear head. The backbone of a
-        segmentor has further norms behind its first three stages (``norm_layer<i>``), that of a
-        detector is a PlainMambaAdapter.
+        segmentor has further norms behind its first three stages (``norm_layer<i>``). The backbone
+        of a detector is a PlainMambaAdapter.
 
     Raises:
-        ValueError: If a key is not one of the official model's, one of them is missing, the blocks
-            do not divide into four stages or the position embedding is not square.
+        ValueError: If a key is unknown or missing, the blocks do not divide into four stages, or
+            the position embedding is not square.
     """
     state_dict = strip_wrappers(state_dict)
     state_dict = {key: value for key, value in state_dict.items() if not key.startswith('ema_')}
@@ -77,7 +83,7 @@ def convert_plain_mamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, T
     if adapter := adapter_plan(state_dict, 'backbone.'):
         # The detectors' backbone ends in norms of the adapter.
         plan = {old: new for old, new in plan.items() if '.ln1.' not in old} | adapter
-    plan['backbone.pos_embed'] = {'backbone.pos_embed.weight': _as_map}
+    plan['backbone.pos_embed'] = {'backbone.pos_embed.weight': as_map}
     for i in range(STAGES - 1):
         norm = f'backbone.norm_layer{(i + 1) * depth // STAGES - 1}.'
         if f'{norm}weight' in state_dict:
@@ -104,20 +110,13 @@ def _stem_plan(state_dict: Mapping[str, Tensor]) -> Plan:
 
 
 def _conv_plan(old: str, index: int, new: str) -> Plan:
-    """A convolution at an index of a sequence and the BatchNorm behind it, as a ConvModule."""
+    """Make the plan of a ConvModule from a convolution and the BatchNorm behind it."""
     return keep_all(
         {f'{old}.{index}.weight': f'{new}.conv.weight'}
         | {f'{old}.{index + 1}.{kind}': f'{new}.bn.{kind}' for kind in BATCH_NORM}
     )
 
 
-def _as_map(pos_embed: Tensor) -> Tensor:
-    side = math.isqrt(pos_embed.shape[1])
-    if side * side != pos_embed.shape[1]:
-        raise ValueError(f'pos_embed has {pos_embed.shape[1]} positions, which is no square')
-    return pos_embed.unflatten(1, (side, side))
-
-
 def _double(bias: Tensor) -> Tensor:
-    """The official code adds the time step's bias twice, in the projection and in the scan."""
+    """Double the time step's bias, which the official code adds in the projection and the scan."""
     return 2 * bias

@@ -1,4 +1,4 @@
-"""Without mmengine's lines of the log."""
+"""A way to silence mmengine's log."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ __all__ = ['without_information']
 
 @contextmanager
 def without_information() -> Iterator[None]:
-    """Log warnings and errors only: ``init_weights`` writes lines for each parameter."""
+    """Log warnings and errors only, since ``init_weights`` logs several lines per parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

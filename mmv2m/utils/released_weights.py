@@ -4,12 +4,11 @@ The released code is https://github.com/wangck20/V2M. Its model is ``V2M`` with
 ``geometry='released'`` and ``class_token='mean'``.
 """
 
-import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from .weight_conversion import convert_weights, count_blocks, keep_all, strip_wrappers
+from .weight_conversion import as_map, convert_weights, count_blocks, keep_all, strip_wrappers
 
 __all__ = ['convert_released_weights']
 
@@ -31,7 +30,7 @@ IN_SCAN = {
     'dt_proj.weight': 'dt_proj.weight',
     'dt_proj.bias': 'dt_proj.bias',
 }
-"""Parameters of one scan. Those of the second scan have ``_2`` behind the first word."""
+"""Parameters of one scan. Names of the second scan have ``_2`` behind the first word."""
 
 
 def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,8 +43,8 @@ def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
         The state dict of an ImageClassifier with a plain V2M and a linear head.
 
     Raises:
-        ValueError: If a key is not one of the released model's, one of them is missing, the blocks
-            do not divide into four stages or the position embedding is not square.
+        ValueError: If a key is unknown or missing, the blocks do not divide into four stages, or
+            the position embedding is not square.
     """
     state_dict = strip_wrappers(state_dict)
     (depth,) = count_blocks(state_dict, r'layers\.(\d+)\.')
@@ -55,12 +54,12 @@ def convert_released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tens
             f'checkpoint has {depth}'
         )
     plan = keep_all(_released_names(depth))
-    plan['pos_embed'] = {OUTSIDE_BLOCKS['pos_embed']: _as_map}
+    plan['pos_embed'] = {OUTSIDE_BLOCKS['pos_embed']: as_map}
     return convert_weights(state_dict, plan, 'released V2M')
 
 
 def _released_names(depth: int) -> dict[str, str]:
-    """mmv2m's key names by those of the released code."""
+    """The names of mmv2m by the names of the released code."""
     names = dict(OUTSIDE_BLOCKS)
     per_stage = depth // STAGES
     for i in range(depth):
@@ -79,10 +78,3 @@ def _second(key: str) -> str:
         return 'A_2_log'
     first, dot, rest = key.partition('.')
     return f'{first}_2{dot}{rest}'
-
-
-def _as_map(pos_embed: Tensor) -> Tensor:
-    side = math.isqrt(pos_embed.shape[1])
-    if side * side != pos_embed.shape[1]:
-        raise ValueError(f'pos_embed has {pos_embed.shape[1]} positions, which is no square')
-    return pos_embed.unflatten(1, (side, side))

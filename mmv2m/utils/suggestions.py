@@ -1,4 +1,4 @@
-"""Hints at what a user may have meant."""
+"""Suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ __all__ = ['did_you_mean', 'unknown_setting']
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """``; did you mean '...'?`` with the names most like ``name``, any case, or an empty string.
+    """Ask ``; did you mean '...'?`` with the most similar names, or return an empty string.
 
     Args:
-        name: What was written.
-        known: What could have been meant.
-        cutoff: How like it a name has to be: from 0, anything, to 1, the same.
+        name: The name that was written, in any case.
+        known: The names that exist.
+        cutoff: The least similarity, from 0 for any name to 1 for the same name.
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower, cutoff=cutoff)
@@ -20,6 +20,6 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:
-    """What to say of a setting that there is not: the names most like it, or all that there are."""
+    """Describe a setting that does not exist, with the most similar names, or all that exist."""
     known = list(known)
     return f'no setting {name!r}' + (did_you_mean(name, known) or f'; there are {", ".join(known)}')

@@ -1,4 +1,4 @@
-"""Reading checkpoint files without running any code that they name."""
+"""A reader of checkpoint files that runs no code that they name."""
 
 import pickle
 import zipfile
@@ -43,15 +43,15 @@ MMENGINE = {
         for name in ('set', 'frozenset', 'slice', 'complex', 'bytearray')
     ),
 }
-"""Those of mmengine's checkpoints: curves of the log, descriptions of data sets, milestones."""
+"""Further names in mmengine's checkpoints: curves of the log, data sets and milestones."""
 
 ONE_CYCLE = ('mmengine.optim.scheduler.param_scheduler', 'OneCycleParamScheduler')
 ANNEALING = ('_annealing_cos', '_annealing_linear')
-"""A class whose pickles name one of these functions of numbers, which is all that is loaded."""
+"""A class whose pickles name one of these functions of numbers. Only the function is loaded."""
 
 
 class _Opaque(dict):
-    """Takes the place of an object whose class is not loaded. It keeps nothing."""
+    """A stand-in for an object whose class is not loaded. It keeps nothing."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> '_Opaque':
         return super().__new__(cls)
@@ -70,19 +70,19 @@ class _Opaque(dict):
 
 
 class _OneCycle(_Opaque):
-    """Takes the place of mmengine's schedule, of which one function is wanted."""
+    """A stand-in for mmengine's schedule, of which only one function is needed."""
 
 
 def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
-    """A class of unpicklers that loads only allowed names.
+    """Make a class of unpicklers that loads only allowed names.
 
     Args:
-        skipped: Set that gets all other names. :class:`_Opaque` takes their place.
+        skipped: List to which all other names are added. :class:`_Opaque` stands in for them.
     """
     trusted = _trusted_by_the_user()
 
     def statistic(owner: Any, name: str) -> Any:
-        """The ``getattr`` of pickles, which finds methods of a HistoryBuffer, and ANNEALING."""
+        """Stand in for ``getattr`` in pickles, for methods of a HistoryBuffer, and ANNEALING."""
         if owner is _OneCycle and name in ANNEALING:
             return getattr(OneCycleParamScheduler, name)
         method = vars(HistoryBuffer).get(name)
@@ -93,8 +93,8 @@ def _unpickler(skipped: list[str]) -> type[pickle.Unpickler]:
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            # A name with dots would lead from what is allowed to its attributes, and on to any
-            # function of Python: only names as they are written in the sets are looked up.
+            # A name with dots would lead from an allowed object to its attributes, and from there
+            # to any function of Python. So only names that are in the sets are looked up.
             if (module, name) in TENSORS | MMENGINE:
                 return super().find_class(module, name)
             if module == 'torch' and isinstance(getattr(torch, name, None), torch.dtype):

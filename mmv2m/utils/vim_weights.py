@@ -12,29 +12,30 @@ __all__ = ['convert_vim_weights']
 
 SCANS = {'A_log': '', 'A_b_log': '_b'}
 PYRAMID = {'fpn1': 'neck.upsample_4x', 'fpn2': 'neck.upsample_2x'}
-"""Layers that the official segmentor's backbone has, and mmseg's Feature2Pyramid here."""
+"""Layers of the official segmentor's backbone, which belong to mmseg's Feature2Pyramid here."""
 
 
 def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and reshape the weights of an official Vim for mmpretrain's ImageClassifier.
 
     Args:
-        state_dict: What the official code saves under ``'model'`` or ``'model_ema'``; the models
-            with a class token in the middle (``..._with_midclstok_div2``).
+        state_dict: The weights that the official code saves under ``'model'`` or ``'model_ema'``,
+            of a model with a class token in the middle (``..._with_midclstok_div2``).
 
     Returns:
-        The state dict of an ImageClassifier with a Vim and a linear head; of the backbone of a
-        segmentor, which has no class token, that of a Vim and of a Feature2Pyramid as its neck.
+        The state dict of an ImageClassifier with a Vim and a linear head. For a segmentor's
+        backbone, which has no class token, it is the state dict of a Vim and of a Feature2Pyramid
+        as its neck.
 
     Raises:
-        ValueError: If a key is not one of these models', one of them is missing, the blocks do not
-            divide into four stages, or the patches are no square.
+        ValueError: If a key is unknown or missing, the blocks do not divide into four stages, or
+            the patches form no square.
     """
     state_dict = strip_wrappers(state_dict)
     plan: Plan = keep_all(OUTSIDE_BLOCKS)
     pyramid = {key: PYRAMID[key[: len('fpn1')]] for key in state_dict if key.startswith('fpn')}
     if pyramid:
-        # The segmentor hands the mixers' outputs on: its last norm has seen no training.
+        # The segmentor uses the mixers' outputs, so its last norm is not trained.
         plan['norm_f.weight'] = {}
         plan |= keep_all({key: f'{place}{key[len("fpn1") :]}' for key, place in pyramid.items()})
         plan['pos_embed'] = {'backbone.pos_embed.weight': as_grid}
@@ -50,7 +51,7 @@ def convert_vim_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _token_position(positions: Tensor) -> Tensor:
-    """The class token's among the positions, (1, L + 1, D)."""
+    """Select the class token's position from the positions, (1, L + 1, D)."""
     return positions[0, (positions.shape[1] - 1) // 2]
 
 

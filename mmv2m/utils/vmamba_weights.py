@@ -55,24 +55,25 @@ IN_SCAN = {
 }
 JOINED = ('A_logs', 'Ds')
 SCANS = {'rows': (0, 2), 'columns': (1, 3)}
-"""Where the official code, which stacks its four scans, has those forwards and backwards."""
+"""Indices of the forward and the backward scan among the official code's four stacked scans."""
 
 
 def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and reorder the weights of an official VMamba for mmpretrain's ImageClassifier.
 
     Args:
-        state_dict: What the official code saves under ``'model'`` or ``'model_ema'``; the models
-            without a gate, with convolutional stem and downsampling (s1l8, s2l15 and the like).
-            The newest code's names are known too: ``op.x_proj.weight``, (4 (R + 2 N), D), and
-            ``op.dt_projs.weight``, (4 D, R).
+        state_dict: The weights that the official code saves under ``'model'`` or ``'model_ema'``,
+            of a model without gate, with convolutional stem and downsampling, such as s1l8 or
+            s2l15. The names of the newest code are known too: ``op.x_proj.weight``, (4 (R + 2 N),
+            D), and ``op.dt_projs.weight``, (4 D, R).
 
     Returns:
-        The state dict of an ImageClassifier with a VMamba and a linear head; of the backbone of a
-        detector or segmentor, which has a norm behind each output (``outnorm<i>``), without a head.
+        The state dict of an ImageClassifier with a VMamba and a linear head. For the backbone of a
+        detector or segmentor, which has a norm behind each output (``outnorm<i>``), there is no
+        head.
 
     Raises:
-        ValueError: If a key is not one of these models', or one of them is missing.
+        ValueError: If a key is unknown or missing.
     """
     state_dict = _older_names(strip_wrappers(state_dict))
     outputs = {
@@ -91,7 +92,7 @@ def convert_vmamba_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _older_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Stack again what the newest code joins: it has one layer for the four scans."""
+    """Stack the weights of the four scans, for which the newest code has one joined layer."""
     older = {}
     for key, value in state_dict.items():
         match = re.fullmatch(r'(layers\..*\.op\.)(x_proj|dt_projs)\.(weight|bias)', key)
@@ -115,11 +116,11 @@ def _block_plan(old: str, new: str) -> Plan:
 
 
 def _as_matrix(weight: Tensor) -> Tensor:
-    """Linear layers were 1 x 1 convolutions in some versions of the official code."""
+    """Flatten the weight of a linear layer, a 1 x 1 convolution in some official versions."""
     return weight.flatten(1)
 
 
 def _choose(order: tuple[int, ...], stacked: bool, scans: Tensor) -> Tensor:
-    """Some of the four scans' parameters, joined; the official code stacks some and joins some."""
+    """Select and join some of the four scans' parameters, which official code stacks or joins."""
     joined = scans.flatten(0, 1) if stacked else scans
     return torch.cat([joined.chunk(4)[k] for k in order])

@@ -1,5 +1,6 @@
 """Shared parts of the converters of other code's weights. They account for every key."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,8 +10,11 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    'AFFINE',
+    'BATCH_NORM',
     'ENTRIES',
     'Plan',
+    'as_map',
     'convert_weights',
     'count_blocks',
     'find_weights',
@@ -19,6 +23,9 @@ __all__ = [
     'save_converted',
     'strip_wrappers',
 ]
+
+AFFINE = ('weight', 'bias')
+BATCH_NORM = (*AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
 
 Plan = dict[str, dict[str, Callable[[Tensor], Tensor]]]
 """For each key of the other code, the keys here that are made from it, and the functions."""
@@ -32,7 +39,7 @@ WRAPPERS = ('module.', '_orig_mod.')
 
 
 def find_weights(checkpoint: Mapping[str, Any], entry: str | None = None) -> dict[str, Tensor]:
-    """The weights of a checkpoint, without the prefixes of wrappers.
+    """Find the weights of a checkpoint, and remove the prefixes of wrappers.
 
     Args:
         checkpoint: The content of a file.
@@ -75,7 +82,7 @@ def keep(x: Tensor) -> Tensor:
 
 
 def keep_all(names: Mapping[str, str], old: str = '', new: str = '') -> Plan:
-    """The plan of tensors that only change their names.
+    """Make the plan of tensors that only change their names.
 
     Args:
         names: Old names to new ones.
@@ -85,19 +92,31 @@ def keep_all(names: Mapping[str, str], old: str = '', new: str = '') -> Plan:
     return {f'{old}{a}': {f'{new}{b}': keep} for a, b in names.items()}
 
 
+def as_map(positions: Tensor) -> Tensor:
+    """Reshape the position embedding of a square map, (1, L, D), to (1, H, W, D).
+
+    Raises:
+        ValueError: If L is no square number.
+    """
+    side = math.isqrt(positions.shape[1])
+    if side * side != positions.shape[1]:
+        raise ValueError(f'pos_embed has {positions.shape[1]} positions, which is no square')
+    return positions.unflatten(1, (side, side))
+
+
 def strip_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the prefixes of wrappers such as DistributedDataParallel."""
+    """Remove the prefixes of wrappers, such as DistributedDataParallel, from a state dict."""
     pattern = re.compile(f'^(?:{"|".join(map(re.escape, WRAPPERS))})+')
     return {pattern.sub('', key): value for key, value in state_dict.items()}
 
 
 def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> list[int]:
-    """How many blocks each stage has.
+    """Count the blocks of each stage.
 
     Args:
         state_dict: Weights.
-        pattern: Regular expression of the start of a block's keys. Its groups are the stage and
-            the block, or the block alone where there are no stages.
+        pattern: Regular expression of the start of a block's keys. Its groups are the stage and the
+            block, or the block alone if there are no stages.
     """
     found = {tuple(map(int, m.groups())) for key in state_dict if (m := re.match(pattern, key))}
     stages = max((key[0] for key in found if len(key) > 1), default=0) + 1
@@ -105,7 +124,7 @@ def count_blocks(state_dict: Mapping[str, Tensor], pattern: str) -> list[int]:
 
 
 def convert_weights(state_dict: Mapping[str, Tensor], plan: Plan, model: str) -> dict[str, Tensor]:
-    """Convert weights by a plan. The weights of the head may be absent, all of them together.
+    """Convert weights by a plan. The weights of the head may be missing, but only all together.
 
     Args:
         state_dict: The other code's weights.

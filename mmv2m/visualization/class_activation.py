@@ -27,9 +27,9 @@ class _Scores(nn.Module):
 def activation_map(
     model: nn.Module, images: Tensor, layer: str | None = None, category: int | None = None
 ) -> tuple[np.ndarray, int]:
-    """A map of the parts of an image that raise the score of a class (Grad-CAM).
+    """Compute a map of the parts of an image that raise the score of a class.
 
-    The method is that of https://arxiv.org/abs/1610.02391.
+    The method is Grad-CAM (https://arxiv.org/abs/1610.02391).
 
     Args:
         model: A classifier of mmpretrain with one of this project's backbones, in eval mode.

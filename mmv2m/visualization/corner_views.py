@@ -1,4 +1,4 @@
-"""What one token gets from the 2D scan of each corner."""
+"""The influence of all tokens on one token, through the 2D scan from each corner."""
 
 from typing import Any, NamedTuple
 
@@ -15,14 +15,14 @@ __all__ = ['CornerView', 'corner_views']
 
 
 class CornerView(NamedTuple):
-    """One corner's part in one token.
+    """The influence of all tokens on one token through one corner's scan.
 
     Attributes:
         corner: ``'UL'``, ``'LR'``, ``'UR'`` or ``'LL'``.
         first: Direction of the first scan.
         second: Direction of the second scan.
-        weight: (h, w), float32: how much each token of the map changes this corner's output at the
-            token; the largest value is 1.
+        weight: (h, w), float32, the influence of each token of the map on this corner's output at
+            the one token. The largest value is 1.
     """
 
     corner: str
@@ -34,26 +34,26 @@ class CornerView(NamedTuple):
 def corner_views(
     model: V2M, images: Tensor, layer: str | None = None, token: tuple[int, int] | None = None
 ) -> list[CornerView]:
-    """What a token sees through each corner's scan in one block.
+    """Compute the influence of all tokens on one token through each corner's scan in a block.
 
-    The value at a place is the norm of the gradient of the corner's output at ``token``, whose norm
-    is taken, with respect to the place's D channels in front of the mixer. It depends on the image,
-    since time steps and projections do.
+    The influence of a token is the norm of a gradient with respect to the token's D channels in
+    front of the mixer. The gradient is that of the norm of the corner's output at ``token``. It
+    depends on the image, since time steps and projections do.
 
     Args:
         model: A V2M in eval mode.
         images: (1, C, H, W), preprocessed.
         layer: Name of a block's mixer, such as ``'stages.3.5.mixer'``. Defaults to the last one.
-        token: Row and column in the map, whose additional row and column of class tokens count.
+        token: Row and column in the map. An additional row and column of class tokens count too.
             Defaults to the middle, where the class token stands.
 
     Returns:
-        One for each corner from which the block scans the whole map, not windows of it.
+        A view for each corner from which the block scans the whole map, instead of windows.
 
     Raises:
         TypeError: If the model is no V2M.
-        ValueError: If there is no such mixer or token, or the mixer has the released geometry, or
-            only scans inside windows.
+        ValueError: If there is no such mixer or token, or the mixer has the released geometry or
+            scans only inside windows.
     """
     if not isinstance(model, V2M):
         raise TypeError(f'corners are those of a V2M, but the backbone is a {type(model).__name__}')
@@ -87,7 +87,7 @@ def corner_views(
 
 
 def _input_of(model: V2M, mixer: SS2D, images: Tensor) -> Tensor:
-    """The map in front of a mixer, (1, h, w, D), as a leaf."""
+    """The map in front of a mixer, (1, h, w, D), as a leaf of autograd."""
     kept = []
     handle = mixer.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
     try:

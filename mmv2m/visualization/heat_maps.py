@@ -20,10 +20,10 @@ def draw_heat_maps(
     """Draw maps in one row, with one scale of colours, and save the picture.
 
     Args:
-        maps: Of (H, W) each, from 0 to 1.
-        titles: One for each.
-        path: Where the picture goes; its suffix names the format.
-        dot: Row and column that are marked in each.
+        maps: Maps, each (H, W), with values from 0 to 1.
+        titles: One title for each map.
+        path: The picture to write. Its suffix determines the format.
+        dot: Row and column that are marked in each map.
 
     Raises:
         ImportError: If matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""A config's backbone with weights, and images as its preprocessor makes them."""
+"""A config's backbone with weights, and images in the form that its preprocessor gives them."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -23,17 +23,17 @@ PREFIX = 'backbone.'
 
 
 def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
-    """The backbone of a classifier, detector or segmentor, in eval mode.
+    """Build the backbone of a classifier, detector or segmentor, in eval mode.
 
     Args:
         cfg: The config.
-        checkpoint: A checkpoint of the whole model, of the backbone alone, or an official one;
-            without one, the backbone starts as a training would.
+        checkpoint: A checkpoint of the whole model, of the backbone alone, or of official code.
+            Without one, the backbone has the weights with which a training would start.
 
     Raises:
         OSError: If the checkpoint cannot be read.
         RuntimeError: If its weights do not fit.
-        ValueError: If it is no checkpoint.
+        ValueError: If the file is no checkpoint.
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         backbone: Any = MODELS.build(deepcopy(cfg.model.backbone))
@@ -50,15 +50,15 @@ def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
 
 
 def read_images(cfg: Config, paths: Sequence[str], size: tuple[int, int]) -> Tensor:
-    """Image files, resized, in the channel order and normalisation of a config.
+    """Read and resize image files, and bring them to a config's channel order and normalisation.
 
     Args:
-        cfg: The config, whose ``data_preprocessor`` counts.
-        paths: The files; without any, four images of noise from the normal distribution.
-        size: H and W.
+        cfg: The config with the ``data_preprocessor``.
+        paths: The files. Without any, four images of normally distributed noise are made.
+        size: H and W in pixels.
 
     Returns:
-        (B, 3, H, W), float32; noise has as many channels as the backbone takes.
+        (B, 3, H, W), float32. Noise has as many channels as the backbone takes.
 
     Raises:
         OSError: If a file cannot be read.
@@ -76,7 +76,7 @@ def read_images(cfg: Config, paths: Sequence[str], size: tuple[int, int]) -> Ten
         images.append(torch.from_numpy(pixels).permute(2, 0, 1).float())
     batch = torch.stack(images)
     if not (preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')):
-        batch = batch.flip(1)  # the loaders' order, blue first
+        batch = batch.flip(1)  # BGR, the order of the libraries' loaders
     mean, std = (
         torch.tensor(preprocessor.get(name) or [default] * 3).view(1, -1, 1, 1)
         for name, default in (('mean', 0.0), ('std', 1.0))

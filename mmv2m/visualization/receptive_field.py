@@ -12,20 +12,20 @@ __all__ = ['effective_receptive_field', 'side_holding']
 def effective_receptive_field(
     backbone: nn.Module, images: Tensor, place: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """The gradient of one place of the last map with respect to the pixels.
+    """Compute the gradient of one place of the last map with respect to the pixels.
 
     As in RepLKNet (https://arxiv.org/abs/2203.06717), it is the gradient of the sum of the map's
     positive channels. (The sum of all channels behind a LayerNorm is constant.) Here its absolute
     values are summed over the image's channels and averaged over the images.
 
     Args:
-        backbone: One of this project's, whatever its ``out_type``, or any other whose last output
-            is a (B, D, h, w) map. It should be in eval mode.
+        backbone: A backbone of this project with any ``out_type``, or any other backbone whose last
+            output is a (B, D, h, w) map. It should be in eval mode.
         images: (B, C, H, W), preprocessed.
         place: Row and column in the map. Defaults to its middle.
 
     Returns:
-        (H, W), float32, from 0 to 1: the largest value is 1.
+        (H, W), float32, from 0 to 1. The largest value is 1.
 
     Raises:
         TypeError: If the last output is no map.
@@ -45,14 +45,14 @@ def effective_receptive_field(
 
 
 def side_holding(field: np.ndarray, share: float) -> int:
-    """The side of the smallest square in the middle that holds a share of a receptive field.
+    """Find the side of the smallest square in the middle that holds a share of a receptive field.
 
     Args:
-        field: (H, W).
-        share: Of its sum, from 0 to 1.
+        field: The field, (H, W).
+        share: The share of the field's sum, from 0 to 1.
 
     Returns:
-        Pixels; the square is cut off at the edges of a field that is not square.
+        The side in pixels. At the edges of a field that is not square, the square is cut off.
     """
     height, width = field.shape
     for side in range(2 - height % 2, max(field.shape) + 2, 2):

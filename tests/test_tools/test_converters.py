@@ -57,4 +57,4 @@ def test_a_file_that_is_converted_already(convert, released):
     assert convert(released, 'new.pth') is None
     line = convert('new.pth', 'again.pth')
     assert line.startswith('error: new.pth has the names of mmv2m already')
-    assert line.endswith('it is used as it is') and not Path('again.pth').exists()
+    assert line.endswith('use it as it is') and not Path('again.pth').exists()
