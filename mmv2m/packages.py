@@ -52,11 +52,11 @@ def missing_library(message: str) -> str | None:
 
 
 def leave_out_multimodal() -> None:
-    """Have mmpretrain import beside transformers 5, without its multimodal models.
+    """Make mmpretrain's import work beside transformers 5, without its multimodal models.
 
     If transformers and pycocotools are installed, mmpretrain 1.3 imports these models, which works
-    with transformers 4 only. It has placeholders for them, which say what is missing when one is
-    built. This comes too late where mmpretrain's models have been imported already.
+    only with transformers 4. mmpretrain has placeholders for them, which say what is missing when
+    one is built. This has no effect if mmpretrain's models have been imported already.
     """
     try:
         major = int(version('transformers').split('.')[0])

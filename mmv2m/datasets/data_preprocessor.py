@@ -99,7 +99,7 @@ class _OrderOnDevice(TorchFunctionMode):
 
 
 def _bring(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device. The host does not wait until it has arrived."""
+    """Copy a tensor to a device. The host does not wait until it has arrived."""
     if device.type == 'cuda' and not x.is_cuda:
         x = x.pin_memory()
     return x.to(device, non_blocking=True)

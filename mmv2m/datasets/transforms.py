@@ -38,7 +38,7 @@ class TorchRandomResizedCrop(RandomResizedCrop):
             )
         if interpolation not in ('bilinear', 'bicubic'):
             raise ValueError(
-                f"interpolation is to be 'bilinear' or 'bicubic', but it is {interpolation!r}"
+                f"interpolation must be 'bilinear' or 'bicubic', but is {interpolation!r}"
             )
         super().__init__(*args, interpolation=interpolation, backend='pillow', **settings)
         self.backend = 'torch'

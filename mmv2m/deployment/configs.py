@@ -1,4 +1,4 @@
-"""What a config says of the model that is exported."""
+"""The model that a config exports, its image size and its order of channels."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,20 @@ __all__ = ['build_model', 'image_size', 'loaded_channels']
 def build_model(
     cfg: Config, checkpoint: str | None = None
 ) -> tuple[nn.Module, Sequence[str] | None]:
-    """A config's model, and the names of its classes, if the checkpoint knows them.
+    """Build a config's model.
 
     Args:
         cfg: A config of mmpretrain, mmdet or mmseg.
-        checkpoint: Path or URL of the weights. Without one, they are those of a model that is not
-            trained.
+        checkpoint: Path or URL of the weights. Without one, the model is not trained.
+
+    Returns:
+        The model, and the names of its classes, or None if the checkpoint does not have them.
 
     Raises:
-        RuntimeError: If the checkpoint's weights are not exactly the model's.
+        RuntimeError: If the checkpoint's weights do not fit the model exactly.
     """
-    cfg.model.backbone.pop('init_cfg', None)  # its pretrained weights are not needed
-    if cfg.get('data_preprocessor') is not None:  # as mmengine's Runner does
+    cfg.model.backbone.pop('init_cfg', None)  # the pretrained weights that it names are not needed
+    if cfg.get('data_preprocessor') is not None:  # mmengine's Runner does the same
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
         model = MODELS.build(cfg.model)
@@ -35,7 +37,11 @@ def build_model(
 
 
 def image_size(cfg: Config) -> tuple[int, int]:
-    """Height and width that the backbone, or else the test images' crop, says; or else 224."""
+    """Height and width of a config's images in pixels.
+
+    The first of these that has a size determines them: the backbone's ``img_size``, and a step of
+    the test pipeline with a ``crop_size``. If none does, they are 224.
+    """
     sizes = [cfg.model.backbone.get('img_size')]
     sizes += [step.get('crop_size') for step in cfg.get('test_pipeline', [])]
     size = next((one for one in sizes if one), 224)
@@ -44,7 +50,7 @@ def image_size(cfg: Config) -> tuple[int, int]:
 
 
 def loaded_channels(cfg: Config) -> str:
-    """Order of the channels that a config's model is given, before it swaps any.
+    """Order of the channels of a model's images, before its preprocessor swaps any.
 
     ``LoadImageFromFile`` gives ``'BGR'``. Datasets that bring images along, such as mmpretrain's
     CIFAR10, give ``'RGB'``.

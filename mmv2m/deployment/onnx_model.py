@@ -13,21 +13,25 @@ PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 INSTALL = f'pip install {" ".join(PACKAGES)}'
 
 BATCHES = (1, 2, 5)
-"""Batch sizes at which an exported model is compared with the one that it was made of."""
+"""Batch sizes at which an exported model is compared with the original one."""
 
 TOLERANCE = 1e-4
-"""Largest difference between the two, of outputs up to 1; in units of the largest above that."""
+"""Largest difference between the two models' outputs.
+
+It is absolute for outputs up to 1, and relative to the largest output above that.
+"""
 
 
 class Exported(NamedTuple):
-    """What :func:`export_onnx` has made.
+    """A file that :func:`export_onnx` has written.
 
     Attributes:
         path: The file.
         inputs: Name and shape of each input.
         outputs: Name and shape of each output.
-        nodes: Nodes of the graph, without those inside of a Scan.
-        difference: From PyTorch, the largest at :data:`BATCHES`, as :data:`TOLERANCE` counts.
+        nodes: Number of nodes of the graph, without those inside of a Scan.
+        difference: Largest difference from PyTorch's outputs at :data:`BATCHES`, measured as for
+            :data:`TOLERANCE`.
     """
 
     path: Path
@@ -38,7 +42,7 @@ class Exported(NamedTuple):
 
 
 def missing_packages() -> list[str]:
-    """Those of the packages that exporting needs which are not installed."""
+    """The packages that an export needs, and that are not installed."""
     return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
@@ -47,13 +51,15 @@ def export_onnx(
 ) -> Exported:
     """Export a module, compare it with itself in onnxruntime, and write the file.
 
-    The batch may have any size, images have one. Nothing is written if the comparison fails.
+    The exported model takes batches of any size, and images of one size. Nothing is written if the
+    comparison fails.
 
     Args:
-        module: Takes normalised images, (B, 3, H, W), and returns a tensor or a tuple of such.
-        image_size: H and W.
-        path: The file.
-        metadata: What the file is going to say of the model.
+        module: A module that takes normalised images, (B, 3, H, W), and returns a tensor or a tuple
+            of tensors.
+        image_size: H and W in pixels.
+        path: The file to write.
+        metadata: Keys and values that describe the model in the file.
 
     Raises:
         RuntimeError: If outputs of the exported model differ from the module's.
@@ -92,9 +98,9 @@ def export_onnx(
 
 
 def _forget_source_lines(model: Any) -> None:
-    """Leave out where each node comes from in Python: of a small model most of the file.
+    """Remove the notes on each node's origin in Python.
 
-    These notes have paths of this machine.
+    They have paths of this machine, and are most of a small model's file.
     """
     from onnx_ir.traversal import RecursiveGraphIterator
 
@@ -103,7 +109,7 @@ def _forget_source_lines(model: Any) -> None:
 
 
 def _compare(program: bytes, module: nn.Module, images: Tensor) -> float:
-    """The largest difference between a program's and a module's outputs; NaN if there is one."""
+    """The largest difference between a program's and a module's outputs, or NaN if one is NaN."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(program, providers=['CPUExecutionProvider'])
@@ -123,7 +129,7 @@ def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
 
 
 def _shapes_of(values: Any) -> dict[str, list[int | str]]:
-    """The sizes of values of ONNX; open ones by their name."""
+    """The sizes of ONNX values by name. Open sizes are given by their names."""
     return {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in values

@@ -1,4 +1,4 @@
-"""Which part of an OpenMMLab model becomes a program, and what its user has to know."""
+"""The parts of an OpenMMLab model that can be exported, and facts that their users need."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 __all__ = ['PARTS', 'Features', 'Logits', 'describe', 'part_of']
 
 PARTS = ('model', 'backbone')
-"""A classifier as a whole; or of any model the backbone, with its neck if there is one."""
+"""A whole classifier, or the backbone of any model, with its neck if there is one."""
 
 
 class Logits(nn.Module):
@@ -48,15 +48,15 @@ class Features(nn.Module):
 
 
 def part_of(model: nn.Module, part: str) -> nn.Module:
-    """A part of a model, as a module that takes normalised images.
+    """Wrap a part of a model as a module that takes normalised images.
 
     Args:
         model: A model of mmpretrain, mmdet or mmseg.
         part: One of :data:`PARTS`.
 
     Raises:
-        ValueError: If the whole of a model that is no classifier is asked for, or a part of one
-            that has no backbone.
+        ValueError: If the model has no backbone, or the whole model is asked for and is no
+            classifier.
     """
     if not hasattr(model, 'backbone'):
         raise ValueError(f'a {type(model).__name__} has no backbone')
@@ -73,16 +73,17 @@ def part_of(model: nn.Module, part: str) -> nn.Module:
 
 
 def describe(model: Any, channels: str, classes: Any = None) -> dict[str, str]:
-    """What has to be done to images before the model takes them, and what its classes are.
+    """Describe the preprocessing of a model's images, and its classes.
 
     Args:
         model: A model of mmpretrain, mmdet or mmseg.
-        channels: What :func:`.loaded_channels` says of its config.
+        channels: The result of :func:`.loaded_channels` for its config.
         classes: Names of the classes, if known.
 
     Returns:
-        ``channels`` (``RGB`` or ``BGR``); ``mean`` and ``std`` of each, in units of pixel values
-        from 0 to 255; ``classes``. The last three are JSON, and there only if known.
+        ``channels``, which is ``RGB`` or ``BGR``; ``mean`` and ``std`` of each channel, in units of
+        pixel values from 0 to 255; and ``classes``. The last three are JSON, and are missing if
+        they are not known.
     """
     preprocessor = model.data_preprocessor
     if any(getattr(preprocessor, name, False) for name in ('to_rgb', '_channel_conversion')):

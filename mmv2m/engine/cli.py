@@ -36,7 +36,7 @@ class OptionsAction(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except (AssertionError, ValueError) as error:
             raise UserError(f'--cfg-options {" ".join(values)}: {error}') from error
-        except RecursionError as error:  # how mmengine fails at a dict
+        except RecursionError as error:  # mmengine raises it for a dict
             raise UserError(
                 f'--cfg-options {" ".join(values)}: a value is a number, a word, or a list or '
                 'tuple of such values; a dict belongs into the config file'

@@ -41,7 +41,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise UserError(f'{path} cannot be loaded: {type(error).__name__}: {error}') from error
     try:
         cfg.merge_from_dict(options or {})
-    except AttributeError as error:  # how mmengine fails at a list of anything but dicts
+    except AttributeError as error:  # mmengine raises it for a list of anything but dicts
         raise UserError(
             f'--cfg-options does not fit {path}: a key goes on below a number or a word of a list; '
             'give the whole list, as in key="[a,b]"'
@@ -62,7 +62,7 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
         library: The conventions of the config's task library.
 
     Raises:
-        UserError: If an argument asks for what the config cannot do.
+        UserError: If an argument asks for something that the config does not support.
     """
     _apply_common_args(cfg, args)
     for name in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
@@ -110,7 +110,7 @@ def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
         library: The conventions of the config's task library.
 
     Raises:
-        UserError: If an argument asks for what the config cannot do.
+        UserError: If an argument asks for something that the config does not support.
     """
     _apply_common_args(cfg, args)
     cfg.load_from = args.checkpoint
@@ -133,7 +133,7 @@ def apply_test_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None:
 
 
 def _prepare_out(out: str) -> None:
-    """Make the folder of ``--out``, which the libraries do behind the last image only."""
+    """Make the folder of ``--out`` now, since the libraries make it only after the last image."""
     path = Path(out)
     try:
         (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def _import_problem(error: BaseException) -> str:
 
 
 def _base_problem(message: str) -> str | None:
-    """Why mmengine does not find a base config of a library that is installed."""
+    """Say why mmengine does not find a base config of an installed library, or return None."""
     for library, (maintained, original) in DISTRIBUTIONS.items():
         spec = find_spec(library)
         if message.startswith(f'{original} is not installed, please') and spec is not None:

@@ -1,4 +1,4 @@
-"""Converting a checkpoint file of official code, for the tools that do it."""
+"""Conversion of checkpoint files of official code, for the tools that do it."""
 
 import os.path as osp
 from pathlib import Path
@@ -13,16 +13,16 @@ __all__ = ['convert_file']
 
 
 def convert_file(family: str, src: str, dst: str, entry: str | None = None) -> int:
-    """Convert a file, once it is clear that the result can be written.
+    """Convert a file, after a check that the result can be written.
 
     Args:
-        family: As for :func:`mmv2m.utils.convert_official_checkpoint`.
+        family: See :func:`mmv2m.utils.convert_official_checkpoint`.
         src: A checkpoint of the official code.
         dst: The file to write.
-        entry: Which of the checkpoint's entries to take.
+        entry: The entry of the checkpoint that has the weights.
 
     Returns:
-        How many tensors were written.
+        The number of tensors that were written.
 
     Raises:
         UserError: If ``src`` cannot be read or converted or has been converted already, ``dst`` is
@@ -41,7 +41,7 @@ def convert_file(family: str, src: str, dst: str, entry: str | None = None) -> i
         if isinstance(error, ValueError) and _is_converted(src):
             raise UserError(
                 f'{src} has the names of mmv2m already, perhaps because it was converted before: '
-                'it is used as it is'
+                'use it as it is'
             ) from error
         raise UserError(f'{src}: {error}') from error
 

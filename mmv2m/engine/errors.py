@@ -15,13 +15,13 @@ RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 class UserError(Exception):
-    """A mistake in a command line, a config or a data folder. The message says how to mend it."""
+    """A mistake in a command line, a config or a data folder. The message helps to correct it."""
 
 
 class TrainingStoppedError(UserError):
-    """A training cannot go on; the message says why, and what is left of it.
+    """A training cannot go on. The message says why, and which checkpoint is left.
 
-    A rank may be the only one that knows.
+    It may be raised in one rank of a distributed run alone, so every rank prints it.
     """
 
 
@@ -29,8 +29,9 @@ class TrainingStoppedError(UserError):
 def exit_on_user_error() -> Iterator[None]:
     """Turn a :class:`UserError` into one line ``error: ...`` on stderr and exit status 2.
 
-    In a distributed run only the first process prints it, unless it is a
-    :class:`TrainingStoppedError`. A disk that is full is one too. Other exceptions pass unchanged.
+    In a distributed run, only the first process prints the line, unless the error is a
+    :class:`TrainingStoppedError`. A full disk is treated like that error. Other exceptions pass
+    unchanged.
     """
     try:
         yield
@@ -43,7 +44,7 @@ def exit_on_user_error() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f' ({error.filename})' if error.filename else ''
-        _exit(f'{error.strerror}{where}: nothing more can be saved; what was saved before is whole')
+        _exit(f'{error.strerror}{where}: nothing more can be saved; earlier files are complete')
 
 
 def _exit(error: object) -> NoReturn:

@@ -16,13 +16,13 @@ PATHS = (
         for part in ('dataloader', 'evaluator')
     ),
 )
-"""Settings at the top level that are paths, or have some in them."""
+"""Settings at the top level that are paths, or contain paths."""
 
 
 def expand_home(cfg: Config) -> None:
     """Replace ``~`` at the beginning of a config's paths by the home folder, in place.
 
-    Some data sets do that themselves, most do not.
+    Some data sets do that themselves, but most do not.
     """
     for name in PATHS:
         if name in cfg:

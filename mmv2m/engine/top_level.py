@@ -1,4 +1,4 @@
-"""What stands at the top level of a config and is read by nothing."""
+"""A check for names at the top level of a config that nothing reads."""
 
 import ast
 import inspect
@@ -21,7 +21,7 @@ READ = {
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'strategy', 'seed'),
     *('tta_model', 'tta_pipeline', 'data_hint', 'custom_imports'),
 } - {'self', 'cfg'}
-"""What mmengine's runner reads, and mmv2m's tools."""
+"""Names that mmengine's runner or mmv2m's tools read."""
 
 INSTEAD = dict(
     max_epochs='train_cfg.max_epochs',
@@ -46,33 +46,33 @@ INSTEAD = dict(
     vis_backends='visualizer.vis_backends',
     custom_imports='custom_imports in the config file',
 )
-"""Where the settings are that people expect at the top level."""
+"""The right places of settings that are often expected at the top level."""
 
 
 def check_top_level(cfg: Config, options: Iterable[str] = ()) -> None:
     """Refuse settings at the top level that nothing reads.
 
-    A config file may have names of its own there, which it uses further down. What is refused is an
-    option of the command line that sets such a name, when its work is done; a name in the file that
-    replaces one of a base config, which has used its own already; and one that is nearly the name
-    of a setting.
+    A config file may have names of its own there, which it uses further down. Three kinds of names
+    are refused. An option of the command line that sets such a name comes too late, since the file
+    has used it already. So does a name in the file that replaces a name of a base config. The third
+    kind are names that resemble the name of a setting.
 
     Args:
         cfg: The config.
         options: Dotted keys of ``--cfg-options``.
 
     Raises:
-        UserError: With the first of them, and what would be read instead.
+        UserError: If a name is refused. The message says which setting would be read instead.
     """
     if cfg.get('runner_type') or cfg.get('strategy'):
-        return  # such a runner may read more
+        return  # such a runner may read other names too
     for option in options:
         name = option.split('.')[0]
-        if name not in READ - {'custom_imports'}:  # they are done when the file has been read
+        if name not in READ - {'custom_imports'}:  # imports happen when the file is read
             raise UserError(f'--cfg-options {option} would change nothing: {_instead(option)}')
     file = Path(cfg.filename or '')
     if file.suffix != '.py' or not file.is_file() or '.mim' in file.parts:
-        return  # configs that libraries bring are not the user's to mend
+        return  # a user cannot correct the configs of libraries
     assigned, used = _names(file.read_text())
     based = _names_of_bases(cfg) if assigned else set()
     for name in assigned:
@@ -83,7 +83,7 @@ def check_top_level(cfg: Config, options: Iterable[str] = ()) -> None:
 
 
 def _nearly_read(name: str, value: Any) -> bool:
-    # Pipelines have names of their own, which are used, also in files that were written by a tool.
+    # Pipelines have names of their own in configs, also in files that a tool has written.
     helper = name in INSTEAD or name.endswith('_pipeline') or not isinstance(value, (dict, list))
     return not helper and bool(did_you_mean(name, READ, cutoff=0.85))
 
@@ -120,5 +120,5 @@ def _names_of_bases(cfg: Config) -> set[str]:
             path = Config._get_cfg_path(base, filename)[0]
             found |= Config.fromfile(path, import_custom_modules=False).keys()
         except Exception:
-            continue  # the config itself was loaded: it is for others to find out
+            continue  # the config itself could be loaded, so this error does not matter here
     return found

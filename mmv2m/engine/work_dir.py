@@ -1,4 +1,4 @@
-"""One training at a time in a work dir."""
+"""A lock that lets one training at a time use a work dir."""
 
 import fcntl
 import os
@@ -18,19 +18,19 @@ LOCK = '.training.lock'
 
 @contextmanager
 def only_training_in(work_dir: str | Path) -> Iterator[None]:
-    """Keep other trainings out of a work dir, which is made if need be.
+    """Keep other trainings out of a work dir, and make it if need be.
 
-    Two trainings in one folder would remove and resume each other's checkpoints. The lock is the
-    system's (flock): it ends with the process, however that ends, and the file that stays behind
-    means nothing. In a distributed run the first process holds it. File systems without locks are
-    used without.
+    Two trainings in one folder would remove and resume each other's checkpoints. The system holds
+    the lock (flock). So the lock ends with the process, however that ends, and the file that stays
+    behind has no meaning. In a distributed run, the first process holds the lock. On file systems
+    without locks, there is none.
 
     Args:
         work_dir: The folder.
 
     Raises:
-        UserError: If the folder cannot be made or written to, or another training holds the lock;
-            says which process it is.
+        UserError: If the folder cannot be made or written to, or another training holds the lock.
+            The message names the other process.
     """
     rank = next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), '0')
     if rank != '0' or not is_main_process():
@@ -57,7 +57,7 @@ def only_training_in(work_dir: str | Path) -> Iterator[None]:
                 + ': wait for its end, or choose another folder with --work-dir'
             ) from None
         except OSError:
-            pass  # no locks here
+            pass  # this file system has no locks
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f'process {os.getpid()} on {socket.gethostname()}'.encode(), 0)
         yield
@@ -70,7 +70,7 @@ _held: set[int] = set()
 
 
 def _release_in_child() -> None:
-    # Otherwise workers of data loaders, which may outlive a killed training, go on holding it.
+    # Otherwise, workers of data loaders, which may outlive a killed training, would keep the lock.
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

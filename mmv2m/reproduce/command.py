@@ -108,7 +108,7 @@ def reproduce(args: Namespace) -> int:
     """
     tables = load_tables(args.tables)
     chosen = tables.select(args.table, args.rows)
-    load_records(args.records)  # what is wrong there is said before work is done
+    load_records(args.records)  # errors in records are reported before any work is done
     if args.out:
         _make_folder(args.out)
     failed = 0
@@ -118,7 +118,7 @@ def reproduce(args: Namespace) -> int:
         )
         failed = _run(tables, chosen, runs, args.checkpoint)
     timing = not (args.no_timing or args.run or args.checkpoint)
-    # What libraries print while they are imported is no part of the tables.
+    # Libraries may print while they are imported, which is no part of the tables.
     with redirect_stdout(sys.stderr):
         reports = list(_with_progress(tables, chosen, args.records, timing))
     print(as_markdown(reports))

@@ -26,7 +26,7 @@ def make_batch(cfg: Config, size: tuple[int, int], count: int, device: str) -> d
         ``data_samples``, a list of the library's samples.
 
     Raises:
-        KeyError: If this function knows no labels for the config's library.
+        KeyError: If this function cannot make labels for the config's library.
     """
     makers: dict[str, Callable[..., dict[str, Any]]] = dict(
         mmpretrain=_labelled, mmdet=_with_objects, mmseg=_with_maps

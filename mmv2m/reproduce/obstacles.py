@@ -30,7 +30,7 @@ class Obstacle:
 
 
 def find_obstacles(cfg: Config, *, training: bool, cpu: bool, gpus: int = 1) -> list[Obstacle]:
-    """Everything that is missing for a run of a config.
+    """Find everything that is missing for a run of a config.
 
     Args:
         cfg: The config.

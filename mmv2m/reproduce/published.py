@@ -1,4 +1,4 @@
-"""Weights that others publish: whose they are, what they reach, and the config that takes them."""
+"""Weights that others publish: their sources, their printed metrics, and the configs for them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,14 +22,14 @@ class Checkpoint:
     """A file of weights.
 
     Attributes:
-        name: As its authors call it.
-        data: What the printed metrics were measured on.
-        config: Path of the config that takes it, from the folder of the file; None if none does.
+        name: Its authors' name for it.
+        data: The data on which the printed metrics were measured.
+        config: Path of the config for it, relative to the folder of the file; None without one.
         params: Printed parameters in millions, or None.
         url: The file's address, or None.
-        page: The address of a page that has the file, where no address of a file is printed.
+        page: The address of a page that has the file, if no address of a file is printed.
         metrics: Printed figures, in percent, by the metric's name.
-        note: What a reader has to know.
+        note: A remark for readers.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Source:
 
     Attributes:
         name: Its name.
-        family: Of the models, as the tables call it.
+        family: The models' family, by its name in the tables.
         repository: Its address.
-        commit: Where the facts were read.
-        date: Of the commit.
-        pages: Files of the repository that have them.
+        commit: The commit in which the facts were read.
+        date: Date of the commit.
+        pages: Files of the repository that have the facts.
         license: SPDX identifier.
         checkpoints: The checkpoints.
     """
@@ -68,14 +68,14 @@ class Source:
 
 
 def load_published(path: Path, tables: Tables) -> tuple[Source, ...]:
-    """Read and check a file of published weights; configs/pretrained.yml says what stands in it.
+    """Read and check a file of published weights; configs/pretrained.yml describes its format.
 
     Args:
         path: The file.
-        tables: Say which data and families there are.
+        tables: Tables with all data and families.
 
     Raises:
-        UserError: If it cannot be read, or something in it is missing or unknown.
+        UserError: If the file cannot be read, or an entry is missing or unknown.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -114,7 +114,7 @@ def _checkpoint(value: Mapping[str, Any], tables: Tables) -> Checkpoint:
 
 
 def weights_of(sources: tuple[Source, ...], config: str) -> str | None:
-    """The address of the file that a config takes, the first if there are several."""
+    """The address of the first published file for a config, or None."""
     for source in sources:
         for checkpoint in source.checkpoints:
             if checkpoint.config == config and checkpoint.url:

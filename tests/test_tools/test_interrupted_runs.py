@@ -118,7 +118,7 @@ def test_a_full_disk(train, capsys, config, monkeypatch):
         full.setattr(builtins, 'open', open_)
         line = stopped(train, capsys, config, '--work-dir', 'run', '--resume', *keep)
     assert 'No space left on device (' in line and 'run/epoch_2.pth)' in line
-    assert 'what was saved before is whole' in line
+    assert 'earlier files are complete' in line
     assert sorted(p.name for p in Path('run').glob('*.pth*')) == ['epoch_1.pth']
     after = torch.load('run/epoch_1.pth', weights_only=False)['state_dict']
     assert all(torch.equal(after[name], value) for name, value in before.items())

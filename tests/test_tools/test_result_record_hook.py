@@ -62,7 +62,7 @@ def test_a_training_without_validation_is_refused_before_it_starts(train, capsys
     with pytest.raises(SystemExit) as refused:
         train([config, '--no-validate'])
     assert refused.value.code == 2
-    error = 'error: ResultRecordHook records what a validation gives: there is none'
+    error = "error: ResultRecordHook records a validation's metrics: there is none"
     assert capsys.readouterr().err.splitlines()[-1] == error
     assert not list(Path('work_dirs/tiny').glob('*.pth'))
 

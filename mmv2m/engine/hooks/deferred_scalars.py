@@ -106,7 +106,7 @@ class _LateMessageHub(MessageHub):
 
     def get_scalar(self, key: str) -> HistoryBuffer:
         """The scalar of a name."""
-        # mmengine's timer reads the time of every step, for which nobody has to wait for the GPU.
+        # mmengine's timer reads the time of every step, which needs no wait for the GPU.
         if key in self._log_scalars and not self.is_incomplete(key):
             return self._log_scalars[key]
         return super().get_scalar(key)

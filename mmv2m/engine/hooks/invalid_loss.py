@@ -1,4 +1,4 @@
-"""Stopping a training whose loss is not finite any more."""
+"""A hook that stops a training whose loss is not finite any more."""
 
 import math
 from collections.abc import Iterator
@@ -20,30 +20,31 @@ from .deferred_scalars import DeferredRuntimeInfoHook
 __all__ = ['StopAtInvalidLossHook']
 
 SHOWN = 16
-"""Images that the error names; the log names all."""
+"""Most images that the error names. The log names all of them."""
 
 
 @HOOKS.register_module()
 class StopAtInvalidLossHook(Hook):
     """Stop the training at the first loss that is NaN or infinite, and name the images of its step.
 
-    Without it a training goes on with parameters that are NaN, saves them, and removes the
-    checkpoints of before. Here nothing is saved any more, so the last good checkpoint stays.
+    Without this hook, a training goes on with parameters that are NaN, saves them, and removes
+    earlier checkpoints. With it, nothing is saved any more, so the last good checkpoint stays.
 
-    The loss is that before mixed precision scales it: a step whose gradients overflow, which a
-    dynamic loss scale skips, does not count. Without such a scale, a norm of gradients that is not
-    finite stops the training too. That norm is known where gradients are clipped and
+    The hook checks the loss before mixed precision scales it. So a step whose gradients overflow,
+    which a dynamic loss scale skips, does not count. Without a dynamic scale, a norm of gradients
+    that is not finite stops the training too. That norm is known if gradients are clipped and
     :class:`DeferredRuntimeInfoHook` is used.
 
-    The host does not wait for the GPU: :class:`DeferredRuntimeInfoHook` hands over a step's numbers
-    while the next step runs. mmengine's RuntimeInfoHook reads each loss at once, and so does this
-    hook beside it.
+    With :class:`DeferredRuntimeInfoHook`, the host does not wait for the GPU, because a step's
+    numbers are read while the next step runs. With mmengine's RuntimeInfoHook, which reads each
+    loss at once, this hook does the same.
 
     Args:
-        enable: False switches it off: ``default_hooks.invalid_loss.enable=False``.
+        enable: Whether the hook does anything. ``default_hooks.invalid_loss.enable=False`` switches
+            it off.
     """
 
-    # Behind the hook that reads losses, before those that save or log something.
+    # It runs behind the hook that reads losses, and before hooks that save or log something.
     priority = 'HIGH'
 
     def __init__(self, enable: bool = True) -> None:
@@ -96,7 +97,7 @@ class StopAtInvalidLossHook(Hook):
             self._stop('the parameters are not finite')
 
     def after_train(self, runner: Runner) -> None:
-        """Check the last step, and let go of the run."""
+        """Check the last step, and release the references to the run."""
         self._finish()
         if self._late is not None:
             self._late.on_read = None
@@ -108,7 +109,7 @@ class StopAtInvalidLossHook(Hook):
             self._late.read_all(self._runner)
 
     def _check(self, numbers: dict[str, Any]) -> None:
-        """Stop if a step's numbers are not finite; they are of the step that is kept."""
+        """Stop if the numbers of the kept step are not finite."""
         for name, value in numbers.items():
             norm = name == 'grad_norm' and not self._is_scaled()
             if not norm and name != 'loss':
@@ -124,7 +125,7 @@ class StopAtInvalidLossHook(Hook):
 
     def _stop(self, problem: str) -> None:
         runner, (iteration, batch) = self._runner, self._step
-        self._late = None  # what saves or logs on the way out shall not come here again
+        self._late = None  # hooks that save or log during the exit must not check again
         names = list(_names(batch))
         bad = list(_names_of_bad_images(batch))
         runner.logger.error(f'The images of iteration {iteration + 1}: {", ".join(names)}')
@@ -143,7 +144,7 @@ class StopAtInvalidLossHook(Hook):
 
 
 def _names(batch: Any) -> Iterator[str]:
-    """What the samples of a batch are called, in any nesting."""
+    """The names of a batch's samples, in any nesting."""
     if isinstance(batch, BaseDataElement):
         keys = ('img_path', 'img_id', 'sample_idx')
         key = next((key for key in keys if batch.get(key) is not None), None)

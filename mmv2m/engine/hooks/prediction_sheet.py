@@ -23,7 +23,7 @@ __all__ = ['PredictionSheetHook']
 
 
 class Prediction(NamedTuple):
-    """One test image: (H, W, 3) uint8 in RGB order, its label, the predicted one and its score."""
+    """One test image, (H, W, 3) uint8 in RGB, its label, the predicted label, and its score."""
 
     image: np.ndarray
     truth: int
@@ -68,7 +68,7 @@ class PredictionSheetHook(Hook):
         inputs = data_batch['inputs']
         if isinstance(model, BaseTTAModel):
             model, inputs = model.module, inputs[0]
-        # What the preprocessor turns into RGB comes as BGR; other images are RGB already.
+        # Images are BGR if the preprocessor turns them into RGB. Other images are RGB already.
         step = -1 if getattr(model.data_preprocessor, 'to_rgb', False) else 1
         for image, sample in zip(inputs, outputs, strict=True):
             # Merged views have a merged score, but the first view's label.

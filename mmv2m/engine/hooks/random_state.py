@@ -1,4 +1,4 @@
-"""Resuming a training with the random numbers and the data that would have come next."""
+"""A hook that lets a resumed training go on with the next random numbers and data."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class RandomStateHook(Hook):
     Resuming restores them. Two more rules make the training independent of the interruption:
 
     - Validation leaves the generators as it found them.
-    - Workers of the data loader are seeded for each batch, see
+    - Workers of the data loader are seeded for each batch; see
       :class:`mmv2m.engine.resuming.WorkerSeeds`.
 
     :class:`mmv2m.engine.resuming.ResumableEpochLoop` lets an epoch go on in its middle.

@@ -36,7 +36,7 @@ class ResultRecordHook(Hook):
         self._validated: tuple[int, dict[str, float]] | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Check that there will be something to record, and a place, before any work is done.
+        """Check, before any work is done, that there will be a result and a folder for it.
 
         Raises:
             UserError: If the run has no validation or saves no checkpoint at its end, its config
@@ -45,7 +45,7 @@ class ResultRecordHook(Hook):
         if runner._train_loop is None:
             return
         if runner._val_loop is None:
-            raise UserError('ResultRecordHook records what a validation gives: there is none')
+            raise UserError("ResultRecordHook records a validation's metrics: there is none")
         if not runner.cfg.filename:
             raise UserError('ResultRecordHook records the config file, and there is none')
         if not any(isinstance(hook, CheckpointHook) and hook.save_last for hook in runner.hooks):
@@ -64,7 +64,7 @@ class ResultRecordHook(Hook):
         self._started = time.time() - runner.message_hub.runtime_info.get(SECONDS_KEY, 0.0)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Hand the time on to a run that resumes the checkpoint."""
+        """Save the time for a run that resumes the checkpoint."""
         # The checkpoint has the state of the message hub already, but without this time.
         seconds = time.time() - self._started
         runner.message_hub.update_info(SECONDS_KEY, seconds)

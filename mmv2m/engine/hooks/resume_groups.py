@@ -1,4 +1,4 @@
-"""Resuming checkpoints whose optimizer had other parameter groups."""
+"""A hook that resumes checkpoints whose optimizer had other parameter groups."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process that writes them ends."""
+"""Files that are complete or missing, whenever the process that writes them ends."""
 
 import os
 from pathlib import Path
@@ -15,15 +15,15 @@ class AtomicFilesBackend(LocalBackend):
     """mmengine's backend for local files, which replaces a file when the new one is complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file, whose folder is made if need be.
+        """Write bytes to a file, and make its folder if need be.
 
         Args:
             obj: The content.
             filepath: The file.
 
         Raises:
-            OSError: If it cannot be written, as on a full disk, with the file's name; the file is
-                what it was then, and nothing else is left behind.
+            OSError: If the file cannot be written, for example because the disk is full. The error
+                has the file's name. The old file is unchanged, and no other file is left behind.
         """
         part = Path(f'{filepath}.part')
         part.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a resumed training takes from its checkpoint although the config says something else."""
+"""Settings that a resumed training takes from its checkpoint although the config differs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from ..errors import UserError
 __all__ = ['tell_differences']
 
 HOW = ('foreach', 'fused', 'capturable', 'differentiable', 'params', 'param_names')
-"""Entries of a group that are no settings of its step's result."""
+"""Entries of a group that do not affect the result of its step."""
 
 STATE = ('last_step', 'base_values', 'min_values', 'verbose')
 """Entries of a scheduler that a training changes."""
 
 
 def tell_differences(runner: Runner, checkpoint: dict[str, Any], wrapper: OptimWrapper) -> None:
-    """Warn of settings of the config that a resume replaces by those of the checkpoint.
+    """Warn of settings in the config that a resume replaces by the checkpoint's settings.
 
     Args:
-        runner: The runner, before it takes the checkpoint over.
+        runner: The runner, before it loads the checkpoint's states.
         checkpoint: The checkpoint, with the runner's groups of parameters.
         wrapper: The runner's optimizer wrapper.
 
@@ -36,8 +36,8 @@ def tell_differences(runner: Runner, checkpoint: dict[str, Any], wrapper: OptimW
         if len(schedulers) != len(states):
             raise UserError(
                 f'the checkpoint has {len(states)} schedules and param_scheduler has '
-                f'{len(schedulers)}: resume with those that it was trained with, or load its '
-                'weights by load_from without resume'
+                f'{len(schedulers)}: resume with the schedules that it was trained with, or load '
+                'its weights by load_from without resume'
             )
         for i, (scheduler, state) in enumerate(zip(schedulers, states, strict=True)):
             found += _of_scheduler(f'param_scheduler[{i}].', scheduler.state_dict(), state)
@@ -54,14 +54,14 @@ def _of_groups(saved: Sequence[dict], groups: Sequence[dict]) -> Iterator[str]:
             if key in HOW or key.startswith('initial_'):
                 continue
             if key not in before:
-                if isinstance(group[key], bool):  # versions of PyTorch add some
+                if isinstance(group[key], bool):  # newer versions of PyTorch add switches
                     continue
                 raise UserError(
                     f"the checkpoint's optimizer has no {key}, so it is another one than "
                     'optim_wrapper.optimizer: resume with that one, or load its weights by '
                     'load_from without resume'
                 )
-            # What a schedule changes is compared as it was at the start.
+            # A setting that a schedule changes is compared by its value at the start.
             first = f'initial_{key}'
             old, new = before.get(first, before[key]), group.get(first, group[key])
             scheduled = key in ('betas', 'momentum') and 'initial_momentum' in before

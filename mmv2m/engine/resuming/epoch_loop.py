@@ -1,4 +1,4 @@
-"""Training by epochs that can go on in the middle of an epoch."""
+"""A training loop by epochs that can go on in the middle of an epoch."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -51,7 +51,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 
 def resumable_loop(train_cfg: Any) -> Any:
-    """A ``train_cfg`` with a resumable loop in the place of mmengine's loop by epochs.
+    """Replace mmengine's loop by epochs in a ``train_cfg`` by the resumable one.
 
     Args:
         train_cfg: The setting of a config, or a loop. It is not changed.

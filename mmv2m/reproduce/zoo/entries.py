@@ -21,9 +21,10 @@ class Entry:
     """A row in the zoo.
 
     Attributes:
-        report: The row, what it costs and what has come of it.
-        kind: Of its family.
-        weights: URL of weights that its task library or its authors publish for it, or None.
+        report: The row, its cost and its results.
+        kind: Kind of the row's family.
+        weights: URL of the weights that the task library or the authors publish for the row, or
+            None.
     """
 
     report: RowReport
@@ -32,7 +33,7 @@ class Entry:
 
 
 def show_size(row: Row) -> str:
-    """Height and width of a row's image."""
+    """Return the height and the width of a row's image in pixels, such as ``224 x 224``."""
     return ' x '.join(map(str, row.size))
 
 
@@ -42,11 +43,11 @@ def zoo_entries(
     records: Sequence[Record],
     published: tuple[Source, ...] = (),
 ) -> Iterator[tuple[Table, list[Entry]]]:
-    """The tables with their rows' entries.
+    """Yield each table with the entries of its rows.
 
     Args:
         tables: The tables.
-        costs: Parameters and FLOPs by config.
+        costs: Parameters and FLOPs of each config.
         records: Results of runs.
         published: Weights that others publish.
     """
