@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the files, or check them, as the command line says.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Returns:
-        The exit status: 1 if a file that is to be checked is not as it should be.
+        The exit status: 1 if a file is checked and is out of date.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing; say what would change')

@@ -22,12 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Report or run as the command line says.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Returns:
         The exit status.
     """
-    # What the libraries remark on while all models are built would hide the tables.
+    # The libraries' messages while all models are built would hide the tables.
     MMLogger.get_instance('reproduce', log_level='ERROR')
     warnings.simplefilter('ignore')
     with exit_on_user_error():

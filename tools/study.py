@@ -22,12 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, list or summarise as the command line says.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Returns:
         The exit status.
     """
-    # What the libraries remark on while models are counted would hide the tables.
+    # The libraries' messages while models are counted would hide the tables.
     MMLogger.get_instance('study', log_level='ERROR')
     logging.getLogger('mmv2m').setLevel(logging.ERROR)
     with exit_on_user_error():

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Test as the command line says.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Returns:
         The metrics.
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     library.prepare()
     metrics = build_runner(cfg).test()
     if args.out and args.out_item == 'metrics' and is_main_process():
-        # mmseg's are numbers of NumPy, which YAML would write as calls of Python.
+        # mmseg's metrics are numbers of NumPy, which YAML would write as Python calls.
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in metrics.items()}
         mmengine.dump(plain, args.out)
     return metrics

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train as the command line says.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
     """
     with exit_on_user_error():
         args = parse_train_args(argv)

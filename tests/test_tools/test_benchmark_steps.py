@@ -100,7 +100,7 @@ def test_transforms_are_timed(script, tmp_path, monkeypatch, capsys):
     loading = script('loading')
     out = tmp_path / 'out.json'
     loading.main(['--transforms', '--files', '10', '--out', str(out)])
-    assert 'images/s a core' in capsys.readouterr().out
+    assert 'images/s per core' in capsys.readouterr().out
     times = json.loads(out.read_text())['results']
     assert [found['transform'] for found in times] == [
         *('LoadImageFromFile', 'TorchRandomResizedCrop', 'RandomFlip', 'RandomErasing'),

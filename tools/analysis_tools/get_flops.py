@@ -18,10 +18,10 @@ from mmv2m.utils.complexity import COUNTING_RULES, image_channels, usual_size  #
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line, count, print.
+    """Parse the command line, count, and print the figures.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
     """
     parser = argparse.ArgumentParser(description="Print a model's parameters and FLOPs")
     parser.add_argument('config', help='config file, of mmpretrain, mmdet or mmseg')
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _count(number: int, unit: str, size: float) -> str:
-    """A number in its usual unit, or in the one below, where it would lose its digits."""
+    """Format a number in its usual unit, or in the next smaller one if it is too small for it."""
     smaller = dict(G='M', M='K')
     if number < size / 10:
         unit, size = smaller[unit], size / 1000

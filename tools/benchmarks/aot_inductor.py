@@ -1,10 +1,10 @@
 """Models as AOTInductor packages: `python tools/benchmarks/aot_inductor.py --out FILE`.
 
-Each one is exported with any batch size, compiled and packaged. Its outputs are compared with the
-model's at each batch size, here and in a process that imports mmv2m.ops and nothing else of this
-repository. That process also checks that images of another size or dtype are refused. The eager
-model, the same as a CUDA graph, and the package are timed. Where a package is not right, this ends
-with an error, when all is measured.
+Each model is exported with any batch size, compiled and packaged. Its outputs are compared with the
+eager model's at each batch size, both here and in a process that imports mmv2m.ops and nothing else
+of this repository. That process also checks that images of another size or dtype are refused. The
+eager model, the same model as a CUDA graph, and the package are timed. If a package is wrong, the
+script ends with an error after everything has been measured.
 """
 
 import argparse
@@ -36,7 +36,7 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
     'tiny': lambda size: Classifier(V2M, TINY, img_size=size, patch_size=8, out_indices=0),
 }
 TOLERANCE = dict(float32=1e-4, bfloat16=3e-2)
-"""Largest relative error of the outputs, in the norm, by precision."""
+"""The largest relative error of the outputs that is allowed, in the norm, for each precision."""
 
 CONFIGS: dict[str, Any] = {
     # Where inputs are checked, batches of 0 and 1 would be refused.
@@ -46,7 +46,7 @@ CONFIGS: dict[str, Any] = {
     # Beside a convolution of PyTorch's, Inductor copies maps into another memory format otherwise.
     'layout_optimization': False,
 }
-"""How packages are compiled."""
+"""The settings with which Inductor compiles the packages."""
 
 IN_A_FRESH_PROCESS = """
 import os, sys
@@ -67,7 +67,7 @@ assert not {'mmengine', 'mmcv', 'mmpretrain', 'mmv2m.models'} & set(sys.modules)
 
 
 def autocast(args: argparse.Namespace) -> torch.autocast:
-    """The precision that was asked for."""
+    """Return the autocast context of the chosen precision; for float32 it is disabled."""
     return torch.autocast(args.device, torch.bfloat16, enabled=args.precision == 'bfloat16')
 
 
@@ -84,7 +84,7 @@ def make_package(model: nn.Module, images: Tensor, path: Path, args: argparse.Na
 
 
 def run_elsewhere(folder: Path, images: Tensor, expected: Tensor, tolerance: float) -> str:
-    """What goes wrong in a process that has mmv2m.ops only and runs the package; or nothing."""
+    """Run the package in a process that has only mmv2m.ops; return what went wrong, or ''."""
     torch.save((images, expected), folder / 'example.pt')
     path = f'import sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})'
     command = [sys.executable, '-c', path + IN_A_FRESH_PROCESS, str(tolerance)]
@@ -93,19 +93,19 @@ def run_elsewhere(folder: Path, images: Tensor, expected: Tensor, tolerance: flo
 
 
 def relative_error(result: Tensor, expected: Tensor) -> float:
-    """In the norm of all outputs; infinite if one is not finite."""
+    """Return the relative error in the norm of all outputs; it is infinite if one is not finite."""
     error = (result.float() - expected.float()).norm() / expected.float().norm()
     return error.item() if error.isfinite() else float('inf')
 
 
 def eager(model: nn.Module, images: Tensor, args: argparse.Namespace) -> Tensor:
-    """Inference of a batch."""
+    """Compute a model's outputs for a batch."""
     with torch.inference_mode(), autocast(args):
         return model(images)
 
 
 def milliseconds(steps: Mapping[str, Step], args: argparse.Namespace) -> dict[str, float]:
-    """The median of each step's time."""
+    """Return the median time of each step in milliseconds."""
     if args.device == 'cuda':
         measure = partial(do_bench, warmup=300, rep=800, return_mode='median')
         return {name: measure(step) for name, step in steps.items()}
@@ -113,7 +113,7 @@ def milliseconds(steps: Mapping[str, Step], args: argparse.Namespace) -> dict[st
 
 
 def measure(name: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One model's measurements, one at each batch size."""
+    """Return the measurements of one model, one for each batch size."""
     torch.manual_seed(0)
     model = KINDS[name](size=args.size).eval().to(args.device)
     draw = partial(torch.randn, device=args.device)
@@ -152,13 +152,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batches', type=int, nargs='+', default=[1, 64])
     parser.add_argument('--precision', choices=list(TOLERANCE), default='bfloat16')
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
-    parser.add_argument('--rounds', type=int, default=20, help='of timing on a CPU')
+    parser.add_argument('--rounds', type=int, default=20, help='rounds of timing on a CPU')
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     faulthandler.enable()  # a crash inside a compiled package then names the line that called it
     args = parse_args(argv)
     device = cpu_name() if args.device == 'cpu' else None

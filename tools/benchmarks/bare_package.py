@@ -1,6 +1,6 @@
-"""Packages without what their ``__init__`` imports.
+"""Importing packages without running their ``__init__``.
 
-``import mamba_ssm`` wants transformers and more, which its scan does not need.
+``import mamba_ssm`` needs transformers and other packages, which its scan does not need.
 """
 
 import importlib.util
@@ -16,10 +16,10 @@ def provide_package(name: str) -> bool:
     """Have an installed package's modules import without its ``__init__``.
 
     Args:
-        name: Of the package; one that has been imported already stays as it is.
+        name: Name of the package. A package that has been imported already stays as it is.
 
     Returns:
-        Whether it is installed.
+        Whether the package is installed.
     """
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:

@@ -1,9 +1,9 @@
 """Where a model's time goes: `python tools/benchmarks/breakdown.py --model V2M-T --training`.
 
-The time that each kernel keeps one GPU busy in a step of inference or training, under bfloat16
-autocast, the longest first; and the host's own time for a step, taken with two images, which leave
-the GPU idle. `--grids` tells apart the sizes that a kernel is launched with, as a pyramid's stages
-have different ones.
+The script measures how long each kernel keeps one GPU busy in a step of inference or training,
+under bfloat16 autocast, and prints the longest kernels first. It also measures the host's own time
+for a step, with two images, which leave the GPU idle. `--grids` tells apart the sizes that a kernel
+is launched with, because the stages of a pyramid have different sizes.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from results import Results
 
 
 def host_milliseconds(step: Callable[[], Any], steps: int = 20) -> float:
-    """Of a step that the GPU does not delay."""
+    """Return the host's time in milliseconds for a step that the GPU does not delay."""
     for _ in range(5):
         step()
     torch.cuda.synchronize()
@@ -44,13 +44,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     gpu = gpu_name()
     model = MODELS[args.model](size=tuple(args.size)).cuda().train(args.training)
     run = make_train_step(model) if args.training else partial(forward, model)
     images = torch.randn(args.batch, 3, *args.size, device='cuda')
-    # First, for once it has run, the profiler makes every launch take longer.
+    # This comes first because every launch takes longer once the profiler has run.
     host = host_milliseconds(partial(run, images[:2]))
     found = (kernels_by_grid if args.grids else kernels)(partial(run, images))
     busy = sum(total for *_, total in found)

@@ -1,12 +1,12 @@
 """Speed and memory of the exact 2D recurrence on one GPU: `python tools/benchmarks/coupled.py`.
 
-First a small case is compared with the reference in float64: the command fails if they differ. Then
-the coupled scan of four corners in bfloat16, with its floor, and the mixers of V2M-T (E = 384, N =
-16) with either recurrence under bfloat16 autocast: forward, and forward with the backward pass.
-Prints tables and writes them as JSON.
+First, the script compares a small case with the reference in float64, and fails if they differ. It
+then measures the coupled scan of four corners in bfloat16 beside its floor, and the mixers of V2M-T
+(E = 384, N = 16) with either recurrence under bfloat16 autocast, forward alone and with the
+backward pass. It prints tables and writes them as JSON.
 
-`--launches` prints what each kernel takes, too; `--set cuda.coupled_forward.STEPS=8` tries other
-launch parameters; `--sweep` tries all that are listed here, one after the other.
+`--launches` also prints the time of each kernel. `--set cuda.coupled_forward.STEPS=8` tries another
+launch parameter, and `--sweep` tries all that are listed here, one after the other.
 """
 
 import argparse
@@ -19,9 +19,10 @@ import torch
 from floor import Ceilings
 from kernels import set_constants
 from machine import clear_memory, gpu_name, peak_gib
+from mixer import run
 from profiled import print_launches
 from results import Results
-from torch import Tensor, nn
+from torch import Tensor
 from triton.testing import do_bench, do_bench_cudagraph
 
 from mmv2m.models import SS2D
@@ -29,13 +30,13 @@ from mmv2m.ops import CORNERS, coupled_scan, cuda
 from mmv2m.ops.directions import write_corners
 
 SIZES = ((128, 14, 14), (8, 64, 64), (1, 256, 256), (1, 512, 512))
-"""Images, and rows and columns of their tokens."""
+"""The number of images, and the rows and columns of their tokens."""
 
 WIDTH, CHANNELS, STATES = 192, 384, 16
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 EXPONENTIALS = 4
-"""Of a state and token: one for each of the four decays."""
+"""The number of exponentials for each state and token: one for each of the four decays."""
 
 FORWARD, BACKWARD = 'cuda.coupled_forward', 'cuda.coupled_backward'
 SWEEP = (
@@ -57,7 +58,7 @@ def arguments(
     channels: int = CHANNELS,
     device: str = 'cuda',
 ) -> dict[str, Tensor]:
-    """Random arguments of the scan from four corners, in a trained model's range."""
+    """Make random arguments of the scan from four corners, in the range of a trained model's."""
     maps = (len(CORNERS), batch, height, width)
     normal = partial(torch.randn, device=device)
     A = torch.arange(1.0, STATES + 1, device=device).expand(2, 2, channels, STATES)
@@ -75,7 +76,7 @@ def arguments(
 
 
 def results_of(given: dict[str, Tensor], backend: str, dtype: torch.dtype | None) -> list[Tensor]:
-    """Output and all gradients."""
+    """Return the output and all gradients."""
     leaves = {n: t.detach().to(dtype or t.dtype).requires_grad_() for n, t in given.items()}
     y = coupled_scan(**leaves, delta_softplus=True, corners=tuple(CORNERS), backend=backend)
     y.backward(given['x'].cos().to(y.dtype))
@@ -83,12 +84,12 @@ def results_of(given: dict[str, Tensor], backend: str, dtype: torch.dtype | None
 
 
 def check() -> bool:
-    """Whether the kernels agree with the reference in float64, on maps of some strips and tiles."""
+    """Tell whether the kernels agree with the reference in float64, and three runs to the bit."""
     agrees = True
     for dtype, limit in TOLERANCE.items():
         given = arguments(2, 19, 37, dtype, channels=40)
-        given['delta'] += 2  # time steps that forget, and some that do not
-        found = [results_of(given, 'cuda', None) for _ in range(3)]  # the last one is replayed
+        given['delta'] += 2  # some time steps forget the state, and some do not
+        found = [results_of(given, 'cuda', None) for _ in range(3)]  # only the last one is replayed
         truth = results_of(given, 'reference', torch.float64)
         for name, value, expected in zip(('y', *given), found[0], truth, strict=True):
             error = ((value.double() - expected).norm() / expected.norm()).item()
@@ -101,23 +102,15 @@ def check() -> bool:
 
 
 def kernel_times(given: dict[str, Tensor]) -> tuple[float, float]:
-    """Milliseconds of the kernels of either pass, without the host's time."""
+    """Return the kernels' milliseconds in each pass, without the host's time."""
     args = (*given.values(), True, write_corners([CORNERS.values()]))
     measure = partial(do_bench_cudagraph, rep=100, return_mode='median')
     forward = measure(partial(cuda.coupled_scans_forward, *args))
     return forward, measure(partial(cuda.coupled_scans_backward, given['x'], *args))
 
 
-def run(layer: nn.Module, x: Tensor, grad: Tensor | None) -> None:
-    """One forward pass, and a backward pass if there is a gradient to start it."""
-    with torch.autocast('cuda', torch.bfloat16), torch.set_grad_enabled(grad is not None):
-        y = layer(x)
-    if grad is not None:
-        y.backward(grad)
-
-
 def measure(recurrence: str, size: tuple[int, int, int], training: bool) -> dict[str, float]:
-    """Time a mixer, and look at the memory of its maps."""
+    """Measure a mixer's time and the peak memory of its maps."""
     torch.manual_seed(0)
     layer = SS2D(WIDTH, recurrence=recurrence).cuda()
     before = clear_memory()
@@ -130,7 +123,7 @@ def measure(recurrence: str, size: tuple[int, int, int], training: bool) -> dict
 
 
 def measure_scans(sizes: Sequence[tuple[int, int, int]], results: Results) -> None:
-    """The operator's kernels at all sizes."""
+    """Measure the operator's kernels at all sizes."""
     ceilings = Ceilings.of_gpu()
     print(f'\n{"coupled scan":18}{"forward ms":>12}{"of floor":>10}{"backward ms":>13}')
     for size in sizes:
@@ -146,7 +139,7 @@ def measure_scans(sizes: Sequence[tuple[int, int, int]], results: Results) -> No
 
 
 def measure_mixers(sizes: Sequence[tuple[int, int, int]], results: Results, launches: bool) -> None:
-    """Layers with either recurrence at all sizes."""
+    """Measure layers with either recurrence at all sizes."""
     print(f'\n{"mixer":18}{"recurrence":12}{"forward":>9}{"+ backward":>12}{"GiB":>7}')
     for size in sizes:
         name = ' x '.join(map(str, size))
@@ -176,7 +169,7 @@ def measure_mixers(sizes: Sequence[tuple[int, int, int]], results: Results, laun
 
 
 def sweep(sizes: Sequence[tuple[int, int, int]]) -> None:
-    """The kernels' times with each setting of :data:`SWEEP`, one at a time."""
+    """Measure the kernels with each setting of :data:`SWEEP`, one at a time."""
     for size in sizes:
         given = arguments(*size)
         for setting in ('', *SWEEP):
@@ -192,7 +185,7 @@ def sweep(sizes: Sequence[tuple[int, int, int]]) -> None:
 
 
 def constant(setting: str) -> str:
-    """A launch parameter as it is, written like a setting of it."""
+    """Return the present value of a launch parameter, written as ``--set`` takes it."""
     where = setting.partition('=')[0]
     module, _, name = where.rpartition('.')
     return f'{where}={getattr(importlib.import_module(f"mmv2m.ops.{module}"), name)}'
@@ -204,7 +197,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--sizes', type=int, nargs='+', default=range(len(SIZES)), metavar='NUMBER')
     parser.add_argument('--check', action='store_true', help='compare, but measure nothing')
     parser.add_argument('--skip-mixers', action='store_true', help='measure the scans only')
-    parser.add_argument('--launches', action='store_true', help='times of the kernels, too')
+    parser.add_argument('--launches', action='store_true', help="print the kernels' times, too")
     parser.add_argument('--sweep', action='store_true', help='try other launch parameters')
     parser.add_argument('--set', nargs='+', default=[], metavar='MODULE.NAME=NUMBER')
     parser.add_argument('--out', help='write the results to this JSON file')
@@ -212,7 +205,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Compare, then measure what the command line says, print."""
+    """Compare the kernels with the reference, measure, and print."""
     args = parse_args()
     set_constants(args.set)
     print(gpu_name(), torch.__version__)

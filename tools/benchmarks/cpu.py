@@ -1,9 +1,9 @@
 """Models on a CPU beside timm's: `python tools/benchmarks/cpu.py`.
 
-One image in inference, and a training step of the digits demo on the backends `cpu` and
-`reference`, in milliseconds. They take turns, so that a machine that gets slower or faster does so
-for all of them; of each the fastest turn counts, as other programs only make one longer. Prints
-them and writes them as JSON.
+The script measures one image in inference, and a training step of the digits demo on the backends
+`cpu` and `reference`, in milliseconds. The models take turns, so that a machine that gets slower or
+faster does so for all of them. The fastest turn of each counts, because other programs can only
+make a turn longer. The script prints the times and writes them as JSON.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BACKENDS = ('cpu', 'reference')
 
 
 def cpu_name() -> str:
-    """The CPU's name, as the system gives it."""
+    """Return the CPU's name as the system gives it."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -46,7 +46,7 @@ def cpu_name() -> str:
 
 
 def inference(name: str, size: int) -> Step:
-    """One image through a model."""
+    """Return a function that runs a model on one image."""
     model, image = MODELS[name](size).eval(), torch.randn(1, 3, size, size)
 
     def step() -> None:
@@ -57,7 +57,7 @@ def inference(name: str, size: int) -> Step:
 
 
 def digits_step(backend: str) -> Step:
-    """Forward and backward of the digits demo's model, with a batch of its size."""
+    """Return a training step of the digits demo's model, with a batch of the demo's size."""
     torch.manual_seed(0)
     cfg = Config.fromfile(ROOT / DIGITS)
     settings = {k: v for k, v in cfg.model.backbone.items() if k not in ('type', 'arch')}
@@ -75,7 +75,7 @@ def digits_step(backend: str) -> Step:
 
 
 def fastest(steps: Mapping[str, Step], rounds: int) -> dict[str, float]:
-    """Milliseconds of the fastest turn of each."""
+    """Return the milliseconds of each step's fastest turn."""
     return {name: min(times) for name, times in take_turns(steps, rounds).items()}
 
 
@@ -91,7 +91,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     print(f'{cpu_name()}, {args.threads} threads, torch {torch.__version__}, float32')

@@ -15,10 +15,10 @@ class Entry:
     """One benchmark.
 
     Attributes:
-        name: Of its JSON file, and of its place in the page.
-        script: In this folder.
-        arguments: Of the script, without ``--out``.
-        limit: Seconds that it may take.
+        name: Name of its JSON file, and of its place in the page.
+        script: Name of the script in this folder.
+        arguments: Arguments of the script, without ``--out``.
+        limit: Time that it may take, in seconds.
         needs: Modules without which it cannot run.
         clone: ``'Vim'`` or ``'VMamba'`` if it needs a clone of that official repository.
     """
@@ -31,7 +31,7 @@ class Entry:
     clone: str | None = None
 
     def command(self, clone: str | None = None) -> list[str]:
-        """The script and all of its arguments but ``--out``.
+        """Return the script and all of its arguments except ``--out``.
 
         Args:
             clone: Where the official repository is; by default, beside this one.
@@ -42,7 +42,7 @@ class Entry:
         return [self.script, *self.arguments, f'--{self.clone.lower()}', where]
 
     def shown(self) -> str:
-        """The command as one types it in the repository's root."""
+        """Return the command as one types it in the repository's root."""
         script, *arguments = self.command()
         return shlex.join(['python', f'tools/benchmarks/{script}', *arguments])
 
@@ -114,19 +114,19 @@ ENTRIES = (
 )
 
 CPU = Entry('cpu', 'cpu.py', ('--threads', '2'))
-"""What is measured without a GPU."""
+"""The benchmarks that are run without a GPU."""
 
 
 def select(entries: Sequence[Entry], names: Sequence[str] | None) -> list[Entry]:
-    """The entries of some names, in their order.
+    """Return the entries of the given names, in the entries' order.
 
     Args:
-        entries: To choose from.
-        names: Of entries, or of groups: ``official`` is all whose names begin with ``official-``.
-            None for all.
+        entries: The entries to choose from.
+        names: Names of entries or groups. The group ``official`` has all entries whose names begin
+            with ``official-``. None means all entries.
 
     Raises:
-        ValueError: If a name is no entry's.
+        ValueError: If no entry has one of the names.
     """
     if names is None:
         return list(entries)

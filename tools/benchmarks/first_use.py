@@ -1,9 +1,9 @@
 """What a fresh cache costs: `python tools/benchmarks/first_use.py --model 'V2M-S*'`.
 
-The first training step of a model with nothing compiled, then those at further image sizes, each
-beside a second one, in bfloat16 autocast on one GPU; and how many kernels have been compiled. Run
-twice with `--cache FOLDER`, the second time it shows what the first step costs without compiling:
-what PyTorch, cuBLAS and cuDNN load.
+The script times the first training step of a model with nothing compiled, and then the first steps
+at further image sizes, each beside a second step, in bfloat16 autocast on one GPU. It counts the
+kernels that have been compiled. If it runs twice with `--cache FOLDER`, the second run shows what
+the first step costs without compiling: the time in which PyTorch, cuBLAS and cuDNN are loaded.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line, or ``argv``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--model', choices=list(MODELS), default='V2M-S*')
-    parser.add_argument('--sizes', nargs='+', default=list(SIZES), help='of images, in turn')
+    parser.add_argument('--sizes', nargs='+', default=list(SIZES), help='image sizes, in turn')
     parser.add_argument('--batch', type=int, default=2)
     parser.add_argument('--cache', help='keep the kernels in this folder, not in a fresh one')
     parser.add_argument('--out', help='write the results to this JSON file')
@@ -33,14 +33,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def count(folder: Path) -> tuple[int, int]:
-    """Kernels in CUDA C++ and of Triton's that are in a cache."""
+    """Count the kernels in CUDA C++ and in Triton that are in a cache."""
     cubins = list(folder.rglob('*.cubin'))
     own = sum(path.parent.name == 'mmv2m' for path in cubins)
     return own, len(cubins) - own
 
 
 def seconds(model: torch.nn.Module, images: torch.Tensor) -> float:
-    """Of a training step."""
+    """Return the seconds that one training step takes."""
     begun = time.perf_counter()
     make_train_step(model)(images)
     torch.cuda.synchronize()
@@ -48,7 +48,7 @@ def seconds(model: torch.nn.Module, images: torch.Tensor) -> float:
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     print(f'{gpu_name()}, {args.model}, {os.cpu_count()} cores')
     results = Results(args.out, model=args.model, batch=args.batch, cores=os.cpu_count())
@@ -56,7 +56,9 @@ def main() -> None:
         name = args.cache or fresh
         os.environ['MMV2M_CACHE_DIR'] = f'{name}/mmv2m'
         os.environ['TRITON_CACHE_DIR'] = f'{name}/triton'
-        torch.linalg.inv(torch.eye(2, device='cuda'))  # CUDA's own beginnings are not ours
+
+        # CUDA starts here, so its own start is not measured.
+        torch.linalg.inv(torch.eye(2, device='cuda'))
         for size in args.sizes:
             shape = tuple(map(int, size.split('x')))
             model = MODELS[args.model](size=shape).cuda().train()

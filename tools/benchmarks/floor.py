@@ -1,4 +1,4 @@
-"""The least time that a GPU can take: what it can copy, and how many exponentials it can make."""
+"""The least time that a GPU can take, from its copy bandwidth and its rate of exponentials."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from triton.testing import do_bench
 __all__ = ['Ceilings']
 
 EXPONENTIALS_PER_CLOCK = 16
-"""Of one multiprocessor's special function units, on NVIDIA GPUs of compute capability 7 to 9."""
+"""Exponentials per clock of one multiprocessor, on NVIDIA GPUs of compute capability 7 to 9."""
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of the GPU.
+    """The two rates of a GPU that limit a scan.
 
     Attributes:
-        copy_bytes_per_second: Bytes read and written by a large copy on the device, measured.
-        exponentials_per_second: Of all special function units at the highest clock.
+        copy_bytes_per_second: Measured bytes that a large copy on the device reads and writes.
+        exponentials_per_second: Rate of all special function units at the highest clock.
     """
 
     copy_bytes_per_second: float
@@ -27,17 +27,17 @@ class Ceilings:
 
     @classmethod
     def of_gpu(cls) -> Ceilings:
-        """Those of the GPU here."""
+        """Measure or compute the rates of the present GPU."""
         return cls(_copy_bandwidth(), _exponentials_per_second())
 
     def floor(self, moved: float, exponentials: float) -> float:
-        """Milliseconds for bytes that have to be moved and exponentials, whichever take longer."""
+        """Return the milliseconds for the bytes or for the exponentials, whichever take longer."""
         return 1e3 * max(
             moved / self.copy_bytes_per_second, exponentials / self.exponentials_per_second
         )
 
     def as_dict(self) -> dict[str, float]:
-        """By name."""
+        """Return the rates by name."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""What the measurements are held against.
+"""The goals that the measurements are compared with.
 
-Speeds and memory of V2M-T and V2M-S are for an H200; on any GPU the pyramids are to be no slower
-than the Swins and to take no more memory.
+The speeds and the memory of V2M-T and V2M-S are goals for an H200. On any GPU, the pyramids are to
+be no slower than the Swins and to take no more memory.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from typing import Any
 __all__ = ['MODEL_GOALS', 'SCAN_SHARE', 'Goal', 'goal_of']
 
 SCAN_SHARE = 0.6
-"""Of the floor that the forward scan is to reach."""
+"""The share of the floor that the forward scan is to reach."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Of one model, at 224 x 224, batch 128, bfloat16 autocast, eager.
+    """Figures of one model, eager, at 224 x 224 with batches of 128 under bfloat16 autocast.
 
     Attributes:
-        inference, training: Images a second.
-        peak_gib: Peak memory in training.
+        inference, training: Images per second.
+        peak_gib: Peak memory in training, in GiB.
     """
 
     inference: float
@@ -34,15 +34,15 @@ MODEL_GOALS: Mapping[str, Goal | str] = {
     'V2M-S*': 'Swin-T',
     'V2M-B*': 'Swin-S',
 }
-"""By model: figures, or the model that it is held against."""
+"""For each model, the figures to reach, or the name of the model that it is compared with."""
 
 
 def goal_of(model: str, gpu: str, figures: Mapping[str, Mapping[str, Any]]) -> Goal | None:
-    """The goal of a model on a GPU, if there is one.
+    """Return the goal of a model on a GPU, or None if it has no goal.
 
     Args:
         model: Its name.
-        gpu: ``'h200'`` or another, where only the comparisons hold.
+        gpu: ``'h200'``, or another GPU, for which only the comparisons hold.
         figures: The measured ``inference``, ``training`` and ``peak_gib`` by model.
     """
     goal = MODEL_GOALS.get(model)

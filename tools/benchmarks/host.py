@@ -1,12 +1,12 @@
 """The host's time for one block of V2M-S* and of timm's Swin-T: `python tools/benchmarks/host.py`.
 
-That is how long Python and PyTorch take to launch the forward and the backward pass of one block of
-the third stage, in microseconds, without waiting for the GPU. It is the difference between a model
-with more and one with fewer such blocks, divided by how many more. Models take turns, so that a
-host that gets slower or faster does so for all of them.
+This is the time in which Python and PyTorch launch the forward and the backward pass of one block
+of the third stage, in microseconds, without waiting for the GPU. It is the difference between a
+model with more and one with fewer such blocks, divided by the number of additional blocks. The
+models take turns, so that a host that gets slower or faster does so for all of them.
 
-Where there is no GPU, the kernels of V2M-S* are launched by a function that does nothing, on a
-narrow model. Products and casts are still computed there, and Swin-T is left out.
+Without a GPU, the kernels of V2M-S* are launched by a function that does nothing, on a narrow
+model. Products and casts are still computed there, and Swin-T is left out.
 """
 
 import argparse
@@ -32,11 +32,11 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if ON_GPU else 'cpu'
 FEWER = 2
 WARM_UP = 5
-clock = time.perf_counter if ON_GPU else time.process_time  # others may be busy on a CPU
+clock = time.perf_counter if ON_GPU else time.process_time  # other programs may be busy on a CPU
 
 
 def launch_nothing() -> None:
-    """Take tensors on the CPU for a GPU's; have every launch call a function that returns 0."""
+    """Treat CPU tensors as a GPU's, and let every launch call a function that returns 0."""
     absolute = ctypes.cast(ctypes.CDLL(None).labs, ctypes.c_void_p).value
     nothing = ctypes.CFUNCTYPE(ctypes.c_int)(absolute)
 
@@ -54,7 +54,7 @@ def launch_nothing() -> None:
 
 
 def v2m(blocks: int) -> nn.Module:
-    """V2M-S* with ``blocks`` blocks in its third stage, narrow where there is no GPU."""
+    """Build V2M-S* with ``blocks`` blocks in its third stage; it is narrow if there is no GPU."""
     arch = dict(
         embed_dims=96 if ON_GPU else 8,
         depths=(2, 2, blocks, 2),
@@ -69,7 +69,7 @@ def v2m(blocks: int) -> nn.Module:
 
 
 def swin(blocks: int) -> nn.Module:
-    """Swin-T with ``blocks`` blocks in its third stage."""
+    """Build Swin-T with ``blocks`` blocks in its third stage."""
     name, depths = 'swin_tiny_patch4_window7_224', (2, 2, blocks, 2)
     return timm.create_model(name, depths=depths, drop_path_rate=0.0, num_classes=0)
 
@@ -81,7 +81,7 @@ KINDS: dict[str, tuple[Callable[[int], nn.Module], int]] = {
 
 
 class Step:
-    """A model's forward and backward pass, and the host's seconds for each."""
+    """The forward and backward pass of a model, and the host's seconds for each."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         self.model, self.images = model.to(DEVICE).train(), images
@@ -108,13 +108,13 @@ class Step:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--batch', type=int, default=2, help='few, or the host waits for the GPU')
+    parser.add_argument('--batch', type=int, default=2, help='images; with many, the host waits')
     parser.add_argument('--steps', type=int, default=60)
     return parser.parse_args(argv)
 
 
 def main() -> None:
-    """Measure, print."""
+    """Measure, and print the table."""
     args = parse_args()
     if not ON_GPU:
         launch_nothing()

@@ -1,11 +1,12 @@
 """A classifier with 8-bit weights on the CPU: `python tools/benchmarks/int8.py --out FILE`.
 
 PyTorch and onnxruntime each have a dynamic quantisation, which makes the weights of linear layers
-8-bit integers, and quantises what is multiplied by them at each call. This measures both beside
-the float32 model on its config's test images: size, accuracy, the relative error of the logits, and
-milliseconds an image, one at a time, in turns. `int8` leaves the mixers' output projections in
-float32, and `int8, all` does not. The default is the model that `make demo` trains.
-With `--arch` it is the backbone of a V2M, with made weights on made images: without an accuracy.
+8-bit integers, and quantises their inputs at each call. This script measures both beside the
+float32 model on the test images of its config: size, accuracy, the relative error of the logits,
+and milliseconds per image, one image at a time, in turns. `int8` leaves the mixers' output
+projections in float32, and `int8, all` does not. The default is the model that `make demo` trains.
+With `--arch`, the model is the backbone of a V2M with random weights and random images, and no
+accuracy is measured.
 """
 
 import argparse
@@ -46,33 +47,33 @@ Logits = Callable[[Tensor], Tensor]
 
 
 class Variant:
-    """One form of the model: its size, and images (B, 3, H, W) to logits."""
+    """One form of the model: its size, and its function from images (B, 3, H, W) to logits."""
 
     def __init__(self, megabytes: float, logits: Logits) -> None:
         self.megabytes, self.logits = megabytes, logits
 
 
 class FirstOutput(nn.Module):
-    """A backbone as a function to one tensor."""
+    """A backbone that returns its first output only."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to its first output."""
+        """Turn images (B, 3, H, W) into the backbone's first output."""
         return self.backbone(images)[0]
 
 
 def in_torch(model: nn.Module) -> Variant:
-    """A module of PyTorch; its size is that of its saved weights."""
+    """Return the form of a PyTorch module, whose size is the size of its saved weights."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     return Variant(file.tell() / 1e6, model)
 
 
 def in_onnxruntime(path: Path, threads: int) -> Variant:
-    """A file of ONNX."""
+    """Return the form of an ONNX file."""
     session = open_session(path, threads)
 
     def logits(images: Tensor) -> Tensor:
@@ -82,12 +83,12 @@ def in_onnxruntime(path: Path, threads: int) -> Variant:
 
 
 def variants(model: nn.Module, path: Path, threads: int) -> dict[str, Variant]:
-    """The model in PyTorch and in onnxruntime, each in float32 and quantised.
+    """Return the model in PyTorch and in onnxruntime, each in float32 and quantised.
 
     Args:
-        model: In float32.
+        model: The model in float32.
         path: The same model as an ONNX file.
-        threads: Of onnxruntime.
+        threads: Number of threads of onnxruntime.
     """
     kept = [m.weight for m in model.modules() if isinstance(m, OutProjection)]
     int8 = torch.ao.quantization.quantize_dynamic(deepcopy(model), {nn.Linear}, torch.qint8)
@@ -103,10 +104,10 @@ def variants(model: nn.Module, path: Path, threads: int) -> dict[str, Variant]:
 def real_batches(
     cfg: Any, model: nn.Module, images: int | None, batch: int | None
 ) -> Iterator[tuple]:
-    """Normalised test images, (B, 3, H, W), and their labels, (B,).
+    """Return normalised test images, (B, 3, H, W), and their labels, (B,).
 
-    The batch is the config's by default. The images asked for are spread evenly over the set, which
-    is often in the order of its classes.
+    The batch size is by default the config's. The images are spread evenly over the set, because
+    sets are often in the order of their classes.
     """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmpretrain')):
         loader = Runner.build_dataloader(cfg.test_dataloader)
@@ -119,9 +120,9 @@ def real_batches(
 
 
 def score(forms: Mapping[str, Variant], batches: list[tuple]) -> dict[str, dict[str, float]]:
-    """Accuracy in percent, if there are labels, and the error of the logits, of each form.
+    """Return each form's accuracy in percent, if there are labels, and its error of the logits.
 
-    Both in the batches as they are, and of the images one by one.
+    Both are measured on the batches as they are, and on the images one by one.
     """
     apart = [pair for images, labels in batches for pair in _one_by_one(images, labels)]
     exact = torch.cat([forms['PyTorch, float32'].logits(images) for images, _ in batches])
@@ -138,13 +139,13 @@ def score(forms: Mapping[str, Variant], batches: list[tuple]) -> dict[str, dict[
 
 
 def _one_by_one(images: Tensor, labels: Tensor | None) -> Iterator[tuple]:
-    """Batches of one image and its label."""
+    """Split batches into batches of one image and its label."""
     for i in range(len(images)):
         yield images[i : i + 1], None if labels is None else labels[i : i + 1]
 
 
 def load(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int], list[tuple]]:
-    """The model, its images' height and width, and batches of images and labels."""
+    """Return the model, the height and width of its images, and batches of images and labels."""
     if args.arch:
         torch.manual_seed(0)
         model = FirstOutput(V2M(args.arch)).eval()
@@ -161,14 +162,14 @@ def load(args: argparse.Namespace) -> tuple[nn.Module, tuple[int, int], list[tup
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--config', default=str(CONFIG), help='of a classifier')
+    parser.add_argument('--config', default=str(CONFIG), help='config of a classifier')
     parser.add_argument('--checkpoint', default=str(CHECKPOINT), help='its weights')
-    parser.add_argument('--arch', help='a V2M with made weights at 224 x 224 instead, as `tiny`')
+    parser.add_argument('--arch', help='measure a random V2M at 224 x 224 instead, as `tiny`')
     parser.add_argument('--onnx', help='a file of the same model, instead of exporting it')
-    parser.add_argument('--images', type=int, help='of the test set, spread over it; default: all')
-    parser.add_argument('--batch', type=int, help="default: the config's of its test set")
+    parser.add_argument('--images', type=int, help='number of test images; default: all')
+    parser.add_argument('--batch', type=int, help="batch size; default: the test set's")
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--rounds', type=int, default=20, help='of timing')
+    parser.add_argument('--rounds', type=int, default=20, help='rounds of timing')
     parser.add_argument('--out', help='write the results to this JSON file')
     args = parser.parse_args(argv)
     for name in ('images', 'batch'):
@@ -180,7 +181,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads)
     with exit_on_user_error(), TemporaryDirectory() as folder, torch.no_grad():

@@ -1,10 +1,10 @@
 """Time of each kernel of the mixer on one GPU: `python tools/benchmarks/kernels.py`.
 
-The four corners of both halves of V2M's 2D SSM, forward and backward, in bfloat16; V2M-T's by
-default. Each kernel is repeated in a CUDA graph, which leaves the host's time out. Beside the
-forward scans stands their share of the floor. `--set scan_backward.GROUP=8 conv.CHANNELS=32` tries
-other launch parameters, which are the modules' constants in ops/triton/; `--set
-cuda.conv.STEPS=14` those in ops/cuda/.
+The script measures the four corners of both halves of V2M's 2D SSM, forward and backward, in
+bfloat16; the sizes are by default V2M-T's. Each kernel is repeated in a CUDA graph, which leaves
+the host's time out. The forward scans have their share of the floor beside them. `--set
+scan_backward.GROUP=8 conv.CHANNELS=32` tries other launch parameters, which are constants of the
+modules in ops/triton/; `--set cuda.conv.STEPS=14` sets one of the modules in ops/cuda/.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TAPS = 4
 
 
 def normal(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Random numbers on the GPU."""
+    """Return random numbers on the GPU."""
     return torch.randn(size, device='cuda', dtype=dtype)
 
 
@@ -51,7 +51,7 @@ class Mixer:
         self.D = torch.ones(channels, device='cuda')
 
     def scan_inputs(self, half: int) -> ScanInputs:
-        """What the scans of one half read."""
+        """Return the inputs of the scans of one half."""
         x, gated = (self.maps, self.z) if half else (self.x, None)
         convolved = triton.convs_forward(x, gated, *self.conv, DIRECTIONS[half])
         _, delta, sides = triton.project(convolved, *self.projection, self.A.shape[1])
@@ -62,16 +62,17 @@ class Mixer:
         )
 
     def scan_floor(self, half: int, ceilings: Ceilings) -> float:
-        """Microseconds of a half's forward scans, for all exponentials and all maps.
+        """Return the floor of a half's forward scans in microseconds.
 
-        Read are four maps and their time steps, written four maps or their sum, in two bytes each.
+        The scans read four maps and their time steps, and write four maps or their sum. Each
+        element has two bytes.
         """
         elements, states = self.map.numel(), self.A.shape[1]
         maps = 4 + 4 + (1 if half else 4)
         return 1e3 * ceilings.floor(2 * maps * elements, 4 * elements * states)
 
     def projection_backward(self, adds: bool = True) -> Callable[[], Any]:
-        """Gradients of a half's projections; what the map gets from them is added, or not."""
+        """Return the kernel of the projections' gradients; it adds to the map's gradient or not."""
         weight, dt_weight, _ = self.projection
         low_rank, delta, sides = triton.project(self.maps, *self.projection, self.A.shape[1])
         partial_sums = [side[None].contiguous() for side in sides]
@@ -79,7 +80,7 @@ class Mixer:
         return partial(triton.project_backward, torch.empty_like(self.maps), *given, adds=adds)
 
     def kernels(self) -> dict[str, Callable[[], Any]]:
-        """By name; 1 and 2 are the halves."""
+        """Return the kernels by name, in which 1 and 2 stand for the halves."""
         inputs = [self.scan_inputs(half) for half in (0, 1)]
         first, second = (self.x, None, *self.conv), (self.maps, self.z, *self.conv)
         projects = (*self.projection, self.A.shape[1])
@@ -125,7 +126,7 @@ def set_constants(assignments: list[str]) -> None:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A kernel's name, its half of the mixer (None: both) and its backend."""
+    """Split a name into the kernel, its half of the mixer (None for both) and its backend."""
     kernel, backend = name.removeprefix('CUDA '), 'cuda' if name.startswith('CUDA ') else 'triton'
     half = int(kernel[-1]) if kernel[-1].isdigit() else None
     return dict(kernel=kernel.rstrip(' 12'), half=half, backend=backend)
@@ -143,7 +144,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     set_constants(args.set)
     gpu = gpu_name()

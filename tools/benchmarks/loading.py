@@ -1,9 +1,10 @@
 """Training from JPEG files: `python tools/benchmarks/loading.py`.
 
 V2M-S* is trained on made-up photographs of 500 x 375 pixels, which the config's own pipeline loads
-with its workers. Measured are images a second of the data loader alone, of the step alone on images
-that are there already, and of both together; and the time that each transform takes one core.
-`--transforms` measures these alone and needs no GPU; `--stock` measures mmpretrain's crop.
+with its workers. The script measures the images per second of the data loader alone, of the step
+alone on images that are on the device already, and of both together. It also measures the time that
+each transform takes on one core. `--transforms` measures only the transforms and needs no GPU;
+`--stock` measures mmpretrain's crop.
 """
 
 import argparse
@@ -31,17 +32,17 @@ from mmv2m.reproduce.runner_steps import made_loader, now, run_steps
 CROP = 'TorchRandomResizedCrop'
 STOCK_CROP = dict(type='RandomResizedCrop', backend='pillow')
 EPOCH = 200_000
-"""Images in an epoch of the made-up data, more than are loaded."""
+"""Number of images in an epoch of the made-up data; it is larger than the number loaded."""
 
 
 def transform_times(cfg: Config, images: int) -> dict[str, float]:
-    """Milliseconds of a core's time an image of each transform."""
+    """Return the milliseconds of one core per image that each transform takes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds: dict[str, float] = defaultdict(float)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    for number in range(-images // 10, images):  # the first ones do not count
+    for number in range(-images // 10, images):  # the first images only warm up
         sample = dataset.get_data_info(max(number, 0))
         for transform in dataset.pipeline.transforms:
             started = time.thread_time()
@@ -53,7 +54,7 @@ def transform_times(cfg: Config, images: int) -> dict[str, float]:
 
 
 def loader_speed(cfg: Config, batches: int) -> float:
-    """Images a second of the data loader alone, when its queue has been emptied once."""
+    """Return the images per second of the data loader alone, once its first queue is used up."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         loader = Runner.build_dataloader(cfg.train_dataloader)
     iterator = iter(loader)
@@ -65,13 +66,13 @@ def loader_speed(cfg: Config, batches: int) -> float:
 
 
 def training_speed(cfg: Config, warm_up: int, steps: int, made: bool) -> float:
-    """Images a second of the Runner's steps.
+    """Return the images per second of the Runner's steps.
 
     Args:
         cfg: The config.
-        warm_up: Steps before.
-        steps: Steps that are timed.
-        made: Whether the images are there already.
+        warm_up: Number of steps that run before the timed ones.
+        steps: Number of steps that are timed.
+        made: Whether the images are on the device already.
     """
     batch = cfg.train_dataloader.batch_size
     loader = None
@@ -89,7 +90,7 @@ def training_speed(cfg: Config, warm_up: int, steps: int, made: bool) -> float:
 
 
 def files_config(args: argparse.Namespace, folder: str) -> Config:
-    """V2M-S*'s config for the made-up files."""
+    """Return the config of V2M-S* for the made-up files."""
     cfg = trained_config(TRAINED['V2M-S*'], args.stock, None, amp=torch.cuda.is_available())
     library = task_library_of(cfg)
     library.prepare()
@@ -108,7 +109,9 @@ def files_config(args: argparse.Namespace, folder: str) -> Config:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--stock', action='store_true', help="mmpretrain's crop, mmengine's step")
+    parser.add_argument(
+        '--stock', action='store_true', help="use mmpretrain's crop, mmengine's step"
+    )
     parser.add_argument('--transforms', action='store_true', help='time the transforms alone')
     parser.add_argument('--workers', type=int, default=8)
     parser.add_argument('--batch', type=int, default=64)
@@ -120,7 +123,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args(argv)
     device = 'CPU' if args.transforms else gpu_name()
     facts = dict(stock=args.stock, workers=args.workers, batch=args.batch)
@@ -131,15 +134,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = files_config(args, folder)
         for name, milliseconds in transform_times(cfg, args.files).items():
             results.append(dict(transform=name, milliseconds=milliseconds))
-            print(f'{name:24}{milliseconds:8.3f} ms an image')
+            print(f'{name:24}{milliseconds:8.3f} ms per image')
         total = sum(found['milliseconds'] for found in results)
-        print(f'{"all":24}{total:8.3f} ms an image, {1e3 / total:.0f} images/s a core', flush=True)
+        print(
+            f'{"all":24}{total:8.3f} ms per image, {1e3 / total:.0f} images/s per core', flush=True
+        )
         if not args.transforms:
             _measure(cfg, args, results)
 
 
 def _measure(cfg: Config, args: argparse.Namespace, results: list[dict[str, Any]]) -> None:
-    """The three speeds."""
+    """Return the three speeds."""
     for what in ('the data loader alone', 'steps alone', 'both'):
         if what == 'the data loader alone':
             speed = loader_speed(cfg, args.steps // 2)

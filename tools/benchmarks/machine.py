@@ -1,4 +1,4 @@
-"""What a benchmark runs: this clone's code, on a GPU. To be imported before mmv2m."""
+"""The GPU that a benchmark runs on, and this clone's code; import this before mmv2m."""
 
 import gc
 import sys
@@ -17,14 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def gpu_name() -> str:
-    """The name of the GPU; where there is none, the process ends in one line that says so."""
+    """Return the name of the GPU; without a GPU, exit with a message of one line."""
     if not torch.cuda.is_available():
         sys.exit('error: this benchmark needs a GPU, but PyTorch finds none')
     return torch.cuda.get_device_name()
 
 
 def clear_memory() -> int:
-    """Free what no tensor needs, so that a peak is one model's own; bytes that are still in use.
+    """Free the memory that no tensor needs, and return the bytes that are still in use.
+
+    A peak that is measured afterwards belongs to one model only.
 
     cuBLAS keeps a workspace for each stream that ever used it, and each CUDA graph has its own.
     """
@@ -35,11 +37,11 @@ def clear_memory() -> int:
 
 
 def peak_gib(step: Callable[[], Any], before: int) -> float:
-    """The most memory that is in use during a step, in GiB.
+    """Return the most memory that is in use during a step, in GiB.
 
     Args:
-        step: Run twice: the first may compile and allocate what stays.
-        before: Bytes that were in use before there was anything of the step's.
+        step: It runs twice, because the first run may compile, and allocate memory that stays.
+        before: Bytes that were in use before the step's tensors existed; they are subtracted.
     """
     torch.cuda.reset_peak_memory_stats()
     for _ in range(2):

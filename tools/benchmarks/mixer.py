@@ -1,8 +1,8 @@
 """Speed and memory of the 2D SSM as a layer: `python tools/benchmarks/mixer.py`.
 
-The mixers of V2M-T and V2M-S at 224 x 224, forward alone and with the backward pass, on each
-backend that runs here, beside the attention of a DeiT of the same width. Under bfloat16 autocast on
-one GPU. Prints a table and writes it as JSON.
+The script measures the mixers of V2M-T and V2M-S at 224 x 224, forward alone and with the backward
+pass, on each backend that runs here, beside the attention of a DeiT of the same width. It runs
+under bfloat16 autocast on one GPU, prints a table and writes it as JSON.
 """
 
 import argparse
@@ -34,19 +34,19 @@ class TokenMixer(nn.Module):
         self.attention = Attention(width, num_heads=width // 64, qkv_bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Attend from every token of a map (B, H, W, D) to all others; the shape stays the same."""
         return self.attention(x.flatten(1, 2)).view_as(x)
 
 
 def layers(width: int) -> dict[str, Callable[[], nn.Module]]:
-    """What is compared at a width: the 2D SSM on each backend, and attention."""
+    """Return the layers of one width: the 2D SSM on each backend, and attention."""
     probe = torch.empty(1, device='cuda')
     chosen = {name: partial(SS2D, width, backend=name) for name in BACKENDS if can_run(name, probe)}
     return {**chosen, 'attention': partial(TokenMixer, width)}
 
 
 def run(layer: nn.Module, x: Tensor, grad: Tensor | None) -> None:
-    """One forward pass, and a backward pass if there is a gradient to start it."""
+    """Run one forward pass, and a backward pass if there is a gradient to start it."""
     with torch.autocast('cuda', torch.bfloat16), torch.set_grad_enabled(grad is not None):
         y = layer(x)
     if grad is not None:
@@ -54,7 +54,7 @@ def run(layer: nn.Module, x: Tensor, grad: Tensor | None) -> None:
 
 
 def measure(layer: nn.Module, batch: int, width: int, mode: str, training: bool) -> dict[str, Any]:
-    """Time one layer in one way, and look at the memory of its maps."""
+    """Measure one layer's time in one mode, and the peak memory of its maps."""
     before = clear_memory()
     x = torch.randn(batch, *GRID, width, device='cuda', requires_grad=training)
     grad = torch.randn(batch, *GRID, width, device='cuda').bfloat16() if training else None
@@ -79,7 +79,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     provide_package('mamba_ssm')
     print(f'{gpu_name()}, batch {args.batch}, {GRID} tokens, bf16 autocast')

@@ -1,7 +1,8 @@
 """Speed and memory of whole models beside timm's: `python tools/benchmarks/models.py`.
 
-Images a second in inference and in training (forward and backward) and peak memory, under bfloat16
-autocast on one GPU, all in one process. Prints a table and writes it as JSON.
+It measures images per second in inference and in training (forward and backward), and the peak
+memory, under bfloat16 autocast on one GPU, all in one process. It prints a table and writes it as
+JSON.
 """
 
 import argparse
@@ -28,22 +29,22 @@ class Classifier(nn.Module):
         self.head = nn.Linear(self.backbone.out_channels[-1], 1000)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) to (B, 1000)."""
+        """Turn images (B, 3, H, W) into scores (B, 1000)."""
         return self.head(self.backbone(x)[0])
 
 
 def sized(backbone: type[nn.Module], arch: str, **settings: Any) -> Callable[..., nn.Module]:
-    """A classifier whose backbone has to know the image size."""
+    """Build a classifier whose backbone has to know the image size."""
     return lambda size: Classifier(backbone, arch, img_size=size, **settings)
 
 
 def any_size(backbone: type[nn.Module], arch: str) -> Callable[..., nn.Module]:
-    """A classifier whose backbone does not."""
+    """Build a classifier whose backbone does not have to know the image size."""
     return lambda size: Classifier(backbone, arch)
 
 
 def from_timm(name: str, sized: bool = True) -> Callable[..., nn.Module]:
-    """One of timm's models."""
+    """Build one of timm's models."""
     return lambda size: timm.create_model(name, **(dict(img_size=size) if sized else {}))
 
 
@@ -74,19 +75,19 @@ MODES: dict[str, Callable[[nn.Module], Any]] = {
     'compile+graph': partial(torch.compile, mode='reduce-overhead'),
     'graph': lambda model: model,
 }
-"""What a model becomes before its step is timed. In the last mode the whole step is captured."""
+"""How each mode changes a model before its step is timed; ``graph`` captures the whole step."""
 
 
 def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Inference of a batch."""
+    """Compute a model's outputs for a batch, without gradients."""
     with torch.inference_mode(), torch.autocast('cuda', torch.bfloat16):
         return model(images)
 
 
 def make_train_step(model: nn.Module) -> Callable[[torch.Tensor], None]:
-    """Forward and backward of a batch, with fresh gradients.
+    """Return a function that runs forward and backward on a batch, with fresh gradients.
 
-    The parameters are listed once, as an optimizer does, which sets their gradients to None.
+    The parameters are listed once, as in an optimizer, which sets their gradients to None.
     """
     parameters = list(model.parameters())
 
@@ -101,7 +102,7 @@ def make_train_step(model: nn.Module) -> Callable[[torch.Tensor], None]:
 
 
 def as_graph(step: Callable[[], Any]) -> Callable[[], Any]:
-    """Capture a step into a CUDA graph; returns its replay."""
+    """Capture a step in a CUDA graph, and return the function that replays it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -117,7 +118,7 @@ def as_graph(step: Callable[[], Any]) -> Callable[[], Any]:
 def measure(
     name: str, size: tuple[int, int], batch: int, mode: str, training: bool
 ) -> dict[str, Any]:
-    """Time one model in one way, and look at its memory: weights, images and all of a step's."""
+    """Measure one model's time in one mode, and its peak memory with weights and images."""
     before = clear_memory()
     torch.manual_seed(0)
     model = MODELS[name](size=size).cuda().train(training)
@@ -125,7 +126,7 @@ def measure(
     runnable: Any = MODES[mode](model)
     run = make_train_step(runnable) if training else partial(forward, runnable)
     step = partial(run, images)
-    peak = peak_gib(step, before)  # without what do_bench clears the cache with
+    peak = peak_gib(step, before)  # measured here, as do_bench allocates memory to clear the cache
     if mode == 'graph':
         step = as_graph(step)
     milliseconds = do_bench(step, warmup=300, rep=800, return_mode='median')
@@ -154,7 +155,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     print(f'{gpu_name()}, torch {torch.__version__}, bf16 autocast')
     print(f'{"model":22}{"input":>16}{"mode":>14}{"":>11}{"ms":>9}{"img/s":>9}{"peak GiB":>10}')

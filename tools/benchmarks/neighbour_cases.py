@@ -1,9 +1,9 @@
-"""What neighbours.py compares: models and operators, ours and others', by name.
+"""The models and operators, ours and others', that neighbours.py compares.
 
-Official code comes from clones, in folders named as the repositories; see official_code.py for what
-is replaced around it. Mamba2D is github.com/cocoalex00/Mamba2D at 9acb361, 2DMamba
-github.com/AtlasAnalyticsLab/2DMamba at 9fe12aa. Their CUDA code and VMamba's is compiled at the
-first use, by nvcc, as Mamba2D does it itself; PyTorch keeps what it has built.
+Official code comes from clones, in folders with the names of the repositories. official_code.py
+says which packages are replaced around it. Mamba2D is github.com/cocoalex00/Mamba2D at 9acb361,
+2DMamba github.com/AtlasAnalyticsLab/2DMamba at 9fe12aa. nvcc compiles their CUDA code and VMamba's
+at the first use, as Mamba2D does it itself. PyTorch keeps the compiled extensions.
 """
 
 import importlib
@@ -28,7 +28,7 @@ from mmv2m.ops import selective_scan_fn
 __all__ = ['KINDS', 'MODELS', 'OPERATORS', 'Case']
 
 WIDTH, STATES = 384, 16
-"""Of the operators: inner channels E, and N."""
+"""The operators' number of inner channels, E, and of states, N."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,16 @@ class Case:
     """A model or an operator.
 
     Attributes:
-        build: The module, from the side of its images or maps, its clone, and the batch.
+        build: Function that makes the module from the side of its images or maps, its clone, and
+            the batch.
         clone: The folder of its repository, if it is official code.
-        load: Imports that code, and compiles it if ``compiles``.
+        load: Function that imports the official code, and compiles it if ``compiles``.
         layout: Axes of an operator's input: ``'map'`` (B, H, W, D), ``'channels first'``
             (B, D, H, W), ``'sequence'`` (B, L, D), ``'scan'`` (B, D, L), or ``'scan last'``, the
             same with the channels of a token side by side.
-        dtype: Of an operator's input.
-        width: Channels of that, D.
-        compiles: Whether it has CUDA code that nvcc compiles first.
+        dtype: Dtype of an operator's input.
+        width: Number of channels of an operator's input, D.
+        compiles: Whether the code has CUDA files that nvcc compiles first.
     """
 
     build: Callable[[int, Path, int], nn.Module]
@@ -56,10 +57,10 @@ class Case:
     compiles: bool = False
 
     def prepare(self, clones: Path) -> Callable[[int, int], nn.Module]:
-        """Import and compile what is needed; what builds the module from a size and a batch.
+        """Import and compile the code, and return what builds the module from a size and a batch.
 
         Raises:
-            FileNotFoundError: If there is no clone.
+            FileNotFoundError: If the clone's folder does not exist.
         """
         clone = clones / (self.clone or '')
         if not clone.is_dir():
@@ -74,7 +75,7 @@ def _own(name: str) -> Case:
 
 
 def _official(function: str, arch: str, folder: str, scan: bool | str = False) -> Case:
-    """Official code; the last argument is what it takes last to say what it runs on."""
+    """Return the case of an official model; ``scan`` is what its function takes for its scan."""
 
     def build(size: int, clone: Path, batch: int) -> nn.Module:
         sized: dict[str, Any] = dict(img_size=size) if function == 'vim' else {}
@@ -85,7 +86,7 @@ def _official(function: str, arch: str, folder: str, scan: bool | str = False) -
 
 
 class Mamba2D(nn.Module):
-    """Its M2D-T with the head of its classifier, which Lightning is needed for otherwise."""
+    """Mamba2D's M2D-T with its classifier's head, whose own class needs Lightning."""
 
     def __init__(self, clone: Path) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class Mamba2D(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 1000)."""
+        """Turn images (B, 3, H, W) into scores (B, 1000)."""
         return self.head(self.norm(self.backbone(x).mean((-2, -1))))
 
 
@@ -114,7 +115,7 @@ def _mamba2d(clone: Path) -> ModuleType:
 
 @cache
 def _pscan(clone: Path) -> Callable[..., Tensor]:
-    """2DMamba's scan, whose module is compiled without CMake, and with names that CUB has lost."""
+    """Return 2DMamba's scan; it is compiled without CMake, and with names that CUB has lost."""
     from torch.utils import cpp_extension
 
     kernels = clone / 'cuda_kernel'
@@ -139,11 +140,11 @@ class Scan(nn.Module):
     """A scan of sequences, with all of its arguments but the input as parameters.
 
     Args:
-        function: With mamba_ssm's signature.
-        batch: Sequences.
-        length: Tokens of each.
+        function: A scan with mamba_ssm's signature.
+        batch: Number of sequences.
+        length: Number of tokens of each sequence.
         channels_last: Whether the channels of a token lie side by side.
-        dtype: Of what has tokens.
+        dtype: Dtype of the tensors that have tokens.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class Scan(nn.Module):
         self.delta_bias = nn.Parameter(torch.full((WIDTH,), -4.0))
 
     def forward(self, u: Tensor) -> Tensor:
-        """(B, D, L) to the same."""
+        """Scan sequences (B, D, L); the shape stays the same."""
         return self.function(
             *(u, self.delta, self.A, self.B, self.C, self.D),
             delta_bias=self.delta_bias,
@@ -190,7 +191,7 @@ def _scan(
 
 
 def _channels_first(*args: Tensor, **settings: Any) -> Tensor:
-    """Ours with the layout of mamba_ssm's output, hence of its gradient, too."""
+    """Run our scan with the layout of mamba_ssm's output, and hence of its gradient."""
     return selective_scan_fn(*args, **settings).contiguous()
 
 
@@ -201,7 +202,7 @@ def _mamba_ssm(size: int, clone: Path) -> Callable[..., Tensor]:
 
 
 def _mamba2d_scan(clone: Path) -> Callable[..., Tensor]:
-    """Its scan, whose rates are those along columns and along rows, and which has two inputs B."""
+    """Run 2DMamba's scan, which has rates along columns and along rows, and two inputs B."""
     _mamba2d(clone)
     function = sys.modules['official_mamba2d.kernels.wavefront_cuda'].wf_cuda_fn_pr
 
@@ -263,7 +264,7 @@ MODELS: dict[str, Case] = {
         lambda size, clone, batch: Mamba2D(clone), 'Mamba2D', _mamba2d, compiles=True
     ),
 }
-"""In the order of the page."""
+"""The models, in the order of the page."""
 
 OPERATORS: dict[str, Case] = {
     'V2M, four corners': Case(lambda *_: SS2D(WIDTH // 2, states=STATES), layout='map'),
@@ -288,7 +289,7 @@ OPERATORS: dict[str, Case] = {
     "scan: Mamba2D's by coupled_scan": _scan_2d(lambda _: coupled_scan_of_means),
     'scan: 2DMamba, official, float16': _scan(
         lambda size, clone: partial(_pscan(clone), HH=size, WW=size),
-        dtype=torch.float16,  # it has no bfloat16
+        dtype=torch.float16,  # its kernel does not take bfloat16
         **dict(clone='2DMamba', load=_pscan, compiles=True),
     ),
 }

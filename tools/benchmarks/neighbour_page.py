@@ -25,18 +25,18 @@ IN_BRIEF = (
     *('V2M-S*', 'V2M-T', 'Swin-T', 'ConvNeXt-T', 'MambaVision-T, official'),
     *('VMamba-T, official', 'Vim-T, official', 'Mamba2D-T, official'),
 )
-"""What README.md shows."""
+"""Names of the models that README.md shows."""
 
 Result = Mapping[str, Any]
 
 
 def load_facts() -> dict[str, Any]:
-    """What neighbours.yaml holds."""
+    """Read neighbours.yaml."""
     return yaml.safe_load(Path(__file__).with_suffix('.yaml').with_stem('neighbours').read_text())
 
 
 def facts_table(facts: Mapping[str, Any]) -> str:
-    """A column for each repository; what was looked at, and what each offers."""
+    """Return a table with a column for each repository: its version, and what it offers."""
     repositories = facts['repositories']
     rows = [['looked at', *(_source(r) for r in repositories)]]
     rows += [
@@ -53,7 +53,7 @@ def _source(repository: Mapping[str, Any]) -> str:
 
 
 def models_tables(results: Sequence[Result]) -> str:
-    """A table for each size: images a second, milliseconds and memory."""
+    """Return a table for each size with images per second, milliseconds and memory."""
     chosen = _of(results, 'models')
     parts = []
     for size in sorted({r['size'] for r in chosen}):
@@ -66,7 +66,7 @@ def models_tables(results: Sequence[Result]) -> str:
 
 
 def brief_neighbours(results: Sequence[Result]) -> str | None:
-    """A few models at 224 x 224, or None if none of them has been measured."""
+    """Return a table of a few models at 224 x 224, or None if none of them has been measured."""
     chosen = [r for r in _of(results, 'models') if r['size'] == 224]
     ordered = [r for name in IN_BRIEF for r in chosen if r['name'] == name]
     return _models_table(ordered) if any('milliseconds' in r for r in ordered) else None
@@ -92,7 +92,7 @@ def _speed(r: Result) -> str:
 
 
 def agreement(results: Sequence[Result]) -> str:
-    """How far official models on our scan are from the same on their own."""
+    """Return how far official models on our scan differ from the same models on their own scan."""
     found = {(r['name'], r['size']): r['sample'] for r in results if 'sample' in r}
     rows = []
     for (name, size), theirs in found.items():
@@ -107,7 +107,7 @@ def agreement(results: Sequence[Result]) -> str:
 
 
 def operators_tables(results: Sequence[Result]) -> str:
-    """A table of milliseconds for each mode, and one of memory."""
+    """Return a table of milliseconds for each mode, and one of memory."""
     chosen = _of(results, 'operators')
     parts = []
     for mode, shown in MODES.items():
@@ -142,7 +142,7 @@ def _operators_table(results: Sequence[Result], show: Callable[[Result], str]) -
 
 
 def failures(results: Sequence[Result]) -> str:
-    """What could not be measured, and why, a line for each reason."""
+    """Return a line for each reason for which something could not be measured."""
     places: dict[tuple[str, str], list[str]] = {}
     for r in results:
         if 'failure' not in r:
@@ -159,7 +159,7 @@ def failures(results: Sequence[Result]) -> str:
 
 
 def _of(results: Sequence[Result], kind: str) -> list[Result]:
-    """Those of one kind that have a mode and a size."""
+    """Return the results of one kind that have a mode and a size."""
     return [r for r in results if r['kind'] == kind and r['mode'] is not None]
 
 

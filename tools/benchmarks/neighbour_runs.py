@@ -1,7 +1,7 @@
-"""One process of neighbours.py: measures one model or operator, and prints a JSON line for each.
+"""One process of neighbours.py, which measures one model or operator.
 
-Started with the task as JSON. It imports and compiles what it needs, prints ``{"ready": true}``,
-and measures when a line comes on its standard input.
+Its argument is the task as JSON. It imports and compiles the code, prints ``{"ready": true}``, and
+measures when a line comes on its standard input. It prints each measurement as a line of JSON.
 """
 
 import contextlib
@@ -30,14 +30,17 @@ def tell(**message: Any) -> None:
 
 
 def reason(problem: BaseException) -> str:
-    """What went wrong, in one line."""
+    """Return what went wrong, in one line."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    errors = [line for line in lines if ': error' in line]  # a compiler's
+    errors = [line for line in lines if ': error' in line]  # a compiler's messages
     return f'{type(problem).__name__}: {(errors or lines or ["no message"])[0]}'[:200]
 
 
 def batch_of(task: dict[str, Any], size: int) -> int:
-    """Images, 128 or 32; or an operator's maps, of 65,536 tokens together or one."""
+    """Return the number of images, 128 or 32, or of an operator's maps.
+
+    The maps of an operator have 65,536 tokens together, or there is one map.
+    """
     if task['batch'] is not None:
         return task['batch']
     if task['kind'] == 'models':
@@ -46,7 +49,7 @@ def batch_of(task: dict[str, Any], size: int) -> int:
 
 
 def inputs(task: dict[str, Any], size: int, batch: int) -> Tensor:
-    """Images, or an operator's map."""
+    """Return random images, or an operator's random input."""
     device = task['device']
     if task['kind'] == 'models':
         return torch.randn(batch, 3, size, size, device=device)
@@ -64,7 +67,7 @@ def inputs(task: dict[str, Any], size: int, batch: int) -> Tensor:
 
 
 def step_of(kind: str, module: nn.Module, x: Tensor, training: bool) -> Callable[[], Any]:
-    """What is timed: inference, or forward and backward with fresh gradients."""
+    """Return the step that is timed: inference, or forward and backward with fresh gradients."""
     device = x.device.type
     if kind == 'models' and training and device == 'cuda':
         return partial(make_train_step(module), x)
@@ -90,7 +93,7 @@ def step_of(kind: str, module: nn.Module, x: Tensor, training: bool) -> Callable
 
 
 def check_finite(module: nn.Module, step: Callable[[], Any], training: bool) -> None:
-    """Run it once, which compiles, and look at what it gives."""
+    """Run a step once, which compiles, and raise if an output or a gradient is not finite."""
     y = step()
     values = [p.grad for p in module.parameters() if p.grad is not None] if training else [y]
     if not values or not all(bool(torch.isfinite(v).all()) for v in values):
@@ -98,7 +101,7 @@ def check_finite(module: nn.Module, step: Callable[[], Any], training: bool) -> 
 
 
 def clock(step: Callable[[], Any], device: str, repetitions: int) -> float:
-    """Milliseconds, the median; ``repetitions`` are milliseconds on a GPU, steps on a CPU."""
+    """Return a step's median milliseconds; ``repetitions`` are ms on a GPU, steps on a CPU."""
     if device == 'cuda':
         from triton.testing import do_bench
 
@@ -116,8 +119,8 @@ class Built:
 
     Args:
         task: The task.
-        build: What builds the module from a size and a batch.
-        size: The size.
+        build: Function that makes the module from a size and a batch.
+        size: Side of the images or maps.
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class Built:
         self.sampled = task['kind'] == 'models' and case.clone is not None
 
     def measure(self, mode: str, training: bool) -> dict[str, Any]:
-        """One figure."""
+        """Measure the module in one mode."""
         if mode == 'graph' and not self.on_gpu:
             raise RuntimeError('CUDA graphs need a GPU')
         self.module.train(training).zero_grad(set_to_none=True)
@@ -163,13 +166,13 @@ class Built:
 def measure_size(
     task: dict[str, Any], build: Callable[[int, int], nn.Module], size: int
 ) -> Iterator[dict[str, Any]]:
-    """All figures of a size."""
+    """Yield all measurements of a size."""
     places = [(mode, training) for mode in task['modes'] for training in (False, True)]
     built: Built | None = None
     for mode, training in places:
         found: dict[str, Any] = dict(mode=mode, size=size, training=training)
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # where official code prints
+            with contextlib.redirect_stdout(sys.stderr):  # official code prints here
                 built = Built(task, build, size) if built is None else built
                 found |= built.measure(mode, training)
         except Exception as problem:
@@ -178,9 +181,9 @@ def measure_size(
 
 
 def sample(module: nn.Module, size: int, device: str) -> dict[str, Any]:
-    """A few logits in float32, and the norm of all gradients, of images that are always the same.
+    """Return a few logits in float32, and the norm of all gradients, for fixed images.
 
-    The same official model on two scans is compared by them.
+    They serve to compare the same official model on two scans.
     """
     torch.manual_seed(1)
     images = torch.randn(2, 3, size, size).to(device)
@@ -201,7 +204,7 @@ def sample(module: nn.Module, size: int, device: str) -> dict[str, Any]:
 
 
 def passes(task: dict[str, Any]) -> list[list[str]]:
-    """The modes, of several sizes CUDA graphs last: what fails there may spoil the process."""
+    """Return groups of modes; with several sizes, graphs come last, as they may spoil the rest."""
     modes = sorted(task['modes'], key=('eager', 'compile', 'graph').index)
     if len(task['sizes']) == 1 or modes[-1] != 'graph':
         return [modes]
@@ -209,7 +212,7 @@ def passes(task: dict[str, Any]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Do the task that the command line says."""
+    """Carry out the task of the command line."""
     task = json.loads(sys.argv[1])
     os.environ.setdefault('TORCH_CUDA_ARCH_LIST', task['arch'])
     try:

@@ -1,15 +1,15 @@
 """V2M beside its neighbours: `python tools/benchmarks/neighbours.py --clones FOLDER`.
 
-Models (at 224 and 512) and operators (from 32 x 32 to 1,024 x 1,024 tokens), ours, timm's, and
-official code from clones of the repositories in FOLDER: Mamba2D, MambaVision, VMamba, Vim and
-2DMamba, each in a folder of that name. Eagerly, as a CUDA graph and under torch.compile; inference
-and training, bfloat16 autocast, one GPU.
+The script measures models (at 224 and 512) and operators (from 32 x 32 to 1,024 x 1,024 tokens):
+ours, timm's, and official code from clones of the repositories in FOLDER. The clones are Mamba2D,
+MambaVision, VMamba, Vim and 2DMamba, each in a folder of that name. Each runs eagerly, as a CUDA
+graph and under torch.compile, in inference and in training, under bfloat16 autocast on one GPU.
 
-Each model or operator has a process of its own with a time limit: one that cannot be built or takes
-too long is named with the reason, and the others go on. While one is measured, the next are
-imported, and those with CUDA code are compiled. Results go into the file as they come. They take
-the place of those of the same name, size and mode there, so that a run may be made in pieces.
-`python tools/benchmarks/page.py` writes docs/neighbours.md.
+Each model or operator has a process of its own with a time limit. If it cannot be built or takes
+too long, the reason is recorded, and the others go on. While one is measured, the next are
+imported, and those with CUDA code are compiled. Each result is written to the file at once, and
+replaces the result of the same name, size and mode, so that a run may be made in pieces. `python
+tools/benchmarks/page.py` writes docs/neighbours.md.
 """
 
 import argparse
@@ -40,18 +40,18 @@ BUILT = Path(tempfile.gettempdir()) / 'mmv2m-neighbours'
 
 MODES = ('eager', 'graph', 'compile')
 KEY = ('kind', 'name', 'mode', 'size', 'training')
-"""What two results of one place have in common."""
+"""The keys that have equal values in two results of one place."""
 
 
 class Merged(Results):
-    """Results that take the place of those that a file has of the same place.
+    """Results that replace a file's results of the same kind, name, mode, size and direction.
 
     Args:
-        path: Of the file, or None.
-        device: What is measured.
+        path: Path of the file, or None for no file.
+        device: Name of the measured device.
 
     Raises:
-        ValueError: If the file has results of another device, PyTorch or Triton.
+        ValueError: If the file has results of another device, PyTorch version or Triton version.
     """
 
     def __init__(self, path: Path | None, device: str) -> None:
@@ -67,9 +67,9 @@ class Merged(Results):
         self.extend(found['results'])
 
     def append(self, measurement: dict[str, Any]) -> None:
-        """Add one in the place of another of its kind, name, mode and so on, and write all.
+        """Add a measurement in the place of the one with the same keys, and write the file.
 
-        A failure as a whole, whose mode is None, goes when something of that name is measured.
+        A failure of a whole case, whose mode is None, is removed when the case is measured.
         """
         kept = [r for r in self if not _replaces(measurement, r)]
         self[:] = sorted([*kept, measurement], key=_place)
@@ -77,7 +77,7 @@ class Merged(Results):
 
 
 def _place(r: Mapping[str, Any]) -> tuple[int, int]:
-    """Where the names of neighbour_cases.py have it; what is not there comes last."""
+    """Return a result's place in the order of neighbour_cases.py; unknown names come last."""
     names = list(KINDS[r['kind']])
     return list(KINDS).index(r['kind']), names.index(r['name']) if r['name'] in names else len(
         names
@@ -91,11 +91,11 @@ def _replaces(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
 
 
 class Process:
-    """A model or an operator in a process of its own.
+    """A process of its own for one model or operator.
 
     Args:
-        task: What neighbour_runs.py takes.
-        log: Where it writes what it prints besides.
+        task: The task that neighbour_runs.py takes.
+        log: File that receives the process's standard error.
     """
 
     def __init__(self, task: Mapping[str, Any], log: Path) -> None:
@@ -108,7 +108,7 @@ class Process:
                 stderr=errors,
                 text=True,
                 env={'TORCH_EXTENSIONS_DIR': str(BUILT), **os.environ},
-                start_new_session=True,  # so that compilers that it starts end with it
+                start_new_session=True,  # so that its compilers can be stopped with it
             )
         self.began = time.monotonic()
         self.ready = threading.Event()
@@ -118,12 +118,16 @@ class Process:
     def _read(self, stream: Iterable[str]) -> None:
         for line in stream:
             self.lines.put(line)
-            self.ready.set()  # to measure, or to say what went wrong
+            self.ready.set()  # ready to measure, or failed with a message
         self.lines.put(None)
         self.ready.set()
 
     def messages(self, end: float) -> Iterator[dict[str, Any]]:
-        """What it measures, up to a time; then, if it failed as a whole, why."""
+        """Yield the measurements up to the time ``end``, and a failure if the process reports one.
+
+        Raises:
+            TimeoutError: If the process has not ended by then.
+        """
         while True:
             try:
                 line = self.lines.get(timeout=max(0.01, end - time.monotonic()))
@@ -147,21 +151,21 @@ class Process:
         return f'exit status {self.process.returncode}: {words[-1] if words else ""}'[:200]
 
     def stop(self) -> None:
-        """End it, and what it has started."""
+        """End the process and the processes that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 class Run:
-    """Tasks, one measured after the other, the next ones prepared meanwhile.
+    """Tasks that are measured one after the other, while the next ones are prepared.
 
     Args:
         plan: The tasks, the most important first.
-        results: Where measurements go.
+        results: The results that receive the measurements.
         ahead: How many tasks without CUDA code to compile are prepared at a time.
-        limit: Seconds that a task may take to be prepared, and again to be measured.
-        budget: Seconds for all.
+        limit: Seconds that a task may take to be prepared, and as many to be measured.
+        budget: Seconds for all tasks together.
     """
 
     def __init__(
@@ -179,7 +183,7 @@ class Run:
         self.processes: dict[int, Process] = {}
 
     def go(self) -> list[str]:
-        """Measure; the names of what the budget has left out."""
+        """Measure the tasks, and return the names of those that the budget has left out."""
         try:
             while self.waiting and time.monotonic() < self.end:
                 self._start()
@@ -196,7 +200,7 @@ class Run:
         return [f'{task["kind"]}: {task["name"]}' for task in self.waiting]
 
     def _start(self) -> None:
-        """Start those with code to compile, and some others."""
+        """Start all tasks with code to compile, and the next ``ahead`` others."""
         others = 0
         for task in self.waiting:
             compiles = KINDS[task['kind']][task['name']].compiles
@@ -206,7 +210,7 @@ class Run:
                 self.processes[id(task)] = Process(task, log)
 
     def _next(self) -> dict[str, Any] | None:
-        """The first that is ready, or has had its time for that."""
+        """Return the first task that is ready, or that has used up its time to become ready."""
         for task in self.waiting:
             process = self.processes.get(id(task))
             if process is None:
@@ -216,7 +220,7 @@ class Run:
         return None
 
     def _measure(self, task: Mapping[str, Any]) -> bool:
-        """Take what a task says; whether it came to its end before the budget's."""
+        """Keep a task's measurements, and tell whether it ended before the budget did."""
         where: dict[str, Any] = dict(kind=task['kind'], name=task['name'])
         process = self.processes.pop(id(task))
         start = time.monotonic()
@@ -241,7 +245,7 @@ class Run:
 
 
 def shown(r: Mapping[str, Any]) -> str:
-    """A result as a line."""
+    """Format a result as a line."""
     what = '' if r['mode'] is None else f'{r["mode"]}, {"training" if r["training"] else "forward"}'
     head = f'{r["name"]:38}{r["size"] or "":>6}  {what:18}'
     if 'failure' in r:
@@ -251,7 +255,7 @@ def shown(r: Mapping[str, Any]) -> str:
 
 
 def tasks(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What is to be measured, in the order of the command line."""
+    """Return the tasks in the order of the command line."""
     shared = dict(modes=args.modes, device=args.device, batch=args.batch, rep=args.rep)
     shared.update(clones=str(args.clones.resolve()), arch=_architecture(args.device))
     kinds = (('models', args.models, args.sizes), ('operators', args.operators, args.grids))
@@ -263,7 +267,7 @@ def tasks(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _architecture(device: str) -> str:
-    """Of the GPU, which alone is compiled for."""
+    """Return the compute capability of the GPU, the only one that code is compiled for."""
     if device == 'cpu':
         return '9.0'
     return '.'.join(map(str, torch.cuda.get_device_capability()))
@@ -275,7 +279,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--clones', type=Path, required=True, help='folder of the clones')
     parser.add_argument('--models', nargs='*', default=list(MODELS), choices=list(MODELS))
     parser.add_argument('--operators', nargs='*', default=list(OPERATORS), choices=list(OPERATORS))
-    parser.add_argument('--sizes', nargs='+', type=int, default=[224, 512], help='of images')
+    parser.add_argument('--sizes', nargs='+', type=int, default=[224, 512], help='sides of images')
     parser.add_argument(
         '--grids',
         nargs='+',
@@ -287,19 +291,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--batch',
         type=int,
-        help='default: 128 images up to 256 x 256, then 32; maps of 65,536 tokens together, or one',
+        help='default: 128 images up to 256 x 256, then 32; maps with 65,536 tokens, or one map',
     )
     parser.add_argument('--device', default='cuda', choices=['cuda', 'cpu'])
-    parser.add_argument('--rep', type=int, default=200, help='ms of a measurement; on a CPU, steps')
-    parser.add_argument('--ahead', type=int, default=3, help='processes that are prepared')
+    parser.add_argument('--rep', type=int, default=200, help='ms per measurement; steps on a CPU')
+    parser.add_argument('--ahead', type=int, default=3, help='processes to prepare ahead')
     parser.add_argument('--limit', type=float, default=300, help='seconds for each process')
-    parser.add_argument('--budget-seconds', type=float, default=float('inf'), help='for all')
+    parser.add_argument(
+        '--budget-seconds', type=float, default=float('inf'), help='limit of the run'
+    )
     parser.add_argument('--out', type=Path, help='add the results to this JSON file')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the command line says, print.
+    """Measure what the command line asks for, and print it.
 
     Returns:
         The exit status: 1 if nothing could be measured.
@@ -311,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as problem:
         sys.exit(f'error: {problem}')
     print(f'{device}, torch {torch.__version__}, bf16 autocast', flush=True)
-    for lock in BUILT.glob('**/lock'):  # of a run that was stopped, for which PyTorch would wait
+    for lock in BUILT.glob('**/lock'):  # PyTorch would wait for the locks of a stopped run
         lock.unlink()
     left = Run(tasks(args), results, args.ahead, args.limit, args.budget_seconds).go()
     if left:

@@ -1,11 +1,11 @@
 """Our Vim and VMamba beside their official code: `python tools/benchmarks/official.py`.
 
 The official models run from clones of their repositories (see official_code.py) on the kernels of
-mamba_ssm and causal_conv1d, which have to be installed; ours have their weights. First both sides'
-logits and gradients are compared in float32; then, as in models.py, come images a second in
-inference and in training and peak memory, ours and theirs by turns, with cuDNN choosing its
-convolutions by timing them, as the official scripts have it. Prints a table and writes it as JSON;
-fails if the two do not agree.
+mamba_ssm and causal_conv1d, which have to be installed. Our models have their weights. First, the
+script compares both sides' logits and gradients in float32. As models.py does, it then measures
+images per second in inference and in training, and the peak memory. Both sides take turns, and
+cuDNN chooses its convolutions by timing them, as the official scripts have it. The script prints a
+table and writes it as JSON; it fails if the two sides do not agree.
 """
 
 import argparse
@@ -35,16 +35,16 @@ PAIRS = {
     'VMamba-T': ('vmamba', 'tiny'),
     'VMamba-S': ('vmamba', 'small'),
 }
-"""The official code and its arch, by our model's name."""
+"""For each of our models, the official code and its arch."""
 
 CONVERTERS = {'vim': convert_vim_weights, 'vmamba': convert_vmamba_weights}
 COMPARED_IMAGES = 4
 TOLERANCE = dict(logits_error=1e-4, gradient_error=1e-3)
-"""Of relative errors in float32."""
+"""The bounds of the relative errors in float32."""
 
 
 def build(name: str, clone: Path) -> dict[str, nn.Module]:
-    """Ours and the official model by side, of the same weights: random, each moved by noise."""
+    """Build our model and the official one with the same random weights, moved by noise."""
     code, arch = PAIRS[name]
     torch.manual_seed(0)
     theirs = getattr(official_code, code)(clone, arch)
@@ -57,13 +57,13 @@ def build(name: str, clone: Path) -> dict[str, nn.Module]:
 
 
 def converted(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The official model's weights, or their gradients, by the names of ours."""
+    """Give the official model's weights, or their gradients, the names of ours."""
     found = CONVERTERS[PAIRS[name][0]](tensors)
     return {key.replace('head.fc.', 'head.'): value for key, value in found.items()}
 
 
 def compare(name: str, models: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Relative errors of our logits and of the worst parameter's gradient, in float32."""
+    """Return the relative errors of our logits and of the worst gradient, in float32."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(1)
@@ -86,14 +86,14 @@ def compare(name: str, models: Mapping[str, nn.Module]) -> dict[str, Any]:
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Of a whole tensor, by norms."""
+    """Return the norm of the difference over the norm of what is expected."""
     return ((found - expected).norm() / expected.norm()).item()
 
 
 def measure(
     models: Mapping[str, nn.Module], side: str, images: Tensor, training: bool
 ) -> dict[str, Any]:
-    """One side's time of a step, and the peak memory without the other side's weights."""
+    """Measure one side's step and its peak memory, without the other side's weights."""
     forget_gradients(models)
     model, other = models[side].train(training), models[SIDES[side == 'ours']]
     run = make_train_step(model) if training else partial(forward, model)
@@ -112,7 +112,7 @@ def measure(
 
 
 def check_finite(step: Callable[[], Tensor | None], model: nn.Module, training: bool) -> None:
-    """Run a step twice, which compiles and tunes, and look at what it gives."""
+    """Run a step twice, which compiles and tunes, and raise if a result is not finite."""
     step()
     logits = step()
     values = [p.grad for p in model.parameters() if p.grad is not None] if training else [logits]
@@ -121,21 +121,21 @@ def check_finite(step: Callable[[], Tensor | None], model: nn.Module, training: 
 
 
 def forget_gradients(models: Mapping[str, nn.Module]) -> None:
-    """So that a peak of memory is one model's own."""
+    """Free all gradients, so that a peak of memory belongs to one model only."""
     for model in models.values():
         model.zero_grad(set_to_none=True)
     clear_memory()
 
 
 def size_of(model: nn.Module) -> int:
-    """Bytes of parameters and buffers."""
+    """Return the bytes of the parameters and the buffers."""
     return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
 
 
 def measurements(
     name: str, models: Mapping[str, nn.Module], batch: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Of both sides by turns, inference and then training."""
+    """Yield the measurements of both sides in turns, first of inference, then of training."""
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     agreement = compare(name, models)
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -158,13 +158,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--vmamba', type=Path, default=Path('../VMamba'), help='clone of MzeroMiko/VMamba'
     )
     parser.add_argument('--batch', type=int, default=128)
-    parser.add_argument('--rounds', type=int, default=2, help='of each measurement')
+    parser.add_argument('--rounds', type=int, default=2, help='rounds of each measurement')
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the command line says, print.
+    """Measure what the command line asks for, and print it.
 
     Returns:
         The exit status: 1 if a model does not agree with its official code.
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def agrees(result: Mapping[str, Any]) -> bool:
-    """Whether both sides computed the same in float32."""
+    """Tell whether both sides computed the same in float32, within :data:`TOLERANCE`."""
     return all(result[key] < bound for key, bound in TOLERANCE.items())
 
 

@@ -2,10 +2,9 @@
 
 Vim is github.com/hustvl/Vim at dd0358a, VMamba github.com/MzeroMiko/VMamba at 2ed52ea, MambaVision
 github.com/NVlabs/MambaVision at 7860a50. Their files run as they are, on the CUDA extensions of the
-installed mamba_ssm and causal_conv1d, or on our stand-in for these; what stands around them is
-replaced: packages that are missing or have changed since. Of a clone only the files in
-:data:`FILES` are needed. One version of mamba_ssm's modules fits into a process: after :func:`vim`
-they are Vim's.
+installed mamba_ssm and causal_conv1d, or on our stand-in for both. Packages that are missing or
+have changed since are replaced. Only the files in :data:`FILES` are needed from a clone. A process
+can have only one version of mamba_ssm's modules; after :func:`vim`, it has Vim's.
 """
 
 import importlib
@@ -46,31 +45,31 @@ FILES = {
     ),
     'mamba_vision': ('mambavision/models/mamba_vision.py', 'mambavision/models/registry.py'),
 }
-"""What is read of the clones."""
+"""The files that are read from the clones."""
 
 VIM = 'vim_{}_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_midclstok_div2'
 VMAMBA = {'tiny': 'vmamba_tiny_s1l8', 'small': 'vmamba_small_s2l15'}
 
 
 def vim(clone: Path, arch: str, stand_in: bool = False, **settings: Any) -> nn.Module:
-    """Vim with the class token in the middle, without drop path.
+    """Build the official Vim with the class token in the middle, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
         stand_in: Whether it runs on our stand-in for mamba_ssm.
-        settings: Of the model.
+        settings: Settings of the model.
     """
     return getattr(vim_module(clone, stand_in), VIM.format(arch))(drop_path_rate=0.0, **settings)
 
 
 def vmamba(clone: Path, arch: str, scan: str = 'mamba_ssm') -> nn.Module:
-    """VMamba as last published, without drop path.
+    """Build the official VMamba as last published, without drop path.
 
     Args:
         clone: Of the repository.
         arch: ``'tiny'`` or ``'small'``.
-        scan: What it runs on: ``'mamba_ssm'``, ``'own'``, which nvcc compiles, or our
+        scan: The scan that it runs on: ``'mamba_ssm'``, its ``'own'``, which nvcc compiles, or our
             ``'stand-in'``.
     """
     model = getattr(vmamba_module(clone, scan), VMAMBA[arch])()
@@ -81,7 +80,7 @@ def vmamba(clone: Path, arch: str, scan: str = 'mamba_ssm') -> nn.Module:
 
 
 def mamba_vision(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
-    """MambaVision without drop path.
+    """Build the official MambaVision without drop path.
 
     Args:
         clone: Of the repository.
@@ -94,7 +93,7 @@ def mamba_vision(clone: Path, arch: str, stand_in: bool = False) -> nn.Module:
 
 @cache
 def vim_module(clone: Path, stand_in: bool) -> ModuleType:
-    """models_mamba.py, with Vim's own mixer and scan in the place of mamba_ssm's."""
+    """Import models_mamba.py, with Vim's own mixer and scan in the place of mamba_ssm's."""
     models, rope, mixer, scans = (clone / name for name in FILES['vim'])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -115,7 +114,7 @@ def vim_module(clone: Path, stand_in: bool) -> ModuleType:
 
 @cache
 def vmamba_module(clone: Path, scan: str) -> ModuleType:
-    """vmamba.py, whose scans take mamba_ssm's extension, its own or ours."""
+    """Import vmamba.py, whose scans take mamba_ssm's extension, VMamba's own or our stand-in."""
     folder = (clone / FILES['vmamba'][0]).parent
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -127,22 +126,22 @@ def vmamba_module(clone: Path, scan: str) -> ModuleType:
         _provide_fvcore()
         make_package('official_vmamba', [folder])
         make_package('official_vmamba.mamba2', [folder / 'mamba2'])
-        # Mamba-2's, which the two models do without.
+        # These are Mamba-2's modules, which the two models do not use.
         _put('official_vmamba.mamba2.ssd_minimal', selective_scan_chunk_fn=None)
         module = importlib.import_module('official_vmamba.vmamba')
     scans = sys.modules['official_vmamba.csms6s']
     oflex = scan != 'mamba_ssm'
     if oflex != scans.WITH_SELECTIVESCAN_OFLEX or not (oflex or scans.WITH_SELECTIVESCAN_MAMBA):
-        raise ImportError(f'VMamba would not run on the scan {scan}')
+        raise ImportError(f'VMamba does not run on the scan {scan}')
     return module
 
 
 OLDER_CUB = ('-include', str(Path(__file__).with_name('older_cub.cuh')))
-"""For nvcc: names that CUB lost with CUDA 13."""
+"""Definitions for nvcc of names that CUB lost with CUDA 13."""
 
 
 def _compile_scan(folder: Path) -> None:
-    """VMamba's own extension, with the settings of its setup.py that make a difference."""
+    """Compile VMamba's own extension, with the settings of its setup.py that matter."""
     from torch.utils import cpp_extension
 
     halves = [f'-U__CUDA_NO_{kind}__' for kind in ('HALF_OPERATORS', 'HALF_CONVERSIONS')]
@@ -162,7 +161,7 @@ def _compile_scan(folder: Path) -> None:
 
 @cache
 def mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
-    """mamba_vision.py."""
+    """Import mamba_vision.py."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         _provide_timm()
@@ -175,7 +174,7 @@ def mamba_vision_module(clone: Path, stand_in: bool) -> ModuleType:
 
 
 def cuda_headers() -> list[str]:
-    """Folders of headers that ATen includes and the CUDA toolkit lacks, in PyTorch's packages."""
+    """Return folders in PyTorch's packages with headers for ATen, if the CUDA toolkit has none."""
     from torch.utils.cpp_extension import CUDA_HOME
 
     if CUDA_HOME is not None and (Path(CUDA_HOME) / 'include' / 'cusparse.h').exists():
@@ -185,14 +184,14 @@ def cuda_headers() -> list[str]:
 
 
 def _put(name: str, **content: Any) -> ModuleType:
-    """A made module, which imports by its name."""
+    """Make a module that can be imported by its name from now on."""
     module = sys.modules[name] = ModuleType(name)
     vars(module).update(content)
     return module
 
 
 def _load(name: str, path: Path) -> ModuleType:
-    """A file, which imports by that name from now on."""
+    """Load a file as a module that can be imported by its name from now on."""
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -200,7 +199,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 def _provide_mamba_ssm() -> None:
-    """mamba_ssm's modules, and what Vim's take from others that need transformers."""
+    """Provide mamba_ssm, and empty stand-ins for its modules that need transformers."""
     if not provide_package('mamba_ssm'):
         raise ImportError('mamba_ssm is not installed')
     _put('mamba_ssm.utils.generation', GenerationMixin=type('GenerationMixin', (), {}))
@@ -209,7 +208,7 @@ def _provide_mamba_ssm() -> None:
 
 
 def _provide_timm() -> None:
-    """Names that newer versions of timm have dropped."""
+    """Provide names that newer versions of timm have dropped."""
     import timm.layers
     import timm.models
     from timm.models import vision_transformer
@@ -226,7 +225,7 @@ def _provide_timm() -> None:
 
 
 def _provide_fvcore() -> None:
-    """fvcore, which VMamba counts FLOPs with."""
+    """Provide an empty fvcore, with which VMamba counts FLOPs."""
     try:
         importlib.import_module('fvcore.nn')
     except ImportError:
@@ -235,7 +234,7 @@ def _provide_fvcore() -> None:
 
 
 def _causal_conv1d_as_in_1_1() -> SimpleNamespace:
-    """The extension's functions as Vim calls them: those of 1.7 write to given tensors."""
+    """Return the extension's functions as Vim calls them; in 1.7, they write to given tensors."""
     import causal_conv1d_cuda as extension
 
     def forward(

@@ -1,10 +1,10 @@
 """Our dense backbones beside the official ones: `python tools/benchmarks/official_dense.py`.
 
 Official backbones of detectors and segmentors run on a CPU from clones of their repositories (see
-official_dense_code.py), as the official configs have them, with random weights. Ours are those of
-our configs, and take the weights as they are, as from a checkpoint. Prints the worst relative error
-of every output over the images; fails if one is above 1e-4. So the configs read the official
-checkpoints rightly.
+official_dense_code.py), as the official configs have them, with random weights. Our backbones are
+built from our configs, and load the same weights as from a checkpoint. The script prints the worst
+relative error of every output over the images, and fails if one is above 1e-4. Agreement shows that
+our configs read the official checkpoints correctly.
 """
 
 import argparse
@@ -24,20 +24,20 @@ sys.path.insert(0, str(ROOT))
 
 TOLERANCE = 1e-4
 SQUARE = ((512, 512),)
-"""The only (H, W) that the official Vim takes as its configs build it. LocalVim's puts scans along
-columns back as if maps were square.
+"""The only (H, W) that the official Vim takes as its configs build it. LocalVim's code also needs
+square maps, because it puts scans along columns back as if maps were square.
 """
 
 
 @dataclass(frozen=True)
 class Case:
-    """A backbone as our config has it, and as an official one has it.
+    """A backbone in one of our configs and in an official config.
 
     Attributes:
         ours: The config, in ``configs/``.
         theirs: The official config, in the clone.
         sizes: (H, W) of the images.
-        changed: What stands in the place of settings of the official config.
+        changed: Values that replace settings of the official config.
     """
 
     ours: str
@@ -63,8 +63,8 @@ CASES = {
     'VMamba-S': Case(f'baselines/{UPERNET.format("vmamba-s")}', VMAMBA.format('small')),
     'VMamba-B': Case(f'pretrained/{UPERNET.format("vmamba-b")}', VMAMBA.format('base')),
     'Vim-T': Case(f'baselines/{UPERNET.format("vim-t")}', VIM.format('tiny'), SQUARE),
-    # The official config of Vim-S is of another Vim than its classifier: with rotary positions, a
-    # class token, and scans that are added up. So it is that of Vim-T at the width of Vim-S.
+    # The official config of Vim-S builds another Vim than its classifier: it has rotary positions,
+    # a class token, and scans that are added up. So the config of Vim-T is taken at Vim-S's width.
     'Vim-S': Case(
         f'baselines/{UPERNET.format("vim-s")}', VIM.format('tiny'), SQUARE, dict(embed_dim=384)
     ),
@@ -87,21 +87,21 @@ CASES = {
         for arch in ('l1', 'l2', 'l3')
     },
 }
-"""Every backbone whose detectors or segmentors are published, and those of Vim's and LocalVim's
-UPerNet configs. Configs of one backbone agree in its settings.
+"""Every backbone whose detectors or segmentors are published, and the backbones of Vim's and
+LocalVim's UPerNet configs. Configs of one backbone agree in its settings.
 """
 
 REPOSITORIES = {'Vim': 'Vim', 'Loc': 'LocalMamba', 'VMa': 'VMamba', 'Pla': 'PlainMamba'}
 
 
 def build(name: str, clones: Path) -> tuple[nn.Module, nn.Module]:
-    """The official backbone, and ours with a neck if the official one has that inside.
+    """Build the official backbone, and ours with a neck if the official one contains it.
 
     Args:
-        name: Of :data:`CASES`.
+        name: A key of :data:`CASES`.
         clones: The folder of the clones.
     """
-    ours = build_ours(name)  # the official code puts modules of its own in the place of mmseg's
+    ours = build_ours(name)  # the official code replaces mmseg's modules by its own
     import official_dense_code
 
     case, repository = CASES[name], REPOSITORIES[name[:3]]
@@ -112,7 +112,7 @@ def build(name: str, clones: Path) -> tuple[nn.Module, nn.Module]:
 
 
 def build_ours(name: str) -> nn.Module:
-    """Our backbone as its config has it, with the neck if that makes four scales of its outputs."""
+    """Build our backbone from its config, and the neck if it makes four scales of the maps."""
     import mmseg.models  # noqa: F401
     from mmseg.registry import MODELS
 
@@ -126,7 +126,7 @@ def build_ours(name: str) -> nn.Module:
 
 
 def scatter(model: nn.Module) -> None:
-    """Move every parameter and every statistic, so that each counts."""
+    """Change every parameter and every statistic, so that each affects the outputs."""
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith('running_var'):
@@ -136,7 +136,7 @@ def scatter(model: nn.Module) -> None:
 
 
 def load(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load official weights as a checkpoint of a detector or segmentor has them."""
+    """Load official weights with the names of a detector's or segmentor's checkpoint."""
     from mmv2m.utils.official_weights import convert_official_weights, recognise
 
     named = {f'backbone.{key}': value for key, value in weights.items()}
@@ -150,7 +150,7 @@ def load(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """The maps that a head gets."""
+    """Return the maps that a head gets."""
     if isinstance(model, nn.ModuleDict):
         return list(model['neck'](model['backbone'](x)))
     found = model(x)
@@ -158,7 +158,7 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def compare(name: str, clones: Path) -> list[float]:
-    """The worst relative error of each output."""
+    """Return the worst relative error of each output."""
     torch.manual_seed(0)
     theirs, ours = (model.eval() for model in build(name, clones))
     scatter(theirs)
@@ -174,7 +174,7 @@ def compare(name: str, clones: Path) -> list[float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare what the command line says, print.
+    """Compare the cases of the command line, and print the errors.
 
     Returns:
         The exit status: 1 if an output differs.
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--models', nargs='+', default=list(CASES), choices=list(CASES))
     parser.add_argument('--clones', type=Path, default=Path('..'), help='folder of the clones')
     args = parser.parse_args(argv)
-    if len(args.models) > 1:  # one family fits into a process
+    if len(args.models) > 1:  # only one family fits into a process
         command = [sys.executable, __file__, '--clones', str(args.clones), '--models']
         return max([subprocess.run([*command, name]).returncode for name in args.models])
     (name,) = args.models

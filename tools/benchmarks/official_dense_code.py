@@ -2,9 +2,9 @@
 
 VMamba is github.com/MzeroMiko/VMamba at 2ed52ea, Vim github.com/hustvl/Vim at dd0358a, LocalMamba
 github.com/hunto/LocalMamba at 75e5d1f, PlainMamba github.com/ChenhongyiYang/PlainMamba at 0975a1d.
-Their files run as they are; what stands around them is replaced: packages that are missing or have
-changed since, and the CUDA extensions (see scans_in_torch.py). One family fits into a process:
-all three that build on mamba_ssm bring another version of its modules.
+Their files run as they are. Packages that are missing or have changed since are replaced, and so
+are the CUDA extensions (see scans_in_torch.py). A process can run only one family, because each of
+the three families that build on mamba_ssm brings another version of its modules.
 """
 
 import importlib
@@ -26,7 +26,7 @@ __all__ = ['BACKBONES']
 
 
 def vmamba(clone: Path, settings: dict[str, Any]) -> nn.Module:
-    """The backbone of its Mask R-CNN and UPerNet configs (``vssm1/``).
+    """Build VMamba's backbone of the Mask R-CNN and UPerNet configs (``vssm1/``).
 
     Args:
         clone: Of the repository.
@@ -45,7 +45,7 @@ def vmamba(clone: Path, settings: dict[str, Any]) -> nn.Module:
 
 
 def vim(clone: Path, settings: dict[str, Any]) -> nn.Module:
-    """The backbone of its UPerNet configs, with the layers that make four scales of its outputs.
+    """Build Vim's backbone of the UPerNet configs, with the layers that make four scales.
 
     Args:
         clone: Of the repository.
@@ -62,14 +62,14 @@ def vim(clone: Path, settings: dict[str, Any]) -> nn.Module:
     _put('mmseg.utils', get_root_logger=None)
     _put('mmseg.models.builder', BACKBONES=_Registry())
     module = _load('official_vim_seg', clone / 'seg/backbone/vim.py')
-    # These two are handed on by place, to arguments that have moved: states and channels.
+    # Vim passes the states and the channels by position, to arguments that have moved.
     moved = dict(in_chans=16, num_classes=3)
     backbone = module.VisionMambaSeg(**_settings(settings) | moved)
     return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
 
 
 def local_vim(clone: Path, settings: dict[str, Any]) -> nn.Module:
-    """The backbone of its UPerNet configs.
+    """Build LocalVim's backbone of the UPerNet configs.
 
     Args:
         clone: Of the repository.
@@ -91,7 +91,7 @@ def local_vim(clone: Path, settings: dict[str, Any]) -> nn.Module:
 
 
 def plain_mamba(clone: Path, settings: dict[str, Any]) -> nn.Module:
-    """The backbone of its UPerNet configs, or with the adapter that of its detectors'.
+    """Build PlainMamba's backbone of the UPerNet configs, or of the detectors with the adapter.
 
     Args:
         clone: Of the repository.
@@ -127,7 +127,7 @@ def plain_mamba(clone: Path, settings: dict[str, Any]) -> nn.Module:
 
 
 def _settings(settings: dict[str, Any], *weights: str) -> dict[str, Any]:
-    """A config's settings as arguments: all but the registry's name and what loads weights."""
+    """Return a config's settings as arguments, without the type and what loads weights."""
     return {key: value for key, value in settings.items() if key not in ('type', *weights)}
 
 
@@ -137,11 +137,11 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     'LocalMamba': local_vim,
     'PlainMamba': plain_mamba,
 }
-"""By the names of the repositories."""
+"""The functions by the names of the repositories."""
 
 
 class _DeformableAttention:
-    """mmcv's, which has a kernel for GPUs and a function for any device."""
+    """mmcv's function for any device, in the place of its kernel for GPUs."""
 
     @staticmethod
     def apply(value: Tensor, shapes: Tensor, starts: Tensor, *args: Any) -> Tensor:
@@ -157,7 +157,7 @@ class _Registry:
 
 
 def _provide_mamba_ssm(mixer: Path | None) -> None:
-    """mamba_ssm's names on PyTorch, and a family's own mixer if it has one."""
+    """Provide mamba_ssm's names in PyTorch, and a family's own mixer if it has one."""
     for name in ('mamba_ssm', *(f'mamba_ssm.{n}' for n in ('ops', 'ops.triton', 'modules'))):
         make_package(name, [])
     make_package('mamba_ssm.utils', [])
@@ -182,7 +182,7 @@ def _provide_mamba_ssm(mixer: Path | None) -> None:
 
 
 def _provide_mmcv_1() -> None:
-    """Modules of mmcv 1 that are mmengine's now."""
+    """Provide the modules of mmcv 1 that are now in mmengine."""
     import mmcv.utils
     from mmengine.utils import digit_version, to_2tuple
 

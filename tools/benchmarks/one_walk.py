@@ -1,9 +1,9 @@
 """The forward 2D SSM in one kernel, or in several: `python tools/benchmarks/one_walk.py`.
 
-Convolution, projections and scan of a pyramid with single states, in bfloat16: two opposite
-corners, both halves, in each stage of V2M-S* by default. The one kernel is `ssm_forward.cu`; the
-others are those that other shapes take. Each call is repeated in a CUDA graph, which leaves the
-host's time out.
+The script measures the convolution, the projections and the scan of a pyramid with single states,
+in bfloat16: two opposite corners, both halves, by default in each stage of V2M-S*. The one kernel
+is `ssm_forward.cu`; the several kernels are the ones that other shapes take. Each call is repeated
+in a CUDA graph, which leaves the host's time out.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from mmv2m.ops.gpu.ssm import ssm_forward
 
 TAPS = 4
 HALVES = {1: ('right,left', 'input', 'none'), 2: ('down,up', 'output', 'sum')}
-"""Directions, what the tokens are projected to, and whether outputs are summed."""
+"""For each half: directions, the tokens' projected sides, and whether outputs are summed."""
 
 
 class SeparateKernels(Kernels):
-    """The same kernel sets, without the kernel that does everything."""
+    """A kernel set without the kernel that computes the whole forward pass."""
 
     def ssm_at_once(self, *args: Any) -> Any:
-        """Refuse."""
+        """Say that the kernel cannot run, so that the others run instead."""
         return NotImplemented
 
 
@@ -39,7 +39,7 @@ WAYS = dict(one=Kernels(cuda, triton), several=SeparateKernels(cuda, triton))
 
 
 def make_tensors(half: int, batch: int, side: int, channels: int) -> list[Tensor | None]:
-    """Those of :class:`mmv2m.ops.ssm_tensors.SSMTensors`, random; the second half has two maps."""
+    """Return random tensors in SSMTensors' order; the second half has two maps."""
     maps, rank = (2,) if half == 2 else (), -(-channels // 16)
 
     def normal(*size: int, scale: float = 1.0) -> Tensor:
@@ -60,7 +60,7 @@ def make_tensors(half: int, batch: int, side: int, channels: int) -> list[Tensor
 
 
 def calls(batch: int, side: int, channels: int) -> Iterator[tuple[int, str, Callable[[], Any]]]:
-    """Each half's forward pass as one kernel and as several; what a backward pass needs is kept."""
+    """Yield each half's forward pass as one kernel and as several; both keep tensors to go back."""
     for half, (directions, projects, reduction) in HALVES.items():
         tensors, ways = make_tensors(half, batch, side, channels), read_directions(directions)
         args = (tensors, ways, projects, reduction, True)
@@ -73,21 +73,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--batch', type=int, default=128)
     parser.add_argument('--sides', type=int, nargs='+', default=[56, 28, 14, 7])
-    parser.add_argument('--channels', type=int, default=96, help='at the first side; then doubled')
-    parser.add_argument('--rep', type=int, default=50, help='ms of a measurement')
+    parser.add_argument('--channels', type=int, default=96, help='of the first side; then doubled')
+    parser.add_argument('--rep', type=int, default=50, help='ms per measurement')
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     print(f'{gpu_name()}, {args.batch} images, microseconds')
     results = Results(args.out, batch=args.batch)
     for stage, side in enumerate(args.sides):
         channels = args.channels * 2**stage
         for half, name, run in calls(args.batch, side, channels):
-            run()  # compiles
+            run()  # the first call compiles
             microseconds = 1e3 * do_bench_cudagraph(run, rep=args.rep, return_mode='median')
             results.append(
                 dict(

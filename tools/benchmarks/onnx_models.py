@@ -1,9 +1,10 @@
 """Backbones as ONNX on the CPU: `python tools/benchmarks/onnx_models.py --out FILE`.
 
-For each one: nodes of the graph, size of the file, the difference from PyTorch at several batch
-sizes, and milliseconds an image in onnxruntime and in PyTorch, one image at a time. All models take
-turns at that. Medians are noted, and the fastest turns, which say more where other programs run.
-With `--configs`, it measures the backbones and necks of configs instead. Weights are made.
+For each backbone, the script measures the nodes of the graph, the size of the file, the difference
+from PyTorch at several batch sizes, and the milliseconds per image in onnxruntime and in PyTorch,
+one image at a time. All models take turns. It notes the medians and the fastest turns; the fastest
+say more where other programs run. With `--configs`, it measures the backbones and necks of configs
+instead. The weights are random.
 """
 
 import argparse
@@ -46,7 +47,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make(name: str) -> tuple[nn.Module, tuple[int, int]]:
-    """A model by its name, or the backbone and neck of a config; and its images' height, width."""
+    """Build a named model, or a config's backbone and neck; return it with its images' size."""
     torch.manual_seed(0)
     if name in MODELS:
         return MODELS[name]().eval(), (224, 224)
@@ -56,7 +57,7 @@ def make(name: str) -> tuple[nn.Module, tuple[int, int]]:
 
 
 def exported(name: str, folder: Path, args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """A model's file in the folder, and what is known of its export; made if it is not there."""
+    """Return a model's file and the facts of its export; export it if there is no file."""
     path = folder / f'{Path(name).stem}.onnx'
     notes = path.with_suffix('.json')
     if not notes.exists():
@@ -81,7 +82,7 @@ def exported(name: str, folder: Path, args: argparse.Namespace) -> tuple[Path, d
 
 
 def one_image(name: str, path: Path, threads: int) -> dict[str, Step]:
-    """One image through the file in onnxruntime, and through the model in PyTorch."""
+    """Return the steps on one image: the file in onnxruntime, and the model in PyTorch."""
     model, session = make(name)[0], open_session(path, threads)
     image = torch.randn(1, 3, *session.get_inputs()[0].shape[2:])
     feed = dict(images=image.numpy())
@@ -89,10 +90,10 @@ def one_image(name: str, path: Path, threads: int) -> dict[str, Step]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
-    parser.add_argument('--configs', nargs='+', help='of any task, instead of models')
+    parser.add_argument('--configs', nargs='+', help='measure configs of any task instead')
     parser.add_argument(
         '--shape',
         type=int,
@@ -100,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="side of the images in pixels, or height and width; default: the config's, or 224",
     )
     parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--rounds', type=int, default=20, help='of timing; 0 for none')
-    parser.add_argument('--folder', help='keep the files there, and export only what is not there')
+    parser.add_argument('--rounds', type=int, default=20, help='rounds of timing; 0 for none')
+    parser.add_argument('--folder', help='keep the files there, and export only missing ones')
     parser.add_argument('--out', help='write the results to this JSON file')
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""Files of ONNX in onnxruntime, and with 8-bit weights."""
+"""Opening ONNX files in onnxruntime, and quantising their weights to 8 bits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ __all__ = ['open_session', 'quantise']
 
 
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The file in onnxruntime, on the CPU.
+    """Open a file in onnxruntime, on the CPU.
 
-    Its threads do not wait for the next run in a loop, which would take cores from what is measured
-    in turns with it.
+    Its threads do not wait for the next run in a loop, because a waiting loop would take cores from
+    the other steps that are measured in turns.
     """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry('session.force_spinning_stop', '1')
@@ -25,12 +25,12 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
 
 def quantise(path: Path, kept: Sequence[Tensor] = ()) -> Path:
-    """A file beside it whose products with weights are of 8-bit integers.
+    """Write a file beside the given one that multiplies by weights in 8-bit integers.
 
-    Each call quantises what it multiplies by a weight, by the range of its values.
+    Each run quantises the other factor of such a product, by the range of its values.
 
     Args:
-        path: A file with its weights inside.
+        path: An ONNX file that contains its weights.
         kept: Weights of linear layers, (out, in), whose products stay in float32.
     """
     small = path.with_name(f'{path.stem}_int8_{len(kept)}.onnx')

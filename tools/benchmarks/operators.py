@@ -1,14 +1,14 @@
 """Speed of the operators on one GPU: `python tools/benchmarks/operators.py`.
 
 Each case runs on our kernels (CUDA C++ and Triton, and Triton alone), on mamba_ssm's scan with the
-copies that it needs for the same job (where mamba_ssm is installed), and on the reference; a single
-sequence also on mamba_ssm's scan alone, with everything laid out as it likes. Beside
-the times stands the floor: the larger of the bytes that must be moved over the copy bandwidth
-measured here, and the exponentials over the rate of the special function units. Prints a table and
-writes it as JSON.
+copies that it needs for the same job (if mamba_ssm is installed), and on the reference. A single
+sequence also runs on mamba_ssm's scan alone, with all tensors in the layout that it needs. The
+floor stands beside the times. It is the larger of two times: the bytes that must be moved over the
+copy bandwidth measured here, and the exponentials over the rate of the special function units. The
+script prints a table and writes it as JSON.
 
-`--launches` prints what each kernel of ours takes of a case, too; `--set
-cuda.scan_backward_single.WARPS=4` tries other launch parameters, as in kernels.py.
+`--launches` also prints the time of each of our kernels in a case. `--set
+cuda.scan_backward_single.WARPS=4` tries another launch parameter, as in kernels.py.
 """
 
 import argparse
@@ -41,7 +41,7 @@ CORNERS = ('right', 'left', 'down', 'up')
 
 @dataclass(frozen=True)
 class Case:
-    """Scans of one map: its (B, H, W), channels, states a channel, and the directions."""
+    """Scans of one map with the shape (B, H, W, channels), from several directions."""
 
     grid: tuple[int, int, int]
     channels: int
@@ -50,21 +50,21 @@ class Case:
 
     @property
     def elements(self) -> int:
-        """Tokens times channels, over all directions."""
+        """Number of tokens times channels, over all directions."""
         batch, height, width = self.grid
         return batch * height * width * self.channels * len(self.directions)
 
     @property
     def is_sequence(self) -> bool:
-        """Whether it is one scan along rows, of which every image has one."""
+        """Whether every image has a single row, and the only scan runs along it."""
         return self.grid[1] == 1 and self.directions == ('right',)
 
     def floor(self, ceilings: Ceilings) -> float:
-        """Milliseconds of a forward pass: x, delta and z read, y written, in two bytes each."""
+        """Return the floor in milliseconds: x, delta and z are read, y is written, 2 bytes each."""
         return ceilings.floor(4 * 2 * self.elements, self.elements * self.states)
 
     def inputs(self) -> dict[str, Tensor]:
-        """Random arguments of the scan, as in a trained model's range."""
+        """Return random arguments of the scan, in the range of a trained model's."""
         grid, channels, states = self.grid, self.channels, self.states
 
         def normal(*size: int) -> Tensor:
@@ -92,16 +92,16 @@ CASES = {
 
 
 def ours(case: Case, inputs: dict[str, Tensor], backend: str) -> Tensor:
-    """The scans of a case, summed."""
+    """Run the scans of a case on our operator, and sum them."""
     outputs = [
         directional_scan(**inputs, delta_softplus=True, direction=d, backend=backend)
         for d in case.directions
     ]
-    return sum(outputs[1:], outputs[0])  # from zero on, the sum would be one more pass
+    return sum(outputs[1:], outputs[0])  # starting from zero would add one pass
 
 
 def mamba(case: Case, inputs: dict[str, Tensor]) -> Tensor:
-    """The same by mamba_ssm: lanes as batch, channels first, flips and turns as copies."""
+    """Run the same scans on mamba_ssm: lanes as batch, channels first, and copies for flips."""
     batch, height, width = case.grid
     outputs = []
     for direction in case.directions:
@@ -129,7 +129,7 @@ def mamba(case: Case, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def bare_mamba(inputs: dict[str, Tensor]) -> tuple[Callable[[], Tensor], dict[str, Tensor]]:
-    """mamba_ssm's scan of one sequence, channels first from the start; and its own inputs."""
+    """Return mamba_ssm's scan of one sequence with channels first, and the inputs of that scan."""
 
     def channels_first(x: Tensor) -> Tensor:
         return x.detach().squeeze(1).transpose(1, 2).contiguous().requires_grad_()
@@ -142,16 +142,16 @@ def bare_mamba(inputs: dict[str, Tensor]) -> tuple[Callable[[], Tensor], dict[st
 
 
 def both_passes(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> Callable[[], Any]:
-    """The forward and the backward pass, for some gradient of the output."""
+    """Return the forward and the backward pass, for a random gradient of the output."""
     grad = torch.randn_like(run())
     leaves = [value for value in inputs.values() if value.requires_grad]
     return lambda: torch.autograd.grad(run(), leaves, grad)
 
 
 def time(run: Callable[[], Tensor], inputs: dict[str, Tensor]) -> tuple[float, float]:
-    """Milliseconds of the forward pass, and of the forward and the backward pass.
+    """Return the milliseconds of the forward pass, and of the forward and the backward pass.
 
-    As CUDA graphs: the GPU is done with one scan before the host has launched the next.
+    Both run as CUDA graphs, because the GPU finishes a scan before the host launches the next one.
     """
     measure = partial(do_bench_cudagraph, rep=100, return_mode='median')
     with torch.no_grad():
@@ -163,15 +163,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cases', nargs='+', default=list(CASES), choices=list(CASES))
-    parser.add_argument('--skip-reference', action='store_true', help='which is slow')
-    parser.add_argument('--launches', action='store_true', help='times of our kernels, too')
+    parser.add_argument('--skip-reference', action='store_true', help='it is slow')
+    parser.add_argument('--launches', action='store_true', help="print our kernels' times, too")
     parser.add_argument('--set', nargs='+', default=[], metavar='MODULE.NAME=NUMBER')
     parser.add_argument('--out', help='write the results to this JSON file')
     return parser.parse_args(argv)
 
 
 def main() -> None:
-    """Measure what the command line says, print."""
+    """Measure what the command line asks for, and print it."""
     args = parse_args()
     set_constants(args.set)
     gpu = gpu_name()
@@ -183,7 +183,7 @@ def main() -> None:
         case = CASES[name]
         inputs, floor = case.inputs(), case.floor(ceilings)
         backends = [name for name in ('cuda', 'triton') if can_run(name, inputs['x'])]
-        # The reference launches several kernels a step.
+        # The reference launches several kernels per step of the scan.
         if not args.skip_reference and max(case.grid[1:]) < 1000:
             backends.append('reference')
         runs = {name: (partial(ours, case, inputs, name), inputs) for name in backends}

@@ -1,8 +1,8 @@
 """Put the measurements into the pages: `python tools/benchmarks/page.py`.
 
-docs/speed.md, docs/neighbours.md and README.md say what is measured and how to read it; between the
-marks of each benchmark this writes its command and what records/speed/GPU/NAME.json holds, and
-draws the plots.
+docs/speed.md, docs/neighbours.md and README.md say what is measured and how to read it. Between the
+marks of each benchmark, the script writes the command and the content of
+records/speed/GPU/NAME.json. It also draws the plots.
 """
 
 import argparse
@@ -34,11 +34,11 @@ from mmv2m.reproduce.markdown import replace_marked  # noqa: E402
 
 PAGE, README, NEIGHBOURS = 'docs/speed.md', 'README.md', 'docs/neighbours.md'
 GPUS = {'h200': 'H200', 'h100': 'H100'}
-"""The folders of records/speed/, in the order of the pages."""
+"""The folders of records/speed/ and the GPUs' names, in the order of the pages."""
 
 PLOTTED = 'scaling'
 BESIDE = 'neighbours'
-"""The record of neighbours.py."""
+"""The name of the record of neighbours.py."""
 
 IN_BRIEF = ('V2M-T', 'V2M-S*', 'VMamba-T', 'Swin-T', 'ConvNeXt-T', 'V2M-B*', 'Swin-S')
 """Models whose training steps README.md shows."""
@@ -46,11 +46,11 @@ IN_BRIEF = ('V2M-T', 'V2M-S*', 'VMamba-T', 'Swin-T', 'ConvNeXt-T', 'V2M-B*', 'Sw
 NOT_MEASURED = 'not measured on this GPU'
 
 Records = Mapping[tuple[str, str], Mapping[str, Any]]
-"""What the files hold, by GPU and entry."""
+"""The contents of the records, by GPU and entry."""
 
 
 def load_records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The measurements of a folder with one folder for each GPU, and one for CPUs."""
+    """Read the measurements of a folder that has one folder for each GPU, and one for CPUs."""
     names = [*(entry.name for entry in ENTRIES), BESIDE]
     return {
         (gpu, name): json.loads(path.read_text())
@@ -61,7 +61,7 @@ def load_records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def build_page(text: str, records: Records) -> str:
-    """docs/speed.md with the measurements between its marks.
+    """Return docs/speed.md with the measurements between its marks.
 
     Args:
         text: The page.
@@ -79,7 +79,7 @@ def build_page(text: str, records: Records) -> str:
 
 
 def build_neighbours(text: str, records: Records) -> str:
-    """docs/neighbours.md with facts, and measurements of each GPU that has some.
+    """Return docs/neighbours.md with facts, and with the measurements of each measured GPU.
 
     Args:
         text: The page.
@@ -108,16 +108,16 @@ def build_neighbours(text: str, records: Records) -> str:
 
 
 def _setting(measured: Mapping[str, Any]) -> str:
-    """GPU, versions and days."""
+    """Return the GPU, the versions, and the first and the last day of the measurements."""
     days = sorted({r['date'] for r in measured['results']})
     versions = f'torch {measured["torch"]}, Triton {measured["triton"]}'
     return f'{measured["device"]}, {versions}, {" to ".join(dict.fromkeys((days[0], days[-1])))}'
 
 
 def build_readme(text: str, records: Records) -> str:
-    """README.md with whole training steps of a few models, and models beside those of others.
+    """Return README.md with training steps of a few models, and models beside those of others.
 
-    Each is of the first GPU on which it has been measured.
+    Each table comes from the first GPU on which it has been measured.
 
     Args:
         text: The page.
@@ -131,7 +131,7 @@ def build_readme(text: str, records: Records) -> str:
 
 
 def _beside(records: Records) -> str:
-    """A few models beside those of others, on the first GPU that has them, or nothing."""
+    """Return a few models beside those of others on the first measured GPU, or ''."""
     for gpu in GPUS:
         measured = records.get((gpu, BESIDE))
         table = None if measured is None else brief_neighbours(measured['results'])
@@ -150,19 +150,19 @@ def _training(records: Records) -> str:
 
 
 def marks(name: str) -> tuple[str, str]:
-    """What stands around the results of a benchmark."""
+    """Return the comments that stand around the results of a benchmark."""
     return f'<!-- results of {name} -->', f'<!-- end of {name} -->'
 
 
 def _shown(entry: Entry, why_not_run: str = 'needs a GPU') -> str:
-    """The command, as a block."""
+    """Return the command as a block."""
     lines = textwrap.wrap(entry.shown(), 94, break_long_words=False, break_on_hyphens=False)
     command = ' \\\n    '.join(lines)
     return f'<!-- not run: {why_not_run} -->\n```bash\n{command}\n```'
 
 
 def _measured(entry: Entry, gpu: str, records: Records) -> str:
-    """The results on one GPU, or that there are none."""
+    """Return the results on one GPU, or a sentence that says that there are none."""
     measured = records.get((gpu, entry.name))
     if measured is None:
         return f'{GPUS[gpu]}: {NOT_MEASURED}.'
@@ -182,12 +182,12 @@ def _measured_on_cpu(records: Records) -> str:
 
 
 def _plot(gpu: str) -> str:
-    """The plot's file, from docs/."""
+    """Return the path of the plot, relative to docs/."""
     return f'images/{PLOTTED}-{gpu}.png'
 
 
 def draw_plots(records: Records) -> None:
-    """The plots that the page shows."""
+    """Draw the plots that the page shows."""
     for gpu in GPUS:
         if (gpu, PLOTTED) in records:
             from scaling import draw
@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the pages, or check them, as the command line says.
 
     Returns:
-        The exit status: 1 if a page that is to be checked is not as it should be.
+        The exit status: 1 if a page is checked and is out of date.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing; say what would change')

@@ -11,7 +11,7 @@ from mmv2m.reproduce.markdown import markdown_table
 __all__ = ['TABLES', 'brief_training_table', 'cpu_table']
 
 Measured = Mapping[str, Any]
-"""What a benchmark's file holds."""
+"""The content of a benchmark's file."""
 
 NOTHING = '–'
 BACKENDS = dict(
@@ -34,7 +34,7 @@ HEADS = ['inference, images/s', 'training, images/s', 'peak GiB, training']
 
 
 def training_table(measured: Measured, gpu: str) -> str:
-    """Whole steps, what keeps the GPU busy of them, and their parts; then steps by image size."""
+    """Return whole steps, the GPU's busy time and the parts; then the steps by image size."""
     rows = [
         [
             *_step(r),
@@ -57,7 +57,7 @@ def training_table(measured: Measured, gpu: str) -> str:
 
 
 def brief_training_table(measured: Measured, models: Sequence[str]) -> str:
-    """Whole steps of a few models, and what keeps the GPU busy of them."""
+    """Return whole steps of a few models, and the time for which the GPU is busy."""
     found = {r['model']: _step(r) for r in measured['results']}
     return markdown_table(['model', *STEP], [found[name] for name in models if name in found])
 
@@ -69,7 +69,7 @@ def _step(r: Measured) -> list[str]:
 
 
 def files_table(measured: Measured, gpu: str) -> str:
-    """Images a second with and without loading them, and what loading takes of a core."""
+    """Return images per second with and without loading, and the core time of loading."""
     speeds = [r for r in measured['results'] if 'what' in r]
     times = [r for r in measured['results'] if 'transform' in r]
     total = sum(r['milliseconds'] for r in times)
@@ -86,7 +86,7 @@ def files_table(measured: Measured, gpu: str) -> str:
 
 
 def first_use_table(measured: Measured, gpu: str) -> str:
-    """The first step at each image size, in turn, and how many kernels there are then."""
+    """Return the first step at each image size, in turn, and the number of kernels then."""
     heads = [f'size, on {measured["cores"]} cores', 'first step, s', 'second step, s']
     rows = [
         [
@@ -100,7 +100,7 @@ def first_use_table(measured: Measured, gpu: str) -> str:
 
 
 def figures(results: Iterable[Measured]) -> dict[str, dict[str, float]]:
-    """By model: ``inference`` and ``training`` in images a second, and training's ``peak_gib``."""
+    """Return each model's ``inference`` and ``training`` in images per second, and ``peak_gib``."""
     found: dict[str, dict[str, float]] = {}
     for r in results:
         model = found.setdefault(r['model'], {})
@@ -111,13 +111,13 @@ def figures(results: Iterable[Measured]) -> dict[str, dict[str, float]]:
 
 
 def models_table(measured: Measured, gpu: str) -> str:
-    """Speed and memory of whole models."""
+    """Return a table of the speed and the memory of whole models."""
     rows = figures(measured['results'])
     return markdown_table(['model', *HEADS], [[name, *_figures(row)] for name, row in rows.items()])
 
 
 def modes_table(measured: Measured, gpu: str) -> str:
-    """Whole models in several modes, each with a row of its own."""
+    """Return a table of whole models in which each mode has a row of its own."""
     cells = []
     for mode in _distinct(r['mode'] for r in measured['results']):
         rows = figures([r for r in measured['results'] if r['mode'] == mode])
@@ -131,7 +131,7 @@ def _figures(row: Mapping[str, float]) -> list[str]:
 
 
 def goals_table(measured: Measured, gpu: str) -> str:
-    """Speed and memory of whole models, beside their goals and what share of them is reached."""
+    """Return the speed and memory of whole models, beside their goals and the reached share."""
     rows = figures(measured['results'])
     cells = []
     for name, row in rows.items():
@@ -145,7 +145,7 @@ def goals_table(measured: Measured, gpu: str) -> str:
 
 
 def latency_table(measured: Measured, gpu: str) -> str:
-    """Milliseconds for one image, in each mode."""
+    """Return the milliseconds for one image in each mode."""
     found = {(r['model'], r['mode']): r['milliseconds'] for r in measured['results']}
     modes = _distinct(r['mode'] for r in measured['results'])
     heads = [dict(graph='CUDA graph').get(mode, mode) for mode in modes]
@@ -157,9 +157,9 @@ def latency_table(measured: Measured, gpu: str) -> str:
 
 
 def kernels_table(measured: Measured, gpu: str) -> str:
-    """Microseconds of each kernel by backend, of both halves where they differ.
+    """Return the microseconds of each kernel on each backend, for both halves if they differ.
 
-    In parentheses is the share of the floor, where one is known.
+    The share of the floor is in parentheses, where the floor is known.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for r in measured['results']:
@@ -176,7 +176,7 @@ def kernels_table(measured: Measured, gpu: str) -> str:
 
 
 def one_walk_table(measured: Measured, gpu: str) -> str:
-    """Microseconds of a pyramid's forward scans, by one kernel and by several."""
+    """Return the microseconds of a pyramid's forward scans, by one kernel and by several."""
     found: dict[tuple[int, int, int], dict[str, float]] = {}
     for r in measured['results']:
         times = found.setdefault((r['side'], r['channels'], r['half']), {})
@@ -195,7 +195,7 @@ def one_walk_table(measured: Measured, gpu: str) -> str:
 
 
 def operators_table(measured: Measured, gpu: str) -> str:
-    """Milliseconds of each case by backend, beside the floor, and mamba_ssm's multiples of ours."""
+    """Return each case's milliseconds by backend, its floor, and mamba_ssm's multiples of ours."""
     results = measured['results']
     backends = [name for name in BACKENDS if any(r['backend'] == name for r in results)]
     rows = []
@@ -215,7 +215,7 @@ def operators_table(measured: Measured, gpu: str) -> str:
 
 
 def _operator_cell(backend: str, times: Mapping[str, float], floor: float | None) -> str:
-    """A time; for our kernels the share of the floor, for others the multiple of our time."""
+    """Format a time with the share of the floor (our kernels) or the multiple of our time."""
     time, ours = times.get(backend), times.get('cuda', times.get('triton'))
     if time is None:
         return ''
@@ -225,7 +225,7 @@ def _operator_cell(backend: str, times: Mapping[str, float], floor: float | None
 
 
 def breakdown_table(measured: Measured, gpu: str) -> str:
-    """The kernels that take longest, and how long the GPU and the host are busy."""
+    """Return the kernels that take longest, and the busy time of the GPU and of the host."""
     kernels, busy = measured['results'], measured['gpu_milliseconds']
     rows = [
         [
@@ -246,7 +246,7 @@ def breakdown_table(measured: Measured, gpu: str) -> str:
 
 
 def mixer_table(measured: Measured, gpu: str) -> str:
-    """Time and memory of the layer on each backend, and of attention."""
+    """Return the time and the memory of the layer on each backend, and of attention."""
     cells: dict[tuple[str, str], dict[bool, list[str]]] = {}
     for r in measured['results']:
         row = cells.setdefault((r['model'], r['layer']), {})
@@ -258,7 +258,7 @@ def mixer_table(measured: Measured, gpu: str) -> str:
 
 
 def scaling_table(measured: Measured, gpu: str) -> str:
-    """Time and memory by image size."""
+    """Return the time and the memory by image size."""
     results = measured['results']
     found = {(r['model'], r['pixels'], r['training']): r for r in results}
     models = _distinct(r['model'] for r in results)
@@ -274,7 +274,7 @@ def scaling_table(measured: Measured, gpu: str) -> str:
 
 
 def _scaling_cells(inference: Measured | None, training: Measured | None) -> list[str]:
-    """Milliseconds of both, and training's time a thousand pixels and its memory."""
+    """Format both times in ms, and training's time per thousand pixels and its memory."""
     cells = [NOTHING if inference is None else f'{inference["milliseconds"]:.1f}']
     if training is None:
         return [*cells, NOTHING, NOTHING, NOTHING]
@@ -289,7 +289,7 @@ def _scaling_cells(inference: Measured | None, training: Measured | None) -> lis
 
 
 def official_table(measured: Measured, gpu: str) -> str:
-    """Our models beside their official code: speeds, memory and how much they differ."""
+    """Return the speeds and the memory of our models and of the official code, and their errors."""
     results = measured['results']
     rows = []
     for model in _distinct(r['model'] for r in results):
@@ -307,7 +307,7 @@ def official_table(measured: Measured, gpu: str) -> str:
 def _by_side(
     results: Iterable[Measured], training: bool, key: str, form: str, ratio: bool
 ) -> list[str]:
-    """Means over the rounds: the official code's, and ours with its multiple of that."""
+    """Format the official code's mean over the rounds, and ours with its multiple of that mean."""
     found: dict[str, list[float]] = {'official': [], 'ours': []}
     for r in results:
         if r['training'] == training:
@@ -325,12 +325,12 @@ def _number(value: float | None, form: str, nothing: str = NOTHING) -> str:
 
 
 def _distinct(values: Iterable[str]) -> list[str]:
-    """In the order in which they first occur."""
+    """Return the distinct values, in the order in which they first occur."""
     return list(dict.fromkeys(values))
 
 
 def cpu_table(measured: Measured) -> str:
-    """One image on a CPU, and a training step of the digits demo on two backends."""
+    """Return the time of one image on a CPU, and of the digits demo's step on two backends."""
     times = {r['model']: r['milliseconds'] for r in measured['results'] if 'model' in r}
     steps = {r['backend']: r['milliseconds'] for r in measured['results'] if 'backend' in r}
     beside = ('DeiT-T', 'Swin-T')
@@ -369,4 +369,4 @@ TABLES: Mapping[str, Callable[[Measured, str], str]] = {
     'compile': modes_table,
     'reference': operators_table,
 }
-"""By entry: the table of what its file holds, on a GPU."""
+"""For each entry, the function that makes a table from its file's content and the GPU."""

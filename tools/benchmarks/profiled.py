@@ -1,4 +1,4 @@
-"""What a GPU does in a step, by the profiler."""
+"""The kernels of a step and their times, as the profiler sees them."""
 
 import json
 from collections import defaultdict
@@ -20,19 +20,19 @@ __all__ = [
 
 
 def kernels(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
-    """Name, calls and milliseconds of each kernel of a step, the longest first."""
+    """Profile a step; return each kernel's name, calls and milliseconds, the longest first."""
     return longest_kernels(_profile(step))
 
 
 def print_launches(what: str, step: Callable[[], Any], most: int | None = None) -> None:
-    """Print what each kernel of a step takes, or the longest ones."""
+    """Print the time of each kernel of a step, or of the longest ones."""
     print(f'  {what}:')
     for name, calls, total in kernels(step)[:most]:
         print(f'{1e3 * total:12.1f} us {calls:3d} x  {name[:90]}')
 
 
 def longest_kernels(profiler: profile) -> list[tuple[str, int, float]]:
-    """Name, calls and milliseconds of each kernel of a profile, the longest first."""
+    """Return each kernel's name, calls and milliseconds in a profile, the longest first."""
     found = [
         (event.key, event.count, event.self_device_time_total / 1e3)
         for event in profiler.key_averages()
@@ -42,7 +42,10 @@ def longest_kernels(profiler: profile) -> list[tuple[str, int, float]]:
 
 
 def kernels_by_grid(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
-    """The same, each kernel's grids apart: names end in ``[blocks along x, y, z] x threads``."""
+    """Profile a step as :func:`kernels` does, but keep each kernel's grids apart.
+
+    The names end in ``[blocks along x, y, z] x threads``.
+    """
     profiler = _profile(step)
     with TemporaryDirectory() as folder:
         path = Path(folder, 'trace.json')
@@ -52,7 +55,7 @@ def kernels_by_grid(step: Callable[[], Any]) -> list[tuple[str, int, float]]:
 
 
 def by_grid(events: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
-    """:func:`kernels_by_grid` of a trace's events, whose durations are microseconds."""
+    """Return :func:`kernels_by_grid` for the events of a trace, whose durations are in us."""
     times = defaultdict(list)
     for event in events:
         if event.get('cat') == 'kernel':
@@ -63,7 +66,7 @@ def by_grid(events: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
 
 
 def busy_milliseconds(profiler: profile) -> float:
-    """For how long the GPU did anything: kernels and copies, each moment counted once."""
+    """Return the milliseconds in which the GPU ran a kernel or a copy; overlaps count once."""
     return (
         union(
             (event.time_range.start, event.time_range.end)
@@ -75,7 +78,7 @@ def busy_milliseconds(profiler: profile) -> float:
 
 
 def union(intervals: Iterable[tuple[float, float]]) -> float:
-    """The length of what intervals cover, overlaps counted once."""
+    """Return the length that intervals cover together; overlaps count once."""
     covered, reached = 0.0, float('-inf')
     for start, end in sorted(intervals):
         covered += max(0.0, end - max(start, reached))

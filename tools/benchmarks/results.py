@@ -1,4 +1,4 @@
-"""What the benchmarks write: their measurements as JSON."""
+"""The JSON files to which the benchmarks write their measurements."""
 
 import json
 from datetime import date
@@ -12,15 +12,17 @@ __all__ = ['Results']
 
 
 class Results(list[dict[str, Any]]):
-    """Measurements, written to a file after each: a run that is stopped leaves what it has.
+    """A list of measurements that is written to a file after each one.
+
+    A run that is stopped therefore leaves the measurements that it has made.
 
     The file holds the device, torch's and triton's versions, the date, the facts, and the
     measurements as ``results``.
 
     Args:
-        path: Of the file, or None for none.
-        device: What was measured; by default the GPU's name.
-        facts: What is true of all measurements.
+        path: Path of the file, or None for no file.
+        device: Name of the measured device; by default the GPU's name.
+        facts: Values that hold for all measurements.
     """
 
     def __init__(self, path: str | None, device: str | None = None, **facts: Any) -> None:
@@ -30,18 +32,18 @@ class Results(list[dict[str, Any]]):
         self.facts = facts
 
     def append(self, measurement: dict[str, Any]) -> None:
-        """Add one, and write all."""
+        """Add a measurement, and write the file."""
         super().append(measurement)
         self.write()
 
     def write(self) -> None:
-        """Write all to the file, if there is one; also after a measurement has changed."""
+        """Write all measurements to the file, if there is one; call it after changing one."""
         if self.path:
             with open(self.path, 'w') as file:
                 json.dump(self.content(), file, indent=1)
 
     def content(self) -> dict[str, Any]:
-        """What the file holds."""
+        """Return the content of the file."""
         return dict(
             device=self.device or gpu_name(),
             torch=torch.__version__,

@@ -1,8 +1,8 @@
 """How time and memory grow with the image: `python tools/benchmarks/scaling.py`.
 
-V2M-T, whose cost should grow with the number of tokens, beside DeiT-T, whose attention makes it
-grow faster. Square images of one batch size; inference and training under bfloat16 autocast on one
-GPU. Prints a table, writes it as JSON and draws it.
+V2M-T's cost should grow with the number of tokens; DeiT-T stands beside it, whose attention makes
+the cost grow faster. The script measures square images with one batch size, in inference and in
+training, under bfloat16 autocast on one GPU. It prints a table, writes it as JSON and draws it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ SIZES = (224, 448, 672, 896, 1120, 1344, 1568, 1792)
 
 
 def sweep(models: list[str], sizes: list[int], batch: int, out: str | None) -> Results:
-    """Measure every model at every size, printing as it goes; what does not fit is left out."""
+    """Measure every model at every size, and print each result; skip sizes that do not fit."""
     results = Results(out)
     print(f'{"model":10}{"pixels":>8}{"":>11}{"ms":>10}{"us/token":>10}{"peak MiB":>10}')
     for name in models:
@@ -41,7 +41,7 @@ def sweep(models: list[str], sizes: list[int], batch: int, out: str | None) -> R
 
 
 def draw(results: list[dict[str, Any]], path: str) -> None:
-    """Time and memory over the number of tokens, inference and training."""
+    """Draw time and memory over the number of tokens, for inference and training."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -80,7 +80,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what the command line says, print, draw."""
+    """Measure what the command line asks for, print it and draw it."""
     args = parse_args()
     print(f'{gpu_name()}, batch {args.batch}, bf16 autocast')
     results = sweep(args.models, args.sizes, args.batch, args.out)

@@ -11,21 +11,21 @@ __all__ = ['MeanOfNeighbours', 'coupled_scan_of_means']
 
 
 class MeanOfNeighbours(nn.Module):
-    r"""A scan whose state takes the mean of what its two neighbours leave.
+    r"""A scan whose state adds the mean of its two neighbours' decayed states.
 
     .. math::
         h_{i,j} = \tfrac12 (\exp(\Delta A_0) h_{i,j-1} + \exp(\Delta A_1) h_{i-1,j}) + \Delta B x
 
-    All arguments but the input are parameters. Time steps are as they are after the softplus, and
-    both neighbours have the same.
+    All arguments except the input are parameters. The time steps are those after the softplus, and
+    both neighbours share them.
 
     Args:
-        function: Given x (B, H, W, E), time steps as x, two rates (E, N), B and C (B, H, W, N) and
-            D (E,), all of one dtype; returns the output, as x.
-        size: Of the map, B, H and W.
-        channels: E.
-        states: N.
-        dtype: Of what has tokens.
+        function: The scan. It takes x (B, H, W, E), time steps like x, two rates (E, N), B and C
+            (B, H, W, N) and D (E,), all of one dtype, and returns the output like x.
+        size: B, H and W of the map.
+        channels: Number of channels, E.
+        states: Number of states, N.
+        dtype: Dtype of the tensors that have tokens.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class MeanOfNeighbours(nn.Module):
         self.D = nn.Parameter(torch.ones(channels, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, E) to the same."""
+        """Scan a map (B, H, W, E); the shape stays the same."""
         return self.function(x, self.delta, *self.A, self.B, self.C, self.D)
 
 
@@ -59,16 +59,16 @@ def coupled_scan_of_means(
     C: Tensor,
     D: Tensor,
 ) -> Tensor:
-    """The recurrence by :func:`mmv2m.ops.coupled_scan`, both of whose states are then the same.
+    """Compute the recurrence with :func:`mmv2m.ops.coupled_scan`, whose two states are then equal.
 
     Args:
-        x: (B, H, W, E).
+        x: The map, (B, H, W, E).
         delta: Time steps, as ``x``.
-        along_rows: Rate at which decays what the neighbour in the same row leaves, (E, N).
-        along_columns: The other neighbour's rate, (E, N).
-        B: (B, H, W, N).
-        C: As ``B``.
-        D: (E,).
+        along_rows: Rate at which the state of the neighbour in the same row decays, (E, N).
+        along_columns: Rate for the neighbour in the same column, (E, N).
+        B: Input matrices, (B, H, W, N).
+        C: Output matrices, as ``B``.
+        D: Weights of the skip connection, (E,).
     """
     rates = torch.stack((along_rows, along_columns)).float()
     return coupled_scan(

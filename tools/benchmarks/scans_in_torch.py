@@ -1,4 +1,4 @@
-"""What official code takes from mamba_ssm, in plain PyTorch, for any device: slow, and exact."""
+"""The functions that official code takes from mamba_ssm, slow and exact, in plain PyTorch."""
 
 from typing import Any
 
@@ -30,22 +30,22 @@ def selective_scan_fn(
     """Mamba's scan along the last axis, without its last state.
 
     Args:
-        u: (B, E, L).
-        delta: (B, E, L), the time steps.
-        A: (E, N).
-        B: (B, N, L).
-        C: (B, N, L).
-        D: (E,), of the skip connection.
-        z: (B, E, L), of the gate.
-        delta_bias: (E,).
+        u: The sequences, (B, E, L).
+        delta: The time steps, (B, E, L).
+        A: The rates, (E, N).
+        B: The input matrices, (B, N, L).
+        C: The output matrices, (B, N, L).
+        D: Weights of the skip connection, (E,).
+        z: Input of the gate, (B, E, L).
+        delta_bias: Bias of the time steps, (E,).
         delta_softplus: Whether the time steps go through softplus.
         return_last_state: Must be False.
 
     Returns:
-        (B, E, L).
+        The output, (B, E, L).
     """
     if return_last_state:
-        raise NotImplementedError('the last state')
+        raise NotImplementedError('the last state is not returned')
     delta = delta if delta_bias is None else delta + delta_bias[:, None]
     delta = F.softplus(delta) if delta_softplus else delta
     decay = torch.exp(torch.einsum('bel,en->lben', delta, A))
@@ -72,7 +72,7 @@ def mamba_inner_fn_no_out_proj(
     delta_bias: Tensor | None = None,
     **settings: Any,
 ) -> Tensor:
-    """Mamba's mixer between its projections; (B, 2 E, L) to (B, E, L)."""
+    """Run Mamba's mixer between its projections, from (B, 2 E, L) to (B, E, L)."""
     x, z = xz.chunk(2, 1)
     taps = conv_weight.shape[-1]
     x = F.silu(F.conv1d(F.pad(x, (taps - 1, 0)), conv_weight, conv_bias, groups=x.shape[1]))
@@ -83,7 +83,7 @@ def mamba_inner_fn_no_out_proj(
 
 
 class RMSNorm(nn.Module):
-    """Of mamba_ssm."""
+    """mamba_ssm's RMS norm."""
 
     def __init__(self, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def rms_norm_fn(
     residual_in_fp32: bool = False,
     eps: float = 1e-6,
 ) -> Any:
-    """The norm of a sum, and with ``prenorm`` the sum as well."""
+    """Return the norm of a sum, and with ``prenorm`` also the sum."""
     x = x if residual is None else x + residual
     y = F.rms_norm(x, x.shape[-1:], weight, eps)
     return (y, x) if prenorm else y
@@ -120,7 +120,7 @@ def layer_norm_fn(
     residual_in_fp32: bool = False,
     eps: float = 1e-6,
 ) -> Any:
-    """The norm of a sum, and with ``prenorm`` the sum as well."""
+    """Return the norm of a sum, and with ``prenorm`` also the sum."""
     x = x if residual is None else x + residual
     y = F.layer_norm(x, x.shape[-1:], weight, bias, eps)
     return (y, x) if prenorm else y

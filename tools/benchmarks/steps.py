@@ -22,23 +22,23 @@ from mmv2m.reproduce.runner_steps import made_loader, now, run_steps
 __all__ = ['PARTS', 'measure']
 
 PARTS = ('preprocessing', 'forward', 'backward', 'optimizer', 'hooks')
-"""Of a step: ``forward`` with the losses, ``optimizer`` with clipping, ``hooks`` with the rest."""
+"""Parts of a step. ``forward`` has the losses, ``optimizer`` clipping, and ``hooks`` the rest."""
 
 ROUNDS = 3
-"""Times that every image size comes by, in the measurements besides the whole step's time."""
+"""Number of steps of each image size in the measurements besides the whole step's time."""
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Time the steps of one training.
 
     Args:
-        name: In :data:`.trained.TRAINED`.
+        name: A key of :data:`.trained.TRAINED`.
         args: The command line of training.py.
 
     Returns:
-        Times in milliseconds: ``milliseconds`` of a whole step, ``gpu_milliseconds`` for which the
-        GPU was busy (None on a CPU), of each of its ``parts``, and of a step of each of the
-        ``sizes``. ``peak_gib`` is what PyTorch holds of the GPU's memory.
+        A dict with times in milliseconds: ``milliseconds`` of a whole step, ``gpu_milliseconds``
+        for which the GPU was busy (None on a CPU), the times of its ``parts``, and the times of a
+        step of each of the ``sizes``. ``peak_gib`` is the memory of the GPU that PyTorch reserves.
     """
     trained = TRAINED[name]
     on_gpu = args.device == 'cuda'
@@ -57,7 +57,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         milliseconds = yield from _blocks(block, args.blocks)
         peak = torch.cuda.max_memory_reserved() / GIB if on_gpu else None
         parts, by_size = yield from _parts(runner, sizes)
-        # Last, for once it has run, the profiler makes every launch take longer.
+        # This comes last because every launch takes longer once the profiler has run.
         busy, kernels = (yield from _busy(len(sizes))) if on_gpu else (None, [])
         return dict(
             milliseconds=milliseconds,
@@ -76,13 +76,13 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _whole_rounds(steps: int, sizes: Iterable[Any]) -> int:
-    """At least as many steps, so that every size comes equally often."""
+    """Round a number of steps up, so that every size comes equally often."""
     each = len(list(sizes))
     return -(-steps // each) * each
 
 
 def _blocks(steps: int, blocks: int) -> Generator[None, None, float]:
-    """Milliseconds a step, the median of blocks; only their ends are waited for."""
+    """Return the milliseconds per step, the median of blocks; only a block's end is waited for."""
     times = []
     for _ in range(blocks):
         start = now()
@@ -94,7 +94,7 @@ def _blocks(steps: int, blocks: int) -> Generator[None, None, float]:
 def _parts(
     runner: Runner, sizes: list[tuple[int, int]]
 ) -> Generator[None, None, tuple[dict[str, float], dict[str, float]]]:
-    """Milliseconds of each part, and of a step of each size; the end of each is waited for."""
+    """Return the milliseconds of each part and of a step of each size; all ends are waited for."""
     clock = _Clock()
     clock.watch(runner)
     whole = defaultdict(list)
@@ -113,14 +113,14 @@ def _parts(
 
 
 class _Clock:
-    """Gives the time since the last mark to a part of a step."""
+    """A clock that adds the time since the last mark to a part of a step."""
 
     def __init__(self) -> None:
         self.last = now()
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def __call__(self, part: str) -> None:
-        """Say what has been done since the last mark."""
+        """Add the time since the last mark to ``part``."""
         moment = now()
         self.seconds[part].append(moment - self.last)
         self.last = moment
@@ -136,7 +136,7 @@ class _Clock:
         self._mark(wrapper, 'update_params', before='forward', after='optimizer')
 
     def leave(self, runner: Runner) -> None:
-        """Mark nothing any more."""
+        """Stop marking."""
         self.handle.remove()
         for name in ('backward', 'update_params'):
             del runner.optim_wrapper.__dict__[name]
@@ -155,7 +155,7 @@ class _Clock:
 
 
 class _Begin(Hook):
-    """The last of the hooks before a step."""
+    """The last of the hooks that run before a step."""
 
     def __init__(self, clock: _Clock) -> None:
         self.clock = clock
@@ -165,7 +165,7 @@ class _Begin(Hook):
 
 
 class _End(Hook):
-    """The first of the hooks after a step, whose losses belong to the forward pass."""
+    """The first of the hooks that run after a step."""
 
     def __init__(self, clock: _Clock) -> None:
         self.clock = clock
@@ -175,7 +175,7 @@ class _End(Hook):
 
 
 def _busy(sizes: int) -> Generator[None, None, tuple[float, list[dict[str, Any]]]]:
-    """Milliseconds a step for which the GPU is busy; and the kernels, the longest first."""
+    """Return the GPU's busy milliseconds per step, and the kernels, the longest first."""
     steps = sizes if sizes > 1 else ROUNDS
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         yield from repeat(None, steps)
@@ -188,5 +188,5 @@ def _busy(sizes: int) -> Generator[None, None, tuple[float, list[dict[str, Any]]
 
 
 def _replays(runner: Runner) -> int:
-    """How often the backbone has run as a CUDA graph."""
+    """Return how often the backbone has run as a CUDA graph."""
     return getattr(runner.model.backbone.forward, 'replays', 0)

@@ -1,9 +1,9 @@
 """All measurements of docs/speed.md: `python tools/benchmarks/suite.py --out records/speed/h200`.
 
-Runs each benchmark as a process of its own and leaves NAME.json and, with what was printed,
-NAME.log in the folder. What has its JSON already is skipped: stopped at any time, the same command
-goes on where it was. What cannot run here is named and left out; what fails or takes too long is
-named at the end.
+The script runs each benchmark as a process of its own. It leaves NAME.json in the folder, and
+NAME.log with what the benchmark has printed. A benchmark that has its JSON already is skipped, so
+the same command continues a run that was stopped. Benchmarks that cannot run here are named and
+left out; those that fail or take too long are named at the end.
 """
 
 import argparse
@@ -25,12 +25,12 @@ ROOT = FOLDER.parents[1]
 
 @dataclass(frozen=True)
 class Suite:
-    """Benchmarks and where their results go.
+    """A run of the benchmarks that writes their results to a folder.
 
     Attributes:
         out: The folder of the results.
-        clones: Where the official repositories are, by name.
-        again: Whether to measure what has been measured.
+        clones: Folders of the official repositories by name.
+        again: Whether to repeat benchmarks that have results.
     """
 
     out: Path
@@ -38,11 +38,11 @@ class Suite:
     again: bool = False
 
     def result(self, entry: Entry) -> Path:
-        """The file that says that an entry is done."""
+        """Return the file of an entry's results; it exists if the entry is done."""
         return self.out / f'{entry.name}.json'
 
     def obstacle(self, entry: Entry) -> str | None:
-        """Why an entry cannot run here."""
+        """Return why an entry cannot run here, or None if it can."""
         missing = [name for name in entry.needs if importlib.util.find_spec(name) is None]
         if missing:
             return f'it needs {", ".join(missing)}'
@@ -52,16 +52,16 @@ class Suite:
         return None
 
     def state(self, entry: Entry) -> str:
-        """What :meth:`run` would do with an entry."""
+        """Return ``'done'``, ``'to do'``, or why :meth:`run` would leave the entry out."""
         if self.result(entry).exists() and not self.again:
             return 'done'
         obstacle = self.obstacle(entry)
         return 'to do' if obstacle is None else f'left out: {obstacle}'
 
     def run(self, entry: Entry) -> str | None:
-        """Run an entry; what went wrong, or None.
+        """Run an entry, and return what went wrong, or None.
 
-        The script writes to another file, which gets its name when all has been measured.
+        The script writes to another file, which is renamed when everything has been measured.
         """
         part = self.out / f'{entry.name}.part.json'
         part.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ class Suite:
                 subprocess.run(
                     command,
                     cwd=ROOT,
-                    env={**os.environ, 'PYTHONUNBUFFERED': '1'},  # the log grows as it is printed
+                    env={**os.environ, 'PYTHONUNBUFFERED': '1'},  # prints reach the log at once
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     timeout=entry.limit,
@@ -87,14 +87,14 @@ class Suite:
         return None
 
     def command(self, entry: Entry) -> list[str]:
-        """Of an entry's process, without ``--out``."""
+        """Return the command of an entry's process, without ``--out``."""
         clone = None if entry.clone is None else str(self.clones[entry.clone])
         script, *arguments = entry.command(clone)
         return [sys.executable, str(FOLDER / script), *arguments]
 
 
 def run_all(suite: Suite, entries: Sequence[Entry]) -> dict[str, str]:
-    """Run what is to do, one after the other; what went wrong, by name."""
+    """Run the benchmarks without results one after the other; return the failures by name."""
     suite.out.mkdir(parents=True, exist_ok=True)
     problems = {}
     for number, entry in enumerate(entries, 1):
@@ -120,8 +120,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--only', nargs='+', metavar='NAME', help='benchmarks, or groups of them such as official'
     )
-    parser.add_argument('--list', action='store_true', help='say what is to do, and do nothing')
-    parser.add_argument('--again', action='store_true', help='measure also what has been measured')
+    parser.add_argument('--list', action='store_true', help='list what would run, and run nothing')
+    parser.add_argument('--again', action='store_true', help='repeat finished measurements')
     for name in ('Vim', 'VMamba'):
         parser.add_argument(
             f'--{name.lower()}',
@@ -138,7 +138,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run or list what the command line says.
+    """Run or list the benchmarks of the command line.
 
     Returns:
         The exit status: 1 if a benchmark failed.

@@ -1,4 +1,4 @@
-"""The trainings that are timed: configs, and what they have in common."""
+"""The trainings that are timed, and how their configs are changed for that."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -15,8 +15,8 @@ __all__ = ['TRAINED', 'Trained', 'trained_config']
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SQUARE = ((224, 224),)
 COCO_SIZES = ((480, 640), (608, 800), (672, 1024), (800, 608), (800, 1088), (800, 1216))
-"""H and W of batches of two, padded to multiples of 32, as 480 to 800 pixels on the shorter side
-make them of COCO's images."""
+"""H and W in pixels of padded batches of two of COCO's images, scaled to 480 to 800 pixels on the
+shorter side. The paddings go to multiples of 32."""
 SEGMENTED = ((512, 512),)
 GRAPHS = 'CUDAGraphHook'
 
@@ -26,10 +26,10 @@ class Trained:
     """A training.
 
     Attributes:
-        config: In configs/, or ``library::`` and where it is in that library.
+        config: Path in configs/, or ``library::`` and the path in that library.
         task: ``'classification'``, ``'detection'`` or ``'segmentation'``.
-        batch: Images in a batch.
-        sizes: H and W of the batches, in turn.
+        batch: Number of images in a batch.
+        sizes: H and W of the batches in pixels, which take turns.
     """
 
     config: str
@@ -67,23 +67,23 @@ TRAINED: Mapping[str, Trained] = {
     'UPerNet V2M-S*': _upernet('upernet_v2m-s-star'),
     'UPerNet Swin-T': _upernet('baselines/upernet_swin-t'),
 }
-"""By name, each V2M followed by what it is compared with."""
+"""The trainings by name; each V2M is followed by the models that it is compared with."""
 
 OURS = {
     'classification': 'v2m-s-star_8xb64_in1k.py',
     'detection': 'mask-rcnn_v2m-s_1x_coco.py',
     'segmentation': 'upernet_v2m-s-star_8xb2-160k_ade20k-512x512.py',
 }
-"""Whose optimizer's grouping, CUDA graphs, log and preprocessing all models of a task get."""
+"""For each task, the config that gives its parameter groups, graphs, log and preprocessing."""
 
 
 def trained_config(trained: Trained, stock: bool, graphs: bool | None, amp: bool) -> Config:
-    """The config of a training as it is timed.
+    """Return the config of a training as it is timed.
 
     Args:
-        trained: Which.
+        trained: The training.
         stock: Whether to leave out what this project adds to mmengine.
-        graphs: Whether to train with CUDA graphs; None as the configs say.
+        graphs: Whether to train with CUDA graphs. None does so as our configs do.
         amp: Whether to train in mixed precision, for which there must be a GPU.
     """
     cfg = _load(trained.config)
@@ -116,7 +116,7 @@ def _is_graphs(hook: dict) -> bool:
 
 
 def _treat(cfg: Config, ours: Config, stock: bool) -> None:
-    """Give a config ours' optimizer, its grouping, log and preprocessing, or take them away."""
+    """Give a config our parameter groups, optimizer settings, log and preprocessing, or none."""
     cfg.custom_imports = deepcopy(ours.custom_imports)
     wrapper, optimizer = cfg.optim_wrapper, cfg.optim_wrapper.optimizer
     _take(wrapper, ours.optim_wrapper, 'constructor', stock)

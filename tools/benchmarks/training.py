@@ -1,10 +1,10 @@
 """Whole training steps, as tools/train.py makes them: `python tools/benchmarks/training.py`.
 
-mmengine's Runner trains each config on images that are in the GPU's memory already: preprocessing,
-mixing, forward, loss, backward, clipping, optimizer, hooks, the average of weights where the config
-has one. Classifiers train in bfloat16 and the dense tasks in fp16. Every model gets the optimizer,
-the CUDA graphs and the preprocessing that V2M's configs have, and with `--stock` what mmengine and
-mmpretrain do by themselves. Each model has a process of its own.
+mmengine's Runner trains each config on images that are in the GPU's memory already. A step has
+preprocessing, mixing, forward, loss, backward, clipping, the optimizer, hooks, and the average of
+weights if the config has one. Classifiers train in bfloat16 and the dense tasks in fp16. Every
+model gets the optimizer, the CUDA graphs and the preprocessing of V2M's configs; with `--stock`, it
+gets what mmengine and mmpretrain do by themselves. Each model has a process of its own.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LOADED = ['mmdet.models', 'mmpretrain.models', 'mmseg.models', 'mmv2m.datasets',
 
 
 def process_context(on_gpu: bool) -> BaseContext:
-    """How processes start: forked from one that has loaded the modules, if they can use the GPU."""
+    """Return how processes start: forked after the imports, if such a process can use the GPU."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(LOADED)
     probe = context.Process(target=_reach_gpu, args=(on_gpu,))
@@ -47,7 +47,7 @@ def _reach_gpu(on_gpu: bool) -> None:
 def measure_apart(
     context: BaseContext, name: str, args: argparse.Namespace
 ) -> dict[str, Any] | str:
-    """Measure one model in a process of its own; what went wrong, if anything did."""
+    """Measure one model in a process of its own; return its times, or what went wrong."""
     parent, child = context.Pipe()
     process = context.Process(target=_answer, args=(child, name, args))
     process.start()
@@ -73,10 +73,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     tasks = list(dict.fromkeys(trained.task for trained in TRAINED.values()))
     parser.add_argument(
-        '--tasks', nargs='+', default=tasks[:1], choices=tasks, help='whose models to train'
+        '--tasks',
+        nargs='+',
+        default=tasks[:1],
+        choices=tasks,
+        help='tasks whose models are trained',
     )
-    parser.add_argument('--models', nargs='+', choices=list(TRAINED), help='instead: these models')
-    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='of all images')
+    parser.add_argument(
+        '--models', nargs='+', choices=list(TRAINED), help='train these models instead'
+    )
+    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='size of all images')
     parser.add_argument('--batch', type=int, help='images in a batch; default: 64, dense tasks 2')
     parser.add_argument(
         '--stock', action='store_true', help='without what this project adds to mmengine'
@@ -84,11 +90,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--graphs',
         action=argparse.BooleanOptionalAction,
-        help='with or without CUDA graphs; default: classifiers with them, as the configs say',
+        help='train with or without CUDA graphs; default: classifiers with them, as in the configs',
     )
     parser.add_argument('--warm-up', type=int, default=12, metavar='STEPS')
-    parser.add_argument('--block', type=int, default=12, metavar='STEPS', help='timed together')
-    parser.add_argument('--blocks', type=int, default=3, help='whose median is taken')
+    parser.add_argument('--block', type=int, default=12, metavar='STEPS', help='steps per block')
+    parser.add_argument('--blocks', type=int, default=3, help='blocks to time; the median counts')
     parser.add_argument('--device', default='cuda', choices=['cuda', 'cpu'])
     parser.add_argument(
         '--one-process', action='store_true', help='for all models, which then share memory'
@@ -103,7 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what the command line says, print.
+    """Measure what the command line asks for, and print it.
 
     Returns:
         The exit status: 1 if a model could not be measured.
@@ -134,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(found: dict[str, Any]) -> str:
-    whole, nothing = found['milliseconds'], float('nan')  # which a CPU has
+    whole, nothing = found['milliseconds'], float('nan')  # a CPU has no figures of a GPU
     gpu, gib = (found[key] or nothing for key in ('gpu_milliseconds', 'peak_gib'))
     parts = ' '.join(f'{found["parts"][part]:13.1f}' for part in PARTS)
     return (

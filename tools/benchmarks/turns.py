@@ -11,11 +11,11 @@ Name = TypeVar('Name')
 
 
 def take_turns(steps: Mapping[Name, Step], rounds: int) -> dict[Name, list[float]]:
-    """Milliseconds of each turn of each step; one round before warms up.
+    """Return the milliseconds of each turn of each step, after one round that warms up.
 
     Args:
-        steps: What to measure, by name.
-        rounds: How many turns each has.
+        steps: The steps by name.
+        rounds: Number of turns of each step.
     """
     times: dict[Name, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):

@@ -1,8 +1,8 @@
 """Classify images with a file of export_onnx.py: `python classify_onnx.py MODEL IMAGE [IMAGE ...]`.
 
-Needs onnxruntime, NumPy and Pillow, and nothing else of this repository: copy it to where it is
-wanted. Images are resized to the model's size, and normalised as the file's metadata says. For
-each image it prints its path, the likeliest class and that class's probability.
+The script needs onnxruntime, NumPy and Pillow, and nothing else of this repository, so it can be
+copied to where it is used. It resizes images to the model's size, and normalises them as the file's
+metadata says. For each image, it prints the path, the likeliest class and the class's probability.
 """
 
 import argparse
@@ -17,10 +17,12 @@ from PIL import Image
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Classify what the command line says."""
+    """Classify the images of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('model', help='an ONNX file of export_onnx.py')
-    parser.add_argument('images', nargs='+', metavar='image', help='what Pillow can open')
+    parser.add_argument(
+        'images', nargs='+', metavar='image', help='an image file that Pillow can open'
+    )
     args = parser.parse_args(argv)
     if not Path(args.model).is_file():
         sys.exit(f'{args.model} does not exist')
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     height, width = session.get_inputs()[0].shape[2:]
     try:
         batch = np.stack([prepare(path, (width, height), about) for path in args.images])
-    except OSError as error:  # of Pillow too, which names the file
+    except OSError as error:  # Pillow's error is one, too, and names the file
         sys.exit(str(error))
     (logits,) = session.run(None, {'images': batch})
     likeliest = logits.argmax(1)
@@ -42,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def prepare(path: str, size: tuple[int, int], about: dict[str, str]) -> np.ndarray:
-    """An image file as the model takes it: (3, H, W) in float32.
+    """Read an image file as the model takes it, (3, H, W) in float32.
 
     Args:
         path: The file.
         size: Width and height.
-        about: The model's metadata: ``channels``, and ``mean`` and ``std`` of each if the images
-            are normalised.
+        about: The model's metadata: ``channels``, and the ``mean`` and ``std`` of each channel if
+            the images are normalised.
     """
     pixels = np.asarray(Image.open(path).convert('RGB').resize(size), np.float32)
     if about['channels'] == 'BGR':
@@ -59,7 +61,7 @@ def prepare(path: str, size: tuple[int, int], about: dict[str, str]) -> np.ndarr
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, (B, classes)."""
+    """Turn logits into probabilities, (B, classes)."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 

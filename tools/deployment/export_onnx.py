@@ -1,7 +1,7 @@
 """Make an ONNX file of a trained model: `python export_onnx.py CONFIG CHECKPOINT`.
 
-A classifier becomes a function from normalised images to logits; of any model, the backbone with
-its neck can be had. The file says how to prepare images, and the names of the classes.
+A classifier becomes a function from normalised images to logits. The backbone and the neck of any
+model can be exported instead. The file says how to prepare images, and names the classes.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export what the command line says."""
+    """Export the model of the command line."""
     args = parse_args(argv)
     with exit_on_user_error():
         missing = missing_packages()
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def export(cfg: Config, args: argparse.Namespace) -> Exported:
-    """Build the model, load its weights, export."""
+    """Build the model, load its weights, and export it."""
     height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
     if min(height, width) < 1:
         raise UserError(f'--shape must be positive, but is {args.shape}')
@@ -89,7 +89,7 @@ def export(cfg: Config, args: argparse.Namespace) -> Exported:
 
 
 def report(made: Exported) -> None:
-    """Say what has been made."""
+    """Print what has been made."""
     for kind, values in (('input', made.inputs), ('output', made.outputs)):
         for name, shape in values.items():
             print(f'{kind:8}{name} ({", ".join(map(str, shape))}), float32')

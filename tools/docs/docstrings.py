@@ -1,4 +1,4 @@
-"""What mkdocstrings does not know of this package's sources; mkdocs.yml names this file."""
+"""An extension of mkdocstrings for this package's sources; mkdocs.yml names this file."""
 
 import re
 from typing import Any
@@ -12,15 +12,15 @@ EQUATIONS = r'$$\n\\begin{aligned}\n\1\\end{aligned}\n$$\n'
 
 
 class Docstrings(Extension):
-    """Rewrites docstrings for Markdown, and finds functions that are named as their modules."""
+    """An extension that rewrites docstrings for Markdown, and finds functions named as modules."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Make links of references whose targets are in the site, code of others; set equations."""
+        """Turn references into links, or into code if the site lacks the target; set equations."""
         if obj.docstring:
             obj.docstring.value = MATH.sub(EQUATIONS, ROLE.sub(LINK, obj.docstring.value))
 
     def on_package(self, *, pkg: Module, **_: Any) -> None:
-        """Let a function that its package exports hide the module that it is named as."""
+        """Let an exported function hide the module that has the same name."""
         for package in (pkg, *pkg.modules.values()):
             for name in package.exports or ():
                 member = package.members.get(str(name))

@@ -1,7 +1,6 @@
-"""What MkDocs needs to know of this repository; mkdocs.yml names this file.
+"""Hooks of MkDocs for this repository; mkdocs.yml names this file.
 
-The docs link to files outside docs/, such as configs, which a reader of the repository opens by a
-click. The site gets copies of these files.
+The docs link to files outside docs/, such as configs. The site gets copies of the linked files.
 """
 
 import os
@@ -20,12 +19,12 @@ LINK = re.compile(r'\[([^\]]*)\]\((\.\.?/[^)#\s]*|[^):#\s]*)(#[^)\s]*)?\)')
 
 
 def on_startup(**_: Any) -> None:
-    """Make the folder; mkdocstrings ignores a path that is not there when the config is read."""
+    """Make the folder, because mkdocstrings ignores a missing path when the config is read."""
     LAYOUT.mkdir(parents=True, exist_ok=True)
 
 
 def on_config(config: Any) -> Any:
-    """Lay mmv2m out as it is installed, with ops/ inside; only the sources are needed."""
+    """Copy mmv2m's sources as they are installed, with ops/ inside."""
     shutil.rmtree(LAYOUT, ignore_errors=True)
     for folder, target in (('mmv2m', LAYOUT), ('ops', LAYOUT / 'ops')):
         for source in (ROOT / folder).rglob('*.py'):
@@ -36,7 +35,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Point links that leave docs/ to copies in the site, and take those to folders away."""
+    """Point links that leave docs/ to copies in the site, and remove links to folders."""
     docs = Path(config.docs_dir)
     folder = (docs / page.file.src_uri).parent
 

@@ -1,6 +1,6 @@
 """Draw how the 2D scan walks from the four corners: `python tools/figures/draw_corners.py`.
 
-The directions are those that the layer uses, so the figure cannot say anything else.
+The directions are read from the layer, so the figure always agrees with it.
 """
 
 import argparse
@@ -24,19 +24,19 @@ ROWS, COLUMNS = 4, 5
 TOKEN = (1, 2)
 """Row and column of the token whose view is shaded."""
 STEPS = dict(right=(0, 1), left=(0, -1), down=(1, 0), up=(-1, 0))
-"""Row and column from one step of a walk to the next."""
+"""Change of row and column from one step of a walk to the next, by direction."""
 NAMES = dict(UL='upper left', LR='lower right', UR='upper right', LL='lower left')
 FIRST, SECOND, VIEW = '#1f5fa8', '#c2571a', '#dce8f5'
 
 
 def start_of(corner: str) -> tuple[int, int]:
-    """Row and column of the token at a corner, from where its two walks lead away."""
+    """Return the row and column of the token at a corner, where its two walks begin."""
     (y1, x1), (y2, x2) = (STEPS[direction.name] for direction in CORNERS[corner][:2])
     return (0 if y1 + y2 > 0 else ROWS - 1), (0 if x1 + x2 > 0 else COLUMNS - 1)
 
 
 def draw_corner(ax: Axes, corner: str) -> None:
-    """One corner: what the token has seen, the first scan's walks, then the second one's."""
+    """Draw one corner: the token's view, the first scan's walks, and the second scan's."""
     first, second = (direction.name for direction in CORNERS[corner][:2])
     rows, columns = (sorted(pair) for pair in zip(start_of(corner), TOKEN, strict=True))
     for y in range(ROWS):
@@ -55,7 +55,7 @@ def draw_corner(ax: Axes, corner: str) -> None:
 
 
 def _draw_walks(ax: Axes, direction: str, colour: str, aside: float) -> None:
-    """One arrow along each row or column, a little off its middle."""
+    """Draw one arrow along each row or column, a little off its middle."""
     dy, dx = STEPS[direction]
     for lane in range(ROWS if dx else COLUMNS):
         length = COLUMNS if dx else ROWS

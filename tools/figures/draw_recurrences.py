@@ -1,7 +1,7 @@
 """Draw the simplified and the exact recurrence: `python tools/figures/draw_recurrences.py`.
 
-Above, what one token takes from its neighbours and hands on to the next ones. Below, the ways on
-which what the upper-left token brings reaches another one, with the number of them.
+The upper row shows what one token takes from its neighbours and passes on to the next ones. The
+lower row shows the paths from the upper-left token to another one, and their number.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 ROWS, COLUMNS = 3, 4
 ROW, COLUMN, BOTH = '#1f5fa8', '#c2571a', '#444444'
-"""The state along rows, the one along columns, and what belongs to neither."""
+"""Colours of the state along rows, of the state along columns, and of the rest."""
 
 
 def draw_token(ax: Axes, exact: bool) -> None:
-    """One token: the states that come in at the left and above, and those that leave."""
+    """Draw one token, the states that come in at the left and above, and those that leave."""
     ax.add_patch(
         FancyBboxPatch((0, 0), 4, 4, boxstyle='round,pad=0.1', facecolor='#f4f4f4', edgecolor=BOTH)
     )
@@ -48,7 +48,7 @@ def draw_token(ax: Axes, exact: bool) -> None:
 
 
 def draw_ways(ax: Axes, exact: bool) -> None:
-    """The ways from the upper-left token to the lower-right one."""
+    """Draw the paths from the upper-left token to the lower-right one."""
     for y in range(ROWS):
         for x in range(COLUMNS):
             ax.add_patch(Rectangle((x, y), 1, 1, facecolor='white', edgecolor='#b8b8b8'))

@@ -21,7 +21,7 @@ from mmv2m.utils import CONVERTERS  # noqa: E402
 
 
 def main() -> None:
-    """Parse the command line, convert."""
+    """Parse the command line, convert the checkpoint, and save it."""
     parser = argparse.ArgumentParser(description="Convert an official checkpoint's format")
     parser.add_argument('model', choices=CONVERTERS, help='family of models')
     parser.add_argument('src', help='checkpoint of the official code')

@@ -20,7 +20,7 @@ from mmv2m.engine.errors import UserError  # noqa: E402
 
 
 def main() -> None:
-    """Parse the command line, convert, save."""
+    """Parse the command line, convert the checkpoint, and save it."""
     parser = argparse.ArgumentParser(description="Convert the authors' released checkpoint format")
     parser.add_argument('src', help='checkpoint of the released code')
     parser.add_argument('dst', help='where the converted checkpoint goes')

@@ -1,7 +1,7 @@
 """Draw what one token sees from each corner: `python corner_views.py CONFIG [CHECKPOINT]`.
 
-The picture has one map for each corner from which a block of a V2M scans: how much each token
-changes what the corner's 2D scan brings to the marked one.
+The picture has one map for each corner from which a block of a V2M scans. The map shows how much
+each token changes the output of the corner's 2D scan at the marked token.
 """
 
 import argparse
@@ -36,14 +36,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--layer', help="a block's mixer, stages.I.K.mixer; default: the last one")
     parser.add_argument(
-        '--token', type=int, nargs=2, metavar=('ROW', 'COLUMN'), help='default: the middle'
+        '--token',
+        type=int,
+        nargs=2,
+        metavar=('ROW', 'COLUMN'),
+        help='marked token; default: the middle',
     )
-    parser.add_argument('--out', default='corner_views.png', help='default: %(default)s')
+    parser.add_argument(
+        '--out', default='corner_views.png', help='the picture; default: %(default)s'
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw what the command line says."""
+    """Draw the picture of the model in the command line."""
     args = parse_args(argv)
     torch.manual_seed(0)
     with exit_on_user_error():

@@ -1,7 +1,7 @@
 """Draw a backbone's effective receptive field: `python erf.py CONFIG [CHECKPOINT]`.
 
-The picture shows how much each pixel changes the middle of the last feature map, without a
-checkpoint for a model as a training starts, and with one for both, side by side.
+The picture shows how much each pixel changes the middle of the last feature map. Without a
+checkpoint, it shows the model as a training starts; with one, it shows both models side by side.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw what the command line says."""
+    """Draw the picture of the model in the command line."""
     args = parse_args(argv)
     with exit_on_user_error():
         try:

@@ -28,7 +28,7 @@ from mmv2m.engine.task_library import task_library_of  # noqa: E402
 from mmv2m.visualization import activation_map, overlay  # noqa: E402
 
 SIDE = 448
-"""Pixels of a shown image's longer side, at least."""
+"""The least number of pixels on the longer side of a shown image."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw what the command line says."""
+    """Draw the picture of the model and image in the command line."""
     args = parse_args(argv)
     with exit_on_user_error():
         cfg = load_config(args.config)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def draw(cfg: Config, args: argparse.Namespace) -> tuple[np.ndarray, int]:
-    """The image, and beside it the image under its map; and the class."""
+    """Return the picture, which has the image and the image under its map, and the class."""
     model = get_model(cfg, pretrained=args.checkpoint, device=args.device).eval()
     pipeline = list(cfg.test_dataloader.dataset.pipeline)
     if pipeline[0]['type'] != 'LoadImageFromFile':
@@ -77,7 +77,7 @@ def draw(cfg: Config, args: argparse.Namespace) -> tuple[np.ndarray, int]:
 
 
 def enlarge(pixels: np.ndarray) -> np.ndarray:
-    """A small image with each pixel as a square."""
+    """Enlarge a small image, so that each pixel becomes a square."""
     times = max(1, SIDE // max(pixels.shape[:2]))
     return np.ascontiguousarray(pixels.repeat(times, 0).repeat(times, 1))
 
