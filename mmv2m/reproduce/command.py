@@ -30,7 +30,7 @@ def parse_reproduce_args(argv: Sequence[str] | None = None) -> Namespace:
     """Parse the command line.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Raises:
         UserError: If ``--cfg-options`` cannot be read, arguments are impossible or do not go

@@ -22,7 +22,7 @@ class Estimate:
     Attributes:
         gpus: Number of GPUs.
         batch_size: Images that go through one GPU at once.
-        images_per_second: Images that one GPU trains with in a second.
+        images_per_second: Images per second that one GPU trains with.
         gpu_hours: Hours of all GPUs together.
         problem: Why there are no figures, if there are none.
     """
@@ -53,7 +53,7 @@ def estimate_training(
     Args:
         cfg: The config.
         train_images: Images in one epoch.
-        throughput: Function that measures one GPU's images in a second at a batch size.
+        throughput: Function that measures one GPU's images per second at a batch size.
         gpu_counts: Numbers of GPUs.
     """
     measured: dict[int, tuple[int, float] | None] = {}

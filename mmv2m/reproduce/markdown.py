@@ -96,7 +96,7 @@ def _metric(report: RowReport, metric: Metric) -> str:
 
 
 def show_own(own: Own) -> str:
-    """An own figure: mean, standard deviation and number of runs."""
+    """Format the figures of own runs: mean, standard deviation and number of runs."""
     spread = '' if own.std is None else f' ± {own.std:.2f}'
     return f'{own.mean:.2f}{spread} ({len(own.values)}){"" if own.trained else " †"}'
 

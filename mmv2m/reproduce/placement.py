@@ -43,8 +43,8 @@ def place(cfg: Config, gpus: int) -> Placement:
     """Lay the recipe's batch out over GPUs without a change of the recipe.
 
     A share of a GPU may be larger than the config's own batch. It is then split into batches of
-    that size, whose gradients are summed. Schedules that count iterations would become longer, so
-    that these take the whole share at once.
+    that size, whose gradients are summed. Schedules that count iterations would become longer in
+    this way, so their configs take the whole share at once.
 
     Args:
         cfg: The config.

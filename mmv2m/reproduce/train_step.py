@@ -19,7 +19,7 @@ LEAST_STEPS = 5
 
 
 class Throughput:
-    """Images in a second of a config's training step, with one measurement for each batch size.
+    """Images per second of a config's training step, with one measurement for each batch size.
 
     The step is that of tools/train.py, with the config's hooks. Data loading and communication
     between GPUs are not part of it.
@@ -37,7 +37,7 @@ class Throughput:
         self.cfg, self.size, self.device, self.seconds = cfg, size, device, seconds
 
     def measure(self, batch_size: int) -> float:
-        """Images in a second at a batch size.
+        """Return the images per second at a batch size.
 
         Raises:
             torch.OutOfMemoryError: If the batch is too large.
@@ -60,14 +60,14 @@ class Throughput:
 def training_throughput(
     throughput: Callable[[int], float], batch_size: int
 ) -> tuple[int, float] | None:
-    """The largest batch that fits, and its images in a second. Batches are halved until one fits.
+    """Halve batches until one fits; return it and its images per second.
 
     Args:
         throughput: Function that measures a batch size, such as :meth:`Throughput.measure`.
         batch_size: The largest batch size to try.
 
     Returns:
-        The batch size and its images in a second, or None if not even one image fits.
+        The batch size and its images per second, or None if not even one image fits.
     """
     while batch_size:
         try:

@@ -42,7 +42,7 @@ def train_at_once(
         runs: The runs. The next one is taken from the iterator when a slot is free.
         command: Function that gives the command line of a run.
         logs: Folder with one file for the output of each process.
-        slots: CUDA_VISIBLE_DEVICES of the processes in each slot; None for that of this process.
+        slots: CUDA_VISIBLE_DEVICES of the processes in each slot; None leaves this process's value.
 
     Returns:
         How many processes failed.

@@ -29,19 +29,21 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
     """Parse the command line.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Raises:
         UserError: If ``--cfg-options`` cannot be read, or arguments do not go together.
     """
     parser = ArgumentParser(
-        description='The reduced-scale study: trains what has no record yet. Stopped at any time, '
-        'the same command goes on where it was'
+        description='The reduced-scale study: trains the runs that have no record yet. The same '
+        'command continues a study that was stopped'
     )
     parser.add_argument(
         '--runs', nargs='+', default=[], help='comparisons, or configs without .py; default: all'
     )
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds of the runs; default: 0 1 2'
+    )
     parser.add_argument('--list', action='store_true', help='list the runs and train nothing')
     parser.add_argument('--summary', action='store_true', help='print the results, train nothing')
     parser.add_argument(
@@ -63,14 +65,14 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
         '--study',
         type=Path,
         default=ROOT / 'configs' / 'studies' / 'cifar10.yml',
-        help='default: configs/studies/cifar10.yml',
+        help="the study's file; default: configs/studies/cifar10.yml",
     )
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/study'))
     parser.add_argument(
         '--records',
         type=Path,
         default=RECORDS / 'cifar10',
-        help='default: records/cifar10 in the clone, or here without one',
+        help='folder of the records; default: records/cifar10 in the clone, or here without one',
     )
     parser.add_argument(
         '--cfg-options',
@@ -122,7 +124,7 @@ def study(args: Namespace) -> int:
     try:
         return _train(todo, plan, args)
     except KeyboardInterrupt:
-        print('stopped; the same command goes on where this was', file=sys.stderr, flush=True)
+        print('stopped; the same command continues the study', file=sys.stderr, flush=True)
         return 130
 
 

@@ -73,5 +73,5 @@ def _without_free(before: Config, after: Config) -> dict[str, Any]:
 
 
 def _not_free(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those that a run may change without a change of the recipe."""
+    """Leave out the settings that a run may change without a change of the recipe."""
     return {key: value for key, value in options.items() if key not in FREE}

@@ -1,4 +1,4 @@
-"""The parts of a study: comparisons, their arms, and the trainings of these."""
+"""The parts of a study: comparisons, their arms, and the arms' trainings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Study:
         return self.data.metrics[0].logged
 
     def select(self, names: Sequence[str]) -> tuple[Comparison, ...]:
-        """The comparisons of some names.
+        """Return the comparisons, or the parts of comparisons, with the given names.
 
         Args:
             names: Names of comparisons, which stand for all of their arms, or of single arms'

@@ -33,16 +33,16 @@ def build_metafiles(
     records: Sequence[Record],
     published: tuple[Source, ...] = (),
 ) -> dict[str, str]:
-    """The metafiles' texts by their paths from the repository's root.
+    """Return the metafiles' texts by their paths from the repository's root.
 
     Each folder of configs has one metafile. A config is one model in it, even if it is in several
-    rows. Names of printed figures end with ``(paper)``, and those of our own do not.
+    rows. Names of printed figures end with ``(paper)``, and names of our own figures do not.
 
     Args:
         tables: The tables.
-        costs: Parameters and FLOPs by config.
+        costs: Parameters and FLOPs of each config.
         records: Results of runs.
-        published: Weights that others publish; configs that only these have are models too.
+        published: Weights that others publish. Configs that have only such weights are models, too.
     """
     folders: dict[str, dict[str, list]] = {}
     described = set()

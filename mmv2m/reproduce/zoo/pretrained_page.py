@@ -80,10 +80,10 @@ LIMITS = (
 
 
 def build_pretrained_page(sources: Sequence[Source]) -> str:
-    """The page's text.
+    """Return the page's text.
 
     Args:
-        sources: From :func:`..published.load_published`.
+        sources: The sources that :func:`..published.load_published` returns.
     """
     texts = dict(
         intro=INTRO, where=WHERE, how=HOW, settings=SETTINGS, compared=COMPARED, limits=LIMITS
