@@ -29,7 +29,7 @@ class Exported(NamedTuple):
         path: The file.
         inputs: Name and shape of each input.
         outputs: Name and shape of each output.
-        nodes: Number of nodes of the graph, without those inside of a Scan.
+        nodes: Number of nodes of the graph, without the nodes inside a Scan.
         difference: Largest difference from PyTorch's outputs at :data:`BATCHES`, measured as for
             :data:`TOLERANCE`.
     """

@@ -25,7 +25,7 @@ class Logits(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, classes)."""
+        """Turn images (B, 3, H, W) into logits (B, classes)."""
         logits: Tensor = self.model(images, mode='tensor')
         return logits
 
@@ -43,7 +43,7 @@ class Features(nn.Module):
         self.neck = model.neck if getattr(model, 'with_neck', False) else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) to one tensor for each output of the neck, or of the backbone."""
+        """Turn images (B, 3, H, W) into one tensor for each output of the neck or the backbone."""
         return tuple(self.neck(self.backbone(images)))
 
 

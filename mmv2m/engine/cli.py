@@ -47,7 +47,7 @@ def parse_train_args(argv: Sequence[str] | None = None) -> Namespace:
     """Parse the command line of tools/train.py.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Raises:
         UserError: If ``--cfg-options`` cannot be read.
@@ -87,7 +87,7 @@ def parse_test_args(argv: Sequence[str] | None = None) -> Namespace:
     """Parse the command line of tools/test.py.
 
     Args:
-        argv: The arguments; None for those of the process.
+        argv: The arguments. None means the command line of the process.
 
     Raises:
         UserError: If ``--cfg-options`` cannot be read, or ``--out-item`` comes without ``--out``.

@@ -101,8 +101,8 @@ def choose_backend(backend: str, x: Tensor, *functions: str) -> str:
 
     Raises:
         ValueError: If there is no such backend.
-        RuntimeError: If the one asked for by name cannot run on ``x``, or has not these functions.
-            The message says why.
+        RuntimeError: If a backend is asked for by name, but cannot run on ``x`` or lacks a
+            function. The message says why.
     """
     if torch.compiler.is_compiling() and _exports_to_onnx():
         return 'reference'

@@ -24,7 +24,7 @@ STEPS = 7
 
 FORWARD_WARPS_AT_ONCE = {False: 27, True: 36}
 """Warps per multiprocessor over which the forward kernel distributes the lanes, by whether there is
-a gate. These are at least as many as there are registers for.
+a gate. They are at least as many as the registers allow.
 """
 
 STEPS_BACKWARD = 7

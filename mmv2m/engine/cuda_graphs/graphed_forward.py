@@ -35,7 +35,7 @@ class GraphedForward:
     Args:
         module: A module that takes one tensor, and returns a tensor, or a tuple or list of tensors.
         patience: Passes with one layout before the module is captured.
-        most: Attempts to capture. After these the module stays eager, because too much changes.
+        most: Number of attempts to capture. After the last one, the module stays eager.
 
     Attributes:
         replays: How many passes have run as a graph.

@@ -17,7 +17,7 @@ CONTENTS = ('_modules', '_parameters', '_buffers')
 class State:
     """The state of a module, and of a call of it.
 
-    It covers the submodules with their classes, the ``forward`` of these, attributes and hooks, the
+    It covers the submodules with their classes, ``forward`` methods, attributes and hooks, the
     memory, dtypes and ``requires_grad`` of parameters and buffers, the layout of the input, and
     PyTorch's global settings. An attribute that is changed in place, such as an element of a list,
     is not seen.

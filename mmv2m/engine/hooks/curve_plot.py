@@ -50,7 +50,7 @@ class CurvePlotHook(Hook):
 
     @master_only
     def after_train(self, runner: Runner) -> None:
-        """Draw the curves from the scalars of this run and of those that it resumed."""
+        """Draw the curves from the scalars of this run and of the runs that it resumed."""
         by_epoch = _by_epoch(runner)
         losses, metrics = read_scalars(
             Path(runner.work_dir),
@@ -72,7 +72,7 @@ def _by_epoch(runner: Runner) -> bool:
 def read_scalars(
     work_dir: Path, runs: Sequence[dict], epoch_length: int = 1
 ) -> tuple[Points, Points]:
-    """Collect what a LocalVisBackend wrote during a training and those that it resumed.
+    """Collect the scalars that a LocalVisBackend wrote in a training and in the runs it resumed.
 
     Args:
         work_dir: The work dir.

@@ -55,7 +55,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Keep this step's numbers, and write those of the step before."""
+        """Keep this step's numbers, and write the previous step's numbers."""
         self._flush(runner.message_hub)
         norms = {} if self._norms is None else self._norms.take()
         self._pending = _Numbers({**norms, **(outputs or {})})

@@ -81,7 +81,7 @@ class PlainMamba(StagedBackbone):
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
             Defaults to False.
         norm_cfg: Norms of the blocks and the outputs. Defaults to ``dict(type='SameDtypeLN')``, and
-            ``eps=1e-6`` in those of the outputs.
+            ``eps=1e-6`` in the outputs' norms.
         scan_backend: Backend of the scan operators; see :mod:`mmv2m.ops`. Defaults to ``'auto'``.
         init_cfg: See :class:`mmengine.model.BaseModule`. Defaults to a truncated normal
             distribution (standard deviation 0.02) for linear layers, including those of the scans.

@@ -187,12 +187,12 @@ class Interaction(BaseModule):
         )
 
     def inject(self, x: Tensor, tokens: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
-        """Add to the stage's input, (B, H, W, D), what it finds in the pyramid."""
+        """Add what attention finds in the pyramid to the stage's input (B, H, W, D)."""
         size = (x.shape[1], x.shape[2])
         return self.injector(x.flatten(1, 2), [size], tokens, sizes).unflatten(1, size)
 
     def extract(self, tokens: Tensor, sizes: list[tuple[int, int]], x: Tensor) -> Tensor:
-        """Add to the pyramid, (B, L, D), what it finds in the stage's output, (B, H, W, D)."""
+        """Add what attention finds in the stage's output (B, H, W, D) to the pyramid (B, L, D)."""
         size = (x.shape[1], x.shape[2])
         for extractor in self.extractors:
             tokens = extractor(tokens, sizes, x.flatten(1, 2), [size])

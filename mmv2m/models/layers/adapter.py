@@ -176,7 +176,7 @@ class Injector(_Attention):
         self.gamma = nn.Parameter(torch.zeros(embed_dims))
 
     def forward(self, query: Tensor, sizes: Sizes, feat: Tensor, feat_sizes: Sizes) -> Tensor:
-        """(B, L, D) to (B, L, D); see ``attend``."""
+        """Turn a tensor (B, L, D) into one of the same shape; see ``attend``."""
         return query + self.gamma * self.attend(query, sizes, feat, feat_sizes)
 
 
@@ -201,7 +201,7 @@ class Extractor(_Attention):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, query: Tensor, sizes: Sizes, feat: Tensor, feat_sizes: Sizes) -> Tensor:
-        """(B, L, D) to (B, L, D); see ``attend``."""
+        """Turn a tensor (B, L, D) into one of the same shape; see ``attend``."""
         query = query + self.attend(query, sizes, feat, feat_sizes)
         maps = split_maps(self.fc1(self.ffn_norm(query)), sizes)
         hidden, _ = flatten_maps([self.conv(x) for x in maps])

@@ -55,7 +55,7 @@ class AtrousScanMixer(BaseModule):
         self.out_proj = nn.Linear(inner, embed_dims, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         x, z = self.in_proj(x).chunk(2, -1)
         y = self.norm(self._scan(F.silu(self.conv(x))))
         return project_gated(self, y.to(z.dtype), z, self.out_proj, self.backend)
@@ -98,7 +98,7 @@ class ChannelGate(BaseModule):
         self.expand = nn.Linear(embed_dims // ratio, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         means = self.norm(x).mean((1, 2), keepdim=True)
         return x * self.expand(F.gelu(self.reduce(means))).sigmoid()
 
@@ -133,5 +133,5 @@ class DualMixer(BaseModule):
         self.gate = ChannelGate(embed_dims, norm_cfg=norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         return self.gate(self.scan(x)) + self.gate(self.conv(x))

@@ -58,15 +58,15 @@ class MeanToken(BaseModule):
     """Fig. 4(a): no tokens are added, and the mean over the map is read."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D), returned as it is."""
+        """Return the map (B, H, W, D) as it is."""
         return x
 
     def read(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, D)."""
+        """Turn (B, H, W, D) into (B, D)."""
         return x.mean((1, 2))
 
     def strip(self, x: Tensor) -> Tensor:
-        """(B, H, W, D), returned as it is."""
+        """Return the map (B, H, W, D) as it is."""
         return x
 
 
@@ -101,7 +101,7 @@ class CrossToken(BaseModule):
             self.register_load_state_dict_pre_hook(resize_on_load(name, 'bilinear'))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H + 1, W + 1, D)."""
+        """Turn (B, H, W, D) into (B, H + 1, W + 1, D)."""
         height, width = x.shape[1:3]
         j = cross_position(width, self.at_edge)
         row = resize_map(self.row, (1, width), 'bilinear')
@@ -110,12 +110,12 @@ class CrossToken(BaseModule):
         return insert_cross(x, row, column, self.at_edge)
 
     def read(self, x: Tensor) -> Tensor:
-        """(B, H + 1, W + 1, D) to the crossing, (B, D)."""
+        """Return the token at the crossing, (B, D), of a map (B, H + 1, W + 1, D)."""
         i, j = (cross_position(side - 1, self.at_edge) for side in x.shape[1:3])
         return x[:, i, j]
 
     def strip(self, x: Tensor) -> Tensor:
-        """(B, H + 1, W + 1, D) to the patches alone, (B, H, W, D)."""
+        """Return the patches alone, (B, H, W, D), of a map (B, H + 1, W + 1, D)."""
         return strip_cross(x, self.at_edge)
 
 

@@ -51,7 +51,7 @@ class CrossScanMixer(BaseModule):
         self.out_proj = nn.Linear(inner, embed_dims, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         x = F.silu(self.conv(self.in_proj(x)))
         turned = x.transpose(1, 2)
         y = self.rows(as_sequence(x)).view(x.shape)

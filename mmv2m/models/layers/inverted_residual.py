@@ -27,7 +27,7 @@ class SqueezeExcite(BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, H, W)."""
+        """Turn a tensor (B, C, H, W) into one of the same shape."""
         return x * self.expand(self.reduce(x.mean((2, 3), keepdim=True)))
 
 
@@ -63,5 +63,5 @@ class InvertedResidual(BaseModule):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         return x + self.drop_path(self.convs(x))

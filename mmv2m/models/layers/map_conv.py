@@ -16,7 +16,7 @@ class MapConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, in_channels) to (B, H', W', out_channels)."""
+        """Turn (B, H, W, in_channels) into (B, H', W', out_channels)."""
         x = x.permute(0, 3, 1, 2)
         if self.padding_mode != 'zeros' or isinstance(self.padding, str):
             return super().forward(x).permute(0, 2, 3, 1)
@@ -28,6 +28,6 @@ class MapSequential(nn.Sequential):
     """Layers for (B, C, H, W) tensors on a (B, H, W, C) map, in the dtype of their parameters."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to (B, H', W', C')."""
+        """Turn (B, H, W, C) into (B, H', W', C')."""
         x = x.to(dtype_of(self, default=x.dtype))
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

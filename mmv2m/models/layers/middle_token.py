@@ -28,17 +28,17 @@ class MiddleToken(BaseModule):
             nn.init.trunc_normal_(vector, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, 1, H * W + 1, D)."""
+        """Turn (B, H, W, D) into (B, 1, H * W + 1, D)."""
         x = as_sequence(x)
         middle = x.shape[2] // 2
         token = (self.token + self.position).to(x.dtype).expand(x.shape[0], 1, 1, -1)
         return torch.cat((x[:, :, :middle], token, x[:, :, middle:]), 2)
 
     def read(self, x: Tensor) -> Tensor:
-        """(B, 1, L + 1, D) to the token, (B, D)."""
+        """Return the token, (B, D), of a sequence (B, 1, L + 1, D)."""
         return x[:, 0, (x.shape[2] - 1) // 2]
 
     def strip(self, x: Tensor) -> Tensor:
-        """(B, 1, L + 1, D) to the others, (B, 1, L, D)."""
+        """Return the other tokens, (B, 1, L, D), of a sequence (B, 1, L + 1, D)."""
         middle = (x.shape[2] - 1) // 2
         return torch.cat((x[:, :, :middle], x[:, :, middle + 1 :]), 2)

@@ -60,7 +60,7 @@ class MixerBlock(BaseModule):
             )
 
     def forward(self, x: Tensor, with_branch: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, H, W, D) to (B, H, W, D), in at least float32.
+        """Turn a tensor (B, H, W, D) into one of the same shape, in at least float32.
 
         Args:
             x: The map.

@@ -12,7 +12,7 @@ class MapPatchMerging(PatchMerging):
     """mmcv's patch merging, from (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
+        """Turn (B, H, W, in_channels) into (B, ceil(H / 2), ceil(W / 2), out_channels)."""
         # The residual stream may be wider than the parameters.
         tokens = x.to(dtype_of(self, default=x.dtype)).flatten(1, 2)
         merged, size = super().forward(tokens, (x.shape[1], x.shape[2]))

@@ -22,7 +22,7 @@ __all__ = ['ConvStem', 'Downsample', 'PatchMap']
 AT_ONCE = 8
 """Input channels below which cuDNN's convolutions in half precision are slow.
 
-Tensor cores read so many channels at once.
+Tensor cores read eight channels at once in half precision.
 """
 
 CONV = Known(
@@ -79,7 +79,7 @@ class PatchMap(BaseModule):
         return height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to a contiguous (B, *grid_size((H, W)), D)."""
+        """Turn (B, in_channels, H, W) into a contiguous (B, *grid_size((H, W)), D)."""
         size = (x.shape[2], x.shape[3])
         covered = [(n - 1) * self.stride + self.patch_size for n in self.grid_size(size)]
         below, right = covered[0] - size[0], covered[1] - size[1]
@@ -136,7 +136,7 @@ class Downsample(BaseModule):
         self.norm = build_norm_layer(norm_cfg, out_channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, in_channels) to (B, ceil(H / 2), ceil(W / 2), out_channels)."""
+        """Turn (B, H, W, in_channels) into (B, ceil(H / 2), ceil(W / 2), out_channels)."""
         x = x.to(self.dtype_read(x))  # without this, it would be cast to float32 and back
         if not may_stand_for(self, x, ((self.conv, CONV),)):
             return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
@@ -194,7 +194,7 @@ class ConvStem(BaseModule):
         self.second = Downsample(embed_dims // 2, embed_dims, norm_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, ceil(H / 4), ceil(W / 4), D)."""
+        """Turn (B, in_channels, H, W) into (B, ceil(H / 4), ceil(W / 4), D)."""
         return self.second(self.act(self.first(x.permute(0, 2, 3, 1))))
 
 

@@ -77,5 +77,5 @@ class PositionEmbedding(BaseModule):
         self.register_load_state_dict_pre_hook(resize_on_load('weight', mode))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D), any H and W."""
+        """Turn a tensor (B, H, W, D) into one of the same shape, for any H and W."""
         return x + resize_map(self.weight, (x.shape[1], x.shape[2]), self.mode)

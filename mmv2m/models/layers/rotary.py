@@ -56,7 +56,7 @@ class RotaryPosition(BaseModule):
             self.register_load_state_dict_pre_hook(resize_on_load(name, 'bicubic'))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D) in float32, or in float64 if ``x`` is."""
+        """Turn a tensor (B, H, W, D) into one in float32, or in float64 if ``x`` is."""
         x = widen(x)
         size = (x.shape[1], x.shape[2])
         cos, sin = (resize_map(t.to(x.dtype), size) for t in (self.cos, self.sin))

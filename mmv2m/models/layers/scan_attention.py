@@ -31,7 +31,7 @@ class ScanAttention(BaseModule):
         self.expand = nn.Linear(inner, channels)
 
     def forward(self, y: Tensor) -> Tensor:
-        """(B, H, W, E) to (B, H, W, E), in the dtype of ``y``."""
+        """Turn a tensor (B, H, W, E) into one of the same shape, in the dtype of ``y``."""
         pooled = self.norm(y).mean((1, 2), keepdim=True)
         weight = self.expand(F.gelu(self.reduce(pooled))).sigmoid()
         return y * weight.to(y.dtype)

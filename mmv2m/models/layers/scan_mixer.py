@@ -73,7 +73,7 @@ class ScanMixer(BaseModule):
         self.out_proj = OutProjection(inner, embed_dims, out_proj_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         x, z = self.in_proj(x).chunk(2, dim=-1)
         outputs = self._scan(x)
         if self.attention is None:

@@ -19,7 +19,7 @@ __all__ = ['LAYOUTS', 'Layout', 'ScanOrder', 'parse_scans', 'to_map', 'to_sequen
 
 
 class Layout(NamedTuple):
-    """How the tokens of a map become one sequence.
+    """The way in which the tokens of a map become one sequence.
 
     Attributes:
         to_sequence: Function of ``(x, side)`` from (B, H, W, E) to (B, 1, L, E). L is H * W, or

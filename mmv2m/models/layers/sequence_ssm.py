@@ -56,7 +56,7 @@ class SequenceSSM(BaseModule):
         draw_time_steps(self.dt_proj, self.dt_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, L, E) to (B, 1, L, E), summed over the scans."""
+        """Turn a tensor (B, 1, L, E) into one of the same shape, summed over the scans."""
         outputs = [
             directional_ssm(
                 x,

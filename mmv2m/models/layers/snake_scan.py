@@ -58,7 +58,7 @@ class SnakeSSM(SequenceSSM):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, E) to (B, H, W, E), summed over the orders."""
+        """Turn a tensor (B, H, W, E) into one of the same shape, summed over the orders."""
         order = self._order((x.shape[1], x.shape[2]), x.device)
         tokens = as_sequence(x)
         delta, B, C = self._project(tokens)
@@ -124,7 +124,7 @@ class SnakeScanMixer(BaseModule):
         self.out_proj = nn.Linear(inner, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, D) to (B, H, W, D)."""
+        """Turn a tensor (B, H, W, D) into one of the same shape."""
         x, z = self.in_proj(x).chunk(2, -1)
         y = self.ssm(F.silu(self.conv(x)))
         return project_gated(self, y, z, self.out_proj, self.backend)

@@ -39,7 +39,7 @@ class Stage(Sequential):
     def forward(
         self, x: Tensor, turn: nn.Module | None = None, with_branch: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, H, W, C) to (B, H', W', D), in at least float32.
+        """Turn (B, H, W, C) into (B, H', W', D), in at least float32.
 
         Args:
             x: The map.
