@@ -129,6 +129,61 @@ def test_misspelt_keys(train, fails, config, option, says):
 
 
 @pytest.mark.parametrize(
+    ('hook', 'says'),
+    [
+        ("'EMAHook'", "custom_hooks[0] is the word 'EMAHook', where a dict belongs"),
+        ('dict(momentum=0.1)', 'custom_hooks[0] has no type'),
+        (
+            "dict(type='EMAHook', ema_type='ExponentialMovingAvarage')",
+            "custom_hooks[0].ema_type: 'ExponentialMovingAvarage' is not in the model registry",
+        ),
+        ("dict(type='EMAHook', ema_type='V2M')", 'is V2M, which is no average of the weights'),
+        ("dict(type='EMAHook', momentm=0.1)", "no setting 'momentm'; did you mean 'momentum'?"),
+        ("dict(type='EMAHook', momentum=2)", 'momentum must be in range (0.0, 1.0)'),
+        ("dict(type='EMAHook', begin_epoch=9)", 'begin_epoch is 9, but train_cfg.max_epochs is 2'),
+        (
+            "dict(type='EMAHook', priority='VERYLOW')",
+            "no priority 'VERYLOW'; did you mean 'VERY_LO",
+        ),
+        ("dict(type='EMAHook', priority=300)", 'priority must be from 0, the first, to 100'),
+        ("dict(type='EarlyStoppingHook')", "required positional argument: 'monitor'"),
+    ],
+)
+def test_custom_hooks(train, fails, config, hook, says):
+    config.write_text(f'{TINY_DIGITS}custom_hooks = [{hook}]\n')
+    assert says in fails(train, config)
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        (
+            "checkpoint'] = dict(interval=1)",
+            "checkpoint has no type; mmengine's own is type='Check",
+        ),
+        (
+            "chekpoint'] = dict(type='CheckpointHook')",
+            "name 'chekpoint'; did you mean 'checkpoint'",
+        ),
+        ("logger']['priority'] = 'LOWW'", "default_hooks.logger: no priority 'LOWW'; did you mean"),
+        ("checkpoint'].update(save_best='a', rule='more')", 'rule must be greater, less or None'),
+    ],
+)
+def test_default_hooks(train, fails, config, line, says):
+    config.write_text(f"{TINY_DIGITS}default_hooks['{line}\n")
+    assert says in fails(train, config)
+
+
+def test_hooks_that_there_are(train, config):
+    average = "dict(type='EMAHook', momentum=0.1, evaluate_on_origin=True, priority='above_normal')"
+    config.write_text(
+        f"{TINY_DIGITS}custom_hooks = [{average}]\ndefault_hooks['timer'] = None\n"
+        'train_cfg = dict(by_epoch=True, max_epochs=1)\n'
+    )
+    train([str(config)])
+
+
+@pytest.mark.parametrize(
     ('line', 'says'),
     [
         ('', 'nothing would be saved before the end: set by_epoch=False in default_hooks.checkp'),

@@ -8,6 +8,7 @@ from .backend import check_backend
 from .data import check_data
 from .environment import check_environment, check_precision
 from .files import check_checkpoint, is_remote
+from .hooks import check_hooks
 from .keys import check_keys
 from .model import check_model
 from .outputs import check_outputs
@@ -33,6 +34,7 @@ def check_train(cfg: Config) -> None:
     check_windows(cfg)
     check_backend(cfg)
     check_keys(cfg, ('train', 'val'))
+    check_hooks(cfg)
     check_schedule(cfg)
     check_data(cfg, ('train', 'val'))
     # DeepSpeed's checkpoints, which are folders, are resumed only.
@@ -59,6 +61,7 @@ def check_test(cfg: Config) -> None:
     check_windows(cfg)
     check_backend(cfg)
     check_keys(cfg, ('test',))
+    check_hooks(cfg)
     check_data(cfg, ('test',))
     if not is_remote(cfg.load_from):
         check_weights(cfg, cfg.load_from)

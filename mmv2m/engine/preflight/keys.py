@@ -17,6 +17,7 @@ from mmengine.registry import (
 from torch.utils.data import DataLoader
 
 from .data import datasets
+from .hooks import hooks
 from .model import numbered
 from .registered import require_class
 from .settings import check_setting_names
@@ -63,13 +64,8 @@ def _of_run(cfg: Config, splits: Sequence[str]) -> Iterator[Part]:
         for where, metric in numbered(cfg.get(f'{split}_evaluator'), f'{split}_evaluator'):
             if 'type' in metric and 'metrics' not in metric:
                 yield where, metric, METRICS, ()
-    hooks = cfg.get('default_hooks') or {}
-    for name in hooks:
-        if isinstance(hooks[name], dict) and 'type' in hooks[name]:
-            yield f'default_hooks.{name}', hooks[name], HOOKS, ('priority',)
-    for where, hook in numbered(cfg.get('custom_hooks'), 'custom_hooks'):
-        if 'type' in hook:
-            yield where, hook, HOOKS, ('priority',)
+    for where, hook in hooks(cfg):
+        yield where, hook, HOOKS, ('priority',)
     if 'train' not in splits:
         return
     wrapper = cfg.get('optim_wrapper') or {}

@@ -14,6 +14,7 @@ from mmv2m.utils.suggestions import unknown_setting
 
 from ..errors import UserError
 from ..optim.grouped import APPLIED, SETTINGS, GroupedOptimWrapperConstructor
+from .hooks import hooks
 from .model import numbered
 from .registered import find_class, require_class
 from .settings import takes, type_name
@@ -40,6 +41,7 @@ def check_schedule(cfg: Config) -> None:
     loop = cfg.get('train_cfg') or {}
     if loop.get('by_epoch') is False or type_name(loop) == 'IterBasedTrainLoop':
         _check_iterations(cfg)
+    _check_beginnings(cfg, loop)
     _check_auto_scale(cfg.get('auto_scale_lr') or {})
     _check_constructor(cfg)
     _check_clipping((cfg.get('optim_wrapper') or {}).get('clip_grad'))
@@ -63,6 +65,18 @@ def _check_iterations(cfg: Config) -> None:
                 'so that it would never change anything: set by_epoch=False in it, and its '
                 'begin, end and lengths in iterations'
             )
+
+
+def _check_beginnings(cfg: Config, loop: dict) -> None:
+    """Refuse hooks, such as averages of weights, that begin when the training is over."""
+    for where, hook in hooks(cfg):
+        for unit in ('epoch', 'iter'):
+            begin, end = hook.get(f'begin_{unit}'), loop.get(f'max_{unit}s')
+            if isinstance(begin, int) and isinstance(end, int) and begin > end:
+                raise UserError(
+                    f'{where}.begin_{unit} is {begin}, but train_cfg.max_{unit}s is {end}, so that '
+                    'the hook would never begin'
+                )
 
 
 def _check_auto_scale(settings: dict) -> None:

@@ -11,7 +11,7 @@ from mmv2m.utils.suggestions import did_you_mean, unknown_setting
 
 from ..errors import UserError
 
-__all__ = ['check_setting_names', 'takes', 'type_name']
+__all__ = ['ADDED', 'arguments', 'check_setting_names', 'takes', 'try_out', 'type_name']
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -29,6 +29,29 @@ def takes(found: Any, name: str) -> bool:
     """Whether a class or function has an argument of this name, or may take any."""
     known, all_known = _settings(found)
     return name in known or not all_known
+
+
+def arguments(found: Any) -> list[str]:
+    """The names of a class's or a function's arguments."""
+    return _settings(found)[0]
+
+
+def try_out(where: str, found: Any, settings: dict) -> Any:
+    """Make an object as the run will, and return it.
+
+    Args:
+        where: Where the part stands in the config.
+        found: Its class, which does nothing but keep its settings.
+        settings: Its arguments.
+
+    Raises:
+        UserError: If the class refuses them, with its own words.
+    """
+    try:
+        return found(**settings)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        says = error.args[0] if error.args else 'its settings are refused'
+        raise UserError(f'{where} ({found.__name__}): {says}') from error
 
 
 def check_setting_names(
