@@ -1,8 +1,12 @@
 """Models in folders and on the Hugging Face Hub, where huggingface_hub is installed."""
 
+from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = ['HubMixin']
+
+CLASS = 'model_class'
+"""What ``config.json`` calls the class of the model that was saved."""
 
 try:
     from huggingface_hub import PyTorchModelHubMixin
@@ -39,17 +43,41 @@ class HubMixin(
 ):
     """``save_pretrained``, ``from_pretrained`` and ``push_to_hub`` of huggingface_hub.
 
-    A saved folder has the weights (``model.safetensors``) and the arguments that the model was
-    built with (``config.json``). Every tensor has to fit when it is loaded, unless ``strict=False``
-    is given; huggingface_hub's own default leaves what does not fit as it was.
+    A saved folder has the weights (``model.safetensors``), and the class of the model and the
+    arguments that it was built with (``config.json``). Every tensor has to fit when it is loaded,
+    unless ``strict=False`` is given; huggingface_hub's own default leaves what does not fit as it
+    was.
 
     Raises:
         ImportError: When one of the three is called and huggingface_hub is not installed.
+        ValueError: If a folder of another class is loaded.
     """
 
+    def save_pretrained(
+        self, save_directory: str | Path, *, config: Any = None, **settings: Any
+    ) -> Any:
+        """See :class:`huggingface_hub.ModelHubMixin`."""
+        known: Any = config or self._hub_mixin_config or {}
+        config = {**known, CLASS: _own_classes(type(self))[0]}
+        return super().save_pretrained(save_directory, config=config, **settings)
+
     @classmethod
-    def _from_pretrained(cls, *, strict: bool = True, **settings: Any) -> Any:
+    def _from_pretrained(
+        cls, *, strict: bool = True, config: dict | None = None, **settings: Any
+    ) -> Any:
+        # A class with keywords of any name gets all entries of the file as settings too.
+        saved = settings.pop(CLASS, None) or (config or {}).get(CLASS)
+        if saved is not None and saved not in _own_classes(cls):
+            raise ValueError(
+                f'{settings["model_id"]} holds the weights of another model: a {saved} was saved, '
+                f'which {saved}.from_pretrained loads, and a {cls.__name__} was asked for'
+            )
         return super()._from_pretrained(strict=strict, **settings)
+
+
+def _own_classes(cls: type) -> list[str]:
+    """The names of a class and its bases that are mmv2m's."""
+    return [base.__name__ for base in cls.__mro__ if base.__module__.startswith('mmv2m.')]
 
 
 def _refuse(method: str) -> NoReturn:

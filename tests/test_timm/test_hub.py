@@ -1,6 +1,7 @@
 """Folders and the Hugging Face Hub, without a network."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import torch
 hub = pytest.importorskip('huggingface_hub')
 timm = pytest.importorskip('timm')
 
-from mmv2m.models import V2M, VMamba  # noqa: E402
+from mmv2m.models import V2M, LocalVim, Vim, VMamba  # noqa: E402
 from mmv2m.timm import Classifier, FeatureMaps  # noqa: E402
 
 ARCH = dict(embed_dims=8, depths=(1, 1, 1, 1), state_dims=1)
@@ -40,6 +41,32 @@ def test_what_does_not_fit_is_an_error(tmp_path):
         VMamba.from_pretrained(tmp_path, out_indices=(0, 3), out_type='featmap')
     dense = VMamba.from_pretrained(tmp_path, out_indices=(0, 3), out_type='featmap', strict=False)
     assert len(dense(torch.rand(1, 3, 32, 32))) == 2
+
+
+@pytest.mark.parametrize(
+    ('saved', 'asked', 'settings'),
+    [
+        (V2M, Vim, dict(img_size=16)),
+        (Vim, V2M, dict(img_size=16)),
+        (V2M, Classifier, dict(img_size=16)),
+        (VMamba, LocalVim, {}),
+    ],
+)
+def test_folders_of_another_model(tmp_path, saved, asked, settings):
+    saved(ARCH, **settings).save_pretrained(tmp_path)
+    name = saved.__name__
+    says = f'{tmp_path} holds the weights of another model: a {name} was saved, which {name}.from'
+    with pytest.raises(ValueError, match=re.escape(says)):
+        asked.from_pretrained(tmp_path)
+
+
+def test_classes_of_ones_own(tmp_path):
+    class Mine(V2M):
+        pass
+
+    V2M(ARCH, img_size=16).save_pretrained(tmp_path / 'stock')
+    Mine.from_pretrained(tmp_path / 'stock').save_pretrained(tmp_path / 'mine')
+    assert type(V2M.from_pretrained(tmp_path / 'mine')) is V2M
 
 
 def test_classifier_with_another_head(tmp_path):
