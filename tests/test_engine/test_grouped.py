@@ -16,7 +16,7 @@ ADAMW = dict(type='AdamW', lr=0.5, weight_decay=0.25)
 KEYS = {
     'stem': dict(lr_mult=0.5),
     'stem.0': dict(decay_mult=0.0),
-    'scale': dict(lr_mult=2.0, decay_mult=0.0, betas=(0.5, 0.75)),
+    'scale': dict(lr_mult=2.0, decay_mult=0.0, maximize=True),
     'head': dict(lr_mult=1.0, decay_mult=1.0),
 }
 PARAMWISE = dict(
@@ -228,7 +228,9 @@ def test_fused_steps_on_a_gpu(paramwise):
 
 
 def test_a_setting_that_nobody_reads_is_refused():
-    with pytest.raises(ValueError, match="has no setting 'layer_decay_rate': Grouped"):
+    with pytest.raises(ValueError, match="no setting 'layer_decay_rate'; .* what Grouped"):
         build(Net(), GROUPED, dict(layer_decay_rate=0.9))
     with pytest.raises(ValueError, match="'flat_decay_mul'; did you mean 'flat_decay_mult'"):
         build(Net(), GROUPED, dict(flat_decay_mul=0.0))
+    with pytest.raises(ValueError, match="'decay_mul'; did you .*, and AdamW has none"):
+        build(Net(), GROUPED, dict(custom_keys={'bias': dict(decay_mul=0.0)}))

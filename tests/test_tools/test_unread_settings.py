@@ -254,6 +254,15 @@ def test_settings_by_parameter(config, wrapper, says):
     assert says in str(error.value)
 
 
+def test_settings_of_a_group_that_only_the_optimizer_reads(config):
+    cfg = Config.fromfile(config)
+    excluded = dict(decay_mult=0.0, lars_exclude=True)
+    cfg.optim_wrapper.update(
+        optimizer=dict(type='LARS', lr=1.0), paramwise_cfg=dict(custom_keys={'bn': excluded})
+    )
+    check_schedule(cfg)
+
+
 def test_misspelt_keys_in_python():
     for build in (V2M, lambda **settings: MODELS.build(dict(type='V2M', **settings))):
         with pytest.raises(TypeError, match="V2M: no setting 'achr'; did you mean 'arch'"):

@@ -12,27 +12,12 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from mmv2m.utils.suggestions import did_you_mean
 
 from .fused import use_fused
 from .loading import check_groups_on_load
+from .paramwise import APPLIED, SETTINGS, check_paramwise
 
 __all__ = ['GroupedOptimWrapperConstructor']
-
-APPLIED = ('lr_mult', 'decay_mult')
-"""Keys that mmengine leaves in a group, and has already applied to lr and weight_decay."""
-
-SETTINGS = (
-    'custom_keys',
-    'bias_lr_mult',
-    'bias_decay_mult',
-    'norm_decay_mult',
-    'dwconv_decay_mult',
-    'dcn_offset_lr_mult',
-    'flat_decay_mult',
-    'bypass_duplicate',
-)
-"""What mmengine's constructor reads of ``paramwise_cfg``; of any other name it takes no notice."""
 
 UNKNOWN = object()
 """Stands for a default that neither the config nor the optimizer's signature names."""
@@ -75,13 +60,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
-        for name in self.paramwise_cfg:
-            if name not in self.settings:
-                raise ValueError(
-                    f'paramwise_cfg has no setting {name!r}'
-                    f'{did_you_mean(name, self.settings, cutoff=0.8)}: '
-                    f'{type(self).__name__} reads {", ".join(self.settings)}'
-                )
+        check_paramwise(self.paramwise_cfg, type(self), self._optimizer_class())
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimizer wrapper of a model.

@@ -4,7 +4,8 @@ from torch import nn
 
 from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-from .grouped import SETTINGS, GroupedOptimWrapperConstructor
+from .grouped import GroupedOptimWrapperConstructor
+from .paramwise import SETTINGS
 
 __all__ = ['LayerDecayOptimWrapperConstructor']
 

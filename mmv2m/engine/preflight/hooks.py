@@ -11,12 +11,13 @@ from mmengine.runner.priority import Priority
 from torch import nn
 
 from mmv2m.registry import MODELS
+from mmv2m.utils.arguments import arguments
 from mmv2m.utils.suggestions import did_you_mean
 
 from ..errors import UserError
 from .model import numbered
 from .registered import require_class
-from .settings import ADDED, arguments, check_setting_names, try_out
+from .settings import ADDED, check_setting_names, try_out
 
 __all__ = ['check_hooks', 'hooks']
 
@@ -97,7 +98,7 @@ def _check_average(cfg: Config, where: str, hook: dict, found: type, scope: str)
     average = require_class(MODELS, scope, name, f'{where}.ema_type')
     if not isinstance(average, type) or not issubclass(average, BaseAveragedModel):
         raise UserError(f'{where}.ema_type is {name}, which is no average of the weights')
-    own = (*arguments(found), *ADDED, 'priority')
+    own = (*arguments(found)[0], *ADDED, 'priority')
     settings = {key: hook[key] for key in hook if key not in own}
     check_setting_names(cfg, where, settings, average)
     try_out(where, average, dict(settings, model=nn.Identity()))

@@ -6,12 +6,13 @@ from typing import Any
 from mmengine.config import Config
 
 from mmv2m.registry import MODELS
+from mmv2m.utils.arguments import takes
 from mmv2m.utils.complexity import image_channels
 
 from ..errors import UserError
 from .files import check_checkpoint
 from .registered import find_class, require_class
-from .settings import check_setting_names, takes
+from .settings import check_setting_names
 
 __all__ = ['check_model', 'inner_model', 'model_parts', 'numbered']
 

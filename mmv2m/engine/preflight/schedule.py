@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIMIZERS
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
@@ -13,11 +12,11 @@ from mmv2m.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmv2m.utils.suggestions import unknown_setting
 
 from ..errors import UserError
-from ..optim.grouped import APPLIED, SETTINGS, GroupedOptimWrapperConstructor
+from ..optim.paramwise import check_paramwise
 from .hooks import hooks
 from .model import numbered
 from .registered import find_class, require_class
-from .settings import takes, type_name
+from .settings import type_name
 
 __all__ = ['check_schedule']
 
@@ -97,25 +96,11 @@ def _check_constructor(cfg: Config) -> None:
     scope = cfg.get('default_scope') or 'mmengine'
     name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     found = require_class(OPTIM_WRAPPER_CONSTRUCTORS, scope, name, 'optim_wrapper.constructor')
-    given, where = wrapper.get('paramwise_cfg') or {}, 'optim_wrapper.paramwise_cfg'
-    plain = found is DefaultOptimWrapperConstructor
-    grouped = isinstance(found, type) and issubclass(found, GroupedOptimWrapperConstructor)
-    if not plain and not grouped:
-        return
-    known = SETTINGS if plain else found.settings
-    for setting in given:
-        if setting not in known:
-            raise UserError(
-                f'{where}: {unknown_setting(setting, known)}; they are what {found.__name__} reads'
-            )
     optimizer = find_class(OPTIMIZERS, scope, (wrapper.get('optimizer') or {}).get('type'))
-    for key, settings in (given.get('custom_keys') or {}).items():
-        for setting in settings:
-            if setting not in APPLIED and not takes(optimizer, setting):
-                raise UserError(
-                    f'{where}.custom_keys[{key!r}]: {unknown_setting(setting, APPLIED)}, and '
-                    f'{optimizer.__name__} has none either'
-                )
+    try:
+        check_paramwise(wrapper.get('paramwise_cfg') or {}, found, optimizer)
+    except ValueError as error:
+        raise UserError(f'optim_wrapper: {error}') from error
 
 
 def _check_clipping(settings: object) -> None:

@@ -1,19 +1,17 @@
 """Check that the parts of a model take the settings that a config gives them."""
 
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from mmv2m.utils.arguments import arguments
 from mmv2m.utils.suggestions import did_you_mean, unknown_setting
 
 from ..errors import UserError
 
-__all__ = ['ADDED', 'arguments', 'check_setting_names', 'takes', 'try_out', 'type_name']
-
-VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+__all__ = ['ADDED', 'check_setting_names', 'try_out', 'type_name']
 
 ADDED = ('type', '_scope_', '_delete_')
 """What a config says to mmengine, not to the class."""
@@ -23,17 +21,6 @@ def type_name(part: dict) -> str:
     """The name of a part's class, without its scope."""
     kind = part.get('type')
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
-def takes(found: Any, name: str) -> bool:
-    """Whether a class or function has an argument of this name, or may take any."""
-    known, all_known = _settings(found)
-    return name in known or not all_known
-
-
-def arguments(found: Any) -> list[str]:
-    """The names of a class's or a function's arguments."""
-    return _settings(found)[0]
 
 
 def try_out(where: str, found: Any, settings: dict) -> Any:
@@ -73,7 +60,7 @@ def check_setting_names(
         UserError: With a setting that there is not. If a base config gave it to another class, the
             message says which, and how to leave it out.
     """
-    known, all_known = _settings(found)
+    known, all_known = arguments(found)
     unknown = [
         key
         for key in part
@@ -92,25 +79,6 @@ def check_setting_names(
                 f'{where.rsplit(".", 1)[-1]}=dict(_delete_=True, type={found.__name__!r}, ...)'
             )
     raise UserError(f'{where} ({found.__name__}): {unknown_setting(unknown[0], known)}')
-
-
-def _settings(found: Any) -> tuple[list[str], bool]:
-    """The arguments of a class and the bases that it hands keywords to; whether these are all."""
-    names: dict[str, None] = {}
-    handed_on = False
-    for place in inspect.getmro(found) if inspect.isclass(found) else (found,):
-        target = vars(place).get('__init__') if inspect.isclass(place) else place
-        if target is None:
-            continue
-        try:
-            parameters = inspect.signature(target).parameters.values()
-        except (TypeError, ValueError):
-            return list(names), False
-        names |= dict.fromkeys(p.name for p in parameters if p.kind not in VARIABLE)
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            return [name for name in names if name != 'self'], not handed_on
-        handed_on = True
-    return [name for name in names if name != 'self'], False
 
 
 def _earlier(cfg: Config, where: str) -> Iterator[tuple[str, dict]]:
