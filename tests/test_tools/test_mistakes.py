@@ -29,12 +29,13 @@ val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1,))
 """
 IMAGENET = """
 names = dict(classes=list('abcdefghij'))
+sampler = dict(type='DefaultSampler')
 train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=dict(
     type='ImageNet', data_root='data/imagenet', split='train', metainfo=names, pipeline=[])),
-    batch_size=1)
+    batch_size=1, sampler=sampler)
 val_dataloader = test_dataloader = dict(dataset=dict(
     type='ImageNet', data_root='data/imagenet', split='val', metainfo=names, pipeline=[]),
-    batch_size=1)
+    batch_size=1, sampler=sampler)
 """
 
 

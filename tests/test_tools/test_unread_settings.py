@@ -129,6 +129,40 @@ def test_misspelt_keys(train, fails, config, option, says):
 
 
 @pytest.mark.parametrize(
+    ('line', 'says'),
+    [
+        (
+            "train_dataloader['sampler']['type'] = 'Sampler'",
+            "sampler: 'Sampler' is not in the data",
+        ),
+        ("train_dataloader['sampler']['shufle'] = True", "no setting 'shufle'; did you mean"),
+        ("del train_dataloader['sampler']", 'train_dataloader has no sampler: add sampler=dict('),
+        ("train_dataloader['collate_fn'] = dict(type='collate')", "'collate' is not in the functi"),
+        ("visualizer['type'] = 'Universal'", "visualizer: 'Universal' is not in the visualizer"),
+        ("vis_backends[0]['type'] = 'Local'", "visualizer.vis_backends[0]: 'Local' is not in the"),
+        ("vis_backends[0]['type'] = 'WandbVisBackend'", 'needs wandb, which is not installed: pip'),
+        ('log_processor = dict(window_sise=3)', "log_processor (LogProcessor): no setting 'window"),
+        ("val_cfg = dict(type='ValLop')", "val_cfg: 'ValLop' is not in the loop registry"),
+        ('val_cfg = dict(fp17=True)', "val_cfg (ValLoop): no setting 'fp17'; did you mean 'fp16'"),
+        ('randomness = dict(sead=1)', "randomness: no setting 'sead'; did you mean 'seed'"),
+        ('env_cfg = dict(cudnn_benchmrk=True)', "env_cfg: no setting 'cudnn_benchmrk'; did you"),
+        (
+            'env_cfg = dict(mp_cfg=dict(start=1))',
+            "env_cfg.mp_cfg: no setting 'start'; there are mp",
+        ),
+        (
+            "log_level = 'INF'",
+            'log_level must be one of CRITICAL, FATAL, ERROR, WARN, WARNING, INF',
+        ),
+    ],
+)
+def test_parts_beside_the_model(train, fails, config, monkeypatch, line, says):
+    monkeypatch.setattr('mmv2m.engine.preflight.keys.find_spec', lambda package: None)
+    config.write_text(f'{TINY_DIGITS}{line}\n')
+    assert says in fails(train, config)
+
+
+@pytest.mark.parametrize(
     ('hook', 'says'),
     [
         ("'EMAHook'", "custom_hooks[0] is the word 'EMAHook', where a dict belongs"),
