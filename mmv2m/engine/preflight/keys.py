@@ -121,7 +121,8 @@ def _of_data(cfg: Config, splits: Sequence[str]) -> Iterator[Part]:
                 yield where, sampler, DATA_SAMPLERS, ()
         for name in ('collate_fn', 'worker_init_fn'):
             for where, function in _typed(loader.get(name), f'{split}_dataloader.{name}'):
-                yield where, function, FUNCTIONS, ()
+                # mmengine looks for them in its own registry only.
+                yield where, dict(function, _scope_='mmengine'), FUNCTIONS, ()
         for where, dataset in datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
             yield where, dataset, DATASETS, ()
             for place, transform in _typed(dataset.get('pipeline'), f'{where}.pipeline'):
