@@ -70,6 +70,8 @@ def apply_train_args(cfg: Config, args: Namespace, library: TaskLibrary) -> None
             raise UserError(f'the config has no {name}: there is nothing to train')
     if args.no_validate:
         cfg.update(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
+        checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        checkpoint.pop('save_best', None)
     if args.amp is not None:
         switch_amp(cfg, args.amp)
     resolve_resume(cfg, args.resume)

@@ -225,6 +225,7 @@ def voc(*names):
         head.num_classes = 20
     for name in ('val_dataloader', 'val_evaluator', 'val_cfg'):
         cfg[name] = None
+    cfg.default_hooks.checkpoint.save_best = None
     cfg.dump('voc.py')
     return 'voc.py'
 

@@ -10,6 +10,7 @@ from .environment import check_environment, check_precision
 from .files import check_checkpoint, is_remote
 from .hooks import check_hooks
 from .keys import check_keys
+from .loops import check_loops
 from .model import check_model
 from .outputs import check_outputs
 from .schedule import check_schedule
@@ -35,6 +36,7 @@ def check_train(cfg: Config) -> None:
     check_backend(cfg)
     check_keys(cfg, ('train', 'val'))
     check_hooks(cfg)
+    check_loops(cfg)
     check_schedule(cfg)
     check_data(cfg, ('train', 'val'))
     # DeepSpeed's checkpoints, which are folders, are resumed only.
