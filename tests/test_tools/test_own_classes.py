@@ -76,8 +76,8 @@ def test_lists_of_images(train, fails, pets):
 def test_names_of_classes(train, fails, pets):
     line = fails(train, pets, '--cfg-options', f'{TRAIN}.metainfo.classes=cat')
     assert "classes is the string 'cat'" in line and "is ('cat',)" in line
-    mixed = 'model.train_cfg.augments.type=Mixup'
-    line = fails(train, pets, '--cfg-options', mixed, 'data_preprocessor.num_classes=1000')
+    mixed = ['model.train_cfg.augments.type=Mixup', 'model.train_cfg.augments.alpha=0.8']
+    line = fails(train, pets, '--cfg-options', *mixed, 'data_preprocessor.num_classes=1000')
     assert 'data_preprocessor.num_classes is 1000, but model.head.num_classes is 2' in line
 
 

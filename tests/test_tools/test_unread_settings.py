@@ -131,6 +131,48 @@ def test_misspelt_keys(train, fails, config, option, says):
 @pytest.mark.parametrize(
     ('line', 'says'),
     [
+        ("head']['loss'] = dict(type='CrossEntropyLos')", "head.loss: 'CrossEntropyLos' is not in"),
+        ("head']['init_cfg'] = dict(type='Norml')", "head.init_cfg: 'Norml' is not in the weight"),
+        (
+            "data_preprocessor']['bgr2rgb'] = True",
+            'data_preprocessor (ClsDataPreprocessor): no set',
+        ),
+        ("data_preprocessor']['mean'] = 'grey'", 'data_preprocessor (ClsDataPreprocessor): new()'),
+        ("data_preprocessor']['std'] = None", 'please specify both `mean` and `std`'),
+        (
+            "data_preprocessor']['type'] = 'Cls'\ndata_preprocessor = dict(to_rgb=True)",
+            "model.data_preprocessor: 'Cls' is not in the model registry",
+        ),
+        (
+            "data_preprocessor']['to_rgb'] = False\ndata_preprocessor = dict(to_rgb=True)",
+            'data_preprocessor.to_rgb would change nothing, since the model has its own',
+        ),
+        (
+            "train_cfg'] = dict(augment=[])",
+            "model.train_cfg (RandomBatchAugment): no setting 'augm",
+        ),
+        (
+            "train_cfg'] = dict(augments=dict(type='Mix'))",
+            "augments: 'Mix' is not in the batch aug",
+        ),
+        (
+            "train_cfg'] = dict(augments=[dict(type='Mixup', alpa=1.0)])",
+            "no setting 'alpa'; did yo",
+        ),
+        (
+            "train_cfg'] = dict(augments=dict(type='Mixup', alpha=-1.0))",
+            'it refuses the settings {',
+        ),
+    ],
+)
+def test_parts_of_the_model(train, fails, config, line, says):
+    config.write_text(f"{TINY_DIGITS}model['{line}\n")
+    assert says in fails(train, config)
+
+
+@pytest.mark.parametrize(
+    ('line', 'says'),
+    [
         (
             "train_dataloader['sampler']['type'] = 'Sampler'",
             "sampler: 'Sampler' is not in the data",

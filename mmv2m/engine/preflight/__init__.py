@@ -13,6 +13,7 @@ from .keys import check_keys
 from .loops import check_loops
 from .model import check_model
 from .outputs import check_outputs
+from .preprocessor import check_preprocessor
 from .schedule import check_schedule
 from .weights import check_incoming, check_weights
 from .windows import check_windows
@@ -31,6 +32,7 @@ def check_train(cfg: Config) -> None:
     """
     check_environment(cfg)
     check_model(cfg)
+    check_preprocessor(cfg)
     check_outputs(cfg)
     check_windows(cfg)
     check_backend(cfg)
@@ -59,6 +61,7 @@ def check_test(cfg: Config) -> None:
     check_checkpoint(cfg.load_from, 'checkpoint')
     check_environment(cfg)
     check_model(cfg)
+    check_preprocessor(cfg)
     check_outputs(cfg)
     check_windows(cfg)
     check_backend(cfg)

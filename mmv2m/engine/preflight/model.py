@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import WEIGHT_INITIALIZERS
 
 from mmv2m.registry import MODELS
 from mmv2m.utils.arguments import takes
-from mmv2m.utils.complexity import image_channels
 
 from ..errors import UserError
 from .files import check_checkpoint
@@ -17,7 +17,11 @@ from .settings import check_setting_names
 __all__ = ['check_model', 'inner_model', 'model_parts', 'numbered']
 
 # Settings whose ``type`` is always a model's; others may belong to other registries.
-PARTS = ('model', 'module', 'backbone', 'neck', 'head')
+PARTS = ('model', 'module', 'backbone', 'neck', 'head', 'data_preprocessor')
+
+
+LOSSES = ('loss', 'loss_decode', 'loss_cls', 'loss_bbox', 'loss_mask')
+"""Likewise; some heads read settings of a loss that its class has not."""
 
 
 def check_model(cfg: Config) -> None:
@@ -31,14 +35,13 @@ def check_model(cfg: Config) -> None:
 
     Raises:
         UserError: If a part is not registered, its class refuses its settings, or the weights that
-            an ``init_cfg`` loads do not exist, or images cannot be normalised as configured.
+            an ``init_cfg`` loads do not exist.
     """
     if cfg.get('model') is None:
         raise UserError('the config has no model')
     for where, part, scope in model_parts(cfg):
         _check_part(cfg, where, part, scope)
     _check_pretrained(cfg)
-    _check_normalisation(cfg)
 
 
 def model_parts(cfg: Config) -> Iterator[tuple[str, dict, str]]:
@@ -74,7 +77,15 @@ def _check_part(cfg: Config, where: str, part: dict, scope: str) -> None:
     if name == 'Pretrained' and isinstance(part.get('checkpoint'), str):
         check_checkpoint(part['checkpoint'], f'{where}.checkpoint')
         return
-    lookup = where.rstrip('[]0123456789').endswith(PARTS)
+    key = where.rstrip('[]0123456789').rpartition('.')[2]
+    if key == 'init_cfg':
+        check_setting_names(
+            cfg, where, part, require_class(WEIGHT_INITIALIZERS, scope, name, where)
+        )
+        return
+    if key in LOSSES:
+        require_class(MODELS, scope, name, where)
+    lookup = key.endswith(PARTS)
     found = require_class(MODELS, scope, name, where) if lookup else find_class(MODELS, scope, name)
     if lookup:
         check_setting_names(cfg, where, part, found)
@@ -104,20 +115,6 @@ def _check_pretrained(cfg: Config) -> None:
             "backbone's own weights are named by "
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
-
-
-def _check_normalisation(cfg: Config) -> None:
-    """Refuse a mean or a standard deviation for another number of channels than images have."""
-    channels = image_channels(cfg)
-    given = cfg.get('data_preprocessor') or {}
-    preprocessor = cfg.model.get('data_preprocessor') or given
-    for name in ('mean', 'std'):
-        value = preprocessor.get(name)
-        if isinstance(value, (list, tuple)) and len(value) not in (1, 3, channels):
-            raise UserError(
-                f'data_preprocessor.{name} has {len(value)} numbers, but images have {channels} '
-                'channels: it needs a number for each'
-            )
 
 
 def _parts(node: Any, where: str, scope: str) -> Iterator[tuple[str, dict, str]]:

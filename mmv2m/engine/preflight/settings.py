@@ -1,6 +1,7 @@
 """Check that the parts of a model take the settings that a config gives them."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def try_out(where: str, found: Any, settings: dict) -> Any:
         UserError: If the class refuses them, with its own words.
     """
     try:
-        return found(**settings)
+        return found(**deepcopy(settings))
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        says = error.args[0] if error.args else 'its settings are refused'
+        says = error.args[0] if error.args else f'it refuses the settings {settings}'
         raise UserError(f'{where} ({found.__name__}): {says}') from error
 
 
