@@ -177,6 +177,11 @@ def test_parts_of_the_model(train, fails, config, line, says):
             "train_dataloader['sampler']['type'] = 'Sampler'",
             "sampler: 'Sampler' is not in the data",
         ),
+        (
+            "train_dataloader['sampler'] = dict(shuffle=True)",
+            'train_dataloader.sampler has no type',
+        ),
+        ('pipeline[0] = dict(meta_keys=[])', 'dataset.pipeline[0] has no type, which says what it'),
         ("train_dataloader['sampler']['shufle'] = True", "no setting 'shufle'; did you mean"),
         ("del train_dataloader['sampler']", 'train_dataloader has no sampler: add sampler=dict('),
         ("train_dataloader['collate_fn'] = dict(type='collate')", "'collate' is not in the functi"),

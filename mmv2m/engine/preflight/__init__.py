@@ -12,6 +12,7 @@ from .hooks import check_hooks
 from .keys import check_keys
 from .loops import check_loops
 from .model import check_model
+from .optimizer import check_optimizer
 from .outputs import check_outputs
 from .preprocessor import check_preprocessor
 from .schedule import check_schedule
@@ -40,6 +41,7 @@ def check_train(cfg: Config) -> None:
     check_hooks(cfg)
     check_loops(cfg)
     check_schedule(cfg)
+    check_optimizer(cfg)
     check_data(cfg, ('train', 'val'))
     # DeepSpeed's checkpoints, which are folders, are resumed only.
     if cfg.get('load_from') and not (cfg.get('resume') and Path(cfg.load_from).is_dir()):

@@ -101,4 +101,4 @@ def _check_average(cfg: Config, where: str, hook: dict, found: type, scope: str)
     own = (*arguments(found)[0], *ADDED, 'priority')
     settings = {key: hook[key] for key in hook if key not in own}
     check_setting_names(cfg, where, settings, average)
-    try_out(where, average, dict(settings, model=nn.Identity()))
+    try_out(where, average, settings, model=nn.Identity())

@@ -157,7 +157,7 @@ def _of_run(cfg: Config, splits: Sequence[str]) -> Iterator[Part]:
 
 def _of_logs(cfg: Config) -> Iterator[Part]:
     visualizer = cfg.get('visualizer') or {}
-    yield from ((w, v, VISUALIZERS, ()) for w, v in _typed(visualizer, 'visualizer'))
+    yield from ((w, v, VISUALIZERS, ()) for w, v in _typed(visualizer or None, 'visualizer'))
     for where, backend in _typed(visualizer.get('vis_backends'), 'visualizer.vis_backends'):
         yield where, backend, VISBACKENDS, ()
         package = PACKAGES.get(type_name(backend))
@@ -171,5 +171,8 @@ def _of_logs(cfg: Config) -> Iterator[Part]:
 
 
 def _typed(value: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """What :func:`numbered` gives and has a ``type``."""
-    return ((place, part) for place, part in numbered(value, where) if 'type' in part)
+    """What :func:`numbered` gives, each of which needs a ``type``."""
+    for place, part in numbered(value, where):
+        if 'type' not in part and 'metrics' not in part:
+            raise UserError(f'{place} has no type, which says what it is')
+        yield place, part

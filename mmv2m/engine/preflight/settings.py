@@ -24,19 +24,20 @@ def type_name(part: dict) -> str:
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
-def try_out(where: str, found: Any, settings: dict) -> Any:
+def try_out(where: str, found: Any, settings: dict, **more: Any) -> Any:
     """Make an object as the run will, and return it.
 
     Args:
         where: Where the part stands in the config.
         found: Its class, which does nothing but keep its settings.
         settings: Its arguments.
+        **more: Arguments that are not the config's.
 
     Raises:
         UserError: If the class refuses them, with its own words.
     """
     try:
-        return found(**deepcopy(settings))
+        return found(**deepcopy(settings), **more)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         says = error.args[0] if error.args else f'it refuses the settings {settings}'
         raise UserError(f'{where} ({found.__name__}): {says}') from error
