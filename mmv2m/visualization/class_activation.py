@@ -44,7 +44,7 @@ def activation_map(
     Raises:
         ImportError: If pytorch-grad-cam is not installed.
         TypeError: If the backbone is not one of this project's.
-        ValueError: If the backbone has no such layer.
+        ValueError: If the backbone has no such layer, or the classifier no such class.
     """
     try:
         from pytorch_grad_cam import GradCAM
@@ -59,9 +59,11 @@ def activation_map(
     if layer not in names:
         raise ValueError(f'the backbone has no module {layer!r}; there is {list(names)[-1]!r}')
     scores = _Scores(model)
-    if category is None:
-        with torch.no_grad():
-            category = int(scores(images).argmax())
+    with torch.no_grad():
+        (row,) = scores(images)
+    category = int(row.argmax()) if category is None else category
+    if category not in range(len(row)):
+        raise ValueError(f'category must be from 0 to {len(row) - 1}, but is {category}')
 
     def reshape(y: Tensor) -> Tensor:
         return backbone.class_token.strip(y).permute(0, 3, 1, 2)

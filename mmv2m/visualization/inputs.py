@@ -17,9 +17,12 @@ from mmv2m.utils.checkpoints import read_checkpoint
 from mmv2m.utils.quiet import without_information
 from mmv2m.utils.weight_conversion import find_weights
 
-__all__ = ['build_backbone', 'read_images']
+__all__ = ['build_backbone', 'height_and_width', 'prepare_picture', 'read_images']
 
 PREFIX = 'backbone.'
+
+KINDS = ('.png', '.jpg', '.jpeg', '.pdf')
+"""Pictures that both Pillow and matplotlib save."""
 
 
 def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
@@ -47,6 +50,31 @@ def build_backbone(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
     loading.load_state_dict(backbone, own or weights)
     return backbone.eval()
+
+
+def height_and_width(numbers: Sequence[int]) -> tuple[int, int]:
+    """The image size of a command line, one number or two.
+
+    Raises:
+        ValueError: If there are more, or they are not positive.
+    """
+    if len(numbers) > 2 or min(numbers) < 1:
+        raise ValueError(
+            f'--size takes one or two positive numbers, but got {" ".join(map(str, numbers))}'
+        )
+    return numbers[0], numbers[-1]
+
+
+def prepare_picture(path: str) -> None:
+    """Make the folder of a picture, before the work for it is done.
+
+    Raises:
+        OSError: If it cannot be made.
+        ValueError: If the suffix is of no kind of picture.
+    """
+    if Path(path).suffix.lower() not in KINDS:
+        raise ValueError(f'--out {path}: a picture is one of {", ".join(KINDS)}')
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
 
 
 def read_images(cfg: Config, paths: Sequence[str], size: tuple[int, int]) -> Tensor:

@@ -65,6 +65,10 @@ def test_picture(place, capsys):
     [
         (['config.py', 'none.pth'], 'none.pth does not exist'),
         (['config.py', '--images', 'none.png', '--size', '8'], 'none.png'),
+        (['config.py', '--size', '8', '16', '24'], '--size takes one or two positive numbers, but'),
+        (['config.py', '--size', '-8'], '--size takes one or two positive numbers, but got -8'),
+        (['config.py', '--size', '8', '--out', 'erf.mp4'], '--out erf.mp4: a picture is one of'),
+        (['config.py', '--size', '8', '--out', 'config.py/erf.png'], 'config.py'),
     ],
 )
 def test_mistakes_are_one_line(place, arguments, words, capsys):

@@ -10,6 +10,9 @@ from visualized import load_tool, write_tiny_model
 pytest.importorskip('pytorch_grad_cam')
 
 
+FITTING = ['config.py', 'weights.pth', 'digit.png']
+
+
 @pytest.fixture
 def tool():
     return load_tool('grad_cam')
@@ -23,8 +26,8 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('options', [[], ['--layer', 'stages.0.0.norm', '--category', '3']])
 def test_picture(tool, place, options, capsys):
-    tool.main(['config.py', 'weights.pth', 'digit.png', '--out', 'cam.png', *options])
-    shown = np.array(Image.open('cam.png'))
+    tool.main(['config.py', 'weights.pth', 'digit.png', '--out', 'to/cam.png', *options])
+    shown = np.array(Image.open('to/cam.png'))
     side = 8 * (tool.SIDE // 8)
     assert shown.shape == (side, 2 * side, 3)
     assert np.array_equal(shown[::56, :side:56], place)
@@ -35,7 +38,13 @@ def test_picture(tool, place, options, capsys):
     'arguments, words',
     [
         (['config.py', 'weights.pth', 'none.png'], 'none.png does not exist'),
-        (['config.py', 'weights.pth', 'digit.png', '--layer', 'stages.7'], "no module 'stages.7'"),
+        (['config.py', 'none.pth', 'digit.png'], 'none.pth can not be found'),
+        (['config.py', 'weights.pth', 'config.py'], 'failed to load image: config.py'),
+        ([*FITTING, '--layer', 'stages.7'], "no module 'stages.7'"),
+        ([*FITTING, '--category', '10'], 'category must be from 0 to 9, but is 10'),
+        ([*FITTING, '--category', '-1'], 'category must be from 0 to 9, but is -1'),
+        ([*FITTING, '--out', 'cam.gif2'], '--out cam.gif2: a picture is one of .png, '),
+        ([*FITTING, '--device', 'gpu'], 'at start of device string: gpu'),
     ],
 )
 def test_mistakes_are_one_line(tool, place, arguments, words, capsys):

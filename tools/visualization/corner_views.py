@@ -22,7 +22,12 @@ from mmv2m.engine.config import load_config  # noqa: E402
 from mmv2m.engine.errors import UserError, exit_on_user_error  # noqa: E402
 from mmv2m.engine.task_library import task_library_of  # noqa: E402
 from mmv2m.visualization import corner_views, draw_heat_maps  # noqa: E402
-from mmv2m.visualization.inputs import build_backbone, read_images  # noqa: E402
+from mmv2m.visualization.inputs import (  # noqa: E402
+    build_backbone,
+    height_and_width,
+    prepare_picture,
+    read_images,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,10 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def draw(args: argparse.Namespace) -> None:
     """Draw the picture."""
+    prepare_picture(args.out)
     cfg = load_config(args.config)
     task_library_of(cfg).prepare()
     paths = [args.image] if args.image else []
-    images = read_images(cfg, paths, (args.size[0], args.size[-1]))[:1]
+    images = read_images(cfg, paths, height_and_width(args.size))[:1]
     token = tuple(args.token) if args.token else None
     views = corner_views(build_backbone(cfg, args.checkpoint), images, args.layer, token)
     height, width = views[0].weight.shape

@@ -24,7 +24,12 @@ from mmv2m.visualization import (  # noqa: E402
     effective_receptive_field,
     side_holding,
 )
-from mmv2m.visualization.inputs import build_backbone, read_images  # noqa: E402
+from mmv2m.visualization.inputs import (  # noqa: E402
+    build_backbone,
+    height_and_width,
+    prepare_picture,
+    read_images,
+)
 
 SHARES = (0.5, 0.99)
 
@@ -55,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def draw(args: argparse.Namespace) -> None:
     """Draw the picture, and print how far the fields reach."""
+    prepare_picture(args.out)
     cfg = load_config(args.config)
     task_library_of(cfg).prepare()
-    images = read_images(cfg, args.images, (args.size[0], args.size[-1])).to(args.device)
+    images = read_images(cfg, args.images, height_and_width(args.size)).to(args.device)
     fields = {}
     for title, checkpoint in (('as a training starts', None), ('trained', args.checkpoint)):
         if title == 'trained' and checkpoint is None:

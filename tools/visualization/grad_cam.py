@@ -26,9 +26,13 @@ from mmv2m.engine.config import load_config  # noqa: E402
 from mmv2m.engine.errors import UserError, exit_on_user_error  # noqa: E402
 from mmv2m.engine.task_library import task_library_of  # noqa: E402
 from mmv2m.visualization import activation_map, overlay  # noqa: E402
+from mmv2m.visualization.inputs import prepare_picture  # noqa: E402
 
 SIDE = 448
 """The least number of pixels on the longer side of a shown image."""
+
+FAILURES = (AssertionError, ImportError, OSError, RuntimeError, TypeError, ValueError)
+"""What libraries raise at wrong files, weights, devices and names."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not Path(args.image).is_file():
             raise UserError(f'image {args.image} does not exist')
         try:
+            prepare_picture(args.out)
             shown, category = draw(cfg, args)
-        except (ImportError, TypeError, ValueError) as error:
+        except FAILURES as error:
             raise UserError(str(error)) from error
     Image.fromarray(shown).save(args.out)
     print(f'class {category}: {args.out}')
