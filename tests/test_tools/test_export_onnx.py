@@ -89,6 +89,8 @@ def test_a_classifier(tool, model, capsys):
     line = f'digit.png: {probabilities.argmax()}, {probabilities.max():.1%}\n'
     assert classify('weights.onnx', 'digit.png', 'digit.png').stdout == 2 * line
     assert classify('weights.onnx', 'config.py').stderr.count('\n') == 1
+    error = classify('weights.pth', 'digit.png').stderr
+    assert error.startswith('weights.pth cannot be read: ') and error.count('\n') == 1
     check_bad_inputs(session, onnxruntime)
 
 
@@ -167,6 +169,8 @@ def test_without_the_packages(tool, model, capsys, monkeypatch):
     [
         (['none.pth'], 'none.pth does not exist'),
         (['weights.pth', '--shape', '0'], '--shape must be positive'),
+        (['weights.pth', '--out', '.'], '--out .: the model goes to a file with the suffix .onnx'),
+        (['weights.pth', '--out', 'config.py/m.onnx'], 'config.py'),
         (['others.pth'], 'missing keys in source state_dict: head.fc.bias'),
     ],
 )

@@ -262,6 +262,7 @@ def test_weights_of_other_scans(test, train, fails, setting, then, now, by_defau
         (['--out-item', 'pred'], '--out PATH'),
         (['--out', 'w.pth/x.pkl'], '--out w.pth/x.pkl: its folder cannot be made'),
         (['--show-dir', 'x'], 'visualization hook'),
+        (['--cfg-options', 'test_dataloader.batch_size=0'], 'batch_size must be a whole number of'),
     ],
 )
 def test_test_arguments(test, fails, config, tmp_path, argv, says):

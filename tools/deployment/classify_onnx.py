@@ -26,7 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not Path(args.model).is_file():
         sys.exit(f'{args.model} does not exist')
-    session = onnxruntime.InferenceSession(args.model, providers=['CPUExecutionProvider'])
+    try:
+        session = onnxruntime.InferenceSession(args.model, providers=['CPUExecutionProvider'])
+    except Exception as error:  # those of onnxruntime have no base of their own
+        sys.exit(f'{args.model} cannot be read: {error}')
     about = session.get_modelmeta().custom_metadata_map
     outputs = [output.name for output in session.get_outputs()]
     if 'channels' not in about or outputs != ['logits']:

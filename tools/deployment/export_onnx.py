@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(f'checkpoint {args.checkpoint} does not exist')
         try:
             made = export(cfg, args)
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(str(error)) from error
     report(made)
 
@@ -82,8 +82,10 @@ def export(cfg: Config, args: argparse.Namespace) -> Exported:
     height, width = (args.shape * 2)[:2] if args.shape else image_size(cfg)
     if min(height, width) < 1:
         raise UserError(f'--shape must be positive, but is {args.shape}')
-    model, classes = build_model(cfg, args.checkpoint)
     out = Path(args.out or Path(args.checkpoint).with_suffix('.onnx').name)
+    if out.suffix != '.onnx' or out.is_dir():
+        raise UserError(f'--out {out}: the model goes to a file with the suffix .onnx')
+    model, classes = build_model(cfg, args.checkpoint)
     about = describe(model, loaded_channels(cfg), classes)
     return export_onnx(part_of(model, args.part), (height, width), out, about)
 

@@ -34,7 +34,7 @@ from .data import datasets
 from .hooks import hooks
 from .model import numbered
 from .registered import require_class
-from .settings import check_setting_names, type_name
+from .settings import check_counts, check_setting_names, type_name
 
 __all__ = ['check_keys']
 
@@ -77,7 +77,7 @@ def check_keys(cfg: Config, splits: Sequence[str]) -> None:
         loader = cfg.get(f'{split}_dataloader')
         if loader:
             check_setting_names(cfg, f'{split}_dataloader', loader, DataLoader, OF_LOADERS)
-            _check_sampler(f'{split}_dataloader', loader)
+            _check_loader(f'{split}_dataloader', loader)
     _check_machine(cfg)
     parts = (*_of_data(cfg, splits), *_of_run(cfg, splits), *_of_logs(cfg))
     for where, part, registry, read in parts:
@@ -85,7 +85,8 @@ def check_keys(cfg: Config, splits: Sequence[str]) -> None:
         check_setting_names(cfg, where, part, found, read)
 
 
-def _check_sampler(where: str, loader: dict) -> None:
+def _check_loader(where: str, loader: dict) -> None:
+    check_counts(where, loader, batch_size=1, num_workers=0)
     if 'sampler' not in loader:
         raise UserError(
             f"{where} has no sampler: add sampler=dict(type='DefaultSampler', shuffle=...), which "

@@ -1,14 +1,13 @@
 """Check how long a training is, and that what waits for validations gets some."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from mmengine.config import Config
 
 from ..errors import UserError
 from .hooks import hooks
 from .model import numbered
-from .settings import type_name
+from .settings import check_counts, type_name
 
 __all__ = ['check_loops']
 
@@ -35,9 +34,8 @@ def check_loops(cfg: Config) -> None:
     length = LENGTHS.get(type_name(loop) if 'type' in loop else usual)
     if length and length not in loop:
         raise UserError(f'train_cfg needs {length}, the length of the training')
-    for where, value, least in _counts(cfg):
-        if not isinstance(value, (int, float)) or value != int(value) or value < least:
-            raise UserError(f'{where} must be a whole number of {least} or more, but is {value!r}')
+    check_counts('train_cfg', loop, max_epochs=1, max_iters=1, val_interval=1, val_begin=0)
+    check_counts('optim_wrapper', cfg.optim_wrapper, accumulative_counts=1)
     begin = loop.get('val_begin', 1)
     if length and cfg.get('val_cfg') is not None and begin > loop[length]:
         raise UserError(
@@ -52,20 +50,6 @@ def check_loops(cfg: Config) -> None:
                 f'{where} waits for validations, but the config has none: leave it out, or add '
                 'val_dataloader, val_cfg and val_evaluator'
             )
-
-
-def _counts(cfg: Config) -> Iterator[tuple[str, Any, int]]:
-    """Numbers of a config, where they stand, and how large they are at least."""
-    wrapper = cfg.optim_wrapper
-    counts = [
-        ('train_cfg', cfg.train_cfg, dict(max_epochs=1, max_iters=1, val_interval=1, val_begin=0)),
-        ('optim_wrapper', wrapper, dict(accumulative_counts=1)),
-    ]
-    for split in ('train', 'val', 'test'):
-        loader = cfg.get(f'{split}_dataloader') or {}
-        counts.append((f'{split}_dataloader', loader, dict(batch_size=1, num_workers=0)))
-    for where, part, names in counts:
-        yield from ((f'{where}.{name}', part[name], names[name]) for name in names if name in part)
 
 
 def _check_whole(cfg: Config, names: list[str]) -> None:

@@ -12,7 +12,7 @@ from mmv2m.utils.suggestions import did_you_mean, unknown_setting
 
 from ..errors import UserError
 
-__all__ = ['ADDED', 'check_setting_names', 'try_out', 'type_name']
+__all__ = ['ADDED', 'check_counts', 'check_setting_names', 'try_out', 'type_name']
 
 ADDED = ('type', '_scope_', '_delete_')
 """What a config says to mmengine, not to the class."""
@@ -22,6 +22,25 @@ def type_name(part: dict) -> str:
     """The name of a part's class, without its scope."""
     kind = part.get('type')
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+def check_counts(where: str, part: dict, **least: int) -> None:
+    """Check settings that are whole numbers.
+
+    Args:
+        where: Where the part stands in the config.
+        part: The part, which may lack any of them.
+        **least: The least value of each.
+
+    Raises:
+        UserError: If one is less, or no whole number.
+    """
+    for name in least.keys() & part.keys():
+        value = part[name]
+        if not isinstance(value, (int, float)) or value != int(value) or value < least[name]:
+            raise UserError(
+                f'{where}.{name} must be a whole number of {least[name]} or more, but is {value!r}'
+            )
 
 
 def try_out(where: str, found: Any, settings: dict, **more: Any) -> Any:
