@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import tiny_backbones
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import load_checkpoint
@@ -23,6 +24,22 @@ def test_state_dict_and_copies_round_trip(kind, tmp_path):
     loaded = make(kind).eval()
     loaded.load_state_dict(torch.load(tmp_path / 'model.pth'))
     for other in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(x)[0], model(x)[0])
+
+
+@pytest.mark.parametrize('kind', tiny_backbones.KINDS)
+def test_models_built_without_memory(kind):
+    """What is no weight has its values too, once the weights are loaded."""
+    model, x = tiny_backbones.make(kind), tiny_backbones.make_image(kind)
+    cls, settings = tiny_backbones.KINDS[kind]
+    with torch.device('meta'):
+        assigned = cls(**settings)
+    assigned.load_state_dict(model.state_dict(), assign=True)
+    emptied = cls(**settings).double().to('meta').to_empty(device='cpu')
+    for buffer in emptied.buffers():
+        buffer.fill_(1)
+    emptied.load_state_dict(model.state_dict())
+    for other in (assigned.eval(), emptied.eval()):
         assert torch.equal(other(x)[0], model(x)[0])
 
 

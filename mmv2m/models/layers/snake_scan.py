@@ -56,6 +56,7 @@ class SnakeSSM(SequenceSSM):
         self.grid_size = tuple(grid_size)
         for name, value in snake(*grid_size)._asdict().items():
             self.register_buffer(name, value, persistent=False)
+        self.register_load_state_dict_post_hook(_renew_orders)
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn a tensor (B, H, W, E) into one of the same shape, summed over the orders."""
@@ -89,6 +90,17 @@ class SnakeSSM(SequenceSSM):
         if all(is_known(a == b) for a, b in zip(size, self.grid_size, strict=True)):
             return Snake(self.order, self.inverse, self.move)
         return snake(*size, device)
+
+
+def _renew_orders(module: SnakeSSM, _: object) -> None:
+    """Make the orders again when weights are loaded.
+
+    They are no weights. In a model that was built without memory, by ``torch.device('meta')`` or
+    ``to_empty``, nothing else would give them their values.
+    """
+    height, width = module.grid_size
+    for name, value in snake(height, width, module.A_log.device)._asdict().items():
+        setattr(module, name, value)
 
 
 class SnakeScanMixer(BaseModule):
