@@ -143,6 +143,13 @@ def test_bad_input_of_a_program(plain):
     assert y[0].isfinite().all() and y[1].isnan().all()
 
 
+@pytest.mark.parametrize('kind', ['plain', 'vim'])
+def test_a_trace_says_what_does_it(kind):
+    """It would keep the size of its example, and be wrong for others without a word."""
+    with pytest.raises(RuntimeError, match=r'other sizes: use torch\.export\.export or tools/'):
+        torch.jit.trace(make(kind, torch.float32), images(kind, 2))
+
+
 @pytest.mark.parametrize(
     ('kind', 'backend', 'smallest'),
     [('vim', 'reference', 2), ('coupled', 'reference', 4), ('coupled', 'cpu', 4)],

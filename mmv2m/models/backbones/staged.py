@@ -283,7 +283,14 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             ValueError: If ``x`` has another shape, or its images have no pixels.
             TypeError: If ``x`` is no tensor, or not floating point; images are integers until they
                 are normalised.
+            RuntimeError: If :func:`torch.jit.trace` runs, which fixes sizes without a word.
         """
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                f'a traced {type(self).__name__} would be wrong for images of other sizes: use '
+                'torch.export.export or tools/deployment/export_onnx.py in the place of '
+                'torch.jit.trace, and tools/analysis_tools/get_flops.py to count FLOPs'
+            )
         if not isinstance(x, Tensor):
             raise TypeError(
                 f'{type(self).__name__} takes a batch of images as one tensor, but got a '
