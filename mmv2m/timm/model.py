@@ -146,6 +146,8 @@ class Classifier(_TimmModel, HubMixin):
         pool: str = self.global_pool if global_pool is None else global_pool
         if pool not in POOLS:
             raise ValueError(f'global_pool must be one of {POOLS}, but got {pool!r}')
+        if not isinstance(num_classes, int) or num_classes < 0:
+            raise ValueError(f'num_classes must be 0 or more, but got {num_classes!r}')
         if num_classes and not pool:
             raise ValueError(
                 "a classifier takes pooled features: global_pool='' needs num_classes=0"

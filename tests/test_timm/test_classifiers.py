@@ -65,6 +65,8 @@ def test_another_classifier(name):
     assert torch.allclose(model.forward_head(model.forward_features(x), True), mean, atol=1e-5)
     with pytest.raises(ValueError, match="global_pool='' needs num_classes=0"):
         model.reset_classifier(3, '')
+    with pytest.raises(ValueError, match='num_classes must be 0 or more, but got -1'):
+        model.reset_classifier(-1)
     with pytest.raises(ValueError, match='global_pool must be one of'):
         model.reset_classifier(3, 'max')
 
