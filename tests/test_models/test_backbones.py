@@ -82,6 +82,10 @@ def test_output_types_agree(name):
     for out_type in ('avg_featmap', 'cls_token'):
         (vector,) = make(name, out_type=out_type).eval()(x)
         assert torch.allclose(vector, dense.mean((2, 3)), atol=1e-6)
+    model = make(name)
+    model.out_type = 'map'
+    with pytest.raises(ValueError, match='out_type must be one of raw, .* but got'):
+        model(x)
 
 
 @every_backbone

@@ -17,12 +17,13 @@ from mmv2m.utils.suggestions import unknown_setting
 
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
 from ..layers.compile_ahead import compile_ahead
+from ..layers.corners import check_choices
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.sizes import is_known
 from ..layers.stage import STAGE
 from .incoming import inflate_incoming, rename_incoming, require_fit
-from .settings import check_common, stage_indices
+from .settings import OUT_TYPES, check_common, stage_indices
 from .zoo import StagedArch
 
 __all__ = ['LINEAR_INIT', 'PYRAMID_STRIDES', 'StagedBackbone', 'checks_settings', 'drop_path_rates']
@@ -343,6 +344,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
             return x.flatten(1, 2)
         if self.out_type == 'cls_token':
             return self.class_token.read(x)
+        check_choices(out_type=(self.out_type, OUT_TYPES))  # it may have been set since
         x = self.class_token.strip(x)
         if self.out_type == 'avg_featmap':
             return x.mean((1, 2))
