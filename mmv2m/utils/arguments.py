@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-__all__ = ['arguments', 'takes']
+__all__ = ['arguments', 'required', 'takes']
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -25,6 +25,15 @@ def arguments(found: Any) -> tuple[list[str], bool]:
             return [name for name in names if name != 'self'], not handed_on
         handed_on = True
     return [name for name in names if name != 'self'], False
+
+
+def required(found: Any) -> list[str]:
+    """The arguments that a class or function cannot do without."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in VARIABLE]
 
 
 def takes(found: Any, name: str) -> bool:

@@ -124,13 +124,19 @@ def test_names_of_ones_own(config, tmp_path):
     ],
 )
 def test_misspelt_keys(train, fails, config, option, says):
-    config.write_text(TINY_DIGITS.replace("Head', num_classes=10, in", "Head', in"))
     assert says in fails(train, config, '--cfg-options', option)
 
 
 @pytest.mark.parametrize(
     ('line', 'says'),
     [
+        (
+            "head'] = dict(type='LinearClsHead')",
+            '(LinearClsHead) needs num_classes and in_channels',
+        ),
+        ("head'] = dict(in_channels=16)", 'model.head has no type, which says what it is'),
+        ("backbone'] = dict(arch='tiny')", 'model.backbone has no type, which says what it is'),
+        ("head'] = None", 'model has no head, which gives the scores of classes'),
         ("head']['loss'] = dict(type='CrossEntropyLos')", "head.loss: 'CrossEntropyLos' is not in"),
         ("head']['init_cfg'] = dict(type='Norml')", "head.init_cfg: 'Norml' is not in the weight"),
         (

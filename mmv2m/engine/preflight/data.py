@@ -101,11 +101,17 @@ def _compare_folders(seen: dict[str, list[str]], where: str, names: list[str]) -
 
 
 def datasets(node: Any, where: str) -> Iterator[tuple[str, dict]]:
-    """Every dataset in a config, wrappers before what they wrap."""
+    """Every dataset in a config, wrappers before what they wrap.
+
+    Raises:
+        UserError: If one has no type.
+    """
     if isinstance(node, (list, tuple)):
         for i, item in enumerate(node):
             yield from datasets(item, f'{where}[{i}]')
-    elif isinstance(node, dict) and 'type' in node:
+    elif isinstance(node, dict) and node:
+        if 'type' not in node:
+            raise UserError(f'{where} has no type, which says what it is')
         yield where, node
         for key in ('dataset', 'datasets'):
             yield from datasets(node.get(key), f'{where}.{key}')

@@ -2,18 +2,20 @@
 
 import importlib.util
 import os
+from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 
 from mmv2m.packages import how_to_install
 from mmv2m.registry import MODELS
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from .model import model_parts
-from .registered import find_class
+from .registered import find_class, require_class
 
 __all__ = ['check_environment', 'check_precision']
 
@@ -38,6 +40,9 @@ def check_environment(cfg: Config) -> None:
         )
     if cfg.get('model') is not None:
         _check_packages(cfg)
+    if isinstance(cfg.get('runner_type'), str):
+        require_class(RUNNERS, scope, cfg.runner_type, 'runner_type')
+    _check_compiler(cfg.get('compile'))
     variable = LAUNCHER_VARIABLES.get(cfg.launcher)
     if variable and variable not in os.environ:
         raise UserError(
@@ -50,6 +55,16 @@ def check_environment(cfg: Config) -> None:
             'the backend nccl needs GPUs; on the CPU add '
             '--cfg-options env_cfg.dist_cfg.backend=gloo'
         )
+
+
+def _check_compiler(settings: Any) -> None:
+    """Check the backend of torch.compile, which first looks for it in the first step."""
+    backend = settings.get('backend') if isinstance(settings, dict) else None
+    if isinstance(backend, str):
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            near = did_you_mean(backend, known) or f'; there are {", ".join(known)}'
+            raise UserError(f'compile: torch.compile has no backend {backend!r}{near}')
 
 
 def _check_packages(cfg: Config) -> None:

@@ -87,6 +87,8 @@ def check_keys(cfg: Config, splits: Sequence[str]) -> None:
 
 def _check_loader(where: str, loader: dict) -> None:
     check_counts(where, loader, batch_size=1, num_workers=0)
+    if not loader.get('dataset'):
+        raise UserError(f'{where} has no dataset: add dataset=dict(type=..., ...)')
     if 'sampler' not in loader:
         raise UserError(
             f"{where} has no sampler: add sampler=dict(type='DefaultSampler', shuffle=...), which "

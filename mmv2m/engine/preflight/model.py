@@ -7,12 +7,12 @@ from mmengine.config import Config
 from mmengine.registry import WEIGHT_INITIALIZERS
 
 from mmv2m.registry import MODELS
-from mmv2m.utils.arguments import takes
+from mmv2m.utils.arguments import required, takes
 
 from ..errors import UserError
 from .files import check_checkpoint
 from .registered import find_class, require_class
-from .settings import check_setting_names
+from .settings import check_setting_names, type_name
 
 __all__ = ['check_model', 'inner_model', 'model_parts', 'numbered']
 
@@ -39,6 +39,7 @@ def check_model(cfg: Config) -> None:
     """
     if cfg.get('model') is None:
         raise UserError('the config has no model')
+    _check_types(cfg)
     for where, part, scope in model_parts(cfg):
         _check_part(cfg, where, part, scope)
     _check_pretrained(cfg)
@@ -72,6 +73,23 @@ def numbered(value: Any, where: str) -> Iterator[tuple[str, dict]]:
             yield f'{where}[{i}]', part
 
 
+def _check_types(cfg: Config) -> None:
+    """Refuse a model, or a part of it, of which nothing says what it is."""
+    model = inner_model(cfg)
+    parts = [('model', model)]
+    for key in model:
+        if key.endswith(PARTS) and key != 'data_preprocessor':
+            parts += numbered(model[key], f'model.{key}')
+    for where, part in parts:
+        if isinstance(part, dict) and 'type' not in part:
+            raise UserError(f'{where} has no type, which says what it is')
+    if type_name(model) == 'ImageClassifier' and model.get('head') is None:
+        raise UserError(
+            "model has no head, which gives the scores of classes: add head=dict(type='LinearCls"
+            "Head', num_classes=..., in_channels=...)"
+        )
+
+
 def _check_part(cfg: Config, where: str, part: dict, scope: str) -> None:
     name = part['type']
     if name == 'Pretrained' and isinstance(part.get('checkpoint'), str):
@@ -89,6 +107,9 @@ def _check_part(cfg: Config, where: str, part: dict, scope: str) -> None:
     found = require_class(MODELS, scope, name, where) if lookup else find_class(MODELS, scope, name)
     if lookup:
         check_setting_names(cfg, where, part, found)
+        lacking = [name for name in required(found) if name not in part]
+        if lacking and where.count('.') == 1:
+            raise UserError(f'{where} ({found.__name__}) needs {" and ".join(lacking)}')
     check_settings = getattr(found, 'check_settings', None)
     if check_settings is None:
         return
