@@ -264,7 +264,9 @@ def _check_keys(
     where: str, value: Any, required: Iterable[str], optional: Iterable[str] = ()
 ) -> None:
     if not isinstance(value, dict):
-        raise UserError(f'{where}: {", ".join(required)} are expected, but not {value!r}')
+        found = repr(value)
+        found = found if len(found) < 60 else f'{found[:60]}...'
+        raise UserError(f'{where}: {", ".join(required)} are expected, but not {found}')
     for key in required:
         if key not in value:
             raise UserError(f'{where} lacks {key}: {value}')

@@ -91,6 +91,8 @@ def parse_study_args(argv: Sequence[str] | None = None) -> Namespace:
         raise UserError(f'--at-once must be positive: {args.at_once}')
     if any(seed < 0 for seed in args.seeds):
         raise UserError(f'--seeds must not be negative: {args.seeds}')
+    if args.budget_minutes is not None and args.budget_minutes <= 0:
+        raise UserError(f'--budget-minutes must be positive: {args.budget_minutes}')
     return args
 
 

@@ -8,6 +8,7 @@ import pytest
 from mmengine.runner import EpochBasedTrainLoop
 from runners import forget_runners, run_tool
 
+from mmv2m.engine.errors import UserError
 from mmv2m.reproduce import runs
 from mmv2m.study.command import parse_study_args, study
 
@@ -83,3 +84,8 @@ def test_no_records(place, capsys):
     assert _study('--summary', '--out', 'docs') == 0
     assert 'There are no results yet' in Path('docs/study.md').read_text()
     assert not Path('docs/images').exists()
+
+
+def test_a_budget_is_positive(place):
+    with pytest.raises(UserError, match='--budget-minutes must be positive: -1'):
+        _study('--budget-minutes', '-1')

@@ -166,6 +166,7 @@ def test_weights_of_another_model_are_refused(reproduce, capsys):
         (['--rows', 'Tin'], "table all has no row Tin; did you mean 'Tiny'"),
         (['--run', '--checkpoint', 'x.pth'], 'give one of the two'),
         (['--checkpoint', 'x.pth'], 'name it by --rows; there are 3'),
+        (['--tables', 'tiny.py'], 'custom_imports = dict( imports...'),
         (['--gpus', '0'], '--gpus must be positive'),
         (['--seed', '-1'], '--seed must not be negative, but is -1'),
         (['--run', '--weights', 'gone.pth'], '--weights gone.pth does not exist'),
