@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmv2m.utils.checkpoints import read_checkpoints_safely
 
-from .hooks import RandomStateHook, ResumeGroupsHook, SafeCheckpointHook
+from .hooks import MonitorHook, RandomStateHook, ResumeGroupsHook, SafeCheckpointHook
 from .resuming import resumable_loop
 
 __all__ = ['build_runner']
@@ -27,6 +27,8 @@ def build_runner(cfg: Config) -> Runner:
     - A resumed training goes on as if it had not been interrupted (:class:`.RandomStateHook`,
       :class:`.SafeCheckpointHook`), also from checkpoints with other groups of parameters
       (:class:`.ResumeGroupsHook`).
+    - A metric that is monitored and that the validation does not give ends the training
+      (:class:`.MonitorHook`).
     - No checkpoint that it reads runs code (:func:`.read_checkpoints_safely`).
     """
     read_checkpoints_safely()
@@ -34,6 +36,7 @@ def build_runner(cfg: Config) -> Runner:
         _prepare_cpu_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(ResumeGroupsHook())
+    runner.register_hook(MonitorHook())
     _make_resumable(runner)
     return runner
 

@@ -298,6 +298,31 @@ def test_the_best_checkpoint_is_chosen_by_a_metric_that_there_is(train, capsys):
     assert Path('work_dirs/tiny/epoch_1.pth').exists()
 
 
+@pytest.mark.parametrize(
+    ('line', 'name'),
+    [
+        (
+            "custom_hooks = [dict(type='EarlyStoppingHook', monitor='accuracy/top5')]",
+            'EarlyStoppingHook',
+        ),
+        (
+            "param_scheduler = dict(type='ReduceOnPlateauLR', monitor='accuracy/top5')",
+            'ReduceOnPlateauLR',
+        ),
+    ],
+)
+def test_monitored_metrics_are_given(train, capsys, line, name):
+    Path('tiny.py').write_text(f'{TINY_DIGITS}{line}\n')
+    with pytest.raises(SystemExit) as stop:
+        train(['tiny.py'])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"{name} monitors 'accuracy/top5', but the validation gives accuracy/top1" in line
+    assert Path('work_dirs/tiny/epoch_1.pth').exists()
+    Path('tiny.py').write_text(Path('tiny.py').read_text().replace('top5', 'top1'))
+    train(['tiny.py'])
+
+
 def test_epochs_have_batches(train, capsys):
     Path('tiny.py').write_text(TINY_DIGITS)
     options = ['train_dataloader.batch_size=17', 'train_dataloader.drop_last=True']

@@ -4,6 +4,7 @@ from .cuda_graph import CUDAGraphHook
 from .curve_plot import CurvePlotHook
 from .deferred_scalars import DeferredRuntimeInfoHook
 from .invalid_loss import StopAtInvalidLossHook
+from .monitors import MonitorHook
 from .prediction_sheet import PredictionSheetHook
 from .random_state import RandomStateHook
 from .result_record import ResultRecordHook
@@ -14,6 +15,7 @@ __all__ = [
     'CUDAGraphHook',
     'CurvePlotHook',
     'DeferredRuntimeInfoHook',
+    'MonitorHook',
     'PredictionSheetHook',
     'RandomStateHook',
     'ResultRecordHook',
