@@ -154,6 +154,10 @@ def test_misspelt_keys(train, fails, config, option, says):
             'data_preprocessor.to_rgb would change nothing, since the model has its own',
         ),
         (
+            "head']['topk'] = 1\ndata_preprocessor = dict(mean=(78.0, 78.0, 78.0), to_rgb=True)",
+            'data_preprocessor.to_rgb would change nothing, since the model has its own',
+        ),
+        (
             "train_cfg'] = dict(augment=[])",
             "model.train_cfg (RandomBatchAugment): no setting 'augm",
         ),

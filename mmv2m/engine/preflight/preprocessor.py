@@ -32,8 +32,8 @@ def check_preprocessor(cfg: Config) -> None:
     model: Any = inner_model(cfg)
     scope = cfg.get('default_scope') or 'mmengine'
     own, common = model.get('data_preprocessor'), cfg.get('data_preprocessor')
-    for name in common or () if own else ():
-        if name in own and own[name] != common[name]:
+    for name in (common or ()) if own else ():
+        if name != 'type' and _as_list(own.get(name)) != _as_list(common[name]):
             raise UserError(
                 f'data_preprocessor.{name} would change nothing, since the model has its own: the '
                 f'setting is model.data_preprocessor.{name}'
@@ -51,6 +51,10 @@ def check_preprocessor(cfg: Config) -> None:
             try_out(where, found, {k: settings[k] for k in settings if k not in ADDED})
     if classifies and not settings.get('batch_augments') and model.get('train_cfg'):
         _check_mixing(cfg, 'model.train_cfg', model.train_cfg)
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_normalisation(cfg: Config, where: str, given: dict) -> None:
