@@ -47,6 +47,9 @@ OF_LOADERS = (
 OF_ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
 """What mmengine reads of ``env_cfg``."""
 
+LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+"""Levels of logging that Python has."""
+
 PACKAGES = dict(
     TensorboardVisBackend='tensorboard',
     WandbVisBackend='wandb',
@@ -111,9 +114,9 @@ def _check_machine(cfg: Config) -> None:
             if name not in known:
                 names = [n for n in known if n not in ('self', 'distributed')]
                 raise UserError(f'{where}: {unknown_setting(name, names)}')
-    level, levels = cfg.get('log_level') or 'INFO', logging.getLevelNamesMapping()
-    if isinstance(level, str) and level not in levels:
-        raise UserError(f'log_level must be one of {", ".join(levels)}, but is {level!r}')
+    level = cfg.get('log_level') or 'INFO'
+    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
+        raise UserError(f'log_level must be one of {", ".join(LEVELS)}, but is {level!r}')
 
 
 def _of_data(cfg: Config, splits: Sequence[str]) -> Iterator[Part]:

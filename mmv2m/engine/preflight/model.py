@@ -16,12 +16,11 @@ from .settings import check_setting_names, type_name
 
 __all__ = ['check_model', 'inner_model', 'model_parts', 'numbered']
 
-# Settings whose ``type`` is always a model's; others may belong to other registries.
 PARTS = ('model', 'module', 'backbone', 'neck', 'head', 'data_preprocessor')
-
+"""Settings whose ``type`` is always a model's; others may belong to other registries."""
 
 LOSSES = ('loss', 'loss_decode', 'loss_cls', 'loss_bbox', 'loss_mask')
-"""Likewise; some heads read settings of a loss that its class has not."""
+"""Settings whose ``type`` is always a loss's. Some heads read settings that its class has not."""
 
 
 def check_model(cfg: Config) -> None:
