@@ -16,8 +16,8 @@ from mmv2m.utils.hub import HubMixin
 from mmv2m.utils.suggestions import unknown_setting
 
 from ..layers import CrossToken, MeanToken, MiddleToken, Stage, Stream
+from ..layers.checks import check_choices
 from ..layers.compile_ahead import compile_ahead
-from ..layers.corners import check_choices
 from ..layers.door import may_stand_for
 from ..layers.params import dtype_of
 from ..layers.sizes import is_known
@@ -286,7 +286,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
                 are normalised.
             RuntimeError: If :func:`torch.jit.trace` runs, which fixes sizes without a word.
         """
-        if torch.jit.is_tracing():
+        if torch._C._is_tracing():
             raise RuntimeError(
                 f'a traced {type(self).__name__} would be wrong for images of other sizes: use '
                 'torch.export.export or tools/deployment/export_onnx.py in the place of '
