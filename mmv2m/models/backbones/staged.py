@@ -10,6 +10,7 @@ import torch
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmv2m.utils.hub import HubMixin
@@ -286,7 +287,7 @@ class StagedBackbone(BaseModule, HubMixin, ABC):
                 are normalised.
             RuntimeError: If :func:`torch.jit.trace` runs, which fixes sizes without a word.
         """
-        if torch._C._is_tracing():
+        if is_tracing():
             raise RuntimeError(
                 f'a traced {type(self).__name__} would be wrong for images of other sizes: use '
                 'torch.export.export or tools/deployment/export_onnx.py in the place of '
