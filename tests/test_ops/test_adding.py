@@ -250,10 +250,10 @@ def test_conv_into_odd_addresses(kernels):
 @pytest.mark.parametrize(
     ('into', 'message'),
     [
-        ((None, torch.zeros(1, 2, 3, 4)), 'without a gate'),
+        ((None, torch.zeros(1, 2, 3, 4)), 'the gradient of a gate, but no gate'),
         ((torch.zeros(2, 1, 2, 3, 4), None), r'shape \(1, 2, 3, 4\)'),
         ((torch.zeros(1, 2, 3, 4).bfloat16(), None), 'float32'),
-        ((torch.zeros(1, 3, 2, 4).transpose(1, 2), None), 'equally far apart'),
+        ((torch.zeros(1, 3, 2, 4).transpose(1, 2), None), 'tokens at equal distances'),
     ],
 )
 def test_conv_into_what_does_not_fit(into, message, kernels):

@@ -111,7 +111,7 @@ def test_an_official_file_as_it_is(train, test, fails, config, weights):
         (train, [config, '--cfg-options', 'load_from=official.pth']),
     ):
         line = fails(tool, *argv, 'model.backbone.geometry=paper')
-        assert "those of geometry='released': model.backbone has to say so" in line
+        assert "trained with geometry='released', and model.backbone has 'paper'" in line
     assert 'accuracy/top1' in test([config, 'official.pth', '--work-dir', 'tested'])
     (log,) = Path('tested').glob('*/*.log')
     assert log.read_text().count('holds official weights (v2m), which are converted') == 1

@@ -209,7 +209,7 @@ def test_parts_of_the_model(train, fails, config, line, says):
         ),
         (
             "log_level = 'INF'",
-            'log_level must be one of CRITICAL, FATAL, ERROR, WARN, WARNING, INF',
+            "log_level must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, but is 'INF'",
         ),
     ],
 )
