@@ -16,6 +16,7 @@ from mmv2m.models import V2M
 from mmv2m.models.backbones.arch import parse_arch
 
 from ..errors import UserError
+from .model import inner_model
 
 __all__ = ['check_trained_as']
 
@@ -42,10 +43,9 @@ def check_trained_as(
         UserError: If a setting differs.
     """
     trained = _trained_backbone(content.get('meta'))
-    model = cfg.model.get('module') or cfg.model  # what test-time augmentation wraps
-    backbone = model.get('backbone') or {}
     if trained is None:
         return
+    backbone = inner_model(cfg).get('backbone') or {}
     for name in IN_TESTS if tests and _is_v2m(backbone.get('type')) else ALWAYS:
         now = _value(backbone, name)
         try:
